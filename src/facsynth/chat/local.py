@@ -1,0 +1,235 @@
+"""Chat with a Transformers model in this process, in batches that can be repeated exactly.
+
+A batch is a run of consecutive requests with equal settings, and its random numbers come from the
+hash of its requests: the same list of requests gives the same texts on the same machine, whatever
+ran before. Batches may therefore be kept, dropped and run again one by one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+from facsynth.chat.model import (
+    ChatFailure,
+    ChatReply,
+    ChatRequest,
+    OnOutcomes,
+    Outcome,
+    collect,
+)
+from facsynth.errors import DataError, ModelError
+
+__all__ = ["LocalChat"]
+
+
+class LocalChat:
+    """Batched generation with a loaded Transformers model.
+
+    A prompt that leaves no room for its reply in the context, and an answer without any text, are
+    recorded failures. The `schema` of a request is not enforced; `ask_structured` says it in
+    words. What a request does not set, such as a repetition penalty, is the model's own.
+    Whoever changes the model, by a hook for instance, must give it another name.
+    """
+
+    deterministic_batches = True
+    """The promise of `BatchedChatModel` holds."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, batch_size: int = 16) -> None:
+        """Wrap a model that is on its device already.
+
+        Args:
+            model: A causal language model of Transformers.
+            tokenizer: Its tokenizer, with a chat template.
+            name: Identity for caches: what tells these weights, their precision and their
+                modifications from all others.
+            batch_size: Most requests in a batch; part of what determines the texts.
+
+        Raises:
+            ModelError: The tokenizer has no chat template, or neither padding nor end token.
+            DataError: The batch size is below 1.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}; it must be at least 1")
+        if not tokenizer.chat_template:
+            raise ModelError(
+                f"the tokenizer of {name} has no chat template, so it cannot chat; "
+                "use the instruct version of the model"
+            )
+        self._model = model
+        self._tokenizer = tokenizer
+        self._name = name
+        self._batch_size = batch_size
+        self._end_ids = _end_ids(model, tokenizer)
+        pad_id = tokenizer.pad_token_id
+        if pad_id is None and not self._end_ids:
+            raise ModelError(
+                f"the tokenizer of {name} has neither a padding nor an end token; set pad_token"
+            )
+        self._pad_id = int(pad_id if pad_id is not None else self._end_ids[0])
+
+    @property
+    def name(self) -> str:
+        """The name given, which stands for the weights."""
+        return self._name
+
+    def batches(self, requests: Sequence[ChatRequest]) -> list[list[int]]:
+        """Positions of the requests that run together: consecutive and of equal settings."""
+        batches: list[list[int]] = []
+        for position, request in enumerate(requests):
+            if (
+                batches
+                and len(batches[-1]) < self._batch_size
+                and _settings(requests[batches[-1][0]]) == _settings(request)
+            ):
+                batches[-1].append(position)
+            else:
+                batches.append([position])
+        return batches
+
+    def reply(
+        self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
+    ) -> list[ChatReply | ChatFailure]:
+        """Answer the requests, batch by batch.
+
+        Raises:
+            ModelError: The device has not enough memory for a batch.
+        """
+        return collect(self, requests, on_done=on_done)
+
+    def stream(self, requests: Sequence[ChatRequest], on_outcomes: OnOutcomes) -> None:
+        """Answer the requests and pass on each batch; see `StreamingChatModel`."""
+        for batch in self.batches(requests):
+            outcomes = self._run([requests[position] for position in batch])
+            on_outcomes(list(zip(batch, outcomes, strict=True)))
+
+    def _run(self, batch: list[ChatRequest]) -> list[Outcome]:
+        """Outcomes of one batch."""
+        prompts = [self._prompt(request) for request in batch]
+        n_new = batch[0].max_tokens
+        context = _context(self._model)
+        fits = [context is None or len(prompt) + n_new <= context for prompt in prompts]
+        answers = iter(
+            self._generate(
+                [prompt for prompt, is_fit in zip(prompts, fits, strict=True) if is_fit], batch
+            )
+        )
+        return [
+            self._outcome(len(prompt), next(answers), n_new)
+            if is_fit
+            else ChatFailure(
+                f"the prompt has {len(prompt)} tokens, which with max_tokens {n_new} "
+                f"is more than the context of {context}"
+            )
+            for prompt, is_fit in zip(prompts, fits, strict=True)
+        ]
+
+    def _prompt(self, request: ChatRequest) -> list[int]:
+        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        text = self._tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=False
+        )
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _generate(self, prompts: list[list[int]], batch: list[ChatRequest]) -> list[list[int]]:
+        """New tokens of each prompt, up to the end token and without it."""
+        import torch
+
+        if not prompts:
+            return []
+        width = max(len(prompt) for prompt in prompts)
+        padded = [[self._pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
+        real = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        device = self._model.device
+        try:
+            with torch.inference_mode(), _seeded(device, _seed(batch)), _evaluating(self._model):
+                tokens = self._model.generate(
+                    input_ids=torch.tensor(padded, device=device),
+                    attention_mask=torch.tensor(real, device=device),
+                    generation_config=self._config(batch[0]),
+                )
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{self.name} ran out of memory with {len(prompts)} prompts of up to {width} "
+                f"tokens; lower batch_size, now {self._batch_size}"
+            ) from error
+        return [row[width:] for row in tokens.tolist()]
+
+    def _config(self, request: ChatRequest) -> Any:
+        from transformers import GenerationConfig
+
+        sampling: dict[str, Any] = {"do_sample": False}
+        if request.temperature > 0:
+            sampling = {
+                "do_sample": True,
+                "temperature": float(request.temperature),
+                "top_p": float(request.top_p),
+                "top_k": 0,
+            }
+        return GenerationConfig(
+            max_new_tokens=request.max_tokens,
+            pad_token_id=self._pad_id,
+            eos_token_id=self._end_ids or None,
+            **sampling,
+        )
+
+    def _outcome(self, n_prompt: int, tokens: list[int], n_new: int) -> Outcome:
+        ends = [place for place, token in enumerate(tokens) if token in self._end_ids]
+        n_text = ends[0] if ends else len(tokens)
+        n_out = n_text + bool(ends)
+        text = self._tokenizer.decode(
+            tokens[:n_text], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        if not text.strip():
+            return ChatFailure("the answer is empty", n_prompt, n_out)
+        return ChatReply(text, n_prompt, n_out, truncated=not ends and n_out >= n_new)
+
+
+def _settings(request: ChatRequest) -> tuple[int, float, float]:
+    return (request.max_tokens, float(request.temperature), float(request.top_p))
+
+
+def _seed(batch: list[ChatRequest]) -> int:
+    joined = "\n".join(request.key for request in batch)
+    return int.from_bytes(sha256(joined.encode()).digest()[:7], "big")
+
+
+def _end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end an answer, from the model's generation settings and the tokenizer."""
+    of_model = model.generation_config.eos_token_id
+    ends = of_model if isinstance(of_model, list) else [of_model]
+    return sorted({int(token) for token in (*ends, tokenizer.eos_token_id) if token is not None})
+
+
+def _context(model: Any) -> int | None:
+    """Most tokens of prompt and answer together; None when the model sets no limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return None if limit is None else int(limit)
+
+
+@contextmanager
+def _seeded(device: Any, seed: int) -> Iterator[None]:
+    """Seed the generators that sampling on the device uses, and put them back afterwards."""
+    import torch
+
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+        return
+    accelerator = getattr(torch, device.type)
+    everyone = list(range(accelerator.device_count()))
+    with torch.random.fork_rng(devices=everyone, device_type=device.type):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Switch dropout off, and back on afterwards if it was on."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,251 @@
+"""A sparse autoencoder: reading, writing, encoding, decoding.
+
+On disk it is SAELens' layout: a folder with `cfg.json` and `sae_weights.safetensors`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from facsynth.data.write import atomic_path, write_json
+from facsynth.errors import ModelError
+
+__all__ = ["Gate", "SaeConfig", "SparseAutoencoder", "load_sae", "save_sae"]
+
+Gate = Literal["standard", "topk", "jumprelu"]
+"""The non-linearity, by SAELens' names: ReLU, the k largest per token, or a threshold each."""
+
+CONFIG_FILE = "cfg.json"
+WEIGHTS_FILE = "sae_weights.safetensors"
+
+
+@dataclass(frozen=True)
+class SaeConfig:
+    """What an SAE reads and how it encodes."""
+
+    d_in: int
+    """Width of the residual stream that it reads."""
+
+    d_sae: int
+    """Number of features."""
+
+    architecture: Gate
+    """The non-linearity."""
+
+    layer: int
+    """0-based decoder layer whose output it reads; 14 means `model.layers[14]`."""
+
+    k: int | None = None
+    """Features kept per token; only for `topk`."""
+
+    apply_b_dec_to_input: bool = True
+    """Whether the decoder bias is subtracted before encoding."""
+
+    model_name: str = ""
+    """Model that it was trained on."""
+
+    model_hash: str = ""
+    """Content hash of that model, when known."""
+
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Everything else that the file said about itself."""
+
+    def __post_init__(self) -> None:
+        if self.architecture not in get_args(Gate):
+            raise ModelError(
+                f"SAE architecture {self.architecture!r} is not supported; supported are "
+                f"{', '.join(get_args(Gate))}"
+            )
+        if self.architecture == "topk" and not (self.k and 0 < self.k <= self.d_sae):
+            raise ModelError(f"a topk SAE needs k between 1 and {self.d_sae}, not {self.k}")
+
+
+class SparseAutoencoder(nn.Module):
+    """z = gate((x - b_dec) W_enc + b_enc), x̂ = z W_dec + b_dec."""
+
+    def __init__(self, config: SaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.content_hash = ""
+        self.W_enc = nn.Parameter(torch.zeros(config.d_in, config.d_sae), requires_grad=False)
+        self.b_enc = nn.Parameter(torch.zeros(config.d_sae), requires_grad=False)
+        self.W_dec = nn.Parameter(torch.zeros(config.d_sae, config.d_in), requires_grad=False)
+        self.b_dec = nn.Parameter(torch.zeros(config.d_in), requires_grad=False)
+        if config.architecture == "jumprelu":
+            self.threshold = nn.Parameter(torch.zeros(config.d_sae), requires_grad=False)
+
+    def pre_activations(self, x: Float[Tensor, "n_tokens d_model"]) -> Float[Tensor, "n_tokens m"]:
+        """Encoder output before the gate, in float32."""
+        x = x.to(self.W_enc.dtype)
+        if self.config.apply_b_dec_to_input:
+            x = x - self.b_dec
+        return torch.addmm(self.b_enc, x, self.W_enc)
+
+    def encode(self, x: Float[Tensor, "n_tokens d_model"]) -> Float[Tensor, "n_tokens n_features"]:
+        """Activations as a dense matrix: the slow, obvious reference."""
+        pre = self.pre_activations(x)
+        if self.config.architecture == "jumprelu":
+            return torch.where(pre > self.threshold, pre.relu(), 0.0)
+        if self.config.architecture == "standard":
+            return pre.relu()
+        values, ids = self._largest(pre)
+        return torch.zeros_like(pre).scatter_(1, ids, values)
+
+    def encode_sparse(
+        self, x: Float[Tensor, "n_tokens d_model"]
+    ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, " n"]]:
+        """Token, feature and value of every activation above zero."""
+        if self.config.architecture != "topk":
+            dense = self.encode(x)
+            tokens, features = dense.nonzero(as_tuple=True)
+            return tokens, features, dense[tokens, features]
+        values, ids = self._largest(self.pre_activations(x))
+        tokens = torch.arange(len(ids), device=ids.device).repeat_interleave(ids.shape[1])
+        kept = values.flatten() > 0
+        return tokens[kept], ids.flatten()[kept], values.flatten()[kept]
+
+    def decode(self, z: Float[Tensor, "n_tokens n_features"]) -> Float[Tensor, "n_tokens d_model"]:
+        """Reconstruction from dense activations."""
+        return z @ self.W_dec + self.b_dec
+
+    def reconstruct(
+        self, x: Float[Tensor, "n_tokens d_model"]
+    ) -> Float[Tensor, "n_tokens d_model"]:
+        """Decode what is encoded."""
+        if self.config.architecture != "topk":
+            return self.decode(self.encode(x))
+        values, ids = self._largest(self.pre_activations(x))
+        summed = nn.functional.embedding_bag(ids, self.W_dec, per_sample_weights=values, mode="sum")
+        return summed + self.b_dec
+
+    def _largest(self, pre: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.config.k is not None
+        values, ids = pre.topk(self.config.k, dim=1, sorted=False)
+        return values.relu(), ids
+
+
+def load_sae(path: str | Path, *, device: str | torch.device = "cpu") -> SparseAutoencoder:
+    """Read an SAE from a folder in SAELens' layout.
+
+    Raises:
+        ModelError: A file is missing or unreadable, or names, shapes or kinds do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(path)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"{folder} is not an SAE: {name} is missing; expected a folder with {CONFIG_FILE} "
+                f"and {WEIGHTS_FILE} (SAELens' layout)"
+            )
+    try:
+        raw = json.loads((folder / CONFIG_FILE).read_text())
+        weights = load_file(folder / WEIGHTS_FILE)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{folder} cannot be read as an SAE: {error}") from error
+    sae = SparseAutoencoder(_parse_config(raw, folder))
+    _fill(sae, weights, folder)
+    sae.content_hash = _hash_files(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
+    return sae.to(device).eval()
+
+
+def save_sae(
+    sae: SparseAutoencoder, path: str | Path, *, dtype: torch.dtype = torch.float32
+) -> Path:
+    """Write an SAE in SAELens' layout; matrices in `dtype`, biases in float32."""
+    from safetensors.torch import save_file
+
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: (value.to(dtype) if name.startswith("W_") else value.float()).contiguous().cpu()
+        for name, value in sae.state_dict().items()
+    }
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        save_file(weights, temporary)
+    write_json(_config_row(sae.config), folder / CONFIG_FILE)
+    return folder
+
+
+def _config_row(config: SaeConfig) -> dict[str, Any]:
+    metadata = {
+        **config.metadata,
+        "model_name": config.model_name,
+        "model_hash": config.model_hash,
+        "hook_name": f"blocks.{config.layer}.hook_resid_post",
+        "hf_hook_name": f"model.layers.{config.layer}",
+        "hook_layer": config.layer,
+    }
+    row: dict[str, Any] = {
+        "architecture": config.architecture,
+        "d_in": config.d_in,
+        "d_sae": config.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": config.apply_b_dec_to_input,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": metadata,
+    }
+    if config.k is not None:
+        row |= {"k": config.k, "rescale_acts_by_decoder_norm": False}
+    return row
+
+
+def _parse_config(raw: dict[str, Any], folder: Path) -> SaeConfig:
+    metadata = dict(raw.get("metadata") or {})
+    hook = metadata.get("hf_hook_name") or metadata.get("hook_name") or raw.get("hook_name", "")
+    digits = [part for part in str(hook).split(".") if part.isdigit()]
+    missing = [key for key in ("d_in", "d_sae", "architecture") if key not in raw]
+    if missing or not digits:
+        raise ModelError(
+            f"{folder / CONFIG_FILE} lacks {', '.join(missing) or 'a hook name with a layer'}; "
+            f"it has {', '.join(sorted(raw))}"
+        )
+    if raw.get("normalize_activations", "none") != "none":
+        raise ModelError(
+            f"{folder / CONFIG_FILE} asks for normalize_activations="
+            f"{raw['normalize_activations']!r}, which is not supported; fold the scaling into the "
+            "weights first (SAELens: sae.fold_activation_norm_scaling_factor)"
+        )
+    return SaeConfig(
+        d_in=raw["d_in"],
+        d_sae=raw["d_sae"],
+        architecture=raw["architecture"],
+        layer=int(digits[0]),
+        k=raw.get("k"),
+        apply_b_dec_to_input=raw.get("apply_b_dec_to_input", True),
+        model_name=metadata.get("model_name", ""),
+        model_hash=metadata.get("model_hash", ""),
+        metadata=metadata,
+    )
+
+
+def _fill(sae: SparseAutoencoder, weights: dict[str, Tensor], folder: Path) -> None:
+    for name, parameter in sae.named_parameters():
+        if name not in weights:
+            raise ModelError(
+                f"{folder / WEIGHTS_FILE} lacks the tensor {name}; it has "
+                f"{', '.join(sorted(weights))}"
+            )
+        if weights[name].shape != parameter.shape:
+            raise ModelError(
+                f"{folder / WEIGHTS_FILE}: {name} has shape {tuple(weights[name].shape)}, but "
+                f"{CONFIG_FILE} implies {tuple(parameter.shape)}"
+            )
+        parameter.data = weights[name].float()
+
+
+def _hash_files(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,238 @@
+"""From samples to token ids, and which of the tokens are scored.
+
+The scored tokens are found by rule, not by a fixed count: the chat template is rendered once
+with marks in place of the contents, which gives the text that the template adds around them; a
+token is scored when it lies inside a content, is no special token and is not the first of the
+sequence (where residual streams carry an attention sink with a norm far off the others').
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from facsynth.errors import DataError, ModelError
+from facsynth.records import Message, Sample
+
+__all__ = ["Score", "TokenizedSample", "chat_format", "tokenize_samples"]
+
+Score = Literal["all", "user", "assistant"]
+"""Whose words are scored: every role's, the user's or the assistant's."""
+
+_CHUNK = 512
+_BOS_PLAIN = "\n\n"
+
+
+@dataclass(frozen=True)
+class TokenizedSample:
+    """One sample as the language model reads it."""
+
+    sample_id: str
+
+    input_ids: Int32[np.ndarray, " n_tokens"]
+    """Token ids, template and special tokens included."""
+
+    scored: Bool[np.ndarray, " n_tokens"]
+    """Which of the tokens count."""
+
+    offsets: Int32[np.ndarray, "n_tokens 2"]
+    """Start and end of each token in `rendered`, in characters; (0, 0) for an added one."""
+
+    rendered: str
+    """The text that was tokenised, template included."""
+
+    n_truncated: int
+    """Tokens that were cut off at the end."""
+
+    @property
+    def n_scored(self) -> int:
+        """Number of tokens that count."""
+        return int(self.scored.sum())
+
+
+def chat_format(tokenizer: Any) -> str:
+    """How conversations become text: the tokenizer's template, or its absence in words."""
+    return tokenizer.chat_template or "no template: contents joined by a blank line"
+
+
+def tokenize_samples(
+    samples: Iterable[Sample],
+    tokenizer: Any,
+    *,
+    score: Score = "all",
+    max_tokens: int = 1024,
+) -> list[TokenizedSample]:
+    """Tokenise samples and mark the scored tokens.
+
+    Conversations go through the tokenizer's own chat template (without a generation prompt); a
+    tokenizer without one gets the contents joined by blank lines. Plain texts start with the
+    beginning-of-sequence token where the tokenizer has one.
+
+    Args:
+        samples: Conversations, plain texts or preference pairs (their chosen side).
+        tokenizer: A fast Hugging Face tokenizer.
+        score: Whose words are scored; plain text has no roles and always counts.
+        max_tokens: Longer samples are cut at the end; `n_truncated` says by how much.
+
+    Raises:
+        ModelError: The tokenizer reports no character offsets, or `score` is unknown.
+        DataError: The chat template refuses a conversation or changes its content.
+    """
+    if score not in get_args(Score):
+        raise ModelError(f"unknown --score {score!r}; choose one of {', '.join(get_args(Score))}")
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{type(tokenizer).__name__} reports no character offsets, which are needed to tell "
+            "content from template; use a model with a fast tokenizer (tokenizer.json)"
+        )
+    tokenized: list[TokenizedSample] = []
+    batch: list[Sample] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == _CHUNK:
+            tokenized += _tokenize_batch(batch, tokenizer, score, max_tokens)
+            batch = []
+    return tokenized + _tokenize_batch(batch, tokenizer, score, max_tokens)
+
+
+def _tokenize_batch(
+    samples: Sequence[Sample], tokenizer: Any, score: Score, max_tokens: int
+) -> list[TokenizedSample]:
+    if not samples:
+        return []
+    rendered, spans = zip(*(_render(s, tokenizer, score) for s in samples), strict=True)
+    encoded = tokenizer(list(rendered), add_special_tokens=False, return_offsets_mapping=True)
+    special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int64)
+    bos = tokenizer.bos_token_id
+    return [
+        _mark(
+            sample,
+            text,
+            content,
+            np.array(ids, dtype=np.int32),
+            np.array(offsets, dtype=np.int32).reshape(-1, 2),
+            special=special,
+            bos=bos if not sample.messages else None,
+            max_tokens=max_tokens,
+        )
+        for sample, text, content, ids, offsets in zip(
+            samples,
+            rendered,
+            spans,
+            encoded["input_ids"],
+            encoded["offset_mapping"],
+            strict=True,
+        )
+    ]
+
+
+def _mark(
+    sample: Sample,
+    rendered: str,
+    spans: Sequence[tuple[int, int]],
+    ids: Int32[np.ndarray, " n_tokens"],
+    offsets: Int32[np.ndarray, "n_tokens 2"],
+    *,
+    special: np.ndarray,
+    bos: int | None,
+    max_tokens: int,
+) -> TokenizedSample:
+    if bos is not None and (not len(ids) or ids[0] != bos):
+        ids = np.concatenate([np.array([bos], dtype=np.int32), ids])
+        offsets = np.concatenate([np.zeros((1, 2), dtype=np.int32), offsets])
+    n_truncated = max(0, len(ids) - max_tokens)
+    ids, offsets = ids[:max_tokens], offsets[:max_tokens]
+    inside = np.zeros(len(ids), dtype=bool)
+    for start, end in spans:
+        inside |= (offsets[:, 0] >= start) & (offsets[:, 1] <= end)
+    scored = inside & (offsets[:, 1] > offsets[:, 0]) & ~np.isin(ids, special)
+    scored[:1] = False
+    return TokenizedSample(sample.sample_id, ids, scored, offsets, rendered, n_truncated)
+
+
+def _render(
+    sample: Sample, tokenizer: Any, score: Score
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Text of a sample and the character ranges of the contents that are scored."""
+    if not sample.messages:
+        text = sample.text or ""
+        return text, ((0, len(text)),)
+    if tokenizer.chat_template is None:
+        rendered, spans = _join(sample.messages)
+    else:
+        rendered, spans = _apply_template(sample, tokenizer)
+    wanted = tuple(
+        span
+        for span, message in zip(spans, sample.messages, strict=True)
+        if score in ("all", message.role)
+    )
+    return rendered, wanted
+
+
+def _join(messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+    spans, start = [], 0
+    for message in messages:
+        spans.append((start, start + len(message.content)))
+        start += len(message.content) + len(_BOS_PLAIN)
+    return _BOS_PLAIN.join(m.content for m in messages), spans
+
+
+def _apply_template(sample: Sample, tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
+    rendered = _render_chat(tokenizer, sample.messages, sample.sample_id)
+    pieces = _template_pieces(tokenizer, tuple(m.role for m in sample.messages))
+    if not rendered.startswith(pieces[0]):
+        raise _changed(sample, sample.messages[0])
+    spans, cursor = [], len(pieces[0])
+    for message, piece in zip(sample.messages, pieces[1:], strict=True):
+        for content in (message.content, message.content.strip()):
+            if rendered.startswith(content + piece, cursor):
+                end = cursor + len(content)
+                break
+        else:
+            end = rendered.find(piece, cursor) if piece else len(rendered)
+            if end < 0:
+                raise _changed(sample, message)
+        spans.append((cursor, end))
+        cursor = end + len(piece)
+    return rendered, spans
+
+
+def _changed(sample: Sample, message: Message) -> DataError:
+    return DataError(
+        f"the chat template rewrites the {message.role} message of sample {sample.sample_id!r}, so "
+        "its own words cannot be told from the template's; turn it into plain text first"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _template_pieces(tokenizer: Any, roles: tuple[str, ...]) -> tuple[str, ...]:
+    """Text that the template puts before, between and after the contents."""
+    marks = [f"\ue000{i}\ue001" for i in range(len(roles))]
+    messages = [Message(role, mark) for role, mark in zip(roles, marks, strict=True)]
+    rest = _render_chat(tokenizer, messages, "a conversation of this shape")
+    pieces = []
+    for role, mark in zip(roles, marks, strict=True):
+        piece, found, rest = rest.partition(mark)
+        if not found:
+            raise DataError(
+                f"the chat template drops the {role} message of conversations with the roles "
+                f"{', '.join(roles)}; remove that message or use another model"
+            )
+        pieces.append(piece)
+    return (*pieces, rest)
+
+
+def _render_chat(tokenizer: Any, messages: Sequence[Message], name: str) -> str:
+    from jinja2 import TemplateError
+
+    chat = [{"role": m.role, "content": m.content} for m in messages]
+    try:
+        return str(tokenizer.apply_chat_template(chat, tokenize=False))
+    except TemplateError as error:
+        roles = ", ".join(m.role for m in messages)
+        raise DataError(
+            f"the chat template refuses {name!r} with the roles {roles}: {error}"
+        ) from error

@@ -1,0 +1,94 @@
+"""The frozen records that stages exchange.
+
+Array axes: `n_samples`, `n_tokens`, `n_features`, `n_entries` (stored activations).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt16, UInt32
+
+__all__ = ["FeatureActivations", "Message", "Sample", "Span"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    """`system`, `user`, `assistant` or `tool`."""
+
+    content: str
+    """The text of the turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training example: a conversation, a plain text, or a preference pair."""
+
+    sample_id: str
+    """Unique within its data set."""
+
+    messages: tuple[Message, ...] = ()
+    """The conversation; of a preference pair, the one with the chosen answer."""
+
+    text: str | None = None
+    """A plain text without roles; None when there are messages."""
+
+    rejected: tuple[Message, ...] = ()
+    """Of a preference pair, the conversation with the rejected answer."""
+
+    label: str | None = None
+    """Class of the sample, when the data has one."""
+
+
+@dataclass(frozen=True)
+class FeatureActivations:
+    """Sparse activations of features by samples, one row per sample (CSR layout).
+
+    Only activations above zero are stored, so one table serves every threshold.
+    """
+
+    n_features: int
+    """Width of the SAE."""
+
+    sample_ids: tuple[str, ...]
+    """One id per row."""
+
+    n_tokens: Int64[np.ndarray, " n_samples"]
+    """Scored tokens of each sample."""
+
+    row_starts: Int64[np.ndarray, " n_row_starts"]
+    """Sample `i` owns the entries `row_starts[i]:row_starts[i + 1]`."""
+
+    feature_ids: UInt32[np.ndarray, " n_entries"]
+    """Feature of each entry, in `[0, n_features)`, ascending within a row."""
+
+    values: Float32[np.ndarray, " n_entries"]
+    """Pooled activation of the feature over the scored tokens, in SAE units, above zero."""
+
+    positions: UInt16[np.ndarray, " n_entries"]
+    """Token position of the largest activation within the rendered sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of text around the token at which a feature is most active."""
+
+    sample_id: str
+    before: str
+    """Text in front of the peak token."""
+
+    peak: str
+    """The token with the largest activation, as it stands in the text."""
+
+    after: str
+    """Text behind the peak token."""
+
+    activation: float
+    """Activation at the peak, in SAE units."""
+
+    @property
+    def text(self) -> str:
+        """The whole span, peak included."""
+        return self.before + self.peak + self.after

@@ -1,0 +1,296 @@
+"""The feature table: a folder of Parquet files with a manifest.
+
+```
+TABLE/manifest.json            what was read, with which model and SAE; written last
+TABLE/part-00000.parquet       one row per sample: its active features, values, positions
+TABLE/samples/part-00000.parquet   the samples themselves, in the same order
+```
+
+A folder without a manifest is unfinished; `plan.json` lets the same run go on with it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facsynth.data.write import atomic_path, sample_row, write_json
+from facsynth.errors import DataError, MismatchError
+from facsynth.records import FeatureActivations, Message, Sample
+
+__all__ = [
+    "FeatureTable",
+    "Manifest",
+    "TableSource",
+    "check_same_features",
+    "has_part",
+    "open_table",
+    "samples_hash",
+    "start_table",
+    "take_rows",
+    "write_manifest",
+    "write_part",
+]
+
+SCHEMA_VERSION = 1
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_SAMPLE_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("messages", _MESSAGES),
+        ("text", pa.string()),
+        ("rejected", _MESSAGES),
+        ("label", pa.string()),
+    ]
+)
+_FEATURE_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("n_tokens", pa.int32()),
+        ("feature_ids", pa.list_(pa.uint32())),
+        ("activations", pa.list_(pa.float32())),
+        ("positions", pa.list_(pa.uint16())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Where the numbers of a table come from; two tables compare when the first six agree."""
+
+    model_hash: str
+    sae_hash: str
+    n_features: int
+    layer: int
+    gate: str
+    """Non-linearity: the SAE's own (`sae`)."""
+
+    pooling: str
+    """How token activations become one number per sample: `max`."""
+
+    score: str
+    """Whose words are scored: `all`, `user` or `assistant`."""
+
+    max_tokens: int
+    """Samples were cut at so many tokens."""
+
+    chat_format_hash: str
+    """sha256 of the chat template."""
+
+    model_name: str
+    sae_name: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished table says about itself."""
+
+    source: TableSource
+    samples_hash: str
+    n_samples: int
+    n_tokens: int
+    """Scored tokens of all samples."""
+
+    n_entries: int
+    n_truncated: int
+    """Samples that were cut at `max_tokens`."""
+
+    n_parts: int
+    facsynth_version: str
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """A finished feature table on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+    def activations(self) -> FeatureActivations:
+        """All rows, in memory."""
+        parts = [pq.read_table(self._part(i)) for i in range(self.manifest.n_parts)]
+        table = pa.concat_tables(parts).combine_chunks()
+        lists = [_flat(table[name]) for name in ("feature_ids", "activations", "positions")]
+        lengths = np.concatenate(
+            [chunk.value_lengths().to_numpy() for chunk in table["feature_ids"].chunks]
+            or [np.zeros(0, dtype=np.int32)]
+        )
+        return FeatureActivations(
+            n_features=self.manifest.source.n_features,
+            sample_ids=tuple(table["sample_id"].to_pylist()),
+            n_tokens=table["n_tokens"].to_numpy().astype(np.int64),
+            row_starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            feature_ids=lists[0].astype(np.uint32, copy=False),
+            values=lists[1].astype(np.float32, copy=False),
+            positions=lists[2].astype(np.uint16, copy=False),
+        )
+
+    def samples(self) -> list[Sample]:
+        """The samples, in the order of the rows."""
+        rows: list[Sample] = []
+        for index in range(self.manifest.n_parts):
+            part = pq.read_table(self._part(index, "samples"))
+            rows += [_sample(row) for row in part.to_pylist()]
+        return rows
+
+    def _part(self, index: int, inner: str = ".") -> Path:
+        return _part_path(self.folder, index, inner)
+
+
+def open_table(folder: str | Path) -> FeatureTable:
+    """Open a finished feature table.
+
+    Raises:
+        DataError: There is none, it is unfinished, or it has an unknown version.
+    """
+    folder = Path(folder)
+    path = folder / "manifest.json"
+    if not path.is_file():
+        unfinished = (folder / "plan.json").is_file()
+        why = "is an unfinished feature table" if unfinished else "is not a feature table"
+        raise DataError(f"{folder} {why} ({path.name} is missing); run `fac extract` on it")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["schema_version"] != SCHEMA_VERSION:
+            raise DataError(
+                f"{path} has schema version {raw['schema_version']}, this facsynth reads "
+                f"{SCHEMA_VERSION}; extract it again"
+            )
+        manifest = Manifest(**{**raw, "source": TableSource(**raw["source"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a feature table's manifest: {error}") from error
+    return FeatureTable(folder, manifest)
+
+
+def start_table(folder: Path, source: TableSource, wanted_samples: str) -> None:
+    """Claim a folder for a table, or go on with the same one.
+
+    Raises:
+        DataError: The folder holds something else.
+    """
+    plan = {"source": asdict(source), "samples_hash": wanted_samples}
+    path = folder / "plan.json"
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8")) != plan:
+            raise DataError(
+                f"{folder} holds a feature table of other samples, model, SAE or settings; choose "
+                "another output folder or delete it"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder} exists and is not a feature table; choose another output folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(plan, path)
+
+
+def has_part(folder: Path, index: int) -> bool:
+    """Whether this part is on disk; the samples are written first, so one file tells."""
+    return _part_path(folder, index).is_file()
+
+
+def write_part(
+    folder: Path, index: int, activations: FeatureActivations, samples: Sequence[Sample]
+) -> None:
+    """Write one part, its samples first."""
+    rows = [
+        {
+            "sample_id": s.sample_id,
+            "messages": [{"role": m.role, "content": m.content} for m in s.messages] or None,
+            "text": s.text,
+            "rejected": [{"role": m.role, "content": m.content} for m in s.rejected] or None,
+            "label": s.label,
+        }
+        for s in samples
+    ]
+    _write(_part_path(folder, index, "samples"), pa.Table.from_pylist(rows, _SAMPLE_SCHEMA))
+    offsets = pa.array(activations.row_starts.astype(np.int32))
+    lists = (activations.feature_ids, activations.values, activations.positions)
+    columns = [
+        pa.array(activations.sample_ids),
+        pa.array(activations.n_tokens.astype(np.int32)),
+        *(pa.ListArray.from_arrays(offsets, pa.array(values)) for values in lists),
+    ]
+    _write(_part_path(folder, index), pa.Table.from_arrays(columns, schema=_FEATURE_SCHEMA))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> FeatureTable:
+    """Declare the table finished."""
+    write_json(asdict(manifest), folder / "manifest.json")
+    return FeatureTable(folder, manifest)
+
+
+def samples_hash(samples: Iterable[Sample]) -> str:
+    """sha256 over the samples and their order."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(json.dumps(sample_row(sample), sort_keys=True).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def check_same_features(one: FeatureTable, other: FeatureTable) -> None:
+    """Raise a MismatchError unless both tables speak of the same features."""
+    names = ("model_hash", "sae_hash", "n_features", "layer", "gate", "pooling", "score")
+    for name in names:
+        a, b = getattr(one.manifest.source, name), getattr(other.manifest.source, name)
+        if a != b:
+            raise MismatchError(
+                f"{one.folder} and {other.folder} do not compare: {name} is {_short(a)} in the "
+                f"first and {_short(b)} in the second; run `fac extract` again with the same "
+                "--model, --sae and --score"
+            )
+
+
+def take_rows(activations: FeatureActivations, rows: Sequence[int]) -> FeatureActivations:
+    """Some rows of a table, in the order given."""
+    index = np.asarray(rows, dtype=np.int64)
+    lengths = np.diff(activations.row_starts)[index]
+    row_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    owner = np.repeat(np.arange(len(index)), lengths)
+    entries = activations.row_starts[index][owner] + np.arange(len(owner)) - row_starts[owner]
+    return FeatureActivations(
+        n_features=activations.n_features,
+        sample_ids=tuple(activations.sample_ids[i] for i in index),
+        n_tokens=activations.n_tokens[index],
+        row_starts=row_starts,
+        feature_ids=activations.feature_ids[entries],
+        values=activations.values[entries],
+        positions=activations.positions[entries],
+    )
+
+
+def _part_path(folder: Path, index: int, inner: str = ".") -> Path:
+    return folder / inner / f"part-{index:05d}.parquet"
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _flat(column: pa.ChunkedArray) -> np.ndarray:
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(chunks) if chunks else np.zeros(0)
+
+
+def _sample(row: dict[str, Any]) -> Sample:
+    return Sample(
+        sample_id=row["sample_id"],
+        messages=tuple(Message(**m) for m in row["messages"] or ()),
+        text=row["text"],
+        rejected=tuple(Message(**m) for m in row["rejected"] or ()),
+        label=row["label"],
+    )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] + "…" if len(text) > 40 else text

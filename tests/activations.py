@@ -1,0 +1,42 @@
+"""Build small activation tables by hand."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from facsynth.records import FeatureActivations
+
+
+def make_activations(
+    rows: list[dict[int, float]],
+    n_features: int = 4,
+    n_tokens: list[int] | None = None,
+) -> FeatureActivations:
+    """One dict per sample, feature -> activation; ten tokens each unless `n_tokens` says more."""
+    entries = [(feature, value) for row in rows for feature, value in sorted(row.items())]
+    return FeatureActivations(
+        n_features=n_features,
+        sample_ids=tuple(f"s{i}" for i in range(len(rows))),
+        n_tokens=np.array([10] * len(rows) if n_tokens is None else n_tokens, dtype=np.int64),
+        row_starts=np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        feature_ids=np.array([feature for feature, _ in entries], dtype=np.uint32),
+        values=np.array([value for _, value in entries], dtype=np.float32),
+        positions=np.zeros(len(entries), dtype=np.uint16),
+    )
+
+
+def dense(activations: FeatureActivations) -> np.ndarray:
+    """The same table as a dense array (n_samples, n_features)."""
+    array = np.zeros((activations.n_tokens.size, activations.n_features), dtype=np.float32)
+    rows = np.repeat(np.arange(activations.n_tokens.size), np.diff(activations.row_starts))
+    array[rows, activations.feature_ids] = activations.values
+    return array
+
+
+VALUES = st.sampled_from([0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 4.5])
+"""Activations that often tie with each other and with a threshold."""
+
+
+def row_lists(n_features: int = 6, max_samples: int = 8) -> st.SearchStrategy[list]:
+    """Rows for `make_activations`, at least one."""
+    row = st.dictionaries(st.integers(0, n_features - 1), VALUES, max_size=n_features)
+    return st.lists(row, min_size=1, max_size=max_samples)

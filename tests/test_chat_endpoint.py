@@ -1,0 +1,448 @@
+"""The endpoint client against a mock server on the loopback interface."""
+
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from facsynth.chat.cache import CachedChat
+from facsynth.chat.endpoint import EndpointChat, EndpointSettings
+from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
+from facsynth.chat.throttle import RetrySettings
+from facsynth.errors import ChatError
+from facsynth.records import Message
+
+SECRET = "sk-very-secret-0123456789"
+QUICK = RetrySettings(max_attempts=8, call_timeout_s=5.0, backoff_s=0.005, max_backoff_s=0.02)
+
+
+def completion(text, finish="stop", **message):
+    return {
+        "choices": [
+            {"finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
+        ],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3},
+    }
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with `answer(server, text, n)`: a body, (status, body, headers), or a fault."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, answer: Callable):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer = answer
+        self.seen = Counter()
+        self.bodies = []
+        self.keys = set()
+        self.lock = threading.Lock()
+        self.over = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = body["messages"][-1]["content"]
+        with server.lock:
+            server.bodies.append(body)
+            server.keys.add(self.headers["Authorization"])
+            server.seen[text] += 1
+            n = server.seen[text]
+        answer = server.answer(server, text, n)
+        if answer == "hang":
+            server.over.wait(1.5)
+            self.close_connection = True
+        elif answer == "drip":
+            self.send(200, "", {"Content-Length": "99"})
+            while not server.over.wait(0.02):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+        elif answer == "reset":
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.close_connection = True
+        else:
+            self.send(*(answer if isinstance(answer, tuple) else (200, answer, {})))
+
+    def handle(self):
+        with suppress(ConnectionError):  # the client has hung up
+            super().handle()
+
+    def send(self, status, body, headers):
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        if "Content-Length" not in headers:
+            self.send_header("Content-Length", str(len(data)))
+        else:
+            self.close_connection = True
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setenv("FAC_TEST_KEY", SECRET)
+    servers = []
+
+    def start(answer):
+        server = Server(answer)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        servers.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in servers:
+        server.over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def chat_with(server, *, retry=QUICK, **settings):
+    settings = EndpointSettings(**{"attempt_timeout_s": 2.0, "retry": retry, **settings})
+    return EndpointChat("m", base_url=server.url, api_key_env="FAC_TEST_KEY", settings=settings)
+
+
+def ask(text="hello", **settings):
+    return ChatRequest((Message("user", text),), **settings)
+
+
+def echo(server, text, n):
+    return completion(f"re: {text}")
+
+
+def test_replies_keep_the_order_of_requests(serve):
+    def answer(server, text, n):
+        time.sleep(0.02 if text == "0" else 0)
+        return completion(f"re: {text}")
+
+    outcomes = chat_with(serve(answer)).reply([ask(str(i)) for i in range(20)])
+    assert [outcome.text for outcome in outcomes] == [f"re: {i}" for i in range(20)]
+    assert outcomes[0] == ChatReply("re: 0", prompt_tokens=7, completion_tokens=3)
+
+
+def test_progress_counts_every_outcome_once(serve):
+    steps = []
+    chat_with(serve(echo)).reply([ask(str(i)) for i in range(9)], on_done=steps.append)
+    assert sum(steps) == 9
+
+
+def test_no_requests_make_no_calls(serve):
+    server = serve(echo)
+    assert chat_with(server).reply([]) == []
+    assert not server.bodies
+
+
+def test_request_travels_as_it_was_written(serve):
+    server = serve(echo)
+    schema = ReplySchema("Item", '{"type": "object"}')
+    chat_with(server).reply([ask(seed=5, max_tokens=9, temperature=0.0, schema=schema)])
+    (body,) = server.bodies
+    assert (body["model"], body["seed"], body["max_tokens"], body["temperature"]) == ("m", 5, 9, 0)
+    assert body["response_format"]["json_schema"]["name"] == "Item"
+    assert server.keys == {f"Bearer {SECRET}"}
+
+
+def test_dialect_settings_shape_the_body_and_the_name(serve):
+    server = serve(echo)
+    chat = chat_with(
+        server,
+        token_field="max_completion_tokens",
+        schema_mode="json_object",
+        omit=("seed", "top_p"),
+        extra_json='{"chat_template_kwargs": {"enable_thinking": false}}',
+    )
+    chat.reply([ask(schema=ReplySchema("Item", "{}"))])
+    (body,) = server.bodies
+    assert not {"seed", "top_p", "max_tokens"} & set(body)
+    assert body["response_format"] == {"type": "json_object"}
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert chat.name != chat_with(server).name
+
+
+def test_rate_limit_is_waited_out_and_lowers_concurrency(serve):
+    def answer(server, text, n):
+        return (429, {"error": {}}, {"Retry-After": "0.2"}) if n == 1 else completion("ok")
+
+    chat = chat_with(serve(answer), start_concurrency=8)
+    began = time.monotonic()
+    (outcome,) = chat.reply([ask()])
+    assert outcome.text == "ok"
+    assert time.monotonic() - began >= 0.2
+    assert chat.concurrency == 6
+
+
+def test_rate_limits_are_bounded_by_time_not_by_attempts(serve):
+    server = serve(lambda *call: (429, {"error": {}}, {}))
+    retry = RetrySettings(max_attempts=1, call_timeout_s=0.5, backoff_s=0.01, max_backoff_s=0.02)
+    (outcome,) = chat_with(server, retry=retry).reply([ask()])
+    assert "gave up after" in outcome.reason
+    assert len(server.bodies) > 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (500, {"error": {}}, {}),
+        (503, "<html>busy</html>", {"Content-Type": "text/html"}),
+        "reset",
+        '{"choices": [',
+        (200, '{"choices": []}', {"Content-Length": "99"}),
+        {"error": {"message": "overloaded"}},
+        {"choices": [], "usage": None},
+    ],
+    ids=["500", "503", "reset", "malformed", "truncated", "error-body", "no-choice"],
+)
+def test_passing_fault_is_repeated(serve, fault):
+    server = serve(lambda server, text, n: fault if n == 1 else completion("ok"))
+    (outcome,) = chat_with(server).reply([ask()])
+    assert outcome == ChatReply("ok", 7, 3)
+    assert server.seen["hello"] == 2
+
+
+def test_hang_ends_at_the_time_limit(serve):
+    server = serve(lambda *call: "hang")
+    retry = RetrySettings(max_attempts=2, backoff_s=0.01)
+    (outcome,) = chat_with(server, attempt_timeout_s=0.1, retry=retry).reply([ask()])
+    assert "no answer within 0.1 s; gave up after 2 attempts" in outcome.reason
+
+
+def test_answer_that_drips_ends_at_the_time_limit_too(serve):
+    server = serve(lambda server, text, n: "drip" if n == 1 else completion("ok"))
+    began = time.monotonic()
+    (outcome,) = chat_with(server, attempt_timeout_s=0.3).reply([ask()])
+    assert outcome.text == "ok"
+    assert time.monotonic() - began < 1.5
+
+
+def test_lasting_fault_becomes_a_recorded_failure(serve):
+    server = serve(lambda server, text, n: (500, {}, {}) if text == "bad" else completion("ok"))
+    bad, good = chat_with(server).reply([ask("bad"), ask("good")])
+    assert "HTTP 500; gave up after 8 attempts" in bad.reason
+    assert good.text == "ok"
+    assert server.seen["bad"] == 8
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (completion(""), "the answer is empty"),
+        (completion(None), "the answer is empty"),
+        (completion(" \n", "length"), "raise max_tokens"),
+        (completion(None, refusal="I cannot."), "the model refused"),
+        (completion("half", "content_filter"), "content filter"),
+        ((400, {"error": {"message": f"too long, {SECRET}"}}, {}), r"HTTP 400: too long, \*\*\*"),
+    ],
+)
+def test_unusable_answer_is_a_failure_and_not_repeated(serve, body, reason):
+    server = serve(lambda *call: body)
+    (outcome,) = chat_with(server).reply([ask()])
+    assert isinstance(outcome, ChatFailure)
+    pytest.raises(ValueError, raise_value, outcome.reason).match(reason)
+    assert len(server.bodies) == 1
+
+
+def raise_value(reason):
+    raise ValueError(reason)
+
+
+def test_truncated_answer_is_kept_and_marked(serve):
+    (outcome,) = chat_with(serve(lambda *call: completion("half a", "length"))).reply([ask()])
+    assert (outcome.text, outcome.truncated) == ("half a", True)
+
+
+def test_missing_usage_is_estimated(serve):
+    body = {key: value for key, value in completion("12345678").items() if key != "usage"}
+    (outcome,) = chat_with(serve(lambda *call: body)).reply([ask("1234")])
+    assert (outcome.prompt_tokens, outcome.completion_tokens) == (1, 2)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_hopeless_status_ends_the_run_with_advice(serve, status):
+    server = serve(lambda *call: (status, {"error": {"message": f"bad key {SECRET}"}}, {}))
+    with pytest.raises(ChatError, match=f"model 'm' with HTTP {status}.*FAC_TEST_KEY") as caught:
+        chat_with(server).reply([ask(str(i)) for i in range(40)])
+    assert server.url in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert len(server.bodies) < 40
+
+
+def test_spent_quota_is_not_waited_for(serve):
+    server = serve(lambda *call: (429, {"error": {"code": "insufficient_quota"}}, {}))
+    with pytest.raises(ChatError, match="no credit"):
+        chat_with(server).reply([ask()])
+
+
+def test_absent_server_is_an_error_that_says_so(serve):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    settings = EndpointSettings(retry=RetrySettings(max_attempts=2, backoff_s=0.01))
+    chat = EndpointChat("m", base_url=f"http://127.0.0.1:{port}/v1", settings=settings)
+    with pytest.raises(ChatError, match=r"cannot reach model 'm' at http.*start the server"):
+        chat.reply([ask()])
+
+
+def test_dead_server_ends_the_run_early(serve):
+    server = serve(lambda server, text, n: completion("ok") if text == "0" else (500, {}, {}))
+    retry = RetrySettings(max_attempts=2, backoff_s=0.001)
+    with pytest.raises(ChatError, match="failed 20 calls in a row"):
+        chat_with(server, retry=retry).reply([ask(str(i)) for i in range(200)])
+    assert len(server.seen) < 100
+
+
+def test_local_server_needs_no_key(serve, monkeypatch):
+    monkeypatch.delenv("FAC_TEST_KEY")
+    server = serve(echo)
+    (outcome,) = chat_with(server).reply([ask()])
+    assert outcome.text == "re: hello"
+    assert SECRET not in str(server.keys)
+
+
+def test_key_is_never_kept(serve, tmp_path):
+    chat = chat_with(serve(echo))
+    CachedChat(chat, tmp_path / "cache.db").reply([ask()])
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert SECRET.encode() not in kept
+    assert SECRET not in repr(chat) + repr(vars(chat)) + chat.name
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "ftp://host/v1", f"https://me:{SECRET}@host/v1", f"http://h/?k={SECRET}"],
+)
+def test_address_that_cannot_work_is_refused_without_secrets(url):
+    with pytest.raises(ChatError, match="base URL") as caught:
+        EndpointChat("m", base_url=url)
+    assert SECRET not in str(caught.value)
+
+
+def test_text_beyond_utf8_is_a_failure_of_that_request(serve):
+    bad, good = chat_with(serve(echo)).reply([ask("\ud800"), ask("fine")])
+    assert "UTF-8" in bad.reason
+    assert good.text == "re: fine"
+
+
+def test_faults_lose_nothing_and_repeat_nothing(serve, tmp_path):
+    def answer(server, text, n):
+        draw = random.Random(f"{text}/{n}").random()
+        faults = [
+            (429, {"error": {}}, {"Retry-After": "0.01"}),
+            (500, {}, {}),
+            "hang",
+            "reset",
+            (200, '{"choi', {"Content-Length": "99"}),
+            '{"choices": [',
+        ]
+        if draw < 0.3:
+            return faults[int(draw / 0.05)]
+        return completion("" if int(text) % 50 == 7 else f"re: {text}")
+
+    server = serve(answer)
+    chat = chat_with(server, attempt_timeout_s=0.15, start_concurrency=32)
+    arrived = Counter()
+
+    def note(batch):
+        arrived.update(position for position, _ in batch)
+
+    requests = [ask(str(i)) for i in range(150)]
+    cached = CachedChat(chat, tmp_path / "cache.db")
+    cached.stream(requests, note)
+    assert arrived == Counter(range(150))
+    n_bodies = len(server.bodies)
+    outcomes = cached.reply(requests)
+    failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, ChatFailure)]
+    assert failed == [7, 57, 107]
+    assert all(outcomes[i].text == f"re: {i}" for i in range(150) if i not in failed)
+    assert set(server.seen) == {str(i) for i in range(150)}
+    assert {body["messages"][0]["content"] for body in server.bodies[n_bodies:]} == {
+        "7",
+        "57",
+        "107",
+    }
+
+
+def test_works_inside_a_running_event_loop(serve):
+    import asyncio
+
+    async def notebook():
+        return chat_with(serve(echo)).reply([ask()])
+
+    assert asyncio.run(notebook())[0].text == "re: hello"
+
+
+def test_interrupt_keeps_what_is_under_way(serve, tmp_path):
+    def answer(server, text, n):
+        if text == "3" and n == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        return completion(f"re: {text}")
+
+    server = serve(answer)
+    chat = CachedChat(chat_with(server, start_concurrency=4), tmp_path / "cache.db")
+    requests = [ask(str(i)) for i in range(100)]
+    with pytest.raises(KeyboardInterrupt):
+        chat.reply(requests)
+    assert 4 <= len(server.seen) < 100
+    assert len(chat.uncached(requests)) == 100 - len(server.seen)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupt_cuts_off_what_hangs_after_the_grace_time(serve):
+    def answer(server, text, n):
+        os.kill(os.getpid(), signal.SIGINT)
+        return "hang"
+
+    retry = RetrySettings(grace_s=0.1)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        chat_with(serve(answer), retry=retry).reply([ask()])
+    assert time.monotonic() - began < 1.2
+
+
+def test_second_interrupt_does_not_wait(serve):
+    def answer(server, text, n):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        return "hang"
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        chat_with(serve(answer)).reply([ask()])
+    assert time.monotonic() - began < 1.2
+
+
+def test_error_of_the_caller_stops_the_calls_and_comes_through(serve):
+    server = serve(echo)
+
+    def fail(batch):
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        chat_with(server, start_concurrency=2).stream([ask(str(i)) for i in range(200)], fail)
+    assert len(server.seen) < 200
+    assert not any(thread.name == "facsynth-chat" for thread in threading.enumerate())

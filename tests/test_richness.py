@@ -1,0 +1,127 @@
+"""Rarefaction and estimates of unseen features, against brute force and published numbers."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activations import dense, make_activations, row_lists
+from facsynth.coverage.richness import (
+    chao1,
+    chao2,
+    compare_richness,
+    expected_richness,
+    good_turing_coverage,
+    ice,
+    measure_richness,
+    richness_at_token_budget,
+)
+from facsynth.errors import DataError
+
+ALL = np.ones(4, dtype=bool)
+GIRDLED = np.array([46, 22, 17, 15, 15, 9, 8, 6, 6, 4, *[2] * 4, *[1] * 12])
+"""Spiders in girdled hemlock plots (Sackett et al. 2011), the example data of iNEXT."""
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(row_lists(max_samples=6), st.integers(0, 6))
+def test_rarefaction_equals_the_mean_over_all_subsets(rows, size):
+    size = min(size, len(rows))
+    active = dense(make_activations(rows, n_features=6)) > 0
+    subsets = [list(chosen) for chosen in combinations(range(len(rows)), size)]
+    expected = np.mean([active[chosen].any(axis=0).sum() for chosen in subsets])
+    found = expected_richness(active.sum(axis=0), len(rows), np.array([size]))
+    assert found == pytest.approx(expected)
+
+
+def test_rarefaction_of_large_sets_stays_finite_and_rises():
+    counts = np.array([1, 10, 1_000, 4_999_999, 5_000_000])
+    found = expected_richness(counts, 5_000_000, np.array([0, 1, 1_000, 4_999_999, 5_000_000]))
+    assert found[0] == pytest.approx(0.0, abs=1e-6)
+    assert found[-1] == 5.0
+    assert (np.diff(found) > 0).all()
+
+
+def test_rarefaction_to_more_samples_than_there_are_is_an_error():
+    with pytest.raises(DataError, match="cannot rarefy 3 samples"):
+        expected_richness(np.array([1]), 3, np.array([4]))
+
+
+def test_chao1_equals_the_published_value():
+    assert chao1(GIRDLED) == pytest.approx(43.893, abs=5e-4)  # iNEXT, data(spider)
+
+
+def test_chao2_equals_the_value_worked_out_by_hand():
+    assert chao2(np.array([1, 1, 1, 2, 2, 5, 0]), 10) == pytest.approx(6 + 0.9 * 9 / 4)
+
+
+def test_chao2_without_doubletons_uses_pairs_of_singletons():
+    assert chao2(np.array([1, 1, 1, 4]), 5) == pytest.approx(4 + 0.8 * 3)
+
+
+def test_ice_equals_the_value_worked_out_by_hand():
+    # C = 5/7, γ² = 5.6 · 5/4 · 8/49 - 1 = 1/7, ICE = 1 + 5.6 + 2.8 / 7
+    assert ice(np.array([1, 1, 2, 3, 12]), 20, 5) == pytest.approx(7.0)
+
+
+def test_ice_of_frequent_features_only_is_their_number():
+    assert ice(np.array([11, 30, 0]), 40, 0) == 2.0
+
+
+def test_ice_falls_back_to_chao2_when_all_infrequent_features_are_seen_once():
+    counts = np.array([1, 1, 15])
+    assert ice(counts, 20, 2) == chao2(counts, 20)
+
+
+def test_good_turing_coverage_is_one_minus_the_share_of_singletons():
+    assert good_turing_coverage(GIRDLED) == pytest.approx(1 - 12 / 168)
+    assert good_turing_coverage(np.array([0, 0])) == 0.0
+
+
+def test_full_token_budget_sees_every_feature():
+    table = make_activations([{0: 1.0}, {1: 1.0, 2: 1.0}], n_tokens=[5, 7])
+    assert richness_at_token_budget(table, ALL, n_tokens=12, rng=rng()) == 3.0
+
+
+def test_token_budget_equals_the_mean_over_all_orders():
+    # two samples of 5 tokens fit into 10; orders that begin with the long one see its feature
+    table = make_activations([{0: 1.0}, {1: 1.0}, {2: 1.0}], n_tokens=[5, 5, 10])
+    found = richness_at_token_budget(table, ALL, n_tokens=10, n_draws=4000, rng=rng())
+    orders = {(0, 1): 2, (1, 0): 2, (0, 2): 1, (1, 2): 1, (2, 0): 1, (2, 1): 1}
+    assert found == pytest.approx(np.mean(list(orders.values())), abs=0.03)
+
+
+def test_only_relevant_features_are_counted():
+    table = make_activations([{0: 1.0, 1: 1.0}, {1: 1.0, 2: 1.0}])
+    found = measure_richness(table, np.array([True, True, False, False]))
+    assert (found.n_seen, found.n_once, found.n_twice) == (2, 1, 1)
+
+
+def test_infrequent_samples_are_counted_from_the_table():
+    rows = [{0: 1.0, 3: 1.0}, {0: 1.0, 1: 1.0}, {1: 1.0, 2: 1.0}, {}] + [{3: 1.0}] * 11
+    found = measure_richness(make_activations(rows), ALL)
+    assert found.ice == ice(np.array([2, 2, 1, 12]), 15, 3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(row_lists())
+def test_estimates_are_never_below_what_was_seen(rows):
+    found = measure_richness(make_activations(rows, n_features=6), np.ones(6, dtype=bool))
+    assert min(found.chao1, found.chao2, found.ice) >= found.n_seen
+    assert 0.0 <= found.sample_coverage <= 1.0
+    assert found.curve[-1] == (len(rows), pytest.approx(found.n_seen))
+
+
+def test_sets_of_different_size_compare_at_the_smaller_size():
+    anchor = make_activations([{0: 1.0}, {1: 1.0}, {2: 1.0}], n_tokens=[4, 4, 4])
+    seed = make_activations([{0: 1.0, 3: 1.0}], n_tokens=[4])
+    found = compare_richness(anchor, seed, ALL, rng=rng())
+    assert (found.equal_samples, found.equal_tokens) == (1, 4)
+    assert found.anchor_at_equal_samples == pytest.approx(1.0)
+    assert found.anchor_at_equal_tokens == found.seed_at_equal_tokens - 1 == 1.0
