@@ -5,11 +5,12 @@ A stage opens a task, advances it, and may add a few words about its state.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 __all__ = ["SILENT", "Progress", "Silent", "Task"]
 
 
+@runtime_checkable
 class Task(Protocol):
     """One piece of work with a known size."""
 
@@ -17,6 +18,7 @@ class Task(Protocol):
         """`n` more units are done; `note` replaces the words beside the bar."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where tasks are shown."""
 

@@ -294,7 +294,7 @@ def _pool_max(
 
 
 def _collect(
-    texts: Sequence[TokenizedSample], n_features: int, pooled: list[tuple[np.ndarray, ...]]
+    texts: Sequence[TokenizedSample], n_features: int, pooled: Sequence[tuple[np.ndarray, ...]]
 ) -> FeatureActivations:
     empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
     columns = [np.concatenate(column) for column in zip(*pooled, (*empty, empty[0]), strict=True)]

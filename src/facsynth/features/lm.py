@@ -1,21 +1,19 @@
 """Loading a language model and its tokenizer."""
 
-import hashlib
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import ModelError
+from facsynth.features.hashes import content_hash
 
 __all__ = [
     "LanguageModel",
-    "cache_folder",
     "load_language_model",
+    "load_tokenizer",
+    "one_line",
     "pick_device",
     "pick_dtype",
     "text_config",
@@ -40,7 +38,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.model.parameters()).device
+        return torch.device(self.model.device)
 
     @property
     def d_model(self) -> int:
@@ -71,20 +69,39 @@ def load_language_model(
     Raises:
         ModelError: It is not there, cannot be read, or cannot be downloaded.
     """
-    from facsynth.features.default_model import DEFAULT_MODEL, default_model_folder
-
-    folder: str | Path = source or DEFAULT_MODEL
-    if source is None or source == DEFAULT_MODEL:
-        folder = default_model_folder()
-    elif source.endswith(".gguf"):
-        folder = convert_gguf(Path(source))
-    elif not Path(source).is_dir():
-        folder = _download(source)
+    folder = _folder(source)
     where = pick_device(device)
-    model, tokenizer = _load(Path(folder), where, pick_dtype(where, dtype), trust_remote_code)
-    return LanguageModel(
-        model, tokenizer, name=source or DEFAULT_MODEL, content_hash=content_hash(Path(folder))
-    )
+    model, tokenizer = _load(folder, where, pick_dtype(where, dtype), trust_remote_code)
+    return LanguageModel(model, tokenizer, name=_name(source), content_hash=content_hash(folder))
+
+
+def load_tokenizer(source: str | None = None) -> Any:
+    """Only the tokenizer of a model; see `load_language_model`."""
+    from transformers import AutoTokenizer
+
+    folder = _folder(source)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder} has no readable tokenizer: {one_line(error)}") from error
+
+
+def _name(source: str | None) -> str:
+    from facsynth.features.default_model import DEFAULT_MODEL
+
+    return source or DEFAULT_MODEL
+
+
+def _folder(source: str | None) -> Path:
+    """Local folder of a model, downloaded or converted if need be."""
+    from facsynth.features.default_model import DEFAULT_MODEL, default_model_folder
+    from facsynth.features.gguf import convert_gguf
+
+    if source is None or source == DEFAULT_MODEL:
+        return default_model_folder()
+    if source.endswith(".gguf"):
+        return convert_gguf(Path(source))
+    return Path(source) if Path(source).is_dir() else _download(source)
 
 
 def pick_device(device: str) -> torch.device:
@@ -120,7 +137,7 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype, trust: bool) -
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{folder} cannot be loaded as a causal LM: {_line(error)}") from error
+        raise ModelError(f"{folder} cannot be loaded as a causal LM: {one_line(error)}") from error
     return model.to(device).eval(), tokenizer
 
 
@@ -139,78 +156,14 @@ def _download(repo: str) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"the model {repo!r} is no local folder and could not be fetched from the Hub "
-            f"({_line(error)}); check the name and the network, or pass a local folder"
+            f"({one_line(error)}); check the name and the network, or pass a local folder"
         ) from error
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks, at most 240 characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= 240 else text[:240] + "…"
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `FACSYNTH_CACHE` or `~/.cache/facsynth`."""
-    return Path(os.environ.get("FACSYNTH_CACHE") or Path.home() / ".cache" / "facsynth")
-
-
-def convert_gguf(path: Path) -> Path:
-    """Convert a GGUF file once to a cached folder that Transformers loads quickly."""
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist")
-    target = cache_folder() / "models" / f"{path.stem}-{_file_hash(path)[:12]}"
-    if (target / "config.json").is_file():
-        return target
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    asked = {"gguf_file": path.name}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **asked)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-            **asked,
-        )
-    except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
-        raise ModelError(f"{path} cannot be read as a GGUF model: {_line(error)}") from error
-    config = loaded.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    plain.load_state_dict(loaded.state_dict())
-    with atomic_path(target) as temporary:
-        plain.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-    return target
-
-
-def content_hash(folder: Path) -> str:
-    """sha256 over `config.json` and the weight files, remembered by path, size and time."""
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    files = [file for file in files if file.is_file()]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(_remembered_hash(file).encode())
-    return digest.hexdigest()
-
-
-def _remembered_hash(file: Path) -> str:
-    stat = file.resolve().stat()
-    key = hashlib.sha256(f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode())
-    memo = cache_folder() / "hashes" / f"{key.hexdigest()}.json"
-    if memo.is_file():
-        return str(json.loads(memo.read_text())["sha256"])
-    value = _file_hash(file)
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    write_json({"file": str(file), "sha256": value}, memo)
-    return value
-
-
-def _file_hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def text_config(model: Any) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import ModelError
+from facsynth.features.default_model import default_sae_folder
 
 __all__ = ["Gate", "SaeConfig", "SparseAutoencoder", "load_sae", "save_sae"]
 
@@ -130,8 +131,10 @@ class SparseAutoencoder(nn.Module):
         return values.relu(), ids
 
 
-def load_sae(path: str | Path, *, device: str | torch.device = "cpu") -> SparseAutoencoder:
-    """Read an SAE from a folder in SAELens' layout.
+def load_sae(
+    path: str | Path | None = None, *, device: str | torch.device = "cpu"
+) -> SparseAutoencoder:
+    """Read an SAE from a folder in SAELens' layout; without a path the embedded one.
 
     Raises:
         ModelError: A file is missing or unreadable, or names, shapes or kinds do not fit.
@@ -139,7 +142,7 @@ def load_sae(path: str | Path, *, device: str | torch.device = "cpu") -> SparseA
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = Path(path)
+    folder = Path(path) if path is not None else default_sae_folder()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(

@@ -153,10 +153,10 @@ def _code_gradients(
 def _pair_products(rows: Tensor, matrix: Tensor, ids: Tensor) -> Tensor:
     """Product of each row with the chosen rows of the matrix, without the dense product."""
     n, k = ids.shape
-    if not (rows.is_cuda or torch.backends.mkl.is_available()):
+    if not (rows.is_cuda or torch._C.has_mkl):
         return (rows @ matrix.T).gather(1, ids)
     starts = torch.arange(0, n * k + 1, k, device=ids.device)
-    pattern = torch.sparse_csr_tensor(
-        starts, ids.flatten(), rows.new_zeros(n * k), size=(n, len(matrix))
-    )
-    return torch.sparse.sampled_addmm(pattern, rows, matrix.T, beta=0.0).values().view(n, k)
+    zeros = rows.new_zeros(n * k)
+    pattern = torch.sparse_csr_tensor(starts, ids.flatten(), zeros, size=(n, len(matrix)))
+    products: Tensor = torch.sparse.sampled_addmm(pattern, rows, matrix.T, beta=0.0)
+    return products.values().view(n, k)

@@ -5,6 +5,7 @@ used and let go. If all of them fit into `memory_gb`, later epochs reuse them in
 the model again. A checkpoint at each group's end makes the run resumable, with the same result.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,9 @@ from facsynth.features.sae import SaeConfig, SparseAutoencoder
 from facsynth.features.tokens import TokenizedSample
 from facsynth.features.topk_step import Parameters, topk_gradients
 from facsynth.progress import SILENT, Progress, Task
+from facsynth.records import Sample
 
-__all__ = ["TrainSettings", "train_sae"]
+__all__ = ["TrainSettings", "split_holdout", "train_sae"]
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _NORM_FLOOR = 1e-6
@@ -140,6 +142,21 @@ def train_sae(
             state.group += 1
             _save_checkpoint(checkpoints, run, state)
     return _finish(state, lm, layer, settings, total)
+
+
+def split_holdout(samples: Sequence[Sample], *, share: float) -> tuple[list[Sample], list[Sample]]:
+    """Split samples into used and held out, by a hash of their ids.
+
+    A sample falls on the same side whatever else is in the data and in which order.
+    """
+    if not 0 <= share < 1:
+        raise DataError(f"--holdout is a share in [0, 1), not {share}")
+    held = [
+        int(hashlib.sha256(s.sample_id.encode()).hexdigest(), 16) % 1000 < round(1000 * share)
+        for s in samples
+    ]
+    used = [s for s, out in zip(samples, held, strict=True) if not out]
+    return used, [s for s, out in zip(samples, held, strict=True) if out]
 
 
 def _plan_groups(texts: Sequence[TokenizedSample], settings: TrainSettings) -> list[list[int]]:

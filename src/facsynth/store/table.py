@@ -32,6 +32,7 @@ __all__ = [
     "has_part",
     "open_table",
     "samples_hash",
+    "stack_rows",
     "start_table",
     "take_rows",
     "write_manifest",
@@ -117,7 +118,7 @@ class FeatureTable:
     def activations(self) -> FeatureActivations:
         """All rows, in memory."""
         parts = [pq.read_table(self._part(i)) for i in range(self.manifest.n_parts)]
-        table = pa.concat_tables(parts).combine_chunks()
+        table = pa.concat_tables([_FEATURE_SCHEMA.empty_table(), *parts]).combine_chunks()
         lists = [_flat(table[name]) for name in ("feature_ids", "activations", "positions")]
         lengths = np.concatenate(
             [chunk.value_lengths().to_numpy() for chunk in table["feature_ids"].chunks]
@@ -264,6 +265,23 @@ def take_rows(activations: FeatureActivations, rows: Sequence[int]) -> FeatureAc
         feature_ids=activations.feature_ids[entries],
         values=activations.values[entries],
         positions=activations.positions[entries],
+    )
+
+
+def stack_rows(parts: Sequence[FeatureActivations]) -> FeatureActivations:
+    """Rows of several tables of one width, one after the other."""
+    widths = {part.n_features for part in parts}
+    if len(widths) != 1:
+        raise MismatchError(f"tables of different widths cannot be stacked: {sorted(widths)}")
+    lengths = np.concatenate([np.diff(part.row_starts) for part in parts])
+    return FeatureActivations(
+        n_features=parts[0].n_features,
+        sample_ids=tuple(name for part in parts for name in part.sample_ids),
+        n_tokens=np.concatenate([part.n_tokens for part in parts]),
+        row_starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        feature_ids=np.concatenate([part.feature_ids for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        positions=np.concatenate([part.positions for part in parts]),
     )
 
 

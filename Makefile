@@ -1,0 +1,38 @@
+# The commands of the project; `make` alone lists them. PYTHON is any Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.ready ## set up, then measure and fill the gaps of a small real data set (runs/demo)
+	$(BIN)/fac run recipes/demo.toml
+
+test: .venv/.ready ## set up, then run the tests: offline, on the CPU
+	$(BIN)/python -m pytest
+
+test-slow: .venv/.ready ## run the slow tests, with the real default model
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+lint: .venv/.ready ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.ready ## put the code into the style that lint checks
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+setup: .venv/.ready ## create .venv with the pinned development environment
+
+.venv/.ready: pyproject.toml constraints.txt scripts/setup_env.py
+	@command -v "$(PYTHON)" > /dev/null || \
+		{ echo "Error: found no $(PYTHON); install Python 3.11 or newer, or pass PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" scripts/setup_env.py
+
+clean: ## remove .venv, build outputs and tool caches; keeps runs/
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find src tests scripts benchmarks studies -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""`fac doctor`."""
+
+import click
+
+from facsynth.cli.options import json_option
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Show what facsynth finds on this machine."""
+    import os
+    import shutil
+    import sys
+    from importlib.metadata import version
+
+    import torch
+
+    from facsynth import __version__
+    from facsynth.cli.show import print_json, print_table
+    from facsynth.features.default_model import default_sae_folder
+    from facsynth.features.lm import pick_device, pick_dtype
+    from facsynth.folders import cache_folder
+
+    device = pick_device("auto")
+    cache = cache_folder()
+    free = shutil.disk_usage(cache if cache.exists() else cache.anchor or "/").free
+    models = cache / "models"
+    facts = {
+        "facsynth": __version__,
+        "python": sys.version.split()[0],
+        **{name: version(name) for name in ("torch", "transformers", "pyarrow", "openai")},
+        "device": str(device),
+        "dtype": str(pick_dtype(device)).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "cache": str(cache),
+        "cache_free_gb": round(free / 1e9, 1),
+        "converted_models": sorted(p.name for p in models.iterdir()) if models.is_dir() else [],
+        "embedded_sae": default_sae_folder().is_dir(),
+        "hub_offline": os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"),
+        "openai_key_set": bool(os.environ.get("OPENAI_API_KEY")),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    rows = [(name, ", ".join(v) if isinstance(v, list) else str(v)) for name, v in facts.items()]
+    print_table("facsynth on this machine", ("what", "found"), rows)

@@ -1,0 +1,63 @@
+"""The command group: finds a command's module when it is asked for, and words its errors."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from facsynth import __version__
+from facsynth.errors import FacsynthError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "extract": "facsynth.cli.extract",
+    "coverage": "facsynth.cli.coverage",
+    "explain": "facsynth.cli.explain",
+    "synthesize": "facsynth.cli.synthesize",
+    "sae": "facsynth.cli.sae",
+    "run": "facsynth.cli.run",
+    "doctor": "facsynth.cli.doctor",
+}
+"""Name of each command and the module that holds it under the same name."""
+
+
+class _Commands(click.Group):
+    """Loads only the command that is called, so that `fac --help` stays light."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(_COMMANDS[cmd_name])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FacsynthError as error:
+            if ctx.params.get("debug"):
+                raise
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nStopped. Run the same command again to go on from here.", err=True)
+            sys.exit(130)
+        except OSError as error:
+            if ctx.params.get("debug") or error.filename is None:
+                raise
+            raise click.ClickException(f"{error.strerror}: {Path(error.filename)}") from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, prog_name="fac")
+def main(debug: bool) -> None:
+    """Measure which features of a model your data exercises, and write what is missing.
+
+    Results go to standard output, progress and messages to standard error. A command that was
+    interrupted goes on where it stopped when it is run again.
+    """

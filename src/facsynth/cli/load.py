@@ -1,0 +1,102 @@
+"""What commands load: samples, the model with its SAE, the generator."""
+
+from pathlib import Path
+from typing import Any
+
+from facsynth.chat.model import ChatModel
+from facsynth.data.read import read_samples
+from facsynth.errors import DataError
+from facsynth.features.lm import LanguageModel, load_language_model
+from facsynth.features.sae import SparseAutoencoder, load_sae
+from facsynth.progress import Progress
+from facsynth.records import Sample
+
+__all__ = ["load_generator", "load_pair", "load_relevant", "load_samples"]
+
+
+def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
+    """Samples of a file or a Hub data set, by the options of `data_options`."""
+    return read_samples(
+        data,
+        text_field=options["text_field"],
+        label_field=options["label_field"],
+        split=options["split"],
+        limit=options["limit"],
+    )
+
+
+def load_model(options: dict[str, Any], progress: Progress) -> LanguageModel:
+    """The language model, by the options of `model_options`."""
+    progress.say(f"loading {options['model'] or 'the embedded default model'}")
+    return load_language_model(
+        options["model"],
+        device=options["device"],
+        dtype=options["dtype"],
+        trust_remote_code=options["trust_remote_code"],
+    )
+
+
+def load_pair(
+    options: dict[str, Any], sae: str | None, progress: Progress
+) -> tuple[LanguageModel, SparseAutoencoder]:
+    """Model and SAE; a model of one's own needs an SAE of its own."""
+    if options["model"] and not sae:
+        raise DataError(
+            f"--model {options['model']} needs an --sae that was trained on it; `fac sae train` "
+            "makes one"
+        )
+    lm = load_model(options, progress)
+    return lm, load_sae(sae, device=lm.device)
+
+
+def load_generator(
+    lm: LanguageModel,
+    cache: Path,
+    *,
+    generator: str | None,
+    chat_model: str | None,
+    api_base: str,
+    api_key_env: str,
+    batch_size: int,
+) -> ChatModel:
+    """An endpoint's model, another local model, or the model that reads the features."""
+    from facsynth.chat.cache import CachedChat
+    from facsynth.chat.endpoint import EndpointChat
+    from facsynth.chat.local import LocalChat
+
+    if chat_model:
+        endpoint = EndpointChat(chat_model, base_url=api_base, api_key_env=api_key_env)
+        return CachedChat(endpoint, cache)
+    writer = load_language_model(generator) if generator else lm
+    name = f"{writer.name}@{writer.content_hash[:12]}"
+    local = LocalChat(writer.model, writer.tokenizer, name=name, batch_size=batch_size)
+    return CachedChat(local, cache)
+
+
+def load_relevant(path: Path | None, n_features: int) -> Any:
+    """Mask of the relevant features: one id per line, or JSONL rows with `feature_id`."""
+    import json
+
+    import numpy as np
+
+    if path is None:
+        return None
+    relevant = np.zeros(n_features, dtype=bool)
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            feature = int(value["feature_id"] if isinstance(value, dict) else value)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: expected a feature id or an object with feature_id, "
+                f"found {line[:60]!r}"
+            ) from error
+        if not 0 <= feature < n_features:
+            raise DataError(
+                f"{path}, line {number}: feature {feature} does not exist; the SAE has the "
+                f"features 0 to {n_features - 1}"
+            )
+        relevant[feature] = True
+    return relevant

@@ -1,0 +1,57 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["data_options", "json_option", "model_options", "output_option", "score_option"]
+
+Command = Callable[..., Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+score_option = click.option(
+    "--score",
+    type=click.Choice(["all", "user", "assistant"]),
+    default="all",
+    show_default=True,
+    help="Whose words are scored; the template never is.",
+)
+
+
+def output_option(what: str) -> Callable[[Command], Command]:
+    """`-o`, with what is written there."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help=what)
+
+
+def model_options(command: Command) -> Command:
+    """Model, SAE and where they run."""
+    for option in (
+        click.option(
+            "--trust-remote-code", is_flag=True, help="Run code from the model's repository."
+        ),
+        click.option("--dtype", default="auto", show_default=True, help="Precision of the model."),
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+        click.option(
+            "--model",
+            help="Hub id, folder or .gguf file; without it the embedded SmolLM2-135M-Instruct.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def data_options(command: Command) -> Command:
+    """How rows of a data set are read."""
+    for option in (
+        click.option("--limit", type=int, help="Read only the first so many samples."),
+        click.option(
+            "--split", default="train", show_default=True, help="Split of a Hub data set."
+        ),
+        click.option("--label-field", help="Field with the sample's class."),
+        click.option("--text-field", help="Read this field as plain text."),
+    ):
+        command = option(command)
+    return command

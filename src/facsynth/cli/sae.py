@@ -1,0 +1,151 @@
+"""`fac sae`: train, evaluate, info."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facsynth.cli.options import (
+    data_options,
+    json_option,
+    model_options,
+    output_option,
+    score_option,
+)
+
+
+@click.group()
+def sae() -> None:
+    """Train, evaluate and look at sparse autoencoders."""
+
+
+@sae.command()
+@click.argument("data")
+@output_option("Folder of the SAE, its checkpoint and the held-out samples.")
+@click.option(
+    "--layer", type=int, required=True, help="0-based decoder layer whose output is read."
+)
+@click.option("--features", "n_features", default=4096, show_default=True, help="Width of the SAE.")
+@click.option("--k", default=32, show_default=True, help="Features active per token.")
+@click.option("--epochs", default=3, show_default=True, help="Passes over the tokens.")
+@click.option("--batch-tokens", default=4096, show_default=True, help="Tokens per step.")
+@click.option("--learning-rate", default=1e-3, show_default=True, help="Peak rate of Adam.")
+@click.option(
+    "--memory-gb", default=8.0, show_default=True, help="For activations of later epochs."
+)
+@click.option("--random-seed", default=0, show_default=True, help="Weights and shuffles.")
+@click.option("--holdout", default=0.05, show_default=True, help="Share of samples kept out.")
+@click.option("--max-tokens", default=512, show_default=True, help="Longer samples are cut here.")
+@click.option("--save-dtype", default="float32", show_default=True, help="Of the saved matrices.")
+@model_options
+@score_option
+@data_options
+def train(
+    data: str, output: Path, layer: int, holdout: float, max_tokens: int, score: Any, **options: Any
+) -> None:
+    """Train a TopK SAE on the residual stream that DATA causes at one layer."""
+    import torch
+
+    from facsynth.cli.load import load_model, load_samples
+    from facsynth.cli.show import RichProgress
+    from facsynth.data.write import sample_row, write_jsonl
+    from facsynth.features.lm import pick_dtype
+    from facsynth.features.sae import save_sae
+    from facsynth.features.tokens import tokenize_samples
+    from facsynth.features.train import TrainSettings, split_holdout, train_sae
+
+    progress = RichProgress()
+    settings = TrainSettings(
+        n_features=options["n_features"],
+        k=options["k"],
+        epochs=options["epochs"],
+        batch_tokens=options["batch_tokens"],
+        learning_rate=options["learning_rate"],
+        memory_gb=options["memory_gb"],
+        seed=options["random_seed"],
+    )
+    saved_as = pick_dtype(torch.device("cpu"), options["save_dtype"])
+    used, held_out = split_holdout(load_samples(data, options), share=holdout)
+    write_jsonl((sample_row(sample) for sample in held_out), output / "heldout.jsonl")
+    lm = load_model(options, progress)
+    texts = tokenize_samples(used, lm.tokenizer, score=score, max_tokens=max_tokens)
+    progress.say(f"{sum(t.n_scored for t in texts):,} tokens in {len(texts):,} samples")
+    trained = train_sae(
+        lm, texts, layer=layer, settings=settings, checkpoints=output, progress=progress
+    )
+    save_sae(trained, output, dtype=saved_as)
+    progress.say(
+        f"SAE written to {output}; measure it: fac sae evaluate {output} {output / 'heldout.jsonl'}"
+    )
+
+
+@sae.command()
+@click.argument("folder", metavar="SAE")
+@click.argument("data")
+@click.option("--max-tokens", default=512, show_default=True, help="Longer samples are cut here.")
+@click.option("--loss-tokens", default=50_000, show_default=True, help="Tokens for the losses.")
+@model_options
+@score_option
+@data_options
+@json_option
+def evaluate(
+    folder: str,
+    data: str,
+    max_tokens: int,
+    loss_tokens: int,
+    score: Any,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure SAE on held-out DATA: variance, sparsity, dead features, loss recovered."""
+    from facsynth.cli.load import load_model, load_samples
+    from facsynth.cli.show import RichProgress, print_json, print_table
+    from facsynth.features.evaluate import evaluate_sae, quality_row
+    from facsynth.features.sae import load_sae
+    from facsynth.features.tokens import tokenize_samples
+
+    progress = RichProgress()
+    lm = load_model(options, progress)
+    texts = tokenize_samples(
+        load_samples(data, options), lm.tokenizer, score=score, max_tokens=max_tokens
+    )
+    quality = evaluate_sae(
+        lm,
+        load_sae(folder, device=lm.device),
+        texts,
+        max_loss_tokens=loss_tokens,
+        progress=progress,
+    )
+    if as_json:
+        print_json(quality_row(quality))
+        return
+    rows = [(name.replace("_", " "), value) for name, value in quality_row(quality).items()]
+    print_table(f"Quality of {folder}", ("measure", "value"), rows)
+
+
+@sae.command()
+@click.argument("folder", metavar="SAE", required=False)
+@json_option
+def info(folder: str | None, as_json: bool) -> None:
+    """Show size, gate, layer and model of SAE, or of the embedded one."""
+    from facsynth.cli.show import print_json, print_table
+    from facsynth.features.sae import load_sae
+
+    loaded = load_sae(folder)
+    config = loaded.config
+    facts = {
+        "features": config.d_sae,
+        "width of the model": config.d_in,
+        "gate": config.architecture,
+        "k": config.k,
+        "layer, 0-based (model.layers[n])": config.layer,
+        "layer, 1-based (hidden_states[n])": config.layer + 1,
+        "model": config.model_name or None,
+        "model hash": config.model_hash[:12] or None,
+        "content hash": loaded.content_hash[:12],
+        "licence": config.metadata.get("licence"),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(f"SAE {folder or '(embedded)'}", ("what", "value"), list(facts.items()))

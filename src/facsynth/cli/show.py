@@ -1,0 +1,123 @@
+"""Progress bars on standard error, tables and JSON on standard output."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from facsynth.progress import Task
+
+__all__ = ["RichProgress", "print_json", "print_table"]
+
+
+class _BarTask:
+    def __init__(self, bars: Bars, unit: str, total: float) -> None:
+        self._bars = bars
+        self._task = bars.add_task(unit, total=total, note="")
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        if note:
+            self._bars.update(self._task, advance=n, note=note)
+        else:
+            self._bars.update(self._task, advance=n)
+
+
+class _LineTask:
+    """Without a terminal: one line at the start and one at every tenth."""
+
+    def __init__(self, console: Console, name: str, total: float, unit: str) -> None:
+        self._console, self._name, self._total, self._unit = console, name, total, unit
+        self._done = 0.0
+        self._said = 0
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        self._done += n
+        tenth = int(10 * self._done / self._total) if self._total else 10
+        if tenth > self._said:
+            self._said = tenth
+            tail = f" ({note})" if note else ""
+            self._console.print(
+                f"  {self._name}: {self._done:,.0f} of {self._total:,.0f} {self._unit}{tail}",
+                highlight=False,
+                markup=False,
+            )
+
+
+class RichProgress:
+    """Bars with rate and time left on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def task(self, name: str, total: float, unit: str) -> Iterator[Task]:
+        """Draw one bar while the block runs."""
+        if not self._console.is_terminal:
+            yield _LineTask(self._console, name, total, unit)
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        with _RatedBars(*columns, console=self._console, transient=False) as bars:
+            bars.unit = unit
+            yield _BarTask(bars, name, total)
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self._console.print(line, highlight=False, markup=False)
+
+
+class _RatedBars(Bars):
+    """Bars that know their speed in units per second."""
+
+    unit = ""
+
+    def get_renderables(self) -> Iterator[object]:  # type: ignore[override]
+        for task in self.tasks:
+            speed = f"{task.speed:,.0f} {self.unit}/s" if task.speed else self.unit
+            task.fields["rate"] = speed
+        yield from super().get_renderables()
+
+
+def print_json(value: object) -> None:
+    """Print JSON with stable keys on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = ""
+) -> None:
+    """Print a small table on standard output; numbers are aligned to the right."""
+    table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    Console().print(table, markup=False)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    return "–" if value is None else str(value)

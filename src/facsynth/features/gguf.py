@@ -1,0 +1,50 @@
+"""GGUF files, converted once to a folder that Transformers loads quickly."""
+
+from pathlib import Path
+
+from facsynth.data.write import atomic_path
+from facsynth.errors import ModelError
+from facsynth.features.hashes import file_hash
+from facsynth.features.lm import one_line
+from facsynth.folders import cache_folder
+
+__all__ = ["convert_gguf", "converted_folder"]
+
+
+def converted_folder(name: str, sha256: str) -> Path:
+    """Where the conversion of a GGUF file is kept."""
+    return cache_folder() / "models" / f"{Path(name).stem}-{sha256[:12]}"
+
+
+def convert_gguf(path: Path) -> Path:
+    """Convert a GGUF file once to a cached folder that Transformers loads quickly."""
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist")
+    target = converted_folder(path.name, file_hash(path))
+    if (target / "config.json").is_file():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    asked = {"gguf_file": path.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **asked)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            **asked,
+        )
+    except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
+        raise ModelError(f"{path} cannot be read as a GGUF model: {one_line(error)}") from error
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    plain.load_state_dict(loaded.state_dict())
+    with atomic_path(target) as temporary:
+        plain.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+    return target

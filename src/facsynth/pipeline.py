@@ -1,0 +1,398 @@
+"""A recipe, stage by stage, into one run folder; started again it does what is not done.
+
+```
+RUN/recipe.toml      what was asked for
+RUN/anchor/ seed/    feature tables
+RUN/coverage/        before.json, missing.jsonl, after.json
+RUN/synthesize/      synthetic.jsonl, table/, summary.json, replies.sqlite, round-*/
+RUN/report.html      what came of it
+RUN/manifest.json    versions, hashes, numbers; written last
+```
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from facsynth import __version__
+from facsynth.chat.cache import CachedChat
+from facsynth.chat.endpoint import EndpointChat
+from facsynth.chat.local import LocalChat
+from facsynth.chat.model import ChatModel
+from facsynth.coverage.fac import coverage_row, describe_missing, measure_coverage, missing_features
+from facsynth.data.chitchat import chitchat_samples
+from facsynth.data.read import read_samples
+from facsynth.data.write import write_json, write_jsonl
+from facsynth.errors import DataError, MismatchError
+from facsynth.features.extract import ExtractSettings, extract_table
+from facsynth.features.lm import LanguageModel, load_language_model
+from facsynth.features.sae import SparseAutoencoder, load_sae
+from facsynth.progress import SILENT, Progress
+from facsynth.records import Sample
+from facsynth.store.table import FeatureTable, open_table, stack_rows
+from facsynth.synthesize.candidates import Sampling
+from facsynth.synthesize.rounds import Budget, SynthesisSettings, synthesize
+from facsynth.synthesize.write import write_synthesis
+from facsynth.understand.names import count_words, name_feature
+from facsynth.understand.spans import collect_spans
+
+__all__ = ["DataSource", "Generator", "Recipe", "RunResult", "read_recipe", "run_recipe"]
+
+_MAX_NAMED = 400
+"""Missing features that get spans and a name in the run folder."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where samples come from."""
+
+    source: str
+    """A file, a folder, a Hub data set, or `chitchat` for the demo's conversations."""
+
+    n_samples: int | None = None
+    """Take the first so many; required for `chitchat`."""
+
+    prompts: tuple[str, ...] = ()
+    """Only of `chitchat`: conversation prompts to draw from; empty for all."""
+
+    seed: int = 0
+    """Only of `chitchat`: seed of the draw."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Who writes."""
+
+    model: str | None = None
+    """A local model; None for the embedded default. Not used with `chat_model`."""
+
+    chat_model: str | None = None
+    """Model name at an OpenAI-compatible endpoint."""
+
+    api_base: str = "https://api.openai.com/v1"
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; never the key."""
+
+    batch_size: int = 16
+    """Texts per batch of a local model."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run is made from."""
+
+    name: str
+    anchor: DataSource
+    seed: DataSource
+    model: str | None = None
+    """Language model whose features are used; None for the embedded default."""
+
+    sae: str | None = None
+    """Its SAE; None for the embedded default."""
+
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
+    generator: Generator = field(default_factory=Generator)
+    synthesize: SynthesisSettings = field(default_factory=SynthesisSettings)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run went and what it found."""
+
+    folder: Path
+    before: Mapping[str, Any]
+    """`coverage_row` of the seed."""
+
+    after: Mapping[str, Any]
+    """`coverage_row` of the seed with the synthetic samples."""
+
+    n_synthetic: int
+    report: Path
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a TOML recipe.
+
+    Raises:
+        DataError: It cannot be read, is no TOML, or has an unknown or missing key.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a recipe: {error}") from error
+    write = dict(raw.get("synthesize", {}))
+    write |= {
+        "budget": _table(Budget, write.get("budget", {}), f"{path} [synthesize.budget]"),
+        "sampling": _table(Sampling, write.get("sampling", {}), f"{path} [synthesize.sampling]"),
+    }
+    for name in ("anchor", "seed"):
+        if "source" not in raw.get(name, {}):
+            raise DataError(f"{path} lacks `source` in [{name}]; name a file or a Hub data set")
+        raw[name]["prompts"] = tuple(raw[name].get("prompts", ()))
+    stages = {
+        "name": raw.get("name", path.stem),
+        "anchor": _table(DataSource, raw["anchor"], f"{path} [anchor]"),
+        "seed": _table(DataSource, raw["seed"], f"{path} [seed]"),
+        "extract": _table(ExtractSettings, raw.get("extract", {}), f"{path} [extract]"),
+        "generator": _table(Generator, raw.get("generator", {}), f"{path} [generator]"),
+        "synthesize": _table(SynthesisSettings, write, f"{path} [synthesize]"),
+    }
+    return _table(Recipe, {**raw, **stages}, str(path))
+
+
+def run_recipe(
+    path: str | Path, folder: str | Path | None = None, *, progress: Progress = SILENT
+) -> RunResult:
+    """Run all stages of a recipe.
+
+    Args:
+        path: The recipe.
+        folder: Run folder; `runs/NAME` by default. One that holds a part of this run is
+            continued.
+        progress: Where bars and lines go.
+
+    Raises:
+        MismatchError: The folder holds a run of another recipe.
+        FacsynthError: Whatever a stage raises.
+    """
+    recipe = read_recipe(path)
+    folder = Path(folder) if folder else Path("runs") / recipe.name
+    _claim(folder, recipe)
+    tools = _Tools(recipe)
+    anchor = _extract(recipe.anchor, folder / "anchor", recipe, tools, progress)
+    seed = _extract(recipe.seed, folder / "seed", recipe, tools, progress)
+    before = _coverage(folder / "coverage" / "before.json", recipe, anchor, [seed], progress)
+    _name_missing(folder / "coverage" / "missing.jsonl", recipe, anchor, seed, tools, progress)
+    synthetic = _synthesize(folder / "synthesize", recipe, anchor, seed, tools, progress)
+    after = _coverage(
+        folder / "coverage" / "after.json", recipe, anchor, [seed, synthetic], progress
+    )
+    report = folder / "report.html"
+    if not (folder / "manifest.json").is_file():
+        _report(folder, recipe, anchor, seed, before, after, report)
+        _write_manifest(folder, recipe, anchor, seed, synthetic, before, after)
+    return RunResult(folder, before, after, synthetic.manifest.n_samples, report)
+
+
+class _Tools:
+    """Model, SAE and generator, each loaded when a stage first needs it."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    @cached_property
+    def lm(self) -> LanguageModel:
+        return load_language_model(self.recipe.model)
+
+    @cached_property
+    def sae(self) -> SparseAutoencoder:
+        return load_sae(self.recipe.sae, device=self.lm.device)
+
+    def chat(self, cache: Path) -> ChatModel:
+        wanted = self.recipe.generator
+        if wanted.chat_model:
+            endpoint = EndpointChat(
+                wanted.chat_model, base_url=wanted.api_base, api_key_env=wanted.api_key_env
+            )
+            return CachedChat(endpoint, cache)
+        lm = self.lm
+        if wanted.model != self.recipe.model:
+            lm = load_language_model(wanted.model)
+        name = f"{lm.name}@{lm.content_hash[:12]}"
+        return CachedChat(
+            LocalChat(lm.model, lm.tokenizer, name=name, batch_size=wanted.batch_size), cache
+        )
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    path = folder / "recipe.json"
+    wanted = json.loads(json.dumps(asdict(recipe)))
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in wanted if found.get(key) != wanted[key]]
+        if changed:
+            raise MismatchError(
+                f"{folder} holds a run of another recipe ({', '.join(changed)} changed); pass "
+                "another --output or delete the folder"
+            )
+        return
+    write_json(wanted, path)
+
+
+def _extract(
+    source: DataSource, folder: Path, recipe: Recipe, tools: _Tools, progress: Progress
+) -> FeatureTable:
+    if (folder / "manifest.json").is_file():
+        progress.say(f"{folder.name}: already extracted")
+        return open_table(folder)
+    progress.say(f"{folder.name}: reading {source.source}")
+    samples = _read(source)
+    return extract_table(
+        samples,
+        tools.lm,
+        tools.sae,
+        folder,
+        settings=recipe.extract,
+        sae_name=recipe.sae or "embedded default",
+        progress=progress,
+    )
+
+
+def _read(source: DataSource) -> list[Sample]:
+    if source.source != "chitchat":
+        return read_samples(source.source, limit=source.n_samples)
+    if source.n_samples is None:
+        raise DataError("the source `chitchat` needs n_samples")
+    return chitchat_samples(source.n_samples, prompts=source.prompts, seed=source.seed)
+
+
+def _coverage(
+    path: Path, recipe: Recipe, anchor: FeatureTable, parts: list[FeatureTable], progress: Progress
+) -> dict[str, Any]:
+    if path.is_file():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    progress.say(f"coverage {path.stem}: measuring, with controls")
+    seed = stack_rows([part.activations() for part in parts])
+    coverage = measure_coverage(anchor.activations(), seed, threshold=recipe.synthesize.threshold)
+    write_json(coverage_row(coverage), path)
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _name_missing(
+    path: Path,
+    recipe: Recipe,
+    anchor: FeatureTable,
+    seed: FeatureTable,
+    tools: _Tools,
+    progress: Progress,
+) -> None:
+    """Ranked missing features with spans and a name."""
+    if path.is_file():
+        return
+    import numpy as np
+
+    progress.say("missing features: ranking and naming")
+    rows, delta = anchor.activations(), recipe.synthesize.threshold
+    everything = np.ones(rows.n_features, dtype=bool)
+    missing = missing_features(rows, seed.activations(), everything, threshold=delta)
+    samples = anchor.samples()
+    source = anchor.manifest.source
+    named = [int(f) for f in missing[:_MAX_NAMED]]
+    spans = collect_spans(
+        samples,
+        rows,
+        tools.lm.tokenizer,
+        named,
+        score=recipe.extract.score,
+        max_tokens=source.max_tokens,
+        n_spans=5,
+    )
+    words = count_words(samples)
+    described = describe_missing(rows, missing, threshold=delta)
+    write_jsonl(
+        (
+            {
+                **asdict(feature),
+                "name": name_feature(spans[feature.feature_id], words)
+                if feature.feature_id in spans
+                else None,
+                "spans": [asdict(span) for span in spans.get(feature.feature_id, ())],
+            }
+            for feature in described
+        ),
+        path,
+    )
+
+
+def _synthesize(
+    folder: Path,
+    recipe: Recipe,
+    anchor: FeatureTable,
+    seed: FeatureTable,
+    tools: _Tools,
+    progress: Progress,
+) -> FeatureTable:
+    if (folder / "summary.json").is_file():
+        progress.say("synthesize: already done")
+        return open_table(folder / "table")
+    result = synthesize(
+        anchor,
+        seed,
+        tools.lm,
+        tools.sae,
+        tools.chat(folder / "replies.sqlite"),
+        folder,
+        settings=recipe.synthesize,
+        progress=progress,
+    )
+    return write_synthesis(result, folder, seed, seed.activations())
+
+
+def _report(
+    folder: Path,
+    recipe: Recipe,
+    anchor: FeatureTable,
+    seed: FeatureTable,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    path: Path,
+) -> None:
+    from facsynth.report.collect import collect_report
+    from facsynth.report.page import write_report
+
+    source = anchor.manifest.source
+    facts = (
+        ("Model", source.model_name),
+        ("SAE", f"{source.sae_name} ({source.n_features:,} features, layer {source.layer})"),
+        ("Scored", {"all": "all messages"}.get(source.score, f"{source.score} messages")),
+        ("Threshold δ", f"{recipe.synthesize.threshold:g}"),
+        ("Anchor", f"{recipe.anchor.source}, {anchor.manifest.n_samples:,} samples"),
+        ("Seed", f"{recipe.seed.source}, {seed.manifest.n_samples:,} samples"),
+        ("facsynth", __version__),
+        ("Date", datetime.now(UTC).date().isoformat()),
+    )
+    write_report(collect_report(folder, recipe.name, facts, dict(before), dict(after)), path)
+
+
+def _write_manifest(
+    folder: Path,
+    recipe: Recipe,
+    anchor: FeatureTable,
+    seed: FeatureTable,
+    synthetic: FeatureTable,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> None:
+    tables = {"anchor": anchor, "seed": seed, "synthetic": synthetic}
+    write_json(
+        {
+            "schema_version": 1,
+            "facsynth_version": __version__,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe": asdict(recipe),
+            "tables": {name: asdict(table.manifest) for name, table in tables.items()},
+            "fac_before": before["fac"],
+            "fac_after": after["fac"],
+        },
+        folder / "manifest.json",
+    )
+
+
+def _table(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a TOML table, with unknown and missing keys named."""
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise DataError(
+            f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
+        )
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise DataError(f"{where}: {error}") from error

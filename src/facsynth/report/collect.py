@@ -1,0 +1,88 @@
+"""Gathers what a run folder holds into the records that the report shows."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from facsynth.records import Message, Span
+from facsynth.report.page import FeatureRow, Report, SampleRow
+
+__all__ = ["collect_report"]
+
+_OUTCOMES = {"kept": "kept", "nothing new": "activated nothing that was still missing"}
+
+
+def collect_report(
+    folder: Path,
+    title: str,
+    facts: tuple[tuple[str, str], ...],
+    before: dict[str, Any],
+    after: dict[str, Any],
+) -> Report:
+    """A report of a finished run.
+
+    Args:
+        folder: The run folder.
+        title: Heading of the page.
+        facts: Label and value pairs shown at the top.
+        before: `coverage_row` of the seed.
+        after: `coverage_row` of the seed with the synthetic samples.
+    """
+    summary = json.loads((folder / "synthesize" / "summary.json").read_text(encoding="utf-8"))
+    rows = list(_rows(folder / "synthesize" / "synthetic.jsonl"))
+    hits = Counter(c["feature_id"] for row in rows for c in row["provenance"]["credited"])
+    features = tuple(
+        _feature(row, hits[row["feature_id"]])
+        for row in _rows(folder / "coverage" / "missing.jsonl")
+        if row["name"] is not None
+    )
+    total = sum(summary["outcomes"].values())
+    outcomes = [("candidates asked for", total)]
+    outcomes += [(_OUTCOMES.get(k, f"rejected: {k}"), n) for k, n in summary["outcomes"].items()]
+    return Report(
+        title=title,
+        facts=(*facts, ("Generator", summary["generator"])),
+        before=before,
+        after=after,
+        features=features,
+        samples=tuple(_sample(row) for row in rows),
+        outcomes=tuple(outcomes),
+        rounds=tuple(summary["rounds"]),
+        features_file="coverage/missing.jsonl",
+        samples_file="synthesize/synthetic.jsonl",
+    )
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
+def _feature(row: dict[str, Any], n_synthetic: int) -> FeatureRow:
+    return FeatureRow(
+        feature_id=row["feature_id"],
+        name=row["name"],
+        status="filled" if n_synthetic else "missing",
+        n_anchor_samples=row["n_anchor_samples"],
+        max_activation=float(row["max_activation"]),
+        n_synthetic=n_synthetic,
+        spans=tuple(Span(**span) for span in row["spans"]),
+    )
+
+
+def _sample(row: dict[str, Any]) -> SampleRow:
+    provenance = row["provenance"]
+    messages = [Message(**m) for m in row.get("messages", ())] or [Message("text", row["text"])]
+    activation = {c["feature_id"]: float(c["activation"]) for c in provenance["credited"]}
+    return SampleRow(
+        sample_id=row["sample_id"],
+        messages=tuple(messages),
+        target_feature=provenance["target_feature"],
+        credited=tuple((f, activation[f]) for f in provenance["new_features"]),
+        step=str(provenance["step"]),
+        round=provenance["round"],
+        generator=provenance["generator"],
+    )

@@ -1,0 +1,125 @@
+"""The text around the tokens at which a feature is most active.
+
+The positions stored in a feature table are enough: the samples are tokenised again, the model is
+not run.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from facsynth.features.tokens import Score, TokenizedSample, tokenize_samples
+from facsynth.records import FeatureActivations, Sample, Span
+
+__all__ = ["collect_spans", "mark_peak"]
+
+
+def collect_spans(
+    samples: Sequence[Sample],
+    activations: FeatureActivations,
+    tokenizer: Any,
+    feature_ids: Iterable[int],
+    *,
+    score: Score,
+    max_tokens: int,
+    n_spans: int = 10,
+    context_tokens: int = 16,
+) -> dict[int, tuple[Span, ...]]:
+    """Strongest spans of each feature, at most one per sample.
+
+    The peak token is part of the span, with up to `context_tokens` tokens on both sides, clipped
+    to scored text. Spans with the same text are merged into the stronger one.
+
+    Args:
+        samples: The samples of the table, in its order.
+        activations: The table's activations.
+        tokenizer: Tokenizer of the model that extracted them.
+        feature_ids: Features to look at.
+        score: Whose words were scored when extracting.
+        max_tokens: The cut that was used when extracting.
+        n_spans: Most spans per feature.
+        context_tokens: Most tokens on each side of the peak.
+
+    Returns:
+        Spans by feature, strongest first; empty for a feature that is never active.
+    """
+    wanted = sorted(set(feature_ids))
+    entries = _strongest_entries(activations, wanted, 3 * n_spans)
+    rows = sorted({int(row) for found in entries.values() for row, _ in found})
+    texts = dict(
+        zip(
+            rows,
+            tokenize_samples(
+                [samples[row] for row in rows], tokenizer, score=score, max_tokens=max_tokens
+            ),
+            strict=True,
+        )
+    )
+    return {
+        feature: _distinct_spans(found, activations, texts, n_spans, context_tokens)
+        for feature, found in entries.items()
+    }
+
+
+def mark_peak(span: Span) -> str:
+    """The span as one line, its peak between angle quotes."""
+    return " ".join(f"{span.before}«{span.peak}»{span.after}".split())
+
+
+def _strongest_entries(
+    activations: FeatureActivations, features: Sequence[int], n: int
+) -> dict[int, list[tuple[int, int]]]:
+    """(row, entry) of the largest activations of each feature."""
+    wanted = np.isin(activations.feature_ids, np.array(features, dtype=np.uint32))
+    entries = np.flatnonzero(wanted)
+    feature = activations.feature_ids[entries].astype(np.int64)
+    order = np.lexsort((entries, -activations.values[entries], feature))
+    entries, feature = entries[order], feature[order]
+    owner = _row_of(activations, entries)
+    starts = np.searchsorted(feature, features, side="left")
+    ends = np.searchsorted(feature, features, side="right")
+    return {
+        f: [(int(owner[i]), int(entries[i])) for i in range(a, min(b, a + n))]
+        for f, a, b in zip(features, starts, ends, strict=True)
+    }
+
+
+def _row_of(
+    activations: FeatureActivations, entries: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " n"]:
+    return np.searchsorted(activations.row_starts, entries, side="right") - 1
+
+
+def _distinct_spans(
+    found: Sequence[tuple[int, int]],
+    activations: FeatureActivations,
+    texts: Mapping[int, TokenizedSample],
+    n_spans: int,
+    context_tokens: int,
+) -> tuple[Span, ...]:
+    spans: dict[str, Span] = {}
+    for row, entry in found:
+        position = int(activations.positions[entry])
+        span = _span(texts[row], position, float(activations.values[entry]), context_tokens)
+        spans.setdefault(" ".join(span.text.split()).lower(), span)
+        if len(spans) == n_spans:
+            break
+    return tuple(spans.values())
+
+
+def _span(text: TokenizedSample, position: int, activation: float, context: int) -> Span:
+    first = last = position
+    while first > max(0, position - context) and text.scored[first - 1]:
+        first -= 1
+    while last < min(len(text.scored) - 1, position + context) and text.scored[last + 1]:
+        last += 1
+    start, end = text.offsets[position]
+    return Span(
+        sample_id=text.sample_id,
+        before=text.rendered[text.offsets[first][0] : start],
+        peak=text.rendered[start:end],
+        after=text.rendered[end : text.offsets[last][1]],
+        activation=activation,
+    )

@@ -1,0 +1,17 @@
+"""Tests run without keys, with empty caches and without the Hub; `slow` ones keep the caches."""
+
+import pytest
+from huggingface_hub import constants
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(request, monkeypatch, tmp_path_factory):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    if any(request.node.get_closest_marker(mark) for mark in ("slow", "network")):
+        return
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("FACSYNTH_CACHE", str(folder / "facsynth"))
+    monkeypatch.setenv("HF_HOME", str(folder / "huggingface"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # it read the environment at import
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "huggingface" / "hub"))

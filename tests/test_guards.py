@@ -1,0 +1,265 @@
+"""Rules about the whole tree: layers, light imports, documentation, tidiness.
+
+Each of them can fail: the rules that read files are functions of text, tried on bad text below.
+"""
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+import facsynth
+
+ROOT = Path(facsynth.__file__).parent
+REPOSITORY = Path(__file__).parent.parent
+SOURCES = sorted(ROOT.rglob("*.py"))
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+LAYERS = [  # bottom first; a module imports from its own package and from lower layers
+    {"errors", "folders"},
+    {"records"},
+    {"progress"},
+    {"coverage", "data", "chat"},
+    {"store"},
+    {"features"},
+    {"understand"},
+    {"synthesize", "baselines", "tasks"},
+    {"report", "scale"},
+    {"pipeline"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+PRIVATE_PATH = re.compile(r"(?<![\w.~-])/(?:root|home|Users|work|opt|mnt)/\w[\w/.-]*")
+UNFINISHED = re.compile(r"\b(?:TODO|FIXME)\b")
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND_HEADING = re.compile(r"^#{2,4} `?(fac(?: [\w-]+)+)`?$", re.MULTILINE)
+
+
+def upward_imports(here: str, code: str) -> list[str]:
+    """Imports that a file of the top-level module or package `here` may not have."""
+    bad = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            bad += [a.name for a in node.names if a.name.split(".")[0] == "facsynth"]
+        if isinstance(node, ast.ImportFrom):
+            module, names = node.module or "", {a.name for a in node.names}
+            if node.level:
+                bad.append("." * node.level + module)
+            elif module == "facsynth" and names != {"__version__"}:
+                bad.append(f"facsynth: {', '.join(sorted(names))}")
+            elif module.startswith("facsynth."):
+                there = module.split(".")[1]
+                if there != here and RANK.get(there, len(LAYERS)) >= RANK[here]:
+                    bad.append(module)
+    return bad
+
+
+def top_package(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def printed_lines(code: str) -> list[int]:
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    return [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+
+
+def broken_blocks(page: str) -> list[str]:
+    """First lines of the Python blocks of a Markdown page that do not parse."""
+    bad = []
+    for language, code in FENCE.findall(page):
+        try:
+            ast.parse(code if language in ("python", "py") else "")
+        except SyntaxError:
+            bad.append(code.splitlines()[0])
+    return bad
+
+
+def walk_commands(command: click.Command, name: str = "fac") -> dict[str, click.Command]:
+    """Every command below a group, by what a user types."""
+    if not isinstance(command, click.Group):
+        return {name: command}
+    context = click.Context(command)
+    found = {} if name == "fac" else {name: command}
+    for word in command.list_commands(context):
+        found |= walk_commands(command.get_command(context, word), f"{name} {word}")
+    return found
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that a fresh Python has loaded after running `code`."""
+    code += "\nimport sys; sys.stderr.write(' '.join({m.split('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def best_seconds(*command: str) -> float:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    return min(seconds() for _ in range(5))
+
+
+@pytest.fixture(scope="module")
+def commands():
+    found = walk_commands(importlib.import_module("facsynth.cli").main)
+    assert found, "facsynth.cli.main has no commands"
+    return found
+
+
+# Layers
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_point_down(file):
+    here = top_package(file)
+    assert here == "__init__" or here in RANK, f"give {here} its place in LAYERS"
+    if here != "__init__":
+        assert upward_imports(here, file.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from facsynth.cli import main",
+        "import facsynth.cli",
+        "import json, facsynth.cli as cli",
+        "from facsynth import cli",
+        "from . import cli",
+        "from ..cli import main",
+        "def late():\n    from facsynth.cli import main",
+        "from facsynth.coverage.fac import coverage",
+    ],
+)
+def test_layer_guard_sees_an_upward_import(line):
+    assert upward_imports("data", line)
+
+
+def test_layer_guard_lets_a_downward_import_pass():
+    code = "from facsynth import __version__\nfrom facsynth.errors import DataError\nimport json"
+    assert upward_imports("data", code) == []
+
+
+def test_root_package_imports_nothing_of_its_own_at_once():
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert not [ast.unparse(n) for n in imports if "facsynth" in ast.unparse(n)]
+
+
+# Light imports
+
+
+def test_import_facsynth_loads_nothing_heavy():
+    loaded = modules_after("import facsynth")
+    assert "facsynth" in loaded
+    assert loaded.isdisjoint({"torch", "transformers", "ray", "numpy"})
+
+
+def test_help_loads_no_torch():
+    loaded = modules_after("from facsynth.cli import main; main(['--help'], standalone_mode=False)")
+    assert "facsynth" in loaded
+    assert loaded.isdisjoint({"torch", "transformers", "ray"})
+
+
+def test_light_import_guard_sees_a_heavy_module():
+    assert "numpy" in modules_after("import facsynth.records")
+
+
+@pytest.mark.slow
+def test_import_facsynth_is_quick():
+    assert best_seconds(sys.executable, "-c", "import facsynth") < 0.15
+
+
+@pytest.mark.slow
+def test_help_is_quick():
+    assert best_seconds(str(Path(sys.executable).parent / "fac"), "--help") < 0.3
+
+
+# Commands and documentation
+
+
+def test_every_command_has_help(commands):
+    assert [name for name, command in commands.items() if not command.help] == []
+
+
+def test_every_option_has_help(commands):
+    options = [(n, p) for n, c in commands.items() for p in c.params if isinstance(p, click.Option)]
+    assert [f"{name} {option.opts[-1]}" for name, option in options if not option.help] == []
+
+
+def test_command_reference_has_a_heading_for_every_command_and_no_other(commands):
+    page = (REPOSITORY / "docs" / "cli.md").read_text()
+    assert sorted(COMMAND_HEADING.findall(page)) == sorted(commands)
+
+
+def test_walk_finds_nested_commands():
+    sae = click.Group("sae", commands=[click.Command("train")])
+    group = click.Group(commands=[click.Command("run"), sae])
+    assert list(walk_commands(group)) == ["fac run", "fac sae", "fac sae train"]
+
+
+def test_readme_starts_with_the_two_commands():
+    first = FENCE.search((REPOSITORY / "README.md").read_text())[2]
+    assert "make demo" in first
+    assert "make test" in first
+
+
+def test_python_blocks_of_the_documentation_parse():
+    broken = {page.name: broken_blocks(page.read_text()) for page in PAGES}
+    assert {name: blocks for name, blocks in broken.items() if blocks} == {}
+
+
+def test_block_guard_sees_a_broken_block():
+    page = "```python\nx = 1\n```\n\n```\nnot python\n```\n\n```python\nx = = 1\n```\n"
+    assert broken_blocks(page) == ["x = = 1"]
+
+
+# Tidiness
+
+
+def test_every_exported_name_exists():
+    names = [m.name for m in pkgutil.walk_packages(facsynth.__path__, "facsynth.")]
+    modules = [facsynth, *map(importlib.import_module, names)]
+    exported = [(module, name) for module in modules for name in getattr(module, "__all__", ())]
+    assert [f"{m.__name__}.{name}" for m, name in exported if not hasattr(m, name)] == []
+
+
+def test_no_module_is_longer_than_450_lines():
+    lengths = {str(f.relative_to(ROOT)): len(f.read_text().splitlines()) for f in SOURCES}
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
+
+
+def test_library_does_not_print():
+    lines = {str(f.relative_to(ROOT)): printed_lines(f.read_text()) for f in SOURCES}
+    assert {name: numbers for name, numbers in lines.items() if numbers} == {}
+
+
+def test_print_guard_sees_a_print_and_no_other_call():
+    assert printed_lines("fingerprint(1)\nconsole.print(2)\nprint(3)") == [3]
+
+
+def test_nothing_unfinished_is_marked():
+    assert [str(f.relative_to(ROOT)) for f in SOURCES if UNFINISHED.search(f.read_text())] == []
+
+
+def test_no_file_names_a_private_path():
+    kinds = {".py", ".md", ".toml", ".txt", ".json", ".jinja", ".css", ".sh"}
+    folders = ["src", "tests", "docs", "recipes", "scripts", "benchmarks", "studies"]
+    files = [f for name in folders for f in (REPOSITORY / name).rglob("*") if f.suffix in kinds]
+    files += [f for f in REPOSITORY.iterdir() if f.suffix in kinds or f.name == "Makefile"]
+    found = {str(f.relative_to(REPOSITORY)): PRIVATE_PATH.findall(f.read_text()) for f in files}
+    assert {name: paths for name, paths in found.items() if paths} == {}
+
+
+def test_path_guard_sees_a_home_folder_and_no_address():
+    text = "open('/" + "home/ada/data.jsonl') # https://example.org/home/page ~/work/x"
+    assert PRIVATE_PATH.findall(text) == ["/" + "home/ada/data.jsonl"]
