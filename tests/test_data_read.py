@@ -157,9 +157,9 @@ def test_long_csv_cell_is_read(tmp_path):
         ("a.jsonl", b'{"text": "x"}\n{"text": \n', r"a.jsonl, line 2, column \d+: not JSON"),
         ("a.json", b'{"text": "x"}\n{"text": "y"}', "line 2, .*name it .jsonl"),
         ("a.json", b'{"text": "x"}', "an object with 0 lists"),
-        ("a.json", b"3", "holds a int where a list"),
+        ("a.json", b"3", "holds a number where a list"),
         ("a.jsonl", b"[" * 100_000, "line 1: JSON beyond reading"),
-        ("a.jsonl", b'"x"\n', "line 1: a str where an object"),
+        ("a.jsonl", b'"x"\n', "line 1: a string where an object"),
         ("a.jsonl", b"\xff\n", r"not UTF-8 \(byte 0xff\)"),
         ("a.jsonl.gz", b"plain", "cannot be read"),
         ("a.parquet", b"plain", "cannot be read as Parquet"),
@@ -184,12 +184,12 @@ def test_unreadable_file_is_named_with_the_place(tmp_path, name, content, messag
         ({"body": "x"}, "looked for `messages`, .*`prompt` \\+ `completion`.*found `body`"),
         ({}, "no field at all"),
         ({"messages": []}, "`messages` is an empty conversation"),
-        ({"messages": "Hi"}, "`messages` is a str where a list"),
+        ({"messages": "Hi"}, "`messages` is a string where a list"),
         ({"messages": ["Hi"]}, "message 1 of `messages` is a str"),
         ({"messages": [{"role": "user"}]}, "message 1 of `messages` lacks .*found `role`"),
         ({"messages": [{"role": "user", "content": None}]}, "`content` of message 1 .* is null"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "is not text"),
-        ({"instruction": "x", "output": 3}, "`output` is a int where a string"),
+        ({"instruction": "x", "output": 3}, "`output` is a number where a string"),
         ({"text": "\ud83d"}, "`text` holds half of a character"),
     ],
 )
@@ -239,7 +239,7 @@ def test_hub_data_set_is_read_through_datasets(monkeypatch, source, config):
 
 def test_hub_without_datasets_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match="pip install datasets"):
+    with pytest.raises(DataError, match=r"pip install 'facsynth\[hub\]'"):
         read_samples("owner/name")
 
 

@@ -11,17 +11,18 @@ from activations import dense, make_activations, row_lists
 from facsynth.coverage.fac import (
     active_features,
     active_only,
-    bootstrap_interval,
-    coverage_row,
-    coverage_sweep,
     describe_missing,
     feature_activation_coverage,
     firing_counts,
+    missing_features,
+)
+from facsynth.coverage.interval import bootstrap_interval
+from facsynth.coverage.measure import coverage_row, measure_coverage
+from facsynth.coverage.variants import (
+    coverage_sweep,
     frequency_weighted_coverage,
     k_fold_coverage,
     magnitude_weighted_coverage,
-    measure_coverage,
-    missing_features,
 )
 from facsynth.errors import DataError, MismatchError
 

@@ -31,7 +31,7 @@ LAYERS = [  # bottom first; a module imports from its own package and from lower
     {"features"},
     {"understand"},
     {"synthesize", "baselines", "tasks"},
-    {"report", "scale"},
+    {"report", "scale", "recipe"},
     {"pipeline"},
     {"cli"},
 ]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from activations import make_activations
-from facsynth.coverage.fac import coverage_row, measure_coverage
+from facsynth.coverage.measure import coverage_row, measure_coverage
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Span
 from facsynth.report import page as page_module

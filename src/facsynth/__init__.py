@@ -7,7 +7,24 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_EXPORTS: dict[str, str] = {}
+_EXPORTS = {
+    "FacsynthError": "facsynth.errors",
+    "FeatureActivations": "facsynth.records",
+    "Message": "facsynth.records",
+    "Sample": "facsynth.records",
+    "ExtractSettings": "facsynth.features.extract",
+    "coverage_row": "facsynth.coverage.measure",
+    "extract_features": "facsynth.features.extract",
+    "extract_table": "facsynth.features.extract",
+    "load_language_model": "facsynth.features.lm",
+    "load_sae": "facsynth.features.sae",
+    "measure_coverage": "facsynth.coverage.measure",
+    "missing_features": "facsynth.coverage.fac",
+    "open_table": "facsynth.store.table",
+    "read_samples": "facsynth.data.read",
+    "run_recipe": "facsynth.pipeline",
+    "synthesize": "facsynth.synthesize.rounds",
+}
 
 __all__ = ["__version__", *_EXPORTS]
 

@@ -1,7 +1,7 @@
 """A recipe, stage by stage, into one run folder; started again it does what is not done.
 
 ```
-RUN/recipe.toml      what was asked for
+RUN/recipe.json      what was asked for
 RUN/anchor/ seed/    feature tables
 RUN/coverage/        before.json, missing.jsonl, after.json
 RUN/synthesize/      synthetic.jsonl, table/, summary.json, replies.sqlite, round-*/
@@ -11,93 +11,42 @@ RUN/manifest.json    versions, hashes, numbers; written last
 """
 
 import json
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from facsynth import __version__
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatModel
-from facsynth.coverage.fac import coverage_row, describe_missing, measure_coverage, missing_features
+from facsynth.coverage.fac import describe_missing, missing_features
+from facsynth.coverage.measure import coverage_row, measure_coverage
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.extract import ExtractSettings, extract_table
+from facsynth.features.extract import extract_table
 from facsynth.features.lm import LanguageModel, load_language_model
 from facsynth.features.sae import SparseAutoencoder, load_sae
 from facsynth.progress import SILENT, Progress
+from facsynth.recipe import DataSource, Recipe, read_recipe
 from facsynth.records import Sample
 from facsynth.store.table import FeatureTable, open_table, stack_rows
-from facsynth.synthesize.candidates import Sampling
-from facsynth.synthesize.rounds import Budget, SynthesisSettings, synthesize
+from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.write import write_synthesis
 from facsynth.understand.names import count_words, name_feature
 from facsynth.understand.spans import collect_spans
 
-__all__ = ["DataSource", "Generator", "Recipe", "RunResult", "read_recipe", "run_recipe"]
+__all__ = ["RunResult", "run_recipe"]
 
 _MAX_NAMED = 400
 """Missing features that get spans and a name in the run folder."""
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where samples come from."""
-
-    source: str
-    """A file, a folder, a Hub data set, or `chitchat` for the demo's conversations."""
-
-    n_samples: int | None = None
-    """Take the first so many; required for `chitchat`."""
-
-    prompts: tuple[str, ...] = ()
-    """Only of `chitchat`: conversation prompts to draw from; empty for all."""
-
-    seed: int = 0
-    """Only of `chitchat`: seed of the draw."""
-
-
-@dataclass(frozen=True)
-class Generator:
-    """Who writes."""
-
-    model: str | None = None
-    """A local model; None for the embedded default. Not used with `chat_model`."""
-
-    chat_model: str | None = None
-    """Model name at an OpenAI-compatible endpoint."""
-
-    api_base: str = "https://api.openai.com/v1"
-    api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key; never the key."""
-
-    batch_size: int = 16
-    """Texts per batch of a local model."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything a run is made from."""
-
-    name: str
-    anchor: DataSource
-    seed: DataSource
-    model: str | None = None
-    """Language model whose features are used; None for the embedded default."""
-
-    sae: str | None = None
-    """Its SAE; None for the embedded default."""
-
-    extract: ExtractSettings = field(default_factory=ExtractSettings)
-    generator: Generator = field(default_factory=Generator)
-    synthesize: SynthesisSettings = field(default_factory=SynthesisSettings)
 
 
 @dataclass(frozen=True)
@@ -113,37 +62,6 @@ class RunResult:
 
     n_synthetic: int
     report: Path
-
-
-def read_recipe(path: str | Path) -> Recipe:
-    """Read a TOML recipe.
-
-    Raises:
-        DataError: It cannot be read, is no TOML, or has an unknown or missing key.
-    """
-    path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a recipe: {error}") from error
-    write = dict(raw.get("synthesize", {}))
-    write |= {
-        "budget": _table(Budget, write.get("budget", {}), f"{path} [synthesize.budget]"),
-        "sampling": _table(Sampling, write.get("sampling", {}), f"{path} [synthesize.sampling]"),
-    }
-    for name in ("anchor", "seed"):
-        if "source" not in raw.get(name, {}):
-            raise DataError(f"{path} lacks `source` in [{name}]; name a file or a Hub data set")
-        raw[name]["prompts"] = tuple(raw[name].get("prompts", ()))
-    stages = {
-        "name": raw.get("name", path.stem),
-        "anchor": _table(DataSource, raw["anchor"], f"{path} [anchor]"),
-        "seed": _table(DataSource, raw["seed"], f"{path} [seed]"),
-        "extract": _table(ExtractSettings, raw.get("extract", {}), f"{path} [extract]"),
-        "generator": _table(Generator, raw.get("generator", {}), f"{path} [generator]"),
-        "synthesize": _table(SynthesisSettings, write, f"{path} [synthesize]"),
-    }
-    return _table(Recipe, {**raw, **stages}, str(path))
 
 
 def run_recipe(
@@ -275,8 +193,6 @@ def _name_missing(
     """Ranked missing features with spans and a name."""
     if path.is_file():
         return
-    import numpy as np
-
     progress.say("missing features: ranking and naming")
     rows, delta = anchor.activations(), recipe.synthesize.threshold
     everything = np.ones(rows.n_features, dtype=bool)
@@ -382,17 +298,3 @@ def _write_manifest(
         },
         folder / "manifest.json",
     )
-
-
-def _table(kind: type, values: Mapping[str, Any], where: str) -> Any:
-    """A dataclass from a TOML table, with unknown and missing keys named."""
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise DataError(
-            f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
-        )
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise DataError(f"{where}: {error}") from error

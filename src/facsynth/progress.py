@@ -14,7 +14,7 @@ __all__ = ["SILENT", "Progress", "Silent", "Task"]
 class Task(Protocol):
     """One piece of work with a known size."""
 
-    def advance(self, n: float = 1, note: str = "") -> None:
+    def advance(self, n: int | float = 1, note: str = "") -> None:
         """`n` more units are done; `note` replaces the words beside the bar."""
 
 
@@ -22,7 +22,7 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where tasks are shown."""
 
-    def task(self, name: str, total: float, unit: str) -> AbstractContextManager[Task]:
+    def task(self, name: str, total: int | float, unit: str) -> AbstractContextManager[Task]:
         """Open a task of `total` units."""
 
     def say(self, line: str) -> None:
@@ -30,7 +30,7 @@ class Progress(Protocol):
 
 
 class _SilentTask:
-    def advance(self, n: float = 1, note: str = "") -> None:
+    def advance(self, n: int | float = 1, note: str = "") -> None:
         return None
 
 
@@ -38,7 +38,7 @@ class Silent:
     """Shows nothing: for libraries and tests."""
 
     @contextmanager
-    def task(self, name: str, total: float, unit: str) -> Iterator[Task]:
+    def task(self, name: str, total: int | float, unit: str) -> Iterator[Task]:
         """Open a task that nobody watches."""
         yield _SilentTask()
 

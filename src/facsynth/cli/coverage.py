@@ -53,12 +53,8 @@ def coverage(
 
     from facsynth.cli.load import load_relevant
     from facsynth.cli.show import RichProgress, print_json
-    from facsynth.coverage.fac import (
-        coverage_row,
-        describe_missing,
-        measure_coverage,
-        missing_features,
-    )
+    from facsynth.coverage.fac import describe_missing, missing_features
+    from facsynth.coverage.measure import coverage_row, measure_coverage
     from facsynth.data.write import write_jsonl
     from facsynth.store.table import check_same_features, open_table, stack_rows
 

@@ -10,14 +10,23 @@ from facsynth.cli.options import output_option
 @click.command()
 @click.argument("table", type=click.Path(path_type=Path))
 @output_option("JSONL file with one row per feature.")
-@click.option("--model", help="Model that extracted the table; without it the embedded one.")
+@click.option("--model", help="Model that extracted the table; without it the one it names.")
 @click.option(
     "--features",
     type=click.Path(path_type=Path, exists=True),
     help="Explain only these: ids, or rows with feature_id, one per line.",
 )
-@click.option("--max-features", type=int, help="Explain only the most frequent so many.")
-@click.option("--spans", "n_spans", default=10, show_default=True, help="Spans per feature.")
+@click.option(
+    "--max-features", type=click.IntRange(min=1), help="Explain only the most frequent so many."
+)
+@click.option(
+    "--spans",
+    "n_spans",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Spans per feature.",
+)
 def explain(
     table: Path,
     output: Path,
@@ -31,13 +40,12 @@ def explain(
 
     import numpy as np
 
-    from facsynth.cli.load import load_relevant
+    from facsynth.cli.load import load_relevant, load_table_tokenizer
     from facsynth.cli.show import RichProgress
     from facsynth.data.write import write_jsonl
-    from facsynth.features.lm import load_tokenizer
     from facsynth.store.table import open_table
     from facsynth.understand.names import count_words, name_feature
-    from facsynth.understand.spans import collect_spans
+    from facsynth.understand.spans import collect_spans, extract_settings
 
     opened = open_table(table)
     rows, samples, source = opened.activations(), opened.samples(), opened.manifest.source
@@ -45,14 +53,14 @@ def explain(
     wanted = load_relevant(features, rows.n_features)
     order = np.argsort(-counts, kind="stable")
     chosen = [int(f) for f in order if counts[f] and (wanted is None or wanted[f])][:max_features]
-    tokenizer = load_tokenizer(model)
+    extract = extract_settings(source)
     spans = collect_spans(
         samples,
         rows,
-        tokenizer,
+        load_table_tokenizer(source, model),
         chosen,
-        score=source.score,
-        max_tokens=source.max_tokens,
+        score=extract.score,
+        max_tokens=extract.max_tokens,
         n_spans=n_spans,
     )
     words = count_words(samples)

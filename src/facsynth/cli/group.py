@@ -2,7 +2,6 @@
 
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import click
 
@@ -39,17 +38,23 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except FacsynthError as error:
-            if ctx.params.get("debug"):
-                raise
-            raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("\nStopped. Run the same command again to go on from here.", err=True)
             sys.exit(130)
-        except OSError as error:
-            if ctx.params.get("debug") or error.filename is None:
+        except BrokenPipeError:  # the reader of standard output went away; click says nothing
+            raise
+        except (FacsynthError, OSError) as error:
+            if ctx.params.get("debug"):
                 raise
-            raise click.ClickException(f"{error.strerror}: {Path(error.filename)}") from error
+            raise click.ClickException(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    """An error's message without line breaks; of the system's errors with the file."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(text.split()) or type(error).__name__
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

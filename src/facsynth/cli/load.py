@@ -1,17 +1,27 @@
 """What commands load: samples, the model with its SAE, the generator."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from facsynth.chat.model import ChatModel
 from facsynth.data.read import read_samples
-from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel, load_language_model
+from facsynth.errors import DataError, MismatchError
+from facsynth.features.lm import LanguageModel, load_language_model, load_tokenizer
 from facsynth.features.sae import SparseAutoencoder, load_sae
+from facsynth.features.tokens import chat_format
 from facsynth.progress import Progress
 from facsynth.records import Sample
+from facsynth.store.table import TableSource
 
-__all__ = ["load_generator", "load_pair", "load_relevant", "load_samples"]
+__all__ = [
+    "load_generator",
+    "load_model",
+    "load_pair",
+    "load_relevant",
+    "load_samples",
+    "load_table_tokenizer",
+]
 
 
 def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
@@ -49,6 +59,18 @@ def load_pair(
     return lm, load_sae(sae, device=lm.device)
 
 
+def load_table_tokenizer(source: TableSource, model: str | None) -> Any:
+    """Tokenizer of the model that extracted a table; by default of the model that it names."""
+    name = model or source.model_name
+    tokenizer = load_tokenizer(name)
+    if hashlib.sha256(chat_format(tokenizer).encode()).hexdigest() != source.chat_format_hash:
+        raise MismatchError(
+            f"{name} has another chat template than {source.model_name}, which extracted the "
+            "table; pass that model as --model"
+        )
+    return tokenizer
+
+
 def load_generator(
     lm: LanguageModel,
     cache: Path,
@@ -82,7 +104,7 @@ def load_relevant(path: Path | None, n_features: int) -> Any:
     if path is None:
         return None
     relevant = np.zeros(n_features, dtype=bool)
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -22,11 +22,11 @@ __all__ = ["RichProgress", "print_json", "print_table"]
 
 
 class _BarTask:
-    def __init__(self, bars: Bars, unit: str, total: float) -> None:
+    def __init__(self, bars: Bars, unit: str, total: int | float) -> None:
         self._bars = bars
         self._task = bars.add_task(unit, total=total, note="")
 
-    def advance(self, n: float = 1, note: str = "") -> None:
+    def advance(self, n: int | float = 1, note: str = "") -> None:
         if note:
             self._bars.update(self._task, advance=n, note=note)
         else:
@@ -36,12 +36,12 @@ class _BarTask:
 class _LineTask:
     """Without a terminal: one line at the start and one at every tenth."""
 
-    def __init__(self, console: Console, name: str, total: float, unit: str) -> None:
+    def __init__(self, console: Console, name: str, total: int | float, unit: str) -> None:
         self._console, self._name, self._total, self._unit = console, name, total, unit
         self._done = 0.0
         self._said = 0
 
-    def advance(self, n: float = 1, note: str = "") -> None:
+    def advance(self, n: int | float = 1, note: str = "") -> None:
         self._done += n
         tenth = int(10 * self._done / self._total) if self._total else 10
         if tenth > self._said:
@@ -51,6 +51,7 @@ class _LineTask:
                 f"  {self._name}: {self._done:,.0f} of {self._total:,.0f} {self._unit}{tail}",
                 highlight=False,
                 markup=False,
+                soft_wrap=True,
             )
 
 
@@ -61,7 +62,7 @@ class RichProgress:
         self._console = Console(stderr=True)
 
     @contextmanager
-    def task(self, name: str, total: float, unit: str) -> Iterator[Task]:
+    def task(self, name: str, total: int | float, unit: str) -> Iterator[Task]:
         """Draw one bar while the block runs."""
         if not self._console.is_terminal:
             yield _LineTask(self._console, name, total, unit)
@@ -81,7 +82,7 @@ class RichProgress:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class _RatedBars(Bars):

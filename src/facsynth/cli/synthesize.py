@@ -58,8 +58,8 @@ def synthesize(
     from facsynth.cli.load import load_generator, load_pair, load_relevant
     from facsynth.cli.show import RichProgress, print_json, print_table
     from facsynth.store.table import open_table
-    from facsynth.synthesize.rounds import Budget, SynthesisSettings
     from facsynth.synthesize.rounds import synthesize as run
+    from facsynth.synthesize.settings import Budget, SynthesisSettings
     from facsynth.synthesize.write import write_synthesis
 
     progress = RichProgress()

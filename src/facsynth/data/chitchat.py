@@ -1,4 +1,4 @@
-"""Real conversations for the demo: PyPI's `chitchat-dataset` (MIT), 35 conversation prompts.
+"""Real conversations for the demo: PyPI's `chitchat-dataset` (MIT), 34 conversation prompts.
 
 A sample is one exchange of a conversation: what one person says, as the user, and what the other
 answers, as the assistant. Each conversation gives at most one sample.
@@ -32,20 +32,21 @@ def chitchat_samples(
 
     Args:
         n_samples: How many.
-        prompts: Only conversations held under these prompts; empty for all.
+        prompts: Only conversations held under these prompts; empty for all, also those that
+            were held under none.
         seed: Seed of the draw.
 
     Raises:
         DataError: A prompt does not exist, or there are fewer conversations than asked for.
     """
     conversations: dict[str, dict[str, Any]] = json.loads(_dataset())
-    known = {str(c.get("prompt") or "") for c in conversations.values()}
+    known = {str(c["prompt"]) for c in conversations.values() if c.get("prompt")}
     if unknown := set(prompts) - known:
         raise DataError(
-            f"chitchat has no conversation prompt {sorted(unknown)[0]!r}; it has, for example, "
-            f"{sorted(known)[1]!r}"
+            f"chitchat has no conversation prompt {min(unknown)!r}; it has, for example, "
+            f"{min(known)!r}"
         )
-    names = sorted(n for n, c in conversations.items() if not prompts or c["prompt"] in prompts)
+    names = sorted(n for n, c in conversations.items() if not prompts or c.get("prompt") in prompts)
     rng = random.Random(seed)
     rng.shuffle(names)
     found = (_exchange(name, conversations[name], rng) for name in names)

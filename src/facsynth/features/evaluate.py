@@ -25,7 +25,7 @@ DENSE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class SaeQuality:
-    """Quality of an SAE on some text. Outlier tokens count in none of the numbers."""
+    """Quality of an SAE on some text. Outlier tokens count in the cross-entropies only."""
 
     explained_variance: float
     """1 - Σ‖x - x̂‖² / Σ‖x - mean(x)‖² over all scored tokens; at most 1, higher is better."""
@@ -159,7 +159,9 @@ def _losses(
                 sums[kind] += loss
             count += n
             task.advance(sum(t.n_scored for t in chosen))
-    clean, patched, zero, average = (value / max(1, count) for value in sums.values())
+    if not count:
+        raise DataError("the held-out texts have no two scored tokens in a row to predict")
+    clean, patched, zero, average = (value / count for value in sums.values())
     return {
         "cross_entropy": clean,
         "cross_entropy_sae": patched,
@@ -179,7 +181,7 @@ def _batch_loss(
     kind: str,
 ) -> tuple[float, int]:
     """Summed loss at the tokens whose own position and whose next token are both scored."""
-    ids = np.zeros((len(texts), max(len(t.input_ids) for t in texts)), dtype=np.int64)
+    ids = np.zeros((len(texts), max(1, *(len(t.input_ids) for t in texts))), dtype=np.int64)
     for row, text in enumerate(texts):
         ids[row, : len(text.input_ids)] = text.input_ids
     mask = _scored_mask(texts, ids.shape[1]).to(lm.device)

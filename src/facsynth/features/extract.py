@@ -70,6 +70,8 @@ class ExtractSettings:
     def __post_init__(self) -> None:
         if self.max_tokens < 2 or self.max_tokens > 65_535:
             raise DataError(f"--max-tokens must lie between 2 and 65,535, not {self.max_tokens}")
+        if self.part_samples < 1:
+            raise DataError(f"part_samples must be at least 1, not {self.part_samples}")
 
 
 def extract_features(
@@ -135,10 +137,9 @@ def extract_table(
     check_pair(lm, sae)
     source = table_source(lm, sae, settings, sae_name=sae_name)
     wanted = samples_hash(samples)
-    start_table(folder, source, wanted)
+    size = start_table(folder, source, wanted, part_samples=settings.part_samples)
     if (folder / "manifest.json").is_file():
         return open_table(folder)
-    size = settings.part_samples
     parts = [samples[i : i + size] for i in range(0, len(samples), size)]
     with progress.task(f"extracting {folder.name}", len(samples), "samples") as task:
         for index, part in enumerate(parts):
@@ -242,11 +243,12 @@ def _extract(
     layer = sae.config.layer
     prefix = _shared_prefix(texts, lm, layer)
     skip = prefix.n_tokens if prefix else 0
-    lengths = [len(text.input_ids) - skip for text in texts]
+    lengths = [_last_scored(text, skip) + 1 - skip for text in texts]
     pooled = []
     for batch in batch_by_length(lengths, batch_tokens=settings.batch_tokens):
         chosen = [texts[i] for i in batch]
-        output = read_residual(lm, [t.input_ids[skip:] for t in chosen], layer, prefix=prefix)
+        rows = [t.input_ids[skip : skip + lengths[i]] for i, t in zip(batch, chosen, strict=True)]
+        output = read_residual(lm, rows, layer, prefix=prefix)
         owner, position = _scored_tokens(chosen, skip)
         x = output[torch.from_numpy(owner), torch.from_numpy(position - skip)]
         token, feature, value = (part.cpu().numpy() for part in sae.encode_sparse(x))
@@ -254,6 +256,12 @@ def _extract(
         pooled.append(_pool_max(index[owner[token]], feature, value, position[token]))
         task.advance(len(batch), note=f"{int(sum(lengths[i] for i in batch)):,} tokens a batch")
     return _collect(texts, sae.config.d_sae, pooled)
+
+
+def _last_scored(text: TokenizedSample, skip: int) -> int:
+    """Position of the last scored token; what lies behind it cannot change a causal model."""
+    positions = np.flatnonzero(text.scored)
+    return int(positions[-1]) if len(positions) else skip
 
 
 def _shared_prefix(

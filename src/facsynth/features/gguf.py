@@ -1,5 +1,6 @@
 """GGUF files, converted once to a folder that Transformers loads quickly."""
 
+import struct
 from pathlib import Path
 
 from facsynth.data.write import atomic_path
@@ -29,6 +30,7 @@ def convert_gguf(path: Path) -> Path:
 
     logging.disable_progress_bar()
     asked = {"gguf_file": path.name}
+    unreadable = (OSError, ValueError, KeyError, ImportError, NotImplementedError, struct.error)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **asked)
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -37,7 +39,7 @@ def convert_gguf(path: Path) -> Path:
             quantization_config=GgufConfig(dequantize=True),
             **asked,
         )
-    except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
+    except unreadable as error:
         raise ModelError(f"{path} cannot be read as a GGUF model: {one_line(error)}") from error
     config = loaded.config
     if hasattr(config, "quantization_config"):

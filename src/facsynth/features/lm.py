@@ -19,6 +19,13 @@ __all__ = [
     "text_config",
 ]
 
+_DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -63,7 +70,8 @@ def load_language_model(
     Args:
         source: A Hub id, a local folder, a `.gguf` file; None for the embedded default.
         device: `auto` (CUDA where present, else CPU) or a torch device.
-        dtype: `auto` (bfloat16 where the hardware has it, else float32) or a torch dtype's name.
+        dtype: `auto` (bfloat16 where the hardware has it, else float32), `bfloat16`, `float16`,
+            `float32` or `float64`.
         trust_remote_code: Run model code from the Hub repository; off unless asked for.
 
     Raises:
@@ -109,18 +117,17 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"unknown --device {device!r}: {error}") from error
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
+        raise ModelError(f"--device {device!r} cannot be used: {one_line(error)}") from error
 
 
 def pick_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
     """`auto` is bfloat16 where the hardware multiplies it natively, else float32."""
     if dtype != "auto":
-        found = getattr(torch, dtype, None)
-        if not isinstance(found, torch.dtype):
-            raise ModelError(f"unknown --dtype {dtype!r}; try bfloat16 or float32")
-        return found
+        if dtype not in _DTYPES:
+            raise ModelError(f"unknown --dtype {dtype!r}; choose one of {', '.join(_DTYPES)}")
+        return _DTYPES[dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     flags = torch.cpu.get_capabilities() if device.type == "cpu" else {}
@@ -129,14 +136,16 @@ def pick_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    unreadable = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except unreadable as error:
         raise ModelError(f"{folder} cannot be loaded as a causal LM: {one_line(error)}") from error
     return model.to(device).eval(), tokenizer
 

@@ -82,7 +82,8 @@ def read_residual(
 ) -> Float[Tensor, "n_rows max_tokens d_model"]:
     """Output of one decoder layer; the layers above are not run.
 
-    Rows are padded on the right, where a causal model cannot see them, so no mask is needed.
+    Rows are padded on the right, where a causal model cannot see them, so no mask is needed. If
+    all rows are empty, one token of padding is read.
 
     Args:
         lm: The model.
@@ -93,7 +94,7 @@ def read_residual(
     Returns:
         Residual stream in the model's dtype; what lies behind a row's end is padding.
     """
-    ids = torch.zeros((len(rows), max(len(row) for row in rows)), dtype=torch.long)
+    ids = torch.zeros((len(rows), max(1, *map(len, rows))), dtype=torch.long)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.from_numpy(row)
     past = None

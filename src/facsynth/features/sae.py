@@ -5,6 +5,7 @@ On disk it is SAELens' layout: a folder with `cfg.json` and `sae_weights.safeten
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,6 +25,12 @@ Gate = Literal["standard", "topk", "jumprelu"]
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
+
+_NOT_FOLDED = {
+    "normalize_activations": "sae.fold_activation_norm_scaling_factor",
+    "rescale_acts_by_decoder_norm": "sae.fold_W_dec_norm",
+}
+"""Settings that must have been folded into the weights, and how SAELens does it."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,6 @@ class SaeConfig:
     """Everything else that the file said about itself."""
 
     def __post_init__(self) -> None:
-        if self.architecture not in get_args(Gate):
-            raise ModelError(
-                f"SAE architecture {self.architecture!r} is not supported; supported are "
-                f"{', '.join(get_args(Gate))}"
-            )
         if self.architecture == "topk" and not (self.k and 0 < self.k <= self.d_sae):
             raise ModelError(f"a topk SAE needs k between 1 and {self.d_sae}, not {self.k}")
 
@@ -73,13 +75,25 @@ class SparseAutoencoder(nn.Module):
     def __init__(self, config: SaeConfig) -> None:
         super().__init__()
         self.config = config
-        self.content_hash = ""
+        self._file_hash = ""
         self.W_enc = nn.Parameter(torch.zeros(config.d_in, config.d_sae), requires_grad=False)
         self.b_enc = nn.Parameter(torch.zeros(config.d_sae), requires_grad=False)
         self.W_dec = nn.Parameter(torch.zeros(config.d_sae, config.d_in), requires_grad=False)
         self.b_dec = nn.Parameter(torch.zeros(config.d_in), requires_grad=False)
         if config.architecture == "jumprelu":
             self.threshold = nn.Parameter(torch.zeros(config.d_sae), requires_grad=False)
+
+    @property
+    def content_hash(self) -> str:
+        """sha256 of the two files it was read from; of one not yet saved, of its tensors."""
+        if self._file_hash:
+            return self._file_hash
+        config = self.config
+        facts = (config.architecture, config.layer, config.k, config.apply_b_dec_to_input)
+        digest = hashlib.sha256(repr(facts).encode())
+        for tensor in self.state_dict().values():
+            digest.update(tensor.float().cpu().flatten().numpy())
+        return digest.hexdigest()
 
     def pre_activations(self, x: Float[Tensor, "n_tokens d_model"]) -> Float[Tensor, "n_tokens m"]:
         """Encoder output before the gate, in float32."""
@@ -150,13 +164,13 @@ def load_sae(
                 f"and {WEIGHTS_FILE} (SAELens' layout)"
             )
     try:
-        raw = json.loads((folder / CONFIG_FILE).read_text())
+        raw = dict(json.loads((folder / CONFIG_FILE).read_text()))
         weights = load_file(folder / WEIGHTS_FILE)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise ModelError(f"{folder} cannot be read as an SAE: {error}") from error
     sae = SparseAutoencoder(_parse_config(raw, folder))
     _fill(sae, weights, folder)
-    sae.content_hash = _hash_files(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
+    sae._file_hash = _hash_files(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
     return sae.to(device).eval()
 
 
@@ -206,29 +220,47 @@ def _config_row(config: SaeConfig) -> dict[str, Any]:
 def _parse_config(raw: dict[str, Any], folder: Path) -> SaeConfig:
     metadata = dict(raw.get("metadata") or {})
     hook = metadata.get("hf_hook_name") or metadata.get("hook_name") or raw.get("hook_name", "")
-    digits = [part for part in str(hook).split(".") if part.isdigit()]
     missing = [key for key in ("d_in", "d_sae", "architecture") if key not in raw]
-    if missing or not digits:
+    if missing or not hook:
         raise ModelError(
             f"{folder / CONFIG_FILE} lacks {', '.join(missing) or 'a hook name with a layer'}; "
             f"it has {', '.join(sorted(raw))}"
         )
-    if raw.get("normalize_activations", "none") != "none":
+    if raw["architecture"] not in get_args(Gate):
         raise ModelError(
-            f"{folder / CONFIG_FILE} asks for normalize_activations="
-            f"{raw['normalize_activations']!r}, which is not supported; fold the scaling into the "
-            "weights first (SAELens: sae.fold_activation_norm_scaling_factor)"
+            f"{folder / CONFIG_FILE}: the SAE architecture {raw['architecture']!r} is not "
+            f"supported; supported are {', '.join(get_args(Gate))}"
         )
+    for key, remedy in _NOT_FOLDED.items():
+        if raw.get(key) not in (None, False, "none"):
+            raise ModelError(
+                f"{folder / CONFIG_FILE} asks for {key}={raw[key]!r}, which is not supported; "
+                f"fold the scaling into the weights first (SAELens: {remedy})"
+            )
     return SaeConfig(
         d_in=raw["d_in"],
         d_sae=raw["d_sae"],
         architecture=raw["architecture"],
-        layer=int(digits[0]),
+        layer=_hooked_layer(str(hook), folder),
         k=raw.get("k"),
         apply_b_dec_to_input=raw.get("apply_b_dec_to_input", True),
         model_name=metadata.get("model_name", ""),
         model_hash=metadata.get("model_hash", ""),
         metadata=metadata,
+    )
+
+
+def _hooked_layer(hook: str, folder: Path) -> int:
+    """0-based decoder layer whose output is the residual stream at this hook."""
+    after = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post|(?:\w+\.)+(\d+)(?:\.output)?", hook)
+    if after:
+        return int(after[1] or after[2])
+    before = re.fullmatch(r"blocks\.([1-9]\d*)\.hook_resid_pre", hook)
+    if before:
+        return int(before[1]) - 1
+    raise ModelError(
+        f"{folder / CONFIG_FILE} reads {hook}, which is not the output of a decoder layer; use an "
+        "SAE of the residual stream"
     )
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, Int64
 
 from facsynth.errors import DataError, ModelError
 from facsynth.records import Message, Sample
@@ -55,7 +55,9 @@ class TokenizedSample:
 
 def chat_format(tokenizer: Any) -> str:
     """How conversations become text: the tokenizer's template, or its absence in words."""
-    return tokenizer.chat_template or "no template: contents joined by a blank line"
+    if not tokenizer.chat_template:
+        return "no template: contents joined by a blank line"
+    return str(tokenizer.get_chat_template())
 
 
 def tokenize_samples(
@@ -68,8 +70,8 @@ def tokenize_samples(
     """Tokenise samples and mark the scored tokens.
 
     Conversations go through the tokenizer's own chat template (without a generation prompt); a
-    tokenizer without one gets the contents joined by blank lines. Plain texts start with the
-    beginning-of-sequence token where the tokenizer has one.
+    tokenizer without one gets the contents joined by blank lines. What went through no template
+    starts with the beginning-of-sequence token where the tokenizer has one.
 
     Args:
         samples: Conversations, plain texts or preference pairs (their chosen side).
@@ -105,7 +107,7 @@ def _tokenize_batch(
         return []
     rendered, spans = zip(*(_render(s, tokenizer, score) for s in samples), strict=True)
     encoded = tokenizer(list(rendered), add_special_tokens=False, return_offsets_mapping=True)
-    special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int64)
+    special = _special_ids(tokenizer)
     bos = tokenizer.bos_token_id
     return [
         _mark(
@@ -115,7 +117,7 @@ def _tokenize_batch(
             np.array(ids, dtype=np.int32),
             np.array(offsets, dtype=np.int32).reshape(-1, 2),
             special=special,
-            bos=bos if not sample.messages else None,
+            bos=None if sample.messages and tokenizer.chat_template else bos,
             max_tokens=max_tokens,
         )
         for sample, text, content, ids, offsets in zip(
@@ -129,6 +131,12 @@ def _tokenize_batch(
     ]
 
 
+def _special_ids(tokenizer: Any) -> Int64[np.ndarray, " n_special"]:
+    """Ids of the named special tokens and of those that only the vocabulary calls special."""
+    added = (i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
+    return np.array(sorted({*tokenizer.all_special_ids, *added}), dtype=np.int64)
+
+
 def _mark(
     sample: Sample,
     rendered: str,
@@ -136,7 +144,7 @@ def _mark(
     ids: Int32[np.ndarray, " n_tokens"],
     offsets: Int32[np.ndarray, "n_tokens 2"],
     *,
-    special: np.ndarray,
+    special: Int64[np.ndarray, " n_special"],
     bos: int | None,
     max_tokens: int,
 ) -> TokenizedSample:
@@ -160,7 +168,7 @@ def _render(
     if not sample.messages:
         text = sample.text or ""
         return text, ((0, len(text)),)
-    if tokenizer.chat_template is None:
+    if not tokenizer.chat_template:
         rendered, spans = _join(sample.messages)
     else:
         rendered, spans = _apply_template(sample, tokenizer)
@@ -182,7 +190,8 @@ def _join(messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
 
 def _apply_template(sample: Sample, tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
     rendered = _render_chat(tokenizer, sample.messages, sample.sample_id)
-    pieces = _template_pieces(tokenizer, tuple(m.role for m in sample.messages))
+    roles = tuple(m.role for m in sample.messages)
+    pieces = _template_pieces(tokenizer, chat_format(tokenizer), roles)
     if not rendered.startswith(pieces[0]):
         raise _changed(sample, sample.messages[0])
     spans, cursor = [], len(pieces[0])
@@ -208,8 +217,8 @@ def _changed(sample: Sample, message: Message) -> DataError:
 
 
 @lru_cache(maxsize=4096)
-def _template_pieces(tokenizer: Any, roles: tuple[str, ...]) -> tuple[str, ...]:
-    """Text that the template puts before, between and after the contents."""
+def _template_pieces(tokenizer: Any, template: str, roles: tuple[str, ...]) -> tuple[str, ...]:
+    """Text that the tokenizer's present `template` puts before, between and after contents."""
     marks = [f"\ue000{i}\ue001" for i in range(len(roles))]
     messages = [Message(role, mark) for role, mark in zip(roles, marks, strict=True)]
     rest = _render_chat(tokenizer, messages, "a conversation of this shape")
@@ -218,8 +227,8 @@ def _template_pieces(tokenizer: Any, roles: tuple[str, ...]) -> tuple[str, ...]:
         piece, found, rest = rest.partition(mark)
         if not found:
             raise DataError(
-                f"the chat template drops the {role} message of conversations with the roles "
-                f"{', '.join(roles)}; remove that message or use another model"
+                f"the chat template drops or moves the {role} message of conversations with the "
+                f"roles {', '.join(roles)}; remove that message or use another model"
             )
         pieces.append(piece)
     return (*pieces, rest)

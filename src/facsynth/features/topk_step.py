@@ -9,6 +9,7 @@ reconstruction ‖x - x̂‖², and the auxiliary loss ‖e - ê‖² in which t
 features model the residual e = x - x̂.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -141,10 +142,7 @@ def _code_gradients(
 
     def scatter(entries: Tensor, rows: Tensor) -> Tensor:
         """Sum over tokens of entry x row, one sum per feature."""
-        matrix = torch.sparse_csr_tensor(
-            starts, tokens, entries.flatten()[order], size=(n_features, len(rows))
-        )
-        return matrix @ rows
+        return _csr(starts, tokens, entries.flatten()[order], (n_features, len(rows))) @ rows
 
     d_bias = torch.zeros_like(weights.encoder_bias).index_add_(0, ids.flatten(), d_values.flatten())
     return scatter(d_values, centred), d_bias, scatter(values, slope)
@@ -156,7 +154,13 @@ def _pair_products(rows: Tensor, matrix: Tensor, ids: Tensor) -> Tensor:
     if not (rows.is_cuda or torch._C.has_mkl):
         return (rows @ matrix.T).gather(1, ids)
     starts = torch.arange(0, n * k + 1, k, device=ids.device)
-    zeros = rows.new_zeros(n * k)
-    pattern = torch.sparse_csr_tensor(starts, ids.flatten(), zeros, size=(n, len(matrix)))
+    pattern = _csr(starts, ids.flatten(), rows.new_zeros(n * k), (n, len(matrix)))
     products: Tensor = torch.sparse.sampled_addmm(pattern, rows, matrix.T, beta=0.0)
     return products.values().view(n, k)
+
+
+def _csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    """A sparse matrix; columns in any order. PyTorch's remark that this is in beta is silenced."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return torch.sparse_csr_tensor(starts, columns, values, size=size, check_invariants=False)

@@ -130,7 +130,7 @@ def train_sae(
     state = _load_checkpoint(checkpoints, run, lm.device)
     total = sum(texts[i].n_scored for group in groups for i in group)
     n_steps = total // settings.batch_tokens
-    kept = _Activations(lm, texts, layer, settings, n_groups=len(groups) // settings.epochs)
+    kept = _Activations(lm, texts, layer, settings, groups)
     with progress.task("training the SAE", total, "tokens") as task:
         if state is None:
             state = _initial_state(kept.read(groups[0], 0, task), settings)
@@ -174,12 +174,16 @@ def _plan_groups(texts: Sequence[TokenizedSample], settings: TrainSettings) -> l
         order = rng.permutation(len(texts))
         share = np.cumsum(np.array(counts)[order]) / sum(counts)
         owner = np.minimum((share * n_groups - 1e-9).astype(int), n_groups - 1)
-        groups += [order[owner == g].tolist() for g in range(n_groups)]
+        groups += [order[owner == g].tolist() for g in np.unique(owner)]
     return groups
 
 
 class _Activations:
-    """Reads a group's residual stream, from the model or from memory."""
+    """Reads a group's residual stream, from the model or from memory.
+
+    What is kept is read together with the rest of its first group, so that rounding, which depends
+    on the texts in a batch, is the same in a run that was interrupted.
+    """
 
     def __init__(
         self,
@@ -187,11 +191,10 @@ class _Activations:
         texts: Sequence[TokenizedSample],
         layer: int,
         settings: TrainSettings,
-        *,
-        n_groups: int,
+        groups: Sequence[Sequence[int]],
     ) -> None:
         self.lm, self.texts, self.layer, self.settings = lm, texts, layer, settings
-        self.n_groups = n_groups
+        self.first_group = {i: group for group in reversed(groups) for i in group}
         n_bytes = sum(t.n_scored for t in texts) * lm.d_model * 2
         self.keeps = n_bytes <= settings.memory_gb * 2**30 and settings.epochs > 1
         self.by_text: dict[int, Tensor] = {}
@@ -201,21 +204,24 @@ class _Activations:
     ) -> Float[Tensor, "n_tokens d_model"]:
         """Residual stream of the group's scored tokens, in a shuffled order."""
         task.advance(0, note="reading the model")
-        missing = [i for i in group if i not in self.by_text]
-        for batch in batch_by_length(
-            [len(self.texts[i].input_ids) for i in missing], batch_tokens=4096
-        ):
-            indices = [missing[b] for b in batch]
-            output = read_residual(self.lm, [self.texts[i].input_ids for i in indices], self.layer)
-            for row, index in enumerate(indices):
-                scored = torch.from_numpy(self.texts[index].scored)
-                kept = output[row, : len(scored)][scored.to(output.device)]
-                self.by_text[index] = kept.to(torch.bfloat16, copy=True)
+        for index in group:
+            if index not in self.by_text:
+                self._run_model(self.first_group[index] if self.keeps else group)
         data = torch.cat([self.by_text[i] for i in group])
         if not self.keeps:
             self.by_text.clear()
         rng = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
         return data[torch.randperm(len(data), generator=rng)]
+
+    def _run_model(self, group: Sequence[int]) -> None:
+        lengths = [len(self.texts[i].input_ids) for i in group]
+        for batch in batch_by_length(lengths, batch_tokens=4096):
+            indices = [group[b] for b in batch]
+            output = read_residual(self.lm, [self.texts[i].input_ids for i in indices], self.layer)
+            for row, index in enumerate(indices):
+                scored = torch.from_numpy(self.texts[index].scored)
+                kept = output[row, : len(scored)][scored.to(output.device)]
+                self.by_text[index] = kept.to(torch.bfloat16, copy=True)
 
 
 def _initial_state(data: Float[Tensor, "n_tokens d_model"], settings: TrainSettings) -> _State:
@@ -253,7 +259,7 @@ def _optimizer(state: _State, settings: TrainSettings) -> torch.optim.Adam:
     for index, weight in enumerate(weights):
         if f"moment1.{index}" in state.tensors:
             optimizer.state[weight] = {
-                "step": torch.tensor(float(state.step)),
+                "step": torch.tensor(float(state.step), device=weight.device),
                 "exp_avg": state.tensors[f"moment1.{index}"],
                 "exp_avg_sq": state.tensors[f"moment2.{index}"],
             }

@@ -64,7 +64,7 @@ _FEATURE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TableSource:
-    """Where the numbers of a table come from; two tables compare when the first six agree."""
+    """Where the numbers of a table come from; two tables compare when the first seven agree."""
 
     model_hash: str
     sae_hash: str
@@ -171,8 +171,13 @@ def open_table(folder: str | Path) -> FeatureTable:
     return FeatureTable(folder, manifest)
 
 
-def start_table(folder: Path, source: TableSource, wanted_samples: str) -> None:
+def start_table(
+    folder: Path, source: TableSource, wanted_samples: str, *, part_samples: int
+) -> int:
     """Claim a folder for a table, or go on with the same one.
+
+    Returns:
+        Samples per part: `part_samples`, or what the unfinished table was begun with.
 
     Raises:
         DataError: The folder holds something else.
@@ -180,16 +185,24 @@ def start_table(folder: Path, source: TableSource, wanted_samples: str) -> None:
     plan = {"source": asdict(source), "samples_hash": wanted_samples}
     path = folder / "plan.json"
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != plan:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        begun_with = int(found.pop("part_samples", part_samples))
+        if found != plan:
             raise DataError(
                 f"{folder} holds a feature table of other samples, model, SAE or settings; choose "
                 "another output folder or delete it"
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
+        return begun_with
+    if folder.exists() and not _is_empty(folder):
         raise DataError(f"{folder} exists and is not a feature table; choose another output folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(plan, path)
+    write_json({**plan, "part_samples": part_samples}, path)
+    return part_samples
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether it is a folder with nothing but what a killed `atomic_path` left behind."""
+    return folder.is_dir() and all(file.name.startswith(".tmp-") for file in folder.iterdir())
 
 
 def has_part(folder: Path, index: int) -> bool:

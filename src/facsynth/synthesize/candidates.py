@@ -1,13 +1,14 @@
 """Candidates: what the generator wrote for a feature, and how to ask for it."""
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
-from facsynth.errors import ChatError
+from facsynth.chat.model import ChatModel, ChatReply, ChatRequest
 from facsynth.progress import Progress
 from facsynth.records import Message, Sample, Span
+from facsynth.synthesize.asking import ask
 from facsynth.synthesize.prompts import clean_reply, first_prompt, second_prompt
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
 ]
 
 _SPANS_IN_PROMPT = 4
-_MAX_FAILED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Candidate:
     round: int
     seed: int
     """Seed of its request."""
+
+    @property
+    def written(self) -> str:
+        """The text that was asked for, without the assistant's answer."""
+        return self.sample.messages[0].content if self.sample.messages else self.sample.text or ""
 
 
 @dataclass(frozen=True)
@@ -130,34 +135,29 @@ def ask_candidates(
     round_: int,
     as_text: bool,
     progress: Progress,
-) -> tuple[list[Candidate], int]:
+) -> tuple[list[Candidate], Counter[str]]:
     """Ask the generator and wrap its answers.
 
     Returns:
-        The candidates and the number of failed requests.
+        The candidates, and how many requests gave none, by the reason.
 
     Raises:
         ChatError: More than half of the requests failed.
     """
-    with progress.task(f"round {round_ + 1}, step {step}", len(requests), "texts") as task:
-        replies = chat.reply([r for _, r in requests], on_done=lambda n: task.advance(n))
-    failures = [reply.reason for reply in replies if isinstance(reply, ChatFailure)]
-    if len(failures) > _MAX_FAILED_SHARE * len(requests):
-        raise ChatError(
-            f"{len(failures)} of {len(requests)} requests to {chat.name} failed, the first with: "
-            f"{failures[0]}; check the endpoint and run the command again, which goes on from here"
-        )
-    candidates = []
+    name = f"round {round_ + 1}, step {step}"
+    replies = ask([request for _, request in requests], chat, name=name, progress=progress)
+    candidates, lost = [], Counter[str]()
     for number, ((target, request), reply) in enumerate(zip(requests, replies, strict=True)):
-        if not isinstance(reply, ChatReply):
+        text = clean_reply(reply.text) if isinstance(reply, ChatReply) else ""
+        if not text:
+            lost["no words" if isinstance(reply, ChatReply) else "failed request"] += 1
             continue
-        text = clean_reply(reply.text)
         name = f"fac-{round_}-{step}-{target}-{number}"
         sample = (
             Sample(name, text=text) if as_text else Sample(name, messages=(Message("user", text),))
         )
         candidates.append(Candidate(sample, target, step, round_, request.seed))
-    return candidates, len(failures)
+    return candidates, lost
 
 
 def _request(messages: tuple[Message, ...], sampling: Sampling, seed: int) -> ChatRequest:

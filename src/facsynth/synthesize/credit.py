@@ -28,7 +28,7 @@ def activation_matrix(activations: FeatureActivations, *, threshold: float) -> c
     shape = (len(activations.sample_ids), activations.n_features)
     data = (activations.values > np.float32(threshold)).astype(np.int32)
     matrix = csr_array(
-        (data, activations.feature_ids.astype(np.int64), activations.row_starts), shape
+        (data, activations.feature_ids.astype(np.int64), activations.row_starts.copy()), shape
     )
     matrix.eliminate_zeros()
     return matrix

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["KnownTexts", "find_flaw"]
+__all__ = ["KnownTexts", "count_words", "find_flaw"]
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*", re.UNICODE)
 _N_GRAM = 4
@@ -33,7 +33,12 @@ class KnownTexts:
         return sum(gram in self._grams for gram in grams) / len(grams) if grams else 0.0
 
 
-def find_flaw(text: str, *, min_words: int, max_words: int) -> str | None:
+def count_words(text: str) -> int:
+    """Number of words of a text; punctuation is none."""
+    return len(_words(text))
+
+
+def find_flaw(text: str, *, min_words: int = 1, max_words: int | None = None) -> str | None:
     """Why a text cannot be used as a sample, or None.
 
     Too short, too long, no letters, or stuck in a loop: fewer than 40 % different words in a text
@@ -44,7 +49,7 @@ def find_flaw(text: str, *, min_words: int, max_words: int) -> str | None:
         return "no words"
     if len(words) < min_words:
         return "too short"
-    if len(words) > max_words:
+    if max_words is not None and len(words) > max_words:
         return "too long"
     if len(words) >= 20 and len(set(words)) < 0.4 * len(words):
         return "repetitive"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from facsynth.chat.model import ChatModel, ChatReply, ChatRequest
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
+from facsynth.synthesize.asking import ask
 
 __all__ = ["with_replies"]
 
@@ -18,10 +19,13 @@ def with_replies(
     max_tokens: int = 128,
     progress: Progress = SILENT,
 ) -> list[Sample]:
-    """Samples with an assistant message behind them; unanswered ones stay as they are."""
+    """Samples with an assistant message behind them; unanswered ones stay as they are.
+
+    Raises:
+        ChatError: More than half of the requests failed.
+    """
     requests = [ChatRequest(messages=s.messages, seed=seed, max_tokens=max_tokens) for s in samples]
-    with progress.task("answers", len(requests), "texts") as task:
-        replies = chat.reply(requests, on_done=lambda n: task.advance(n))
+    replies = ask(requests, chat, name="answers", progress=progress)
     return [
         replace(sample, messages=(*sample.messages, Message("assistant", reply.text.strip())))
         if isinstance(reply, ChatReply)

@@ -40,7 +40,7 @@ def name_feature(spans: Sequence[Span], background: Mapping[str, int], *, n_word
         n_words: Most words in the name.
 
     Returns:
-        The words joined by commas; "(no spans)" without spans.
+        The words joined by commas; "(no spans)" without spans, "(no words)" without words.
     """
     if not spans:
         return "(no spans)"
@@ -53,6 +53,8 @@ def name_feature(spans: Sequence[Span], background: Mapping[str, int], *, n_word
         for word in set(_words(span.text)) - {peak}:
             if word[0].isalnum():
                 weights[word] += share * _NEIGHBOUR_WEIGHT
+    if not weights:
+        return "(no words)"
     total = sum(background.values()) + 1
     span_total = sum(weights.values()) + 1
 
@@ -62,8 +64,8 @@ def name_feature(spans: Sequence[Span], background: Mapping[str, int], *, n_word
         return weights[word] * math.log(inside / outside)
 
     ranked = sorted(weights, key=lambda word: (-score(word), word))
-    best = score(ranked[0])
-    return ", ".join(word for word in ranked[:n_words] if score(word) >= 0.2 * best)
+    best, *others = ranked[:n_words]
+    return ", ".join([best, *(word for word in others if score(word) >= 0.2 * score(best))])
 
 
 def _words(text: str) -> list[str]:

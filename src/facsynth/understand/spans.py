@@ -5,15 +5,17 @@ not run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Int64
 
+from facsynth.features.extract import ExtractSettings
 from facsynth.features.tokens import Score, TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
+from facsynth.store.table import TableSource
 
-__all__ = ["collect_spans", "mark_peak"]
+__all__ = ["collect_spans", "extract_settings", "mark_peak"]
 
 
 def collect_spans(
@@ -61,6 +63,11 @@ def collect_spans(
         feature: _distinct_spans(found, activations, texts, n_spans, context_tokens)
         for feature, found in entries.items()
     }
+
+
+def extract_settings(source: TableSource) -> ExtractSettings:
+    """How a table was extracted, as far as its numbers and positions depend on it."""
+    return ExtractSettings(score=cast(Score, source.score), max_tokens=source.max_tokens)
 
 
 def mark_peak(span: Span) -> str:

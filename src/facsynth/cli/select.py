@@ -1,0 +1,187 @@
+"""`fac select`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facsynth.cli.options import json_option
+
+
+@click.command()
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option(
+    "--budget", type=click.IntRange(min=1), required=True, help="Number of samples to choose."
+)
+@click.option(
+    "--anchor",
+    type=click.Path(path_type=Path),
+    help="Feature table to cover or to match; without it the pool itself.",
+)
+@click.option(
+    "--threshold",
+    default=1.0,
+    show_default=True,
+    help="Activation above which a feature is active, in SAE units.",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["coverage", "representative", "both", "direction"]),
+    default="coverage",
+    show_default=True,
+    help="Cover the most features; fire in the target's proportions; of the samples that cover "
+    "nearly the most, the one that fits these best; keep the difference between the classes.",
+)
+@click.option(
+    "--quota",
+    type=click.Choice(["length", "none"]),
+    default="length",
+    show_default=True,
+    help="Take as many from every tenth of the pool by length, or from anywhere.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["equal", "frequency"]),
+    default="equal",
+    show_default=True,
+    help="Every covered feature counts once, or as often as it fires.",
+)
+@click.option(
+    "--relevant",
+    type=click.Path(path_type=Path, exists=True),
+    help="Features that count: ids, or rows with feature_id, one per line.",
+)
+@click.option(
+    "--random-seed", default=0, show_default=True, help="Seed of the random picks beside."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the chosen samples to this JSONL file, in the order of choice.",
+)
+@json_option
+def select(
+    table: Path,
+    budget: int,
+    anchor: Path | None,
+    relevant: Path | None,
+    random_seed: int,
+    output: Path | None,
+    as_json: bool,
+    weights: str,
+    **options: Any,
+) -> None:
+    """Choose samples of the feature table TABLE, without any language model.
+
+    Random picks of the same lengths are measured beside the choice. Coverage of all features
+    takes odd texts; name the features that matter with --relevant.
+    """
+    import numpy as np
+
+    from facsynth.cli.load import load_relevant
+    from facsynth.cli.show import RichProgress, print_json
+    from facsynth.coverage.select import SelectSettings, report_selection, select_samples
+    from facsynth.data.write import sample_row, write_jsonl
+    from facsynth.store.table import check_same_features, open_table
+
+    settings = SelectSettings(budget, weighted=weights == "frequency", **options)
+    found = open_table(table)
+    pool, target = found.activations(), open_table(anchor) if anchor else None
+    if target:
+        check_same_features(found, target)
+    by_label = settings.objective == "direction"
+    inputs: dict[str, Any] = {
+        "anchor": target.activations() if target else None,
+        "relevant": load_relevant(relevant, pool.n_features),
+        "labels": [s.label for s in found.samples()] if by_label else None,
+        "anchor_labels": [s.label for s in target.samples()] if by_label and target else None,
+    }
+    rows = select_samples(pool, settings, **inputs)
+    rng = np.random.default_rng(random_seed)
+    row = {
+        "selected": [pool.sample_ids[i] for i in rows],
+        **selection_row(report_selection(pool, rows, settings, rng=rng, **inputs)),
+        "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        "n_pool": len(pool.sample_ids),
+    }
+    if output:
+        samples = found.samples()
+        written = write_jsonl((sample_row(samples[i]) for i in rows), output)
+        RichProgress().say(f"{written:,} samples written to {output}")
+    if as_json:
+        print_json(row)
+    else:
+        _print(row, with_ids=output is None)
+    for note in _notes(row, is_open=relevant is None and weights == "equal"):
+        click.echo(f"Note: {note}", err=True)
+
+
+def selection_row(report: Any) -> dict[str, Any]:
+    """The measures as plain values: `selection`, `pool`, and `random` as mean, low and high."""
+    from dataclasses import asdict
+
+    draws = [asdict(measures) for measures in report.random]
+
+    def summary(name: str) -> dict[str, float] | None:
+        values = [draw[name] for draw in draws]
+        if values[0] is None:
+            return None
+        return {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
+
+    return {
+        "selection": asdict(report.selection),
+        "pool": asdict(report.pool),
+        "random": {"n_draws": len(draws), **{name: summary(name) for name in draws[0]}},
+        "n_goal": report.n_goal,
+    }
+
+
+_ROWS = {
+    "hellinger": "closeness: Hellinger distance to the pool (0 best)",
+    "hellinger_anchor": "  to the anchor",
+    "direction_cosine": "agreement of the class direction (1 best)",
+    "fac": "FAC (1 best)",
+    "mean_tokens": "mean tokens",
+}
+
+
+def _print(row: dict[str, Any], *, with_ids: bool) -> None:
+    from facsynth.cli.show import print_table
+
+    def span(found: dict[str, float]) -> str:
+        return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+    print_table(
+        f"{len(row['selected']):,} of {row['n_pool']:,} samples by {row['settings']['objective']}",
+        ("measure", "chosen", "random, same quotas", "whole pool"),
+        [
+            (title, row["selection"][name], span(row["random"][name]), row["pool"][name])
+            for name, title in _ROWS.items()
+            if row["selection"][name] is not None
+        ],
+    )
+    if with_ids:
+        click.echo("\n".join(row["selected"]))
+
+
+def _notes(row: dict[str, Any], *, is_open: bool) -> list[str]:
+    """What to keep in mind about this choice."""
+    settings, chosen, pool = row["settings"], row["selection"], row["pool"]
+    notes = []
+    if len(row["selected"]) < settings["budget"]:
+        notes.append(
+            f"the pool has {len(row['selected']):,} samples with text and the budget is "
+            f"{settings['budget']:,}; all of them were chosen"
+        )
+    if settings["objective"] == "coverage" and is_open:
+        notes.append(
+            "every feature counts, rare ones as much as others; this favours odd texts, so pass "
+            "--relevant, --weights frequency or --objective representative"
+        )
+    if chosen["mean_tokens"] > 1.2 * pool["mean_tokens"]:
+        notes.append(
+            f"chosen samples have {chosen['mean_tokens']:.0f} tokens on average and the pool "
+            f"{pool['mean_tokens']:.0f}; longer texts cover more, use --quota length"
+        )
+    return notes

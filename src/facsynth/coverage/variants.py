@@ -1,0 +1,220 @@
+"""Variants of FAC: weighted by the anchor, asking for more samples, at other thresholds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from facsynth.coverage.fac import (
+    activation_sums,
+    active_features,
+    active_only,
+    check_widths,
+    firing_counts,
+    goal_features,
+    largest_activations,
+)
+from facsynth.records import FeatureActivations
+
+__all__ = [
+    "FoldCoverage",
+    "SweepPoint",
+    "coverage_sweep",
+    "frequency_weighted_coverage",
+    "k_fold_coverage",
+    "magnitude_weighted_coverage",
+    "weighted_coverage",
+]
+
+THRESHOLDS = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0)
+"""Absolute thresholds of a sweep, in SAE units: the grid of arXiv 2602.10388, Figure 6."""
+
+QUANTILES = (0.25, 0.5, 0.75, 0.9)
+"""Thresholds of a sweep as quantiles of the anchor's non-zero activations."""
+
+FOLDS = (1, 2, 3, 5, 10)
+"""Seed samples that have to activate a feature in k-fold coverage."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """FAC at one threshold."""
+
+    threshold: float
+    """In SAE units."""
+
+    quantile: float | None
+    """Quantile of the anchor's non-zero activations behind the threshold; None if absolute."""
+
+    n_anchor: int
+    """Relevant features active in the anchor at this threshold."""
+
+    n_covered: int
+    fac: float | None
+    """A fraction in [0, 1]; None when `n_anchor` is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoldCoverage:
+    """Coverage by features that at least `k` seed samples activate."""
+
+    k: int
+    n_covered: int
+    fac: float
+    """A fraction in [0, 1] of the relevant features that the anchor activates at all."""
+
+
+def weighted_coverage(
+    weights: Float64[np.ndarray, " n_features"],
+    seed: Bool[np.ndarray, " n_features"],
+    relevant: Bool[np.ndarray, " n_features"],
+) -> float:
+    """Share of the weight of the relevant anchor features that the seed covers, in [0, 1].
+
+    Args:
+        weights: Weight of each feature; above 0 exactly where the anchor activates it.
+        seed: Features that some seed sample activates.
+        relevant: Features to count.
+
+    Raises:
+        DataError: The anchor activates no relevant feature.
+    """
+    goal = goal_features(weights > 0, relevant)
+    share = float(weights[goal & seed].sum()) / float(weights[goal].sum())
+    return min(1.0, share)
+
+
+def frequency_weighted_coverage(
+    anchor: FeatureActivations,
+    seed: FeatureActivations,
+    relevant: Bool[np.ndarray, " n_features"],
+    *,
+    threshold: float,
+) -> float:
+    """FAC in which each feature counts as often as it fires in the anchor.
+
+    Σ_{i covered} c_i / Σ_{i relevant} c_i, where c_i is the number of anchor samples that
+    activate feature i. The idea is that of arXiv 2602.10388, Table 11, which gives no formula.
+
+    Args:
+        anchor: Table of the anchor.
+        seed: Table of the seed.
+        relevant: Features to count.
+        threshold: Activation above which a feature is active, in SAE units.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        DataError: The anchor activates no relevant feature, or the threshold is negative.
+        MismatchError: The tables or the flags differ in their number of features.
+    """
+    check_widths(anchor, seed, relevant)
+    weights = firing_counts(anchor, threshold=threshold).astype(np.float64)
+    return weighted_coverage(weights, active_features(seed, threshold=threshold), relevant)
+
+
+def magnitude_weighted_coverage(
+    anchor: FeatureActivations,
+    seed: FeatureActivations,
+    relevant: Bool[np.ndarray, " n_features"],
+    *,
+    threshold: float,
+) -> float:
+    """FAC in which each feature counts by the sum of its activations in the anchor.
+
+    Σ_{i covered} w_i / Σ_{i relevant} w_i with w_i = Σ_x g_i(x) · 1[g_i(x) > δ] over the anchor
+    samples x. The idea is that of arXiv 2602.10388, Table 11, which gives no formula.
+
+    Args:
+        anchor: Table of the anchor.
+        seed: Table of the seed.
+        relevant: Features to count.
+        threshold: Activation δ above which a feature is active, in SAE units.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        DataError: The anchor activates no relevant feature, or the threshold is negative.
+        MismatchError: The tables or the flags differ in their number of features.
+    """
+    check_widths(anchor, seed, relevant)
+    weights = activation_sums(active_only(anchor, threshold=threshold))
+    return weighted_coverage(weights, active_features(seed, threshold=threshold), relevant)
+
+
+def k_fold_coverage(
+    anchor: FeatureActivations,
+    seed: FeatureActivations,
+    relevant: Bool[np.ndarray, " n_features"],
+    *,
+    threshold: float,
+    folds: tuple[int, ...] = FOLDS,
+) -> tuple[FoldCoverage, ...]:
+    """FAC that asks for at least k seed samples per feature, for several k.
+
+    The denominator stays that of FAC: relevant features active in at least one anchor sample.
+
+    Args:
+        anchor: Table of the anchor.
+        seed: Table of the seed.
+        relevant: Features to count.
+        threshold: Activation above which a feature is active, in SAE units.
+        folds: Values of k; k = 1 gives FAC.
+
+    Returns:
+        One record per k, falling with k.
+
+    Raises:
+        DataError: The anchor activates no relevant feature, or the threshold is negative.
+        MismatchError: The tables or the flags differ in their number of features.
+    """
+    check_widths(anchor, seed, relevant)
+    goal = goal_features(active_features(anchor, threshold=threshold), relevant)
+    counts = firing_counts(seed, threshold=threshold)[goal]
+    covered = {k: int(np.count_nonzero(counts >= k)) for k in folds}
+    return tuple(FoldCoverage(k=k, n_covered=n, fac=n / counts.size) for k, n in covered.items())
+
+
+def coverage_sweep(
+    anchor: FeatureActivations,
+    seed: FeatureActivations,
+    relevant: Bool[np.ndarray, " n_features"],
+    *,
+    thresholds: tuple[float, ...] = THRESHOLDS,
+    quantiles: tuple[float, ...] = QUANTILES,
+) -> tuple[SweepPoint, ...]:
+    """FAC at several thresholds, absolute and relative to the anchor's activations.
+
+    Both sets use the same threshold at each point; a quantile is taken over all non-zero
+    activations of the anchor, one per sample and feature. FAC may rise or fall with the
+    threshold, because both of its sets shrink.
+
+    Args:
+        anchor: Table of the anchor.
+        seed: Table of the seed.
+        relevant: Features to count.
+        thresholds: Absolute thresholds, in SAE units.
+        quantiles: Quantiles in [0, 1]; left out when the anchor has no activations.
+
+    Returns:
+        One point per threshold, absolute ones first.
+
+    Raises:
+        MismatchError: The tables or the flags differ in their number of features.
+    """
+    check_widths(anchor, seed, relevant)
+    levels: list[tuple[float, float | None]] = [(float(t), None) for t in thresholds]
+    if anchor.values.size:
+        found = np.quantile(anchor.values, quantiles)
+        levels += [(float(t), float(q)) for t, q in zip(found, quantiles, strict=True)]
+    in_anchor, in_seed = largest_activations(anchor), largest_activations(seed)
+    points = []
+    for threshold, quantile in levels:
+        goal = relevant & (in_anchor > threshold)
+        n_anchor = int(np.count_nonzero(goal))
+        n_covered = int(np.count_nonzero(goal & (in_seed > threshold)))
+        fac = n_covered / n_anchor if n_anchor else None
+        points.append(SweepPoint(threshold, quantile, n_anchor, n_covered, fac))
+    return tuple(points)

@@ -1,0 +1,67 @@
+"""Which candidates may be kept: texts as long as the anchor's, and copies of nothing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from facsynth.records import Sample
+from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.novelty import KnownTexts, count_words, find_flaw
+
+__all__ = ["Admission", "word_limits"]
+
+_LEAST_WORDS = 3
+
+
+class Admission:
+    """Looks at what was written: the user's words or the plain text.
+
+    The assistant's answer only has to be free of loops. It does not count for length or novelty,
+    where a long one would hide a copied question.
+    """
+
+    def __init__(
+        self, anchor: Sequence[Sample], seed: Sequence[Sample], *, max_overlap: float
+    ) -> None:
+        """Take lengths from the anchor, and known texts from both sets."""
+        self._known = KnownTexts(text for sample in (*anchor, *seed) for text in _texts(sample))
+        self._limits = word_limits(anchor)
+        self._max_overlap = max_overlap
+
+    def find_flaw(self, candidate: Candidate) -> str | None:
+        """Why a candidate cannot be kept, or None."""
+        low, high = self._limits
+        if flaw := find_flaw(candidate.written, min_words=low, max_words=high):
+            return flaw
+        if self._known.overlap(candidate.written) > self._max_overlap:
+            return "near-copy"
+        answers = [message.content for message in candidate.sample.messages[1:]]
+        return next(filter(None, (find_flaw(answer) for answer in answers)), None)
+
+    def admit(self, candidate: Candidate) -> bool:
+        """Whether the candidate still is new; if so, its text is known from now on."""
+        if self._known.overlap(candidate.written) > self._max_overlap:
+            return False
+        self._known.add(candidate.written)
+        return True
+
+
+def word_limits(samples: Sequence[Sample]) -> tuple[int, int]:
+    """Fewest and most words of a written text: the 1 % and 99 % quantiles of such texts.
+
+    Args:
+        samples: Their user messages count, or their plain texts.
+    """
+    texts = [text for sample in samples for text in _texts(sample, role="user") or _texts(sample)]
+    if not texts:
+        return _LEAST_WORDS, _LEAST_WORDS
+    low, high = np.quantile([count_words(text) for text in texts], [0.01, 0.99])
+    least = max(_LEAST_WORDS, int(low))
+    return least, max(least, int(high))
+
+
+def _texts(sample: Sample, role: str | None = None) -> list[str]:
+    """The plain text, or the contents of the messages, of one role if wanted."""
+    if sample.text is not None:
+        return [sample.text]
+    return [m.content for m in sample.messages if role in (None, m.role)]

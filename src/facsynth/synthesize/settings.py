@@ -1,0 +1,67 @@
+"""How much a synthesis run writes, and what it keeps."""
+
+from dataclasses import asdict, dataclass, field
+
+from facsynth.errors import DataError
+from facsynth.synthesize.candidates import Sampling
+
+__all__ = ["Budget", "SynthesisSettings"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is written."""
+
+    max_features: int = 200
+    """Missing features aimed at, in order of rank."""
+
+    max_samples: int = 500
+    """Samples kept."""
+
+    max_rounds: int = 4
+    """Rounds; a round without a kept sample ends the run earlier."""
+
+    features_per_round: int = 50
+    """Features aimed at in one round; a feature is aimed at in at most two rounds."""
+
+    first_candidates: int = 2
+    """Step-1 candidates per feature (n in the paper)."""
+
+    second_candidates: int = 2
+    """Step-2 candidates per feature that no candidate has hit (m in the paper); 0 skips it."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = 0 if name == "second_candidates" else 1
+            if value < least:
+                raise DataError(f"{name} is {value}; it must be {least} or more")
+
+
+@dataclass(frozen=True)
+class SynthesisSettings:
+    """What is written, and what is kept."""
+
+    threshold: float = 1.0
+    """Activation above which a feature counts as active, in SAE units."""
+
+    form: str = "a new text"
+    """What a sample is, in words that complete "Write …"."""
+
+    reply: bool = True
+    """Whether the generator also writes the assistant's answer."""
+
+    min_anchor_samples: int = 2
+    """Missing features active in fewer anchor samples are not aimed at."""
+
+    max_overlap: float = 0.5
+    """Share of word 4-grams that a written text may have in common with known texts."""
+
+    seed: int = 0
+    """Seed of every request."""
+
+    budget: Budget = field(default_factory=Budget)
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_overlap <= 1:
+            raise DataError(f"max_overlap is a share between 0 and 1, not {self.max_overlap}")

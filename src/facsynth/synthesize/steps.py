@@ -1,0 +1,120 @@
+"""One step of a round: candidates are asked for, answered, written down and scored.
+
+```
+RUN/round-00/step-1.json   the candidates, and how many requests gave none
+RUN/round-00/step-1/       their feature table
+```
+
+A step whose candidates are on disk is not asked for again, so a run that was started again works
+with the same texts even where a request failed the first time.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from facsynth.chat.model import ChatModel, ChatRequest
+from facsynth.data.rows import PlacedRow, row_sample
+from facsynth.data.write import sample_row, write_json
+from facsynth.features.extract import extract_table
+from facsynth.features.lm import LanguageModel
+from facsynth.features.sae import SparseAutoencoder
+from facsynth.progress import Progress
+from facsynth.records import FeatureActivations
+from facsynth.store.table import TableSource
+from facsynth.synthesize.candidates import Candidate, ask_candidates
+from facsynth.synthesize.replies import with_replies
+from facsynth.understand.spans import extract_settings
+
+__all__ = ["Step", "StepWriter"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step gave."""
+
+    candidates: tuple[Candidate, ...]
+    lost: Mapping[str, int]
+    """Requests that gave no candidate, by the reason."""
+
+    activations: FeatureActivations | None
+    """One row per candidate; None without candidates."""
+
+
+@dataclass(frozen=True)
+class StepWriter:
+    """Who writes, who scores, and where both is kept."""
+
+    lm: LanguageModel
+    sae: SparseAutoencoder
+    source: TableSource
+    """How the anchor was extracted; candidates are extracted in the same way."""
+
+    chat: ChatModel
+    folder: Path
+    as_text: bool
+    """Whether samples are plain texts; else they are conversations."""
+
+    reply_seed: int | None
+    """Seed of the assistant's answers; None when candidates are scored without one."""
+
+    progress: Progress
+
+    def write(self, requests: Sequence[tuple[int, ChatRequest]], *, round_: int, step: int) -> Step:
+        """Ask for candidates and score them against every feature.
+
+        Args:
+            requests: What to ask, each with the feature that it aims at.
+            round_: Number of the round, from 0.
+            step: 1 or 2.
+
+        Raises:
+            ChatError: Too many requests failed.
+        """
+        place = self.folder / f"round-{round_:02d}" / f"step-{step}"
+        path = place.with_suffix(".json")
+        if not path.is_file():
+            write_json(self._ask(requests, round_, step), path)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        candidates = tuple(_candidate(row, path, round_, step) for row in found["candidates"])
+        rows = self._score(candidates, place) if candidates else None
+        return Step(candidates, found["lost"], rows)
+
+    def _ask(
+        self, requests: Sequence[tuple[int, ChatRequest]], round_: int, step: int
+    ) -> dict[str, object]:
+        found, lost = ask_candidates(
+            requests,
+            self.chat,
+            step=step,
+            round_=round_,
+            as_text=self.as_text,
+            progress=self.progress,
+        )
+        if self.reply_seed is not None and found:
+            samples = with_replies(
+                [c.sample for c in found], self.chat, seed=self.reply_seed, progress=self.progress
+            )
+            found = [replace(c, sample=x) for c, x in zip(found, samples, strict=True)]
+        rows = [{"target": c.target, "seed": c.seed, "sample": sample_row(c.sample)} for c in found]
+        return {"lost": lost, "candidates": rows}
+
+    def _score(self, candidates: Sequence[Candidate], folder: Path) -> FeatureActivations:
+        table = extract_table(
+            [candidate.sample for candidate in candidates],
+            self.lm,
+            self.sae,
+            folder,
+            settings=extract_settings(self.source),
+            sae_name=self.source.sae_name,
+            progress=self.progress,
+        )
+        return table.activations()
+
+
+def _candidate(row: Mapping[str, object], path: Path, round_: int, step: int) -> Candidate:
+    sample = row_sample(PlacedRow(str(path), "", row["sample"]))
+    target, seed = cast(int, row["target"]), cast(int, row["seed"])
+    return Candidate(sample, target, step, round_, seed)

@@ -1,0 +1,74 @@
+"""Which candidates may be kept, by length, novelty and form."""
+
+import pytest
+
+from facsynth.records import Message, Sample
+from facsynth.synthesize.admission import Admission, word_limits
+from facsynth.synthesize.candidates import Candidate
+from tiny_pair import talk
+
+ANCHOR = [
+    talk("a", "what do cats like to eat in winter", "Mostly fish, and a little bit of milk."),
+    talk("b", "why is the sea so very blue today", "Because of the light."),
+]
+LONG = " ".join(f"word{i}" for i in range(200))
+
+
+def written(text, answer=None):
+    return Candidate(talk("c", text, answer), target=0, step=1, round=0, seed=0)
+
+
+@pytest.fixture
+def admission():
+    return Admission(ANCHOR, [talk("s", "hello there my friend", "Good day.")], max_overlap=0.5)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "flaw"),
+    [
+        (written("how do dogs sleep when snow is falling"), None),
+        (written("dogs"), "too short"),
+        (written(LONG), "too long"),
+        (written("what do cats like to eat in summer"), "near-copy"),
+        (written("Mostly fish, and a little bit of milk"), "near-copy"),
+        (written("what do cats like to eat in winter", LONG), "near-copy"),
+        (written("how do dogs sleep when snow is falling", LONG), None),
+        (written("how do dogs sleep when snow is falling", "well " * 50), "repetitive"),
+    ],
+)
+def test_flaw_of_a_candidate(admission, candidate, flaw):
+    assert admission.find_flaw(candidate) == flaw
+
+
+def test_copy_of_a_short_seed_text_is_a_near_copy(admission):
+    candidate = written("hello there my friend")
+    assert not admission.admit(candidate)
+
+
+def test_admitted_text_is_known_from_then_on(admission):
+    candidate = written("how do dogs sleep when snow is falling")
+    assert admission.admit(candidate)
+    assert not admission.admit(candidate)
+
+
+def test_refused_text_stays_unknown(admission):
+    copy = written("what do cats like to eat at noon on old boats near home")
+    assert not Admission(ANCHOR, [], max_overlap=0.1).admit(copy)
+    assert admission.admit(copy)
+
+
+def test_limits_are_the_lengths_of_user_messages():
+    samples = [talk(f"s{i}", " ".join(["word"] * (5 + i)), LONG) for i in range(101)]
+    assert word_limits(samples) == (6, 104)
+
+
+def test_limits_without_user_messages_are_those_of_all_texts():
+    plain = [Sample(f"s{i}", text="one two three four") for i in range(3)]
+    spoken = Sample("a", messages=(Message("assistant", "one two three four five"),))
+    assert word_limits([*plain, spoken]) == (4, 4)
+    assert word_limits([spoken]) == (5, 5)
+
+
+def test_limits_of_very_short_texts_leave_room():
+    assert word_limits([Sample("a", text="Hi")]) == (3, 3)
+    assert word_limits([]) == (3, 3)

@@ -1,0 +1,368 @@
+"""Text and vector measures of diversity, worked out by hand."""
+
+import gzip
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activations import make_activations
+from facsynth.cli.diversity import diversity
+from facsynth.coverage.compare import CompareSettings, DataSet, compare_diversity
+from facsynth.coverage.diversity import (
+    cluster_entropy,
+    compression_ratio,
+    distinct_n,
+    find_clusters,
+    mean_cosine_distance,
+    mean_words,
+    measure_draws,
+    measure_texts,
+    measure_vectors,
+    ngram_entropy,
+    sample_text,
+    self_bleu,
+    split_words,
+    vendi_score,
+)
+from facsynth.data.write import sample_row, write_jsonl
+from facsynth.errors import DataError
+from facsynth.records import Message, Sample
+from facsynth.store.table import (
+    Manifest,
+    TableSource,
+    samples_hash,
+    write_manifest,
+    write_part,
+)
+
+TEXTS = [["a", "b", "a"], ["a", "c"]]
+CORPORA = st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=7), min_size=2, max_size=6)
+
+
+def plain_bleu(hypothesis, references):
+    """Sentence BLEU-4 as it is defined, with method 1 of Chen and Cherry."""
+    logs = 0.0
+    for n in range(1, 5):
+
+        def grams(words, n=n):
+            return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+        mine, theirs = grams(hypothesis), [grams(reference) for reference in references]
+        matched = sum(min(c, max(other[g] for other in theirs)) for g, c in mine.items())
+        if n == 1 and matched == 0:
+            return 0.0
+        logs += math.log((matched or 0.1) / max(1, mine.total())) / 4
+    length = len(hypothesis)
+    nearest = min((len(r) for r in references), key=lambda size: (abs(size - length), size))
+    return math.exp(logs) * (1.0 if length > nearest else math.exp(1 - nearest / length))
+
+
+def vectors(n, d=5, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+# Words
+
+
+def test_words_are_lower_case_without_punctuation():
+    assert split_words("It's RED, isn’t it? 42_km — yes!") == [
+        *("it's", "red", "isn’t", "it", "42", "km", "yes")
+    ]
+
+
+def test_text_of_a_sample_joins_all_turns_and_leaves_the_rejected_answer_out():
+    ask, good, bad = (
+        Message("user", "Hi"),
+        Message("assistant", "Hello"),
+        Message("assistant", "No"),
+    )
+    pair = Sample("p", messages=(ask, good), rejected=(ask, bad))
+    assert sample_text(pair) == "Hi\nHello"
+    assert sample_text(Sample("t", text="plain")) == "plain"
+
+
+def test_distinct_divides_different_ngrams_by_words():
+    assert distinct_n(TEXTS, 1) == 3 / 5
+    assert distinct_n(TEXTS, 2) == 3 / 5  # ab, ba, ac; none across the two texts
+
+
+def test_distinct_of_empty_texts_is_an_error():
+    with pytest.raises(DataError, match="the 2 texts have no words"):
+        distinct_n([[], []], 1)
+
+
+def test_entropy_is_in_bits():
+    assert ngram_entropy([["a", "b", "c", "d"]], 1) == pytest.approx(2.0)
+    assert ngram_entropy([["a", "a", "b", "c"]], 1) == pytest.approx(1.5)
+    assert ngram_entropy([["a", "a", "a"]], 2) == 0.0
+
+
+def test_entropy_without_ngrams_is_zero():
+    assert ngram_entropy([["a"], ["b"]], 2) == 0.0
+
+
+def test_mean_length_counts_words_and_empty_texts():
+    assert mean_words([*TEXTS, []]) == pytest.approx(5 / 3)
+
+
+def test_compression_ratio_is_raw_bytes_over_gzip_bytes():
+    raw = "äh äh".encode()
+    assert compression_ratio(["äh", "äh"]) == len(raw) / len(gzip.compress(raw, 9, mtime=0))
+
+
+def test_repetition_compresses_better():
+    words = [f"{i * 7919 % 1000}" for i in range(400)]
+    assert compression_ratio(["7919"] * 400) > 5 * compression_ratio(words)
+
+
+def test_compression_of_nothing_is_an_error():
+    with pytest.raises(DataError, match="empty"):
+        compression_ratio(["", ""])
+
+
+# Self-BLEU
+
+
+def test_self_bleu_of_a_case_worked_out_by_hand():
+    # "a b c d e" against "a b c d f": 4/5, 3/4, 2/3, 1/2, equal lengths; the same the other way
+    expected = (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
+    assert self_bleu([list("abcde"), list("abcdf")]) == pytest.approx(expected)
+
+
+def test_self_bleu_smooths_a_missing_order_and_penalises_brevity():
+    # "a b c d" has a, b, c, d once each in "a c b d e": 4/4, then 0.1/3, 0.1/2, 0.1/1; 5 > 4
+    short = (0.1 / 3 * 0.1 / 2 * 0.1) ** 0.25 * math.exp(1 - 5 / 4)
+    long = (4 / 5 * 0.1 / 4 * 0.1 / 3 * 0.1 / 2) ** 0.25
+    found = self_bleu([list("abcd"), list("acbde")])
+    assert found == pytest.approx((short + long) / 2)
+
+
+def test_self_bleu_of_copies_is_one_and_of_strangers_zero():
+    assert self_bleu([list("abcd")] * 3) == pytest.approx(1.0)
+    assert self_bleu([list("abcd"), list("efgh")]) == 0.0
+
+
+@settings(deadline=None, max_examples=40)
+@given(CORPORA)
+def test_self_bleu_equals_the_quadratic_definition(texts):
+    each = [plain_bleu(t, [*texts[:i], *texts[i + 1 :]]) for i, t in enumerate(texts)]
+    assert self_bleu(texts) == pytest.approx(np.mean(each))
+
+
+def test_self_bleu_of_one_text_is_an_error():
+    with pytest.raises(DataError, match="two texts with words and was given 1"):
+        self_bleu([["a"], []])
+
+
+# Vectors
+
+
+@pytest.mark.parametrize("n", [1, 4, 9])
+def test_vendi_is_one_for_copies_and_n_for_strangers(n):
+    assert vendi_score(np.tile([3.0, 4.0], (n, 1))) == pytest.approx(1.0)
+    assert vendi_score(np.diag(np.arange(1.0, n + 1))) == pytest.approx(n)
+
+
+def test_vendi_of_two_angles_worked_out_by_hand():
+    # cos 60° = ½, so the eigenvalues of K / 2 are ¾ and ¼
+    pair = np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    expected = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    assert vendi_score(pair) == pytest.approx(expected)
+
+
+def test_vendi_is_the_same_from_either_side_of_the_kernel():
+    tall = vectors(12, 5)
+    assert vendi_score(tall) == pytest.approx(vendi_score(np.hstack([tall, np.zeros((12, 20))])))
+
+
+def test_cosine_distance_equals_the_mean_over_pairs():
+    points = vectors(9)
+    units = points / np.linalg.norm(points, axis=1, keepdims=True)
+    pairs = [1 - units[i] @ units[j] for i in range(9) for j in range(i)]
+    assert mean_cosine_distance(points) == pytest.approx(np.mean(pairs))
+
+
+def test_opposite_vectors_are_two_apart():
+    assert mean_cosine_distance(np.array([[1.0, 0.0], [-2.0, 0.0]])) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("measure", [vendi_score, mean_cosine_distance])
+def test_a_zero_vector_is_an_error(measure):
+    with pytest.raises(DataError, match="1 of 2 vectors are zero"):
+        measure(np.array([[1.0, 0.0], [0.0, 0.0]]))
+
+
+def test_cluster_entropy_of_four_equal_directions_is_two_bits():
+    points = np.repeat(np.eye(4), 5, axis=0)
+    assert cluster_entropy(points, np.eye(4)) == pytest.approx(2.0)
+    assert cluster_entropy(points[:5], np.eye(4)) == 0.0
+    assert cluster_entropy(points[:8], np.eye(4)) == pytest.approx(
+        -(5 / 8 * math.log2(5 / 8) + 3 / 8 * math.log2(3 / 8))
+    )
+
+
+def test_clusters_are_found_and_repeat_with_the_seed():
+    points = np.repeat(np.eye(3), 20, axis=0) + 0.01 * vectors(60, 3)
+    centres = find_clusters(points, n_clusters=3, seed=1)
+    assert cluster_entropy(points, centres) == pytest.approx(math.log2(3))
+    assert (centres == find_clusters(points, n_clusters=3, seed=1)).all()
+
+
+def test_more_clusters_than_different_vectors_are_cut_to_their_number():
+    assert len(find_clusters(vectors(3), n_clusters=20, seed=0)) == 3
+    assert len(find_clusters(np.ones((9, 2)), n_clusters=20, seed=0)) == 1
+
+
+# Draws
+
+
+def test_a_draw_of_everything_has_no_error():
+    found = measure_draws(
+        lambda rows: {"n": float(len(rows))}, 4, size=9, n_draws=5, rng=np.random.default_rng(0)
+    )
+    assert (found["n"].value, found["n"].standard_error) == (4, None)
+
+
+def test_standard_error_is_that_of_the_mean_over_draws():
+    seen = []
+
+    def measure(rows):
+        seen.append(float(rows.sum()))
+        assert len(set(rows.tolist())) == 3
+        return {"sum": seen[-1]}
+
+    found = measure_draws(measure, 10, size=3, n_draws=6, rng=np.random.default_rng(0))["sum"]
+    assert found.value == pytest.approx(np.mean(seen))
+    assert found.standard_error == pytest.approx(np.std(seen, ddof=1) / math.sqrt(6))
+
+
+def test_measures_have_stable_names():
+    assert list(measure_texts(["a b", "a c"])) == [
+        *("mean_words", "distinct_1", "distinct_2", "unigram_entropy", "bigram_entropy"),
+        *("self_bleu", "compression_ratio"),
+    ]
+    found = measure_vectors(vectors(6), vectors(2))
+    assert list(found) == ["cosine_distance", "vendi", "cluster_entropy"]
+
+
+# Data sets side by side
+
+
+def data_set(n, n_features=4, silent=0):
+    rows = [{i % n_features: 1.0 + i} for i in range(n - silent)] + [{}] * silent
+    texts = tuple(f"word{i} and word{i % 3}" for i in range(n))
+    return DataSet(texts, make_activations(rows, n_features))
+
+
+def test_all_sets_are_measured_at_the_size_of_the_smallest():
+    small, large = compare_diversity([data_set(5), data_set(40)], CompareSettings())
+    assert (small.n_measured, large.n_measured, large.n_samples) == (5, 5, 40)
+    assert small.metrics["distinct_1"].standard_error is None
+    assert large.metrics["distinct_1"].standard_error > 0
+
+
+def test_without_activations_only_texts_are_measured():
+    (found,) = compare_diversity([DataSet(("a b", "a c"))], CompareSettings())
+    assert list(found.metrics) == list(measure_texts(["a b", "a c"]))
+
+
+def test_fac_and_closeness_are_measured_beside():
+    anchor = make_activations([{0: 2.0}, {1: 2.0}, {2: 2.0}, {3: 0.5}])
+    sets = [data_set(8), DataSet(("x y", "x z") * 4, make_activations([{0: 3.0}] * 8))]
+    wide, narrow = compare_diversity(sets, CompareSettings(), anchor=anchor)
+    assert narrow.metrics["fac"].value == pytest.approx(1 / 3)
+    assert narrow.metrics["hellinger"].value == pytest.approx(math.sqrt(1 - math.sqrt(1 / 3)))
+    assert wide.metrics["fac"].value > narrow.metrics["fac"].value
+    assert wide.metrics["hellinger"].value < narrow.metrics["hellinger"].value
+
+
+def test_copies_are_less_diverse_than_different_samples():
+    copies = DataSet(("same words here",) * 8, make_activations([{0: 1.0, 1: 2.0}] * 8))
+    same, other = compare_diversity([copies, data_set(8)], CompareSettings())
+    assert same.metrics["vendi"].value == pytest.approx(1.0)
+    assert other.metrics["vendi"].value == pytest.approx(4.0)
+    assert same.metrics["cluster_entropy"].value == 0.0
+    assert same.metrics["self_bleu"].value > other.metrics["self_bleu"].value
+
+
+def test_samples_without_features_are_counted_and_have_no_vector():
+    (found,) = compare_diversity([data_set(6, silent=2)], CompareSettings())
+    assert found.n_silent == 2
+    assert found.metrics["vendi"].value == pytest.approx(4.0)
+
+
+def test_texts_and_rows_of_different_number_are_an_error():
+    with pytest.raises(DataError, match="2 texts and 1 rows of activations"):
+        compare_diversity([DataSet(("a", "b"), make_activations([{0: 1}]))], CompareSettings())
+
+
+def test_sets_with_and_without_activations_are_an_error():
+    with pytest.raises(DataError, match="of all data sets, or of none"):
+        compare_diversity([data_set(4), DataSet(("a", "b"))], CompareSettings())
+
+
+def test_a_set_of_one_sample_is_an_error():
+    with pytest.raises(DataError, match="1 samples; diversity needs two"):
+        compare_diversity([DataSet(("a",))], CompareSettings())
+
+
+# The command
+
+
+def write_table(folder, rows, samples):
+    source = TableSource(
+        *("model", "sae", rows.n_features, 1, "sae", "max", "all", 99, "format", "lm", "sae")
+    )
+    folder.mkdir()
+    rows = replace(rows, sample_ids=tuple(sample.sample_id for sample in samples))
+    write_part(folder, 0, rows, samples)
+    sizes = (rows.n_tokens.size, int(rows.n_tokens.sum()), rows.values.size)
+    write_manifest(folder, Manifest(source, samples_hash(samples), *sizes, 0, 1, "0"))
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Two tables of other sizes, and data files with the same samples."""
+    for name, n in (("small", 4), ("large", 12)):
+        samples = [Sample(f"{name}-{i}", text=f"word{i} of {name} {i % 2}") for i in range(n)]
+        write_table(tmp_path / name, make_activations([{i % 4: 2.0} for i in range(n)]), samples)
+        write_jsonl(map(sample_row, samples), tmp_path / f"{name}.jsonl")
+    return tmp_path
+
+
+def call(*words):
+    return CliRunner().invoke(diversity, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_command_measures_data_sets_with_their_tables(tables):
+    small, large = tables / "small.jsonl", tables / "large.jsonl"
+    pair = ("--table", tables / "small", "--table", tables / "large")
+    done = call(small, large, *pair, "--anchor", tables / "large", "--json")
+    first, second = json.loads(done.stdout)["sets"]
+    assert (first["n_measured"], second["n_measured"], second["n_draws"]) == (4, 4, 5)
+    assert first["metrics"]["fac"] == {"value": 1.0, "standard_error": None}
+    assert first["metrics"]["vendi"]["value"] == pytest.approx(4.0)
+    assert second["vectors"] == "pooled feature activations"
+
+
+def test_command_prints_a_column_for_each_data_set(tables):
+    printed = call(tables / "small.jsonl", tables / "large.jsonl").stdout
+    assert "Distinct-2" in printed
+    assert "Vendi" not in printed
+
+
+def test_command_refuses_a_table_of_other_samples(tables):
+    with pytest.raises(DataError, match="does not hold the 4 samples of its data set"):
+        call(tables / "small.jsonl", "--table", tables / "large")
+
+
+def test_command_refuses_an_anchor_without_tables(tables):
+    with pytest.raises(DataError, match="give one --table for each data set"):
+        call(tables / "small.jsonl", "--anchor", tables / "large")

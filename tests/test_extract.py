@@ -1,0 +1,290 @@
+"""Extraction: batching, prefixes and parts change nothing but the time."""
+
+import tempfile
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activations import dense
+from facsynth.errors import DataError, MismatchError, ModelError
+from facsynth.features import extract
+from facsynth.features.extract import ExtractSettings, check_pair, extract_features, extract_table
+from facsynth.features.sae import load_sae, save_sae
+from facsynth.features.tokens import tokenize_samples
+from facsynth.progress import Silent
+from facsynth.records import Sample
+from tiny import (
+    FAMILIES,
+    SYSTEM,
+    chat,
+    coordinate_sae,
+    hooked,
+    make_model,
+    random_sae,
+    tiny_lm,
+)
+
+WORDS = "you are a helpful cat and the red ball sat on a small mat user said nothing "
+CONTENTS = [(WORDS[7 * i :] + WORDS)[: 4 + 23 * i % 71].strip() for i in range(9)]
+CHATS = [chat(f"c{i}", text, CONTENTS[-i]) for i, text in enumerate(CONTENTS)]
+TEXTS = [Sample(f"t{i}", text=text) for i, text in enumerate(CONTENTS)]
+EMPTY = [Sample("e0", text=""), chat("e1", "", "")]
+POOLS = {"chats": CHATS, "texts": TEXTS, "mixed": CHATS[:4] + EMPTY + TEXTS[:4]}
+GATES = ("topk", "standard", "jumprelu")
+
+
+def reference(lm, sae, samples):
+    """Dense codes of every token, one sample at a time; zero where a token is not scored."""
+    rows = []
+    for text in tokenize_samples(samples, lm.tokenizer):
+        codes = np.zeros((len(text.input_ids), sae.config.d_sae), dtype=np.float32)
+        if text.n_scored:
+            residual = hooked(lm, text.input_ids, sae.config.layer)
+            codes[text.scored] = sae.encode(residual)[text.scored]
+        rows.append(codes)
+    return rows
+
+
+def assert_matches(rows, expected):
+    """The features are those of the dense codes; each value is the largest, at its position."""
+    for row, codes in enumerate(expected):
+        entries = slice(*rows.row_starts[row : row + 2])
+        ids, values = rows.feature_ids[entries], rows.values[entries]
+        largest = codes.max(0, initial=0)
+        assert ids.tolist() == np.flatnonzero(largest).tolist()
+        np.testing.assert_allclose(values, largest[ids], atol=1e-5)
+        np.testing.assert_allclose(codes[rows.positions[entries], ids], values, atol=1e-5)
+
+
+def count_reads(monkeypatch, *, fail_at=None):
+    """Count the batches that go through the model; the `fail_at`th one is killed."""
+    calls, read = [], extract.read_residual
+
+    def counted(*args, **options):
+        if len(calls) == fail_at:
+            raise KeyboardInterrupt
+        calls.append(len(args[1]))
+        return read(*args, **options)
+
+    monkeypatch.setattr(extract, "read_residual", counted)
+    return calls
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("gate", GATES)
+def test_batches_and_order_do_not_change_the_result(pool, gate):
+    lm, sae, samples = tiny_lm(), random_sae(gate), POOLS[pool]
+    expected = reference(lm, sae, samples)
+
+    @settings(max_examples=8, deadline=None)
+    @given(st.permutations(range(len(samples))), st.integers(1, 300))
+    def run(order, batch_tokens):
+        chosen = [samples[i] for i in order]
+        options = ExtractSettings(batch_tokens=batch_tokens)
+        rows = extract_features(chosen, lm, sae, settings=options)
+        assert rows.sample_ids == tuple(s.sample_id for s in chosen)
+        assert_matches(rows, [expected[i] for i in order])
+
+    run()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.permutations(POOLS["mixed"]), st.integers(1, 12), st.sampled_from(GATES))
+def test_parts_of_a_table_do_not_change_the_result(samples, part_samples, gate):
+    lm, sae, options = tiny_lm(), random_sae(gate), ExtractSettings(part_samples=part_samples)
+    with tempfile.TemporaryDirectory() as folder:
+        table = extract_table(samples, lm, sae, folder, settings=options)
+        assert_matches(table.activations(), reference(lm, sae, samples))
+        assert table.samples() == samples
+        assert table.manifest.n_parts == -(-len(samples) // part_samples)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layer", [0, 2])
+def test_every_family_gives_the_reference(family, layer):
+    lm, sae = tiny_lm(family), random_sae(layer=layer)
+    assert_matches(extract_features(CHATS, lm, sae), reference(lm, sae, CHATS))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shared_prefix_is_run_once_and_changes_nothing(family, monkeypatch):
+    lm, sae, prefixes = tiny_lm(family), random_sae(), []
+    read_prefix = extract.read_prefix
+    monkeypatch.setattr(
+        extract, "read_prefix", lambda *args: prefixes.append(args[1]) or read_prefix(*args)
+    )
+    with_prefix = extract_features(CHATS, lm, sae)
+    head = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
+    assert [lm.tokenizer.decode(ids) for ids in prefixes] == [head]
+    monkeypatch.setattr(extract, "_MIN_PREFIX", 10_000)
+    without = extract_features(CHATS, lm, sae)
+    assert np.array_equal(with_prefix.feature_ids, without.feature_ids)
+    np.testing.assert_allclose(with_prefix.values, without.values, atol=1e-5)
+
+
+@pytest.mark.parametrize(("gate", "least"), [("jumprelu", 0.99), ("topk", 0.95)])
+def test_bfloat16_finds_nearly_the_same_features(gate, least):
+    """Which features are among the largest k flips more easily than which pass a threshold."""
+    lm, sae = tiny_lm(), random_sae(gate, d_sae=512)
+    if gate == "jumprelu":
+        sae.threshold.data += 2
+    low = replace(lm, model=make_model().bfloat16())
+    exact, rounded = (dense(extract_features(CHATS, m, sae)) > 0 for m in (lm, low))
+    assert (exact & rounded).sum() / (exact | rounded).sum() >= least
+
+
+def test_of_equal_values_the_first_position_counts():
+    sample, feature, position = np.array([[0, 0, 0], [5, 5, 5], [9, 4, 6]])
+    value = np.array([1.0, 2.0, 2.0], dtype=np.float32)
+    pooled = extract._pool_max(sample, feature, value, position)
+    assert [part.tolist() for part in pooled] == [[0], [5], [2.0], [4]]
+
+
+def test_a_hand_made_sae_gives_the_largest_coordinate():
+    lm, sae, [sample] = tiny_lm(), coordinate_sae(), TEXTS[3:4]
+    residual = hooked(lm, tokenize_samples([sample], lm.tokenizer)[0].input_ids, 1)[1:]
+    both = torch.cat([residual, -residual], dim=1).max(0).values.clamp_min(0)
+    np.testing.assert_allclose(dense(extract_features([sample], lm, sae))[0], both, atol=1e-5)
+
+
+def test_memory_and_table_agree(tmp_path):
+    lm, sae = tiny_lm(), random_sae()
+    table = extract_table(CHATS, lm, sae, tmp_path / "table", sae_name="mine")
+    rows, stored = extract_features(CHATS, lm, sae), table.activations()
+    for name in ("n_tokens", "row_starts", "feature_ids", "values", "positions"):
+        assert np.array_equal(getattr(rows, name), getattr(stored, name))
+    assert stored.sample_ids == rows.sample_ids
+    assert table.manifest.n_entries == len(rows.values)
+    assert table.manifest.n_tokens == rows.n_tokens.sum()
+    assert table.manifest.source.sae_name == "mine"
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_only_the_chosen_role_is_scored(role):
+    lm, sae = tiny_lm(), coordinate_sae()
+    rows = extract_features(CHATS, lm, sae, settings=ExtractSettings(score=role))
+    texts = tokenize_samples(CHATS, lm.tokenizer, score=role)
+    assert rows.n_tokens.tolist() == [text.n_scored for text in texts]
+    for row, text in enumerate(texts):
+        entries = slice(*rows.row_starts[row : row + 2])
+        assert text.scored[rows.positions[entries]].all()
+
+
+def test_a_killed_run_goes_on_behind_its_last_part(tmp_path, monkeypatch):
+    lm, sae, options = tiny_lm(), random_sae(), ExtractSettings(part_samples=4)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    extract_table(CHATS, lm, sae, whole, settings=options)
+    with monkeypatch.context() as patch:
+        count_reads(patch, fail_at=1)
+        with pytest.raises(KeyboardInterrupt):
+            extract_table(CHATS, lm, sae, killed, settings=options)
+    assert not (killed / "manifest.json").exists()
+    calls = count_reads(monkeypatch)
+    extract_table(CHATS, lm, sae, killed, settings=options)
+    assert calls == [4, 1]
+    assert files(killed) == files(whole)
+
+
+def test_a_run_with_another_part_size_keeps_the_one_it_began_with(tmp_path, monkeypatch):
+    lm, sae = tiny_lm(), random_sae()
+    with monkeypatch.context() as patch:
+        count_reads(patch, fail_at=1)
+        with pytest.raises(KeyboardInterrupt):
+            extract_table(CHATS, lm, sae, tmp_path, settings=ExtractSettings(part_samples=4))
+    table = extract_table(CHATS, lm, sae, tmp_path, settings=ExtractSettings(part_samples=2))
+    assert table.samples() == CHATS
+    assert table.manifest.n_parts == 3
+
+
+def test_a_finished_table_is_not_extracted_again(tmp_path, monkeypatch):
+    lm, sae = tiny_lm(), random_sae()
+    extract_table(CHATS, lm, sae, tmp_path)
+    calls = count_reads(monkeypatch)
+    assert extract_table(CHATS, lm, sae, tmp_path).samples() == CHATS
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"samples": CHATS[::-1]},
+        {"samples": CHATS[:-1]},
+        {"sae": random_sae(seed=1)},
+        {"lm": replace(tiny_lm(), content_hash="other")},
+        {"settings": ExtractSettings(score="user")},
+        {"settings": ExtractSettings(max_tokens=20)},
+    ],
+    ids=["order", "samples", "sae", "model", "score", "max_tokens"],
+)
+def test_a_folder_of_something_else_is_refused(tmp_path, changes):
+    run = {"samples": CHATS, "lm": tiny_lm(), "sae": random_sae()}
+    extract_table(folder=tmp_path, **run)
+    with pytest.raises(DataError, match="holds a feature table of other samples, model, SAE or"):
+        extract_table(folder=tmp_path, **{**run, **changes})
+
+
+def test_samples_without_scored_tokens_have_empty_rows():
+    rows = extract_features(EMPTY, tiny_lm(), random_sae())
+    assert rows.row_starts.tolist() == [0, 0, 0]
+    assert rows.n_tokens.tolist() == [0, 0]
+
+
+def test_no_samples_give_an_empty_table(tmp_path):
+    assert extract_features([], tiny_lm(), random_sae()).sample_ids == ()
+    table = extract_table([], tiny_lm(), random_sae(), tmp_path)
+    assert table.activations().row_starts.tolist() == [0]
+    assert table.samples() == []
+
+
+def test_truncated_samples_are_counted(tmp_path):
+    options = ExtractSettings(max_tokens=40, part_samples=2)
+    table = extract_table(CHATS, tiny_lm(), random_sae(), tmp_path, settings=options)
+    texts = tokenize_samples(CHATS, tiny_lm().tokenizer, max_tokens=40)
+    assert table.manifest.n_truncated == sum(t.n_truncated > 0 for t in texts) > 0
+
+
+def test_an_sae_of_another_width_is_refused():
+    with pytest.raises(MismatchError, match="width 8, but tiny llama has width 16 .*on gemma"):
+        check_pair(tiny_lm(), random_sae(d_in=8, model_name="gemma"))
+
+
+def test_an_sae_of_a_layer_that_the_model_lacks_is_refused():
+    with pytest.raises(ModelError, match="tiny llama has the layers 0 to 2, not 3"):
+        extract_features(CHATS, tiny_lm(), random_sae(layer=3))
+
+
+def test_an_sae_of_other_weights_of_the_same_shape_is_refused(tmp_path):
+    sae = load_sae(save_sae(random_sae(model_name="a", model_hash="x" * 64), tmp_path))
+    with pytest.raises(MismatchError, match="trained on a xxxxxxxxxxxx, but tiny llama is llama"):
+        extract_features(CHATS, tiny_lm(), sae)
+
+
+@pytest.mark.parametrize("values", [{"max_tokens": 1}, {"max_tokens": 65_536}, {"part_samples": 0}])
+def test_settings_outside_their_range_are_refused(values):
+    with pytest.raises(DataError, match=str(*values.values())):
+        ExtractSettings(**values)
+
+
+def test_progress_counts_every_sample_once(tmp_path, monkeypatch):
+    lm, sae, options = tiny_lm(), random_sae(), ExtractSettings(part_samples=4)
+    done = Counter()
+
+    class Counting(Silent):
+        def task(self, name, total, unit):
+            done["total"] += total
+            return super().task(name, total, unit)
+
+    monkeypatch.setattr(
+        "facsynth.progress._SilentTask.advance", lambda self, n=1, note="": done.update(done=n)
+    )
+    extract_table(CHATS, lm, sae, tmp_path, settings=options, progress=Counting())
+    assert done["done"] == done["total"] == len(CHATS)

@@ -1,0 +1,91 @@
+"""Whether a text is new, and whether it is a text at all."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facsynth.synthesize.novelty import KnownTexts, count_words, find_flaw
+
+ANCHOR = "I took the early train to the coast and walked along the beach until noon."
+WORDS = st.lists(st.sampled_from(["sea", "cat", "tea", "sun", "ice", "dog"]), min_size=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ANCHOR,
+        ANCHOR.upper(),
+        "“I took the early train - to the coast - and walked along the beach, until noon!”",
+        "walked along the beach",
+    ],
+)
+def test_copy_overlaps_wholly_whatever_its_case_and_punctuation(text):
+    assert KnownTexts([ANCHOR]).overlap(text) == 1.0
+
+
+def test_text_with_other_words_does_not_overlap():
+    assert KnownTexts([ANCHOR]).overlap("My neighbour bakes bread on Sundays.") == 0.0
+
+
+def test_overlap_is_the_share_of_known_four_grams():
+    known = KnownTexts(["a b c d e"])
+    assert known.overlap("a b c d x y") == pytest.approx(1 / 3)
+
+
+def test_short_text_is_known_only_as_a_whole():
+    known = KnownTexts(["Tell me more"])
+    assert known.overlap("tell me more!") == 1.0
+    assert known.overlap("tell me") == known.overlap("tell me more now") == 0.0
+
+
+def test_words_of_two_texts_do_not_join():
+    assert KnownTexts(["a b c", "d e f"]).overlap("b c d e") == 0.0
+
+
+def test_text_without_words_overlaps_with_nothing():
+    assert KnownTexts([ANCHOR, "?!"]).overlap("?!") == 0.0
+
+
+@settings(deadline=None)
+@given(WORDS, st.lists(WORDS))
+def test_overlap_grows_with_known_texts_up_to_one(text, others):
+    known, shares = KnownTexts(), []
+    for other in [*others, text]:
+        known.add(" ".join(other))
+        shares.append(known.overlap(" ".join(text)))
+    assert shares == sorted(shares)
+    assert 0.0 <= shares[0] <= shares[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "flaw"),
+    [
+        ("", "no words"),
+        ("... \n!", "no words"),
+        ("too few", "too short"),
+        ("one two three four five six seven", "too long"),
+        ("we walk to town and back", None),
+        ("Wir gehen über die Straße", None),
+    ],
+)
+def test_flaw_of_a_text_of_three_to_six_words(text, flaw):
+    assert find_flaw(text, min_words=3, max_words=6) == flaw
+
+
+@pytest.mark.parametrize(
+    ("text", "flaw"),
+    [
+        ("ha " * 20, "repetitive"),
+        (" ".join(f"w{i % 7}" for i in range(20)), "repetitive"),
+        (" ".join(f"w{i % 8}" for i in range(20)), None),
+        ("ha " * 6, None),
+        ("ha " * 7, "repetitive"),
+        (" ".join(["we like it here", "so", "we like it here", "and", "we like it here"]), None),
+    ],
+)
+def test_loops_are_repetitive(text, flaw):
+    assert find_flaw(text) == flaw
+
+
+def test_words_are_counted_without_punctuation():
+    assert count_words("Well - don't you, “Zoë”, think so?") == 6

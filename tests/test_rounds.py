@@ -1,0 +1,455 @@
+"""Synthesis on a planted pair: what is written, what is kept, and what a kill leaves behind."""
+
+import json
+import os
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facsynth.chat.cache import CachedChat
+from facsynth.chat.model import ChatFailure
+from facsynth.chat.scripted import ScriptedChat
+from facsynth.coverage.fac import missing_features
+from facsynth.data.read import read_samples
+from facsynth.errors import ChatError, DataError, MismatchError
+from facsynth.features.extract import ExtractSettings, extract_features
+from facsynth.features.lm import LanguageModel
+from facsynth.records import Sample
+from facsynth.store.table import open_table
+from facsynth.synthesize import steps
+from facsynth.synthesize.rounds import synthesize
+from facsynth.synthesize.settings import Budget, SynthesisSettings
+from facsynth.synthesize.write import write_synthesis
+from tiny_pair import (
+    PLANTED,
+    THE,
+    obedient,
+    planted_in,
+    planted_pair,
+    planted_sae,
+    planted_table,
+    talk,
+    write_about,
+)
+
+DULL = "we found a small old table near your house today"
+"""A text that activates no planted feature and copies nothing."""
+
+SETTINGS = SynthesisSettings(
+    budget=Budget(features_per_round=3, first_candidates=2, second_candidates=1),
+    max_overlap=0.6,
+)
+
+
+class Killed(Exception):  # noqa: N818
+    """The process ends here."""
+
+
+@dataclass
+class World:
+    """Tables of an anchor with every planted word, and of a seed with none."""
+
+    folder: Path
+    score: str = "user"
+    plain: bool = False
+    n_words: int = len(PLANTED)
+
+    def __post_init__(self):
+        texts = [
+            text
+            for word in PLANTED[: self.n_words]
+            for text in (
+                f"we saw some old {word} under my red table",
+                f"they always liked {word} with a very good evening on my road again",
+            )
+        ]
+        dull = [DULL.replace("table", place) for place in ("road", "tree")]
+        samples = [self.sample(f"s{i}", text) for i, text in enumerate([*texts, *dull])]
+        extract = ExtractSettings(score=self.score)
+        n = len(texts)
+        self.anchor = planted_table(samples[:n], self.folder / "anchor", settings=extract)
+        self.seed = planted_table(samples[n:], self.folder / "seed", settings=extract)
+
+    def sample(self, name, text):
+        if self.plain:
+            return Sample(name, text=f"then {text}")
+        return talk(name, text, text if self.score == "assistant" else "it was so good")
+
+    def run(self, name, script, settings=SETTINGS, **options):
+        """A run into one folder, with the script behind a cache as always."""
+        folder = self.folder / name
+        chat = CachedChat(as_chat(script), folder / "replies.sqlite")
+        lm, sae = planted_pair()
+        tables = (self.anchor, self.seed)
+        result = synthesize(*tables, lm, sae, chat, folder, settings=settings, **options)
+        write_synthesis(result, folder, self.seed, self.seed.activations())
+        return result
+
+
+def as_chat(script):
+    return script if isinstance(script, ScriptedChat) else ScriptedChat(script)
+
+
+def except_for(words, otherwise):
+    """Obedient, but what `otherwise` says where the theme is one of the words."""
+
+    def script(request):
+        asked = request.messages[0].role == "system"
+        if asked and planted_in(request.messages[-1].content) in words:
+            return otherwise(request) if callable(otherwise) else otherwise
+        return obedient(request)
+
+    return script
+
+
+dull = partial(write_about, "hello")
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "synthetic.jsonl").read_text().splitlines()]
+
+
+def aimed_at(folder):
+    """Features that each round aimed at, in order."""
+    steps_1 = sorted(folder.glob("round-*/step-1.json"))
+    rounds = [json.loads(path.read_text())["candidates"] for path in steps_1]
+    return [list(dict.fromkeys(c["target"] for c in candidates)) for candidates in rounds]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def finished(world):
+    """A whole run: its result, its folder, and the chat model that was asked."""
+    chat = ScriptedChat(obedient)
+    return world.run("finished", chat), world.folder / "finished", chat
+
+
+# What is written
+
+
+def test_every_missing_feature_is_covered_by_a_text_with_its_word(finished):
+    result, folder, _ = finished
+    assert set(result.missing_before) == set(range(len(PLANTED)))
+    assert {f for kept in result.kept for f in kept.new_features} == set(result.missing_before)
+    for row in rows_of(folder):
+        words = row["messages"][0]["content"].split()
+        assert all(PLANTED[f] in words for f in row["provenance"]["new_features"])
+
+
+def test_finished_data_set_leaves_nothing_missing(finished, world):
+    table = open_table(finished[1] / "table")
+    everything = np.ones(table.manifest.source.n_features, dtype=bool)
+    left = missing_features(
+        world.anchor.activations(), table.activations(), everything, threshold=1.0
+    )
+    assert left.tolist() == []
+
+
+def test_round_rows_end_at_full_coverage(finished):
+    result = finished[0]
+    assert [row["round"] for row in result.rounds] == list(range(1, len(result.rounds) + 1))
+    last = result.rounds[-1]
+    assert (last["fac"], last["n_covered"], last["n_kept"]) == (1.0, 8, len(result.kept))
+    assert sum(result.outcomes.values()) == last["n_candidates"]
+    assert result.outcomes["kept"] == len(result.kept)
+
+
+@pytest.mark.parametrize(
+    ("score", "plain"), [("user", False), ("all", False), ("assistant", False), ("all", True)]
+)
+def test_provenance_is_what_extraction_of_the_final_samples_gives(tmp_path, score, plain):
+    world = World(tmp_path, score, plain)
+    result = world.run("run", obedient)
+    assert set(result.missing_before) == {f for k in result.kept for f in k.new_features}
+    samples = read_samples(tmp_path / "run" / "synthetic.jsonl")
+    assert [kept.sample for kept in result.kept] == samples
+    lm, sae = planted_pair()
+    found = extract_features(samples, lm, sae, settings=ExtractSettings(score=score))
+    for index, row in enumerate(rows_of(tmp_path / "run")):
+        entries = slice(*found.row_starts[index : index + 2])
+        values = dict(zip(found.feature_ids[entries], found.values[entries], strict=True))
+        credited = {c["feature_id"]: c["activation"] for c in row["provenance"]["credited"]}
+        assert credited == {f: v for f, v in values.items() if v > 1.0 and f != THE}
+        assert row["provenance"]["target_feature"] in credited
+
+
+def test_conversations_get_an_answer_and_plain_texts_do_not(world, tmp_path):
+    answered = world.run("answered", obedient).kept[0].sample
+    assert [m.role for m in answered.messages] == ["user", "assistant"]
+    silent = world.run("silent", obedient, replace(SETTINGS, reply=False)).kept[0].sample
+    assert [m.role for m in silent.messages] == ["user"]
+    plain = World(tmp_path, "all", plain=True, n_words=2).run("run", obedient).kept[0].sample
+    assert plain.text
+    assert not plain.messages
+
+
+def test_answer_counts_where_the_assistant_is_scored(tmp_path):
+    world = World(tmp_path, "assistant", n_words=2)
+    asked = except_for(PLANTED, lambda r: write_about("hello", r))
+    assert world.run("dull", asked).kept == ()
+    kept = world.run("told", obedient).kept
+    assert {f for k in kept for f in k.new_features} == {0, 1}
+
+
+def test_sample_is_credited_with_every_missing_feature_that_it_activates(world):
+    both = except_for(["cat"], lambda request: write_about("cat so dog", request))
+    result = world.run("both", both)
+    first = result.kept[0]
+    assert first.new_features == (0, 1)
+    assert set(first.credited) >= {0, 1}
+
+
+def test_activation_before_is_the_largest_of_the_seed(tmp_path):
+    world = World(tmp_path, n_words=2)
+    extract = ExtractSettings(score="user")
+    world.seed = planted_table(
+        [talk("k", "we saw a kitten")], tmp_path / "kitten", settings=extract
+    )
+    world.run("run", obedient, replace(SETTINGS, threshold=1.5))
+    credited = [c for row in rows_of(tmp_path / "run") for c in row["provenance"]["credited"]]
+    assert {(c["feature_id"], c["before"], c["activation"]) for c in credited} == {
+        (0, 1.5, 2.0),
+        (1, 0.0, 2.0),
+    }
+
+
+# What is not kept
+
+
+def test_copies_of_the_anchor_are_rejected(world):
+    known = "we saw some old dog under my red table"
+    result = world.run("copies", except_for(["dog"], known))
+    assert 1 not in {f for kept in result.kept for f in kept.credited}
+    assert result.outcomes["near-copy"] >= 3
+
+
+def test_copies_of_a_kept_text_are_rejected(world):
+    one = "so my cat found tea with his good red fish today"
+    result = world.run("one text", lambda r: one if r.messages[0].role == "system" else "good")
+    assert [kept.sample.messages[0].content for kept in result.kept] == [one]
+    assert result.outcomes["near-copy"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "flaw"),
+    [("cat", "too short"), ("dog " * 40, "too long"), ("dog " * 9, "repetitive")],
+)
+def test_texts_that_are_none_are_rejected(world, reply, flaw):
+    result = world.run(f"flaw {flaw}", except_for(PLANTED, reply))
+    assert result.kept == ()
+    assert set(result.outcomes) == {flaw}
+
+
+def test_text_that_misses_its_feature_is_asked_for_again_with_a_pair(world):
+    chat = ScriptedChat(except_for(["cat"], dull))
+    result = world.run("unhit", chat)
+    second = [r.messages[-1].content for r in chat.history if "This text misses" in str(r.messages)]
+    assert all(planted_in(text) == "cat" for text in second)
+    assert "<text>we saw some old cat under my red table</text>" in second[0]
+    assert 0 not in {f for kept in result.kept for f in kept.new_features}
+
+
+def test_relevant_features_are_the_only_ones_that_count(world):
+    relevant = np.zeros(planted_sae().config.d_sae, dtype=bool)
+    relevant[[2, THE]] = True
+    result = world.run("relevant", obedient, relevant=relevant)
+    assert result.missing_before == (2,)
+    assert [kept.new_features for kept in result.kept] == [(2,)]
+
+
+# Budget
+
+
+def test_no_more_features_are_aimed_at_than_the_budget_says(world):
+    budget = Budget(max_features=5, features_per_round=2, max_rounds=9)
+    script = except_for(["dog", "bird", "sun", "snow"], dull)
+    world.run("few features", script, replace(SETTINGS, budget=budget))
+    rounds = aimed_at(world.folder / "few features")
+    assert rounds[:3] == [[0, 1], [2, 3], [4, 1]]
+    assert {f for features in rounds for f in features} == {0, 1, 2, 3, 4}
+    assert max(sum(f in features for features in rounds) for f in range(5)) == 2
+
+
+def test_no_more_samples_are_kept_than_the_budget_says(world):
+    budget = Budget(max_samples=4, features_per_round=3)
+    result = world.run("few samples", obedient, replace(SETTINGS, budget=budget))
+    assert len(result.kept) == 4
+
+
+def test_round_without_a_kept_sample_is_the_last(world):
+    result = world.run("fruitless", except_for(PLANTED, dull))
+    assert [row["n_new"] for row in result.rounds] == [0]
+    assert result.kept == ()
+
+
+def test_rare_features_are_not_aimed_at(world):
+    result = world.run("rare", obedient, replace(SETTINGS, min_anchor_samples=3))
+    assert (result.kept, result.rounds) == ((), ())
+    assert len(result.missing_before) == len(PLANTED)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_samples": 0}, "max_samples is 0; it must be 1 or more"),
+        ({"second_candidates": -1}, "second_candidates is -1; it must be 0 or more"),
+    ],
+)
+def test_impossible_budget_is_an_error(change, message):
+    with pytest.raises(DataError, match=message):
+        Budget(**change)
+
+
+def test_impossible_overlap_is_an_error():
+    with pytest.raises(DataError, match="between 0 and 1, not 1.5"):
+        SynthesisSettings(max_overlap=1.5)
+
+
+# Nothing to do, and failures
+
+
+def test_nothing_missing_writes_nothing_and_asks_nobody(world):
+    folder, chat = world.folder / "complete", ScriptedChat([])
+    lm, sae = planted_pair()
+    result = synthesize(world.anchor, world.anchor, lm, sae, chat, folder)
+    table = write_synthesis(result, folder, world.anchor, world.anchor.activations())
+    assert (result.kept, result.rounds, result.outcomes, chat.history) == ((), (), {}, [])
+    assert (folder / "synthetic.jsonl").read_bytes() == b""
+    assert (table.samples(), table.activations().sample_ids) == ([], ())
+
+
+def test_requests_that_all_fail_are_an_error(world):
+    with pytest.raises(ChatError, match="6 of 6 requests to scripted failed.*no such model"):
+        world.run("down", lambda request: ChatFailure("no such model"))
+
+
+def test_replies_without_words_end_the_run_and_are_counted(world):
+    result = world.run("wordless", lambda request: '""')
+    assert (result.kept, result.outcomes) == ((), {"no words": 6})
+
+
+def test_some_failures_are_counted_and_the_rest_is_kept(world):
+    calls = iter(range(10_000))
+    flaky = ScriptedChat(lambda r: ChatFailure("busy") if next(calls) % 7 == 3 else obedient(r))
+    result = world.run("flaky", flaky)
+    assert result.outcomes["failed request"] >= 2
+    assert len(result.kept) > 4
+
+
+# Stopped and started again
+
+
+def kill_at(monkeypatch, where, n):
+    """Make the n-th call of one kind end the process; returns the script."""
+    calls = iter(range(10_000))
+
+    def count():
+        if next(calls) == n:
+            raise Killed
+
+    if where == "rename":
+        real = os.replace
+        monkeypatch.setattr(os, "replace", lambda a, b: (count(), real(a, b), count()))
+    if where == "extract":
+        real_extract = steps.extract_table
+        monkeypatch.setattr(
+            steps, "extract_table", lambda *a, **k: (count(), real_extract(*a, **k), count())[1]
+        )
+    return lambda request: (count() if where == "chat" else None) or obedient(request)
+
+
+@pytest.mark.parametrize(
+    ("where", "n"),
+    [
+        *(("chat", n) for n in (0, 5, 6, 17, 20)),
+        *(("extract", n) for n in (0, 3, 5)),
+        *(("rename", n) for n in range(0, 48, 5)),
+    ],
+)
+def test_killed_run_ends_as_an_undisturbed_one_and_asks_nothing_twice(
+    finished, tmp_path, monkeypatch, where, n
+):
+    world = World(tmp_path)
+    with monkeypatch.context() as patch:
+        first = ScriptedChat(kill_at(patch, where, n))
+        with pytest.raises(Killed):
+            world.run("run", first)
+    second = ScriptedChat(obedient)
+    world.run("run", second)
+    answered = first.history[: -1 if where == "chat" else None] + second.history
+    whole = finished[1] / "synthetic.jsonl"
+    assert (tmp_path / "run" / "synthetic.jsonl").read_bytes() == whole.read_bytes()
+    assert sorted(r.key for r in answered) == sorted(r.key for r in finished[2].history)
+
+
+def test_finished_run_asks_and_extracts_nothing_again(finished, world, monkeypatch):
+    result, folder, _ = finished
+    monkeypatch.setattr("facsynth.features.extract._extract", None)
+    before = (folder / "synthetic.jsonl").read_bytes()
+    again = world.run("finished", ScriptedChat([]))
+    assert again.kept == result.kept
+    assert (folder / "synthetic.jsonl").read_bytes() == before
+
+
+def test_request_that_failed_before_a_kill_may_succeed_after_it(world, monkeypatch):
+    calls = iter(range(10_000))
+    with monkeypatch.context() as patch:
+        kill_at(patch, "extract", 1)
+        with pytest.raises(Killed):
+            world.run("late", lambda r: obedient(r) if next(calls) else ChatFailure("busy"))
+    result = world.run("late", obedient)
+    assert result.outcomes["failed request"] == 1
+    assert {f for kept in result.kept for f in kept.new_features} == set(range(len(PLANTED)))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"settings": replace(SETTINGS, seed=1)}, "settings"),
+        ({"relevant": np.arange(9) < 3}, "relevant"),
+        ({"script": ScriptedChat(obedient, name="other")}, "generator"),
+    ],
+)
+def test_folder_of_another_run_is_refused(world, finished, options, what):
+    with pytest.raises(MismatchError, match=f"holds a run with another {what}; choose another"):
+        world.run("finished", **{"script": ScriptedChat([]), **options})
+
+
+def test_folder_of_another_seed_is_refused(finished, world):
+    other = copy(world)
+    other.seed = world.anchor
+    with pytest.raises(MismatchError, match="holds a run with another seed"):
+        other.run("finished", ScriptedChat([]))
+
+
+# What belongs together
+
+
+def test_sae_of_another_table_is_refused(world, tmp_path):
+    lm, _ = planted_pair()
+    other = planted_sae(layer=1)
+    with pytest.raises(MismatchError, match="was extracted with SAE .*pass the matching --sae"):
+        synthesize(world.anchor, world.seed, lm, other, ScriptedChat([]), tmp_path)
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_model_of_another_table_is_refused(world, tmp_path):
+    lm, sae = planted_pair()
+    other = LanguageModel(lm.model, lm.tokenizer, "other", "other model")
+    with pytest.raises(MismatchError, match="was extracted with model .*the matching --model"):
+        synthesize(world.anchor, world.seed, other, sae, ScriptedChat([]), tmp_path)
+
+
+def test_tables_that_score_other_words_are_refused(world, tmp_path):
+    lm, sae = planted_pair()
+    other = World(tmp_path, "assistant").seed
+    with pytest.raises(MismatchError, match="do not compare: score is user"):
+        synthesize(world.anchor, other, lm, sae, ScriptedChat([]), tmp_path / "run")

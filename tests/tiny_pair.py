@@ -1,0 +1,148 @@
+"""A language model and an SAE made by hand: feature `i` fires on word `i`, by how much is known.
+
+The residual stream of the model is the embedding of the present token and nothing else, because
+its layers add nothing. Strong words activate their feature with 2, weak ones with 1.5.
+"""
+
+import random
+from functools import cache
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from facsynth.features.extract import extract_table
+from facsynth.features.lm import LanguageModel, load_language_model
+from facsynth.features.sae import SaeConfig, SparseAutoencoder, load_sae, save_sae
+from facsynth.records import Message, Sample
+
+PLANTED = ["cat", "dog", "fish", "bird", "sea", "sun", "tea", "snow"]
+"""Word `i` is the strong word of feature `i`."""
+
+WEAK = ["kitten", "puppy", "trout", "crow", "ocean", "star", "coffee", "ice"]
+"""Word `i` is the weak word of feature `i`."""
+
+FILLERS = [
+    *("the", "a", "we", "they", "saw", "and", "then", "on", "near"),
+    *("under", "with", "some", "old", "red", "small", "house", "road", "tree"),
+    *("table", "morning", "evening", "never", "always", "liked", "found", "took", "gave"),
+    *("her", "his", "my", "your", "very", "good", "bad", "so", "it"),
+    *("was", "today", "again", "hello", "thanks"),
+]
+
+THE = len(PLANTED)
+"""The feature of the word "the"."""
+
+N_FEATURES = len(PLANTED) + 1
+STRONG_VALUE, WEAK_VALUE = 2.0, 1.5
+
+_SPECIAL = ["<pad>", "<|im_start|>", "<|im_end|>", "?"]
+_ROLES = ["system", "user", "assistant"]
+VOCABULARY = [*_SPECIAL, *_ROLES, *PLANTED, *WEAK, *FILLERS]
+D_MODEL = 64
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def planted_tokenizer(template: str = TEMPLATE):
+    """One token per word of the vocabulary; every other word is `?`."""
+    numbers = {word: i for i, word in enumerate(VOCABULARY)}
+    words = Tokenizer(models.WordLevel(numbers, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        chat_template=template,
+        pad_token="<pad>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+
+
+def planted_model():
+    config = LlamaConfig(
+        vocab_size=D_MODEL,
+        hidden_size=D_MODEL,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config).eval()
+    model.model.embed_tokens.weight.data = STRONG_VALUE * torch.eye(D_MODEL)
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    return model
+
+
+def planted_sae(*, model_hash: str = "", layer: int = 0) -> SparseAutoencoder:
+    config = SaeConfig(
+        D_MODEL, N_FEATURES, "standard", layer, model_name="planted", model_hash=model_hash
+    )
+    sae = SparseAutoencoder(config)
+    for word, feature, value in (
+        *((word, i, STRONG_VALUE) for i, word in enumerate([*PLANTED, "the"])),
+        *((word, i, WEAK_VALUE) for i, word in enumerate(WEAK)),
+    ):
+        sae.W_enc.data[VOCABULARY.index(word), feature] = value / STRONG_VALUE
+    return sae.eval()
+
+
+@cache
+def planted_pair() -> tuple[LanguageModel, SparseAutoencoder]:
+    """The pair in memory; it must not be changed."""
+    lm = LanguageModel(planted_model(), planted_tokenizer(), "planted", "planted model")
+    return lm, planted_sae()
+
+
+def save_pair(folder):
+    """Write the pair to `folder/model` and `folder/sae`, as a user has it."""
+    planted_model().save_pretrained(folder / "model")
+    planted_tokenizer().save_pretrained(folder / "model")
+    save_sae(planted_sae(), folder / "sae")
+    return folder / "model", folder / "sae"
+
+
+def load_pair(folder):
+    return load_language_model(str(folder / "model"), dtype="float32"), load_sae(folder / "sae")
+
+
+def talk(sample_id, asked, answered=None):
+    """A conversation of one question and perhaps an answer."""
+    turns = [Message("user", asked)] + ([Message("assistant", answered)] if answered else [])
+    return Sample(sample_id, messages=tuple(turns))
+
+
+def planted_table(samples, folder, **settings):
+    lm, sae = planted_pair()
+    return extract_table(samples, lm, sae, folder, **settings)
+
+
+def planted_in(text):
+    """The first planted word of a text; of a prompt, that of its theme."""
+    theme = text.partition("theme")[2].split() or text.split()
+    words = [word.strip("(),:.") for word in theme]
+    known = dict(zip([*PLANTED, *WEAK], [*PLANTED, *PLANTED], strict=True))
+    return next((known[word] for word in words if word in known), None)
+
+
+def write_about(word, request, n_words=11):
+    """A text about a word, another one for every seed."""
+    rng = random.Random(request.seed)
+    words = rng.sample([w for w in FILLERS if w != "the"], n_words - 1)
+    return " ".join([*words[:4], word, *words[4:]])
+
+
+def obedient(request):
+    """A script: writes about the theme; answers a message with what it is about."""
+    text = request.messages[-1].content
+    if request.messages[0].role != "system":
+        return f"it was {planted_in(text) or 'so'} again"
+    return write_about(planted_in(text), request)
