@@ -213,7 +213,7 @@ def test_missing_data_file(desk, tmp_path):
         ('{"prompt": "a"}\n{"title": "b"}\n', "bad.jsonl, line 2: no known fields; looked for"),
         ("", "no samples in"),
         ("\n\n", "no samples in"),
-        ('{"prompt": 3}', "line 1: `prompt` is a number where a string was expected"),
+        ('{"prompt": 3}', "line 1: `prompt` is a number where a list of messages was expected"),
     ],
 )
 def test_data_that_cannot_be_read(desk, tmp_path, text, message):

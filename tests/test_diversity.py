@@ -298,6 +298,11 @@ def test_samples_without_features_are_counted_and_have_no_vector():
     assert found.metrics["vendi"].value == pytest.approx(4.0)
 
 
+def test_a_table_without_activations_is_an_error():
+    with pytest.raises(DataError, match="0 samples of a data set activate a feature"):
+        compare_diversity([data_set(4), data_set(3, silent=3)], CompareSettings())
+
+
 def test_texts_and_rows_of_different_number_are_an_error():
     with pytest.raises(DataError, match="2 texts and 1 rows of activations"):
         compare_diversity([DataSet(("a", "b"), make_activations([{0: 1}]))], CompareSettings())

@@ -58,6 +58,16 @@ def write(folder, name, config, tensors=None, weights_name="sae_weights.safetens
     return folder
 
 
+class Sneaky:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
 # SAELens -------------------------------------------------------------------------------------
 
 
@@ -405,11 +415,12 @@ def test_gemma_scope_elsewhere_is_refused(tmp_path, site):
 
 
 def test_arrays_of_objects_are_not_unpickled(tmp_path):
-    folder = tmp_path / "layer_7"
+    folder, marker = tmp_path / "layer_7", tmp_path / "ran"
     folder.mkdir()
-    np.savez(folder / "params.npz", W_enc=np.array([Path("x")], dtype=object))
+    np.savez(folder / "params.npz", W_enc=np.array([Sneaky(marker)], dtype=object))
     with pytest.raises(ModelError, match="without pickles"):
         read_external_sae(folder)
+    assert not marker.exists()
 
 
 def gemma_scope_2(folder, **config):
@@ -615,14 +626,6 @@ def test_several_pickles_in_a_folder_must_be_chosen_from(tmp_path):
 def test_a_missing_path_is_an_error(tmp_path):
     with pytest.raises(ModelError, match="does not exist"):
         detect_format(tmp_path / "nothing")
-
-
-class Sneaky:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return Path.touch, (self.marker,)
 
 
 def test_code_in_a_pickle_is_never_run(tmp_path):

@@ -34,6 +34,7 @@ LAYERS = [  # bottom first; a module imports from its own package and from lower
     {"report", "scale", "recipe"},
     {"pipeline"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -15,6 +15,8 @@ _COMMANDS = {
     "coverage": "facsynth.cli.coverage",
     "explain": "facsynth.cli.explain",
     "synthesize": "facsynth.cli.synthesize",
+    "select": "facsynth.cli.select",
+    "diversity": "facsynth.cli.diversity",
     "sae": "facsynth.cli.sae",
     "run": "facsynth.cli.run",
     "doctor": "facsynth.cli.doctor",

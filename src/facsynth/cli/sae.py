@@ -144,8 +144,35 @@ def info(folder: str | None, as_json: bool) -> None:
         "model hash": config.model_hash[:12] or None,
         "content hash": loaded.content_hash[:12],
         "licence": config.metadata.get("licence"),
+        "layout": config.metadata.get("source_format", "saelens"),
     }
     if as_json:
         print_json(facts)
     else:
         print_table(f"SAE {folder or '(embedded)'}", ("what", "value"), list(facts.items()))
+
+
+@sae.command()
+@click.argument("source", metavar="SAE")
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--layer", type=int, help="0-based decoder layer, when the files do not say.")
+@click.option("--k", type=int, help="Features kept per token, when the files do not say.")
+@click.option("--input-scale", type=float, help="Factor on the inputs in training, to be folded.")
+@click.option("--model-name", default="", help="Model that it was trained on.")
+@click.option("--save-dtype", default="float32", show_default=True, help="Of the saved matrices.")
+def convert(source: str, target: Path, save_dtype: str, **options: Any) -> None:
+    """Convert SAE from another layout to OUT, a folder in SAELens' layout.
+
+    Read are SAELens (all versions), the paper's .pth, sparsify, dictionary_learning, Gemma Scope
+    1 and 2, Llama Scope, Qwen-Scope and Goodfire; pickles are read without executing them.
+    """
+    import torch
+
+    from facsynth.cli.show import RichProgress
+    from facsynth.features.formats import read_external_sae
+    from facsynth.features.lm import pick_dtype
+    from facsynth.features.sae import save_sae
+
+    dtype = pick_dtype(torch.device("cpu"), save_dtype)
+    save_sae(read_external_sae(source, **options), target, dtype=dtype)
+    RichProgress().say(f"SAE written to {target}")

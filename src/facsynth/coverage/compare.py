@@ -85,7 +85,7 @@ def compare_diversity(
 
     Vectors are the pooled activations of the samples, above 0 and not centred; the draws of all
     measures are the same. FAC and closeness to the anchor are measured on the draws as well, so
-    that they are smaller than those of a whole larger data set.
+    FAC is lower, and the distance larger, than those of a whole data set that is larger.
 
     Args:
         sets: Data sets, all with activations or all without.
@@ -112,30 +112,29 @@ def compare_diversity(
     found = []
     for one, matrix in zip(sets, matrices, strict=True):
         goal = _Goal(one.activations, anchor, settings.threshold) if anchor else None
-
-        def measured(
-            rows: NDArray[np.int64],
-            one: DataSet = one,
-            matrix: Any = matrix,
-            goal: "_Goal | None" = goal,
-        ) -> dict[str, float]:
-            metrics = goal.measure(rows) if goal else {}
-            metrics |= measure_texts([one.texts[i] for i in rows])
-            if centres is not None:
-                metrics |= measure_vectors(_vectors(matrix, rows), centres)
-            return metrics
-
-        found.append(
-            SetDiversity(
-                n_samples=len(one.texts),
-                n_measured=size,
-                n_silent=0 if matrix is None else int((np.diff(matrix.indptr) == 0).sum()),
-                metrics=measure_draws(
-                    measured, len(one.texts), size=size, n_draws=settings.n_draws, rng=rng
-                ),
-            )
-        )
+        measured = _Measured(one.texts, goal, matrix, centres)
+        n = len(one.texts)
+        metrics = measure_draws(measured, n, size=size, n_draws=settings.n_draws, rng=rng)
+        n_silent = 0 if matrix is None else int((np.diff(matrix.indptr) == 0).sum())
+        found.append(SetDiversity(n, size, n_silent, metrics))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """All measures of parts of one data set."""
+
+    texts: tuple[str, ...]
+    goal: "_Goal | None"
+    matrix: Any
+    centres: Float64[np.ndarray, "n_clusters d"] | None
+
+    def __call__(self, rows: NDArray[np.int64]) -> dict[str, float]:
+        metrics = self.goal.measure(rows) if self.goal else {}
+        metrics |= measure_texts([self.texts[i] for i in rows])
+        if self.centres is not None:
+            metrics |= measure_vectors(_vectors(self.matrix, rows), self.centres)
+        return metrics
 
 
 class _Goal:
@@ -199,6 +198,12 @@ def _shared_clusters(
     """Clusters of equally many samples of each data set, at most `max_samples` in all."""
     each = max(2, min(size, settings.max_samples // len(matrices)))
     loud = [np.flatnonzero(np.diff(matrix.indptr)) for matrix in matrices]
+    fewest = min(rows.size for rows in loud)
+    if fewest < 2:
+        raise DataError(
+            f"{fewest} samples of a data set activate a feature; vector measures need two, so "
+            "leave the tables out"
+        )
     drawn = [
         matrix[rng.choice(rows, min(each, rows.size), replace=False)].toarray()
         for matrix, rows in zip(matrices, loud, strict=True)

@@ -190,7 +190,7 @@ def mean_cosine_distance(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
     if n < 2:
         raise DataError("a distance between samples needs two vectors and was given one")
     total = float(np.square(units.sum(axis=0)).sum())
-    return 1.0 - (total - n) / float(n * (n - 1))
+    return float(1.0 - (total - n) / (n * (n - 1)))
 
 
 def find_clusters(

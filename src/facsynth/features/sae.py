@@ -157,6 +157,10 @@ def load_sae(
     from safetensors.torch import load_file
 
     folder = Path(path) if path is not None else default_sae_folder()
+    if path is not None and not _needs_no_folding(folder):
+        from facsynth.features.formats import read_external_sae
+
+        return read_external_sae(folder).to(device)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(
@@ -190,6 +194,20 @@ def save_sae(
         save_file(weights, temporary)
     write_json(_config_row(sae.config), folder / CONFIG_FILE)
     return folder
+
+
+def _needs_no_folding(folder: Path) -> bool:
+    """Whether it is SAELens' layout with a gate and an input that are taken as they are."""
+    if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+        return False
+    try:
+        raw = json.loads((folder / CONFIG_FILE).read_text())
+    except (OSError, ValueError):
+        return True  # an error that `load_sae` reports
+    return not isinstance(raw, dict) or (
+        raw.get("architecture") in get_args(Gate)
+        and all(raw.get(key) in (None, False, "none") for key in _NOT_FOLDED)
+    )
 
 
 def _config_row(config: SaeConfig) -> dict[str, Any]:

@@ -371,12 +371,15 @@ def _fingerprint(
     lm: LanguageModel, texts: Sequence[TokenizedSample], layer: int, settings: TrainSettings
 ) -> str:
     """What a checkpoint must agree with."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.input_ids.tobytes())
+        digest.update(text.scored.tobytes())
     return json.dumps(
         {
             "model": lm.content_hash,
             "layer": layer,
-            "texts": len(texts),
-            "tokens": sum(text.n_scored for text in texts),
+            "texts": digest.hexdigest(),
             **asdict(settings),
         },
         sort_keys=True,
