@@ -150,7 +150,9 @@ def test_a_killed_run_ends_with_the_data_of_an_undisturbed_one(tmp_path: Path) -
 
 def _fac_by_pandas(folder: Path, parts: list[str]) -> float:
     def active(name: str) -> set[int]:
-        table = pd.concat(pd.read_parquet(p) for p in sorted((folder / name).glob("part-*.parquet")))
+        table = pd.concat(
+            pd.read_parquet(p) for p in sorted((folder / name).glob("part-*.parquet"))
+        )
         long = table.explode(["feature_ids", "activations"])
         return set(long.feature_ids[long.activations > 1.0])
 

@@ -134,9 +134,8 @@ def test_a_hook_name_says_after_which_layer_to_read(folder, hook, layer):
         ({"metadata": None}, "cfg.json lacks a hook name with a layer"),
         ({"metadata": {"hook_name": "blocks.7.hook_mlp_out"}}, "reads blocks.7.hook_mlp_out, whi"),
         ({"metadata": {"hook_name": "blocks.0.hook_resid_pre"}}, "not the output of a decoder"),
-        ({"architecture": "gated"}, "architecture 'gated' is not supported; supported are standa"),
+        ({"architecture": "transcoder"}, "the architecture 'transcoder' with activation 'relu' is"),
         ({"normalize_activations": "layer_norm"}, "normalize_activations='layer_norm', which"),
-        ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm=True, which"),
         ({"k": None}, "a topk SAE needs k between 1 and 48, not None"),
         ({"k": 49}, "a topk SAE needs k between 1 and 48, not 49"),
         ({"d_in": 8}, r"W_enc has shape \(16, 48\), but cfg.json implies \(8, 48\)"),
@@ -152,7 +151,7 @@ def test_a_config_that_cannot_be_used_is_a_clear_error(folder, change_to, messag
 @pytest.mark.parametrize("name", ["cfg.json", "sae_weights.safetensors"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
-    with pytest.raises(ModelError, match=f"is not an SAE: {name} is missing"):
+    with pytest.raises(ModelError, match=f"for saelens {name} is missing"):
         load_sae(folder)
 
 

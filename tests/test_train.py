@@ -138,6 +138,26 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(tmp_path, memory_gb, s
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+def test_a_run_that_goes_on_reads_the_texts_in_the_same_batches(tmp_path, monkeypatch):
+    """Since rounding depends on what else is in a batch."""
+    batches, texts, total = [], random_texts(), 2 * sum(t.n_scored for t in random_texts())
+
+    def read(lm, rows, layer):
+        batches.append([row.tolist() for row in rows])
+        return read_residual(lm, rows, layer)
+
+    monkeypatch.setattr(train, "read_residual", read)
+    run = {"layer": 1, "settings": SMALL, "checkpoints": tmp_path}
+    train_sae(tiny_lm(), texts, layer=1, settings=SMALL)
+    uninterrupted = batches.copy()
+    with pytest.raises(KeyboardInterrupt):
+        train_sae(tiny_lm(), texts, progress=KilledAfter(int(0.9 * total)), **run)
+    batches.clear()
+    train_sae(tiny_lm(), texts, **run)
+    assert batches
+    assert all(batch in uninterrupted for batch in batches)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     run = {"layer": 1, "settings": SMALL, "checkpoints": tmp_path}
     first = train_sae(tiny_lm(), random_texts(), **run)

@@ -112,9 +112,10 @@ def sources(d: Path) -> dict[str, tuple[int, Iterator[Row]]]:
     demo = d / "llamafactory_demo"
     return {
         **{
-            f"nltk/{name}": (2_200_000 if name == "movie_reviews" else million, zipped(
-                d / "nltk" / f"{name}.zip"
-            ))
+            f"nltk/{name}": (
+                2_200_000 if name == "movie_reviews" else million,
+                zipped(d / "nltk" / f"{name}.zip"),
+            )
             for name in nltk
         },
         "wikitext2/valid": (
@@ -139,7 +140,10 @@ def sources(d: Path) -> dict[str, tuple[int, Iterator[Row]]]:
             plain([r["input"] + r["output"] for r in rows(d / "c4_small/c4_ref.json.gz")]),
         ),
         "c4_demo": (700_000, plain([r["text"] for r in rows(demo / "c4_demo.jsonl")])),
-        "tldr_pages": (700_000, plain([r["text"] for r in rows(d / "tldr_pages/tldr_en.jsonl.gz")])),
+        "tldr_pages": (
+            700_000,
+            plain([r["text"] for r in rows(d / "tldr_pages/tldr_en.jsonl.gz")]),
+        ),
         "rust_book": (600_000, plain([r["text"] for r in rows(d / "rust_book/rust_book.jsonl")])),
         "persona_chat": (
             2_000_000,
@@ -147,14 +151,19 @@ def sources(d: Path) -> dict[str, tuple[int, Iterator[Row]]]:
         ),
         "sgd": (
             1_200_000,
-            dialogues([
-                [t if isinstance(t, str) else t["utterance"] for t in r["turns"]]
-                for r in rows(d / "sgd_dialogues/sgd_dev_text.jsonl")
-            ]),
+            dialogues(
+                [
+                    [t if isinstance(t, str) else t["utterance"] for t in r["turns"]]
+                    for r in rows(d / "sgd_dialogues/sgd_dev_text.jsonl")
+                ]
+            ),
         ),
         "t0_p3": (
             2_500_000,
-            (chat(r["prompt"], r["completion"]) for r in rows(d / "t0_p3_sample/t0_p3_sample.jsonl.gz")),
+            (
+                chat(r["prompt"], r["completion"])
+                for r in rows(d / "t0_p3_sample/t0_p3_sample.jsonl.gz")
+            ),
         ),
         "gpteacher_roleplay": (
             1_600_000,
@@ -168,9 +177,7 @@ def sources(d: Path) -> dict[str, tuple[int, Iterator[Row]]]:
         ),
         "gpteacher_tools": (
             700_000,
-            instructions(
-                rows(gpteacher / "toolformer-similarity-0.6-dataset.json"), "response"
-            ),
+            instructions(rows(gpteacher / "toolformer-similarity-0.6-dataset.json"), "response"),
         ),
         "llms_from_scratch": (
             300_000,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from facsynth.errors import ModelError
-from facsynth.features.sae import Gate, SaeConfig, SparseAutoencoder
+from facsynth.features.sae import Gate, SaeConfig, SparseAutoencoder, hooked_layer
 
 __all__ = [
     "ReadOptions",
@@ -179,24 +179,6 @@ def fold_gated(parts: SaeParts, *, b_gate: Tensor, b_mag: Tensor, r_mag: Tensor)
     """
     scale = r_mag.exp()
     return replace(parts, w_enc=parts.w_enc * scale, b_enc=b_mag, threshold=b_mag - scale * b_gate)
-
-
-def hooked_layer(hook: str, source: Path) -> int:
-    """0-based decoder layer whose output is the residual stream at a hook, in either dialect.
-
-    Raises:
-        ModelError: The hook is elsewhere: attention, MLP, embeddings, a cross-layer transcoder.
-    """
-    after = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post|(?:\w+\.)+(\d+)(?:\.output)?", hook)
-    if after:
-        return int(after[1] or after[2])
-    before = re.fullmatch(r"blocks\.([1-9]\d*)\.hook_resid_pre", hook)
-    if before:
-        return int(before[1]) - 1
-    raise ModelError(
-        f"{source} reads {hook}, which is not the output of a decoder layer; use an SAE of the "
-        "residual stream"
-    )
 
 
 def named(path: Path, pattern: str) -> re.Match[str] | None:

@@ -18,7 +18,7 @@ from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import ModelError
 from facsynth.features.default_model import default_sae_folder
 
-__all__ = ["Gate", "SaeConfig", "SparseAutoencoder", "load_sae", "save_sae"]
+__all__ = ["Gate", "SaeConfig", "SparseAutoencoder", "hooked_layer", "load_sae", "save_sae"]
 
 Gate = Literal["standard", "topk", "jumprelu"]
 """The non-linearity, by SAELens' names: ReLU, the k largest per token, or a threshold each."""
@@ -26,11 +26,8 @@ Gate = Literal["standard", "topk", "jumprelu"]
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 
-_NOT_FOLDED = {
-    "normalize_activations": "sae.fold_activation_norm_scaling_factor",
-    "rescale_acts_by_decoder_norm": "sae.fold_W_dec_norm",
-}
-"""Settings that must have been folded into the weights, and how SAELens does it."""
+_TO_FOLD = ("normalize_activations", "rescale_acts_by_decoder_norm")
+"""SAELens' settings that `facsynth.features.formats` folds into the weights."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,11 @@ class SparseAutoencoder(nn.Module):
 def load_sae(
     path: str | Path | None = None, *, device: str | torch.device = "cpu"
 ) -> SparseAutoencoder:
-    """Read an SAE from a folder in SAELens' layout; without a path the embedded one.
+    """Read an SAE; without a path the embedded one.
+
+    Args:
+        path: A folder in SAELens' layout, or one of those that `facsynth.features.formats` knows.
+        device: Where the weights go.
 
     Raises:
         ModelError: A file is missing or unreadable, or names, shapes or kinds do not fit.
@@ -161,12 +162,6 @@ def load_sae(
         from facsynth.features.formats import read_external_sae
 
         return read_external_sae(folder).to(device)
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise ModelError(
-                f"{folder} is not an SAE: {name} is missing; expected a folder with {CONFIG_FILE} "
-                f"and {WEIGHTS_FILE} (SAELens' layout)"
-            )
     try:
         raw = dict(json.loads((folder / CONFIG_FILE).read_text()))
         weights = load_file(folder / WEIGHTS_FILE)
@@ -206,7 +201,7 @@ def _needs_no_folding(folder: Path) -> bool:
         return True  # an error that `load_sae` reports
     return not isinstance(raw, dict) or (
         raw.get("architecture") in get_args(Gate)
-        and all(raw.get(key) in (None, False, "none") for key in _NOT_FOLDED)
+        and all(raw.get(key) in (None, False, "none") for key in _TO_FOLD)
     )
 
 
@@ -244,22 +239,11 @@ def _parse_config(raw: dict[str, Any], folder: Path) -> SaeConfig:
             f"{folder / CONFIG_FILE} lacks {', '.join(missing) or 'a hook name with a layer'}; "
             f"it has {', '.join(sorted(raw))}"
         )
-    if raw["architecture"] not in get_args(Gate):
-        raise ModelError(
-            f"{folder / CONFIG_FILE}: the SAE architecture {raw['architecture']!r} is not "
-            f"supported; supported are {', '.join(get_args(Gate))}"
-        )
-    for key, remedy in _NOT_FOLDED.items():
-        if raw.get(key) not in (None, False, "none"):
-            raise ModelError(
-                f"{folder / CONFIG_FILE} asks for {key}={raw[key]!r}, which is not supported; "
-                f"fold the scaling into the weights first (SAELens: {remedy})"
-            )
     return SaeConfig(
         d_in=raw["d_in"],
         d_sae=raw["d_sae"],
         architecture=raw["architecture"],
-        layer=_hooked_layer(str(hook), folder),
+        layer=hooked_layer(str(hook), folder / CONFIG_FILE),
         k=raw.get("k"),
         apply_b_dec_to_input=raw.get("apply_b_dec_to_input", True),
         model_name=metadata.get("model_name", ""),
@@ -268,8 +252,12 @@ def _parse_config(raw: dict[str, Any], folder: Path) -> SaeConfig:
     )
 
 
-def _hooked_layer(hook: str, folder: Path) -> int:
-    """0-based decoder layer whose output is the residual stream at this hook."""
+def hooked_layer(hook: str, source: Path) -> int:
+    """0-based decoder layer whose output is the residual stream at a hook, in either dialect.
+
+    Raises:
+        ModelError: The hook is elsewhere: attention, MLP, embeddings, a cross-layer transcoder.
+    """
     after = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post|(?:\w+\.)+(\d+)(?:\.output)?", hook)
     if after:
         return int(after[1] or after[2])
@@ -277,8 +265,8 @@ def _hooked_layer(hook: str, folder: Path) -> int:
     if before:
         return int(before[1]) - 1
     raise ModelError(
-        f"{folder / CONFIG_FILE} reads {hook}, which is not the output of a decoder layer; use an "
-        "SAE of the residual stream"
+        f"{source} reads {hook}, which is not the output of a decoder layer; use an SAE of the "
+        "residual stream"
     )
 
 
