@@ -6,6 +6,11 @@ import click
 
 from facsynth.cli.options import json_option
 
+_SUBSETS = (
+    ("random anchor subset of that size", "random_subset"),
+    ("and of matched lengths", "length_matched"),
+)
+
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
@@ -39,11 +44,16 @@ def run(recipe: Path, output: Path | None, as_json: bool) -> None:
             ("covered features", before["n_covered"], after["n_covered"]),
             ("missing features", before["n_missing"], after["n_missing"]),
             ("Hellinger distance to the anchor", *(_distance(r) for r in (before, after))),
-            ("random anchor subset of that size, FAC", *(_random(r) for r in (before, after))),
+            *(
+                (f"{words}, FAC", *(_drawn(r, name) for r in (before, after)))
+                for words, name in _SUBSETS
+            ),
             ("samples", before["n_samples"]["seed"], after["n_samples"]["seed"]),
             ("scored tokens", before["n_tokens"]["seed"], after["n_tokens"]["seed"]),
         ],
     )
+    for warning in after["controls"]["warnings"]:
+        click.echo(f"Note: {warning}", err=True)
     click.echo(f"Data:    {result.folder / 'synthesize' / 'synthetic.jsonl'}")
     click.echo(f"Report:  {result.report}")
 
@@ -54,7 +64,7 @@ def _distance(row: object) -> float | None:
     return close["hellinger"] if close else None
 
 
-def _random(row: object) -> float | None:
+def _drawn(row: object, name: str) -> float | None:
     assert isinstance(row, dict)
-    draws = row["controls"]["random_subset"]
+    draws = row["controls"][name]
     return draws["mean"] if draws else None
