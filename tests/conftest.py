@@ -2,6 +2,7 @@
 
 import pytest
 from huggingface_hub import constants
+from hypothesis import settings
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +16,10 @@ def clean_environment(request, monkeypatch, tmp_path_factory):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # it read the environment at import
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "huggingface" / "hub"))
+
+
+# A change is judged by the change: continuous integration draws the same examples every time,
+# developers draw new ones. Shared machines are too uneven for deadlines.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("dev", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")

@@ -35,7 +35,7 @@ from facsynth.features.extract import extract_table
 from facsynth.features.lm import LanguageModel, load_language_model
 from facsynth.features.sae import SparseAutoencoder, load_sae
 from facsynth.progress import SILENT, Progress
-from facsynth.recipe import DataSource, Recipe, read_recipe
+from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
 from facsynth.records import Sample
 from facsynth.store.table import FeatureTable, open_table, stack_rows
 from facsynth.synthesize.rounds import synthesize
@@ -43,7 +43,7 @@ from facsynth.synthesize.write import write_synthesis
 from facsynth.understand.names import count_words, name_feature
 from facsynth.understand.spans import collect_spans
 
-__all__ = ["RunResult", "run_recipe"]
+__all__ = ["RunResult", "load_generator", "run_recipe"]
 
 _MAX_NAMED = 400
 """Missing features that get spans and a name in the run folder."""
@@ -113,19 +113,26 @@ class _Tools:
         return load_sae(self.recipe.sae, device=self.lm.device)
 
     def chat(self, cache: Path) -> ChatModel:
-        wanted = self.recipe.generator
-        if wanted.chat_model:
-            endpoint = EndpointChat(
-                wanted.chat_model, base_url=wanted.api_base, api_key_env=wanted.api_key_env
-            )
-            return CachedChat(endpoint, cache)
-        lm = self.lm
-        if wanted.model != self.recipe.model:
-            lm = load_language_model(wanted.model)
-        name = f"{lm.name}@{lm.content_hash[:12]}"
-        return CachedChat(
-            LocalChat(lm.model, lm.tokenizer, name=name, batch_size=wanted.batch_size), cache
+        return load_generator(self.recipe.generator, self.lm, cache)
+
+
+def load_generator(wanted: Generator, reader: LanguageModel, cache: Path) -> ChatModel:
+    """The generator, behind a cache of its replies.
+
+    Args:
+        wanted: An endpoint's model, or a local one; without either it is the reader.
+        reader: The model that reads the features.
+        cache: SQLite file of the replies.
+    """
+    if wanted.chat_model:
+        endpoint = EndpointChat(
+            wanted.chat_model, base_url=wanted.api_base, api_key_env=wanted.api_key_env
         )
+        return CachedChat(endpoint, cache)
+    writer = load_language_model(wanted.model) if wanted.model else reader
+    name = f"{writer.name}@{writer.content_hash[:12]}"
+    local = LocalChat(writer.model, writer.tokenizer, name=name, batch_size=wanted.batch_size)
+    return CachedChat(local, cache)
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

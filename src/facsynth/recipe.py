@@ -40,7 +40,7 @@ class Generator:
     """Who writes."""
 
     model: str | None = None
-    """A local model; None for the embedded default. Not used with `chat_model`."""
+    """A local model; None for the one that reads the features. Not used with `chat_model`."""
 
     chat_model: str | None = None
     """Model name at an OpenAI-compatible endpoint."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import json_option
+from facsynth.cli.options import json_option, relevant_option, threshold_option
 
 
 @click.command()
@@ -23,17 +23,8 @@ from facsynth.cli.options import json_option
     multiple=True,
     help="Feature table of the data to measure; several are counted together.",
 )
-@click.option(
-    "--relevant",
-    type=click.Path(path_type=Path, exists=True),
-    help="Features that count: ids, or rows with feature_id, one per line.",
-)
-@click.option(
-    "--threshold",
-    default=1.0,
-    show_default=True,
-    help="Activation above which a feature is active, in SAE units.",
-)
+@relevant_option
+@threshold_option
 @click.option(
     "--missing",
     type=click.Path(path_type=Path),

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import data_options, json_option
+from facsynth.cli.options import data_options, json_option, threshold_option
 
 _ROWS = {
     "hellinger": "closeness: Hellinger distance to the anchor (0 best)",
@@ -38,12 +38,7 @@ _ROWS = {
     type=click.Path(path_type=Path),
     help="Feature table to measure closeness and FAC against; needs --table.",
 )
-@click.option(
-    "--threshold",
-    default=1.0,
-    show_default=True,
-    help="Activation above which a feature is active, in SAE units.",
-)
+@threshold_option
 @click.option(
     "--sample",
     type=click.IntRange(min=2),

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from facsynth.chat.model import ChatModel
 from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError
 from facsynth.features.lm import LanguageModel, load_language_model, load_tokenizer
@@ -15,7 +14,6 @@ from facsynth.records import Sample
 from facsynth.store.table import TableSource
 
 __all__ = [
-    "load_generator",
     "load_model",
     "load_pair",
     "load_relevant",
@@ -69,30 +67,6 @@ def load_table_tokenizer(source: TableSource, model: str | None) -> Any:
             "table; pass that model as --model"
         )
     return tokenizer
-
-
-def load_generator(
-    lm: LanguageModel,
-    cache: Path,
-    *,
-    generator: str | None,
-    chat_model: str | None,
-    api_base: str,
-    api_key_env: str,
-    batch_size: int,
-) -> ChatModel:
-    """An endpoint's model, another local model, or the model that reads the features."""
-    from facsynth.chat.cache import CachedChat
-    from facsynth.chat.endpoint import EndpointChat
-    from facsynth.chat.local import LocalChat
-
-    if chat_model:
-        endpoint = EndpointChat(chat_model, base_url=api_base, api_key_env=api_key_env)
-        return CachedChat(endpoint, cache)
-    writer = load_language_model(generator) if generator else lm
-    name = f"{writer.name}@{writer.content_hash[:12]}"
-    local = LocalChat(writer.model, writer.tokenizer, name=name, batch_size=batch_size)
-    return CachedChat(local, cache)
 
 
 def load_relevant(path: Path | None, n_features: int) -> Any:

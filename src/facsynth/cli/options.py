@@ -6,11 +6,32 @@ from typing import Any
 
 import click
 
-__all__ = ["data_options", "json_option", "model_options", "output_option", "score_option"]
+__all__ = [
+    "data_options",
+    "json_option",
+    "model_options",
+    "output_option",
+    "relevant_option",
+    "score_option",
+    "threshold_option",
+]
 
 Command = Callable[..., Any]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+threshold_option = click.option(
+    "--threshold",
+    default=1.0,
+    show_default=True,
+    help="Activation above which a feature is active, in SAE units.",
+)
+
+relevant_option = click.option(
+    "--relevant",
+    type=click.Path(path_type=Path, exists=True),
+    help="Features that count: ids, or rows with feature_id, one per line.",
+)
 
 score_option = click.option(
     "--score",

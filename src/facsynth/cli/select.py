@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import json_option
+from facsynth.cli.options import json_option, relevant_option, threshold_option
 
 
 @click.command()
@@ -18,12 +18,7 @@ from facsynth.cli.options import json_option
     type=click.Path(path_type=Path),
     help="Feature table to cover or to match; without it the pool itself.",
 )
-@click.option(
-    "--threshold",
-    default=1.0,
-    show_default=True,
-    help="Activation above which a feature is active, in SAE units.",
-)
+@threshold_option
 @click.option(
     "--objective",
     type=click.Choice(["coverage", "representative", "both", "direction"]),
@@ -46,11 +41,7 @@ from facsynth.cli.options import json_option
     show_default=True,
     help="Every covered feature counts once, or as often as it fires.",
 )
-@click.option(
-    "--relevant",
-    type=click.Path(path_type=Path, exists=True),
-    help="Features that count: ids, or rows with feature_id, one per line.",
-)
+@relevant_option
 @click.option(
     "--random-seed", default=0, show_default=True, help="Seed of the random picks beside."
 )

@@ -5,7 +5,13 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import json_option, model_options, output_option
+from facsynth.cli.options import (
+    json_option,
+    model_options,
+    output_option,
+    relevant_option,
+    threshold_option,
+)
 
 
 @click.command()
@@ -16,12 +22,8 @@ from facsynth.cli.options import json_option, model_options, output_option
     "--seed", type=click.Path(path_type=Path), required=True, help="Feature table of the seed."
 )
 @output_option("Run folder: synthetic.jsonl, its feature table, candidates and replies.")
-@click.option(
-    "--relevant",
-    type=click.Path(path_type=Path, exists=True),
-    help="Features that count: ids, or rows with feature_id, one per line.",
-)
-@click.option("--threshold", default=1.0, show_default=True, help="δ, in SAE units.")
+@relevant_option
+@threshold_option
 @click.option("--form", default="a new text", show_default=True, help='Completes "Write …".')
 @click.option("--max-samples", default=500, show_default=True, help="Most samples kept.")
 @click.option("--max-features", default=200, show_default=True, help="Most features aimed at.")
@@ -55,32 +57,17 @@ def synthesize(
     **options: Any,
 ) -> None:
     """Write samples for the features that the anchor activates and the seed does not."""
-    from facsynth.cli.load import load_generator, load_pair, load_relevant
+    from facsynth.cli.load import load_pair, load_relevant
     from facsynth.cli.show import RichProgress, print_json, print_table
+    from facsynth.pipeline import load_generator
     from facsynth.store.table import open_table
     from facsynth.synthesize.rounds import synthesize as run
-    from facsynth.synthesize.settings import Budget, SynthesisSettings
     from facsynth.synthesize.write import write_synthesis
 
     progress = RichProgress()
     anchor_table, seed_table = open_table(anchor), open_table(seed)
     lm, features = load_pair(options, sae, progress)
-    names = ("generator", "chat_model", "api_base", "api_key_env", "batch_size")
-    chat = load_generator(lm, output / "replies.sqlite", **{n: options[n] for n in names})
-    budget = Budget(
-        max_features=options["max_features"],
-        max_samples=options["max_samples"],
-        max_rounds=options["max_rounds"],
-        first_candidates=options["candidates"],
-        second_candidates=options["second_candidates"],
-    )
-    settings = SynthesisSettings(
-        threshold=options["threshold"],
-        form=options["form"],
-        reply=options["reply"],
-        seed=options["random_seed"],
-        budget=budget,
-    )
+    chat = load_generator(_generator(options), lm, output / "replies.sqlite")
     result = run(
         anchor_table,
         seed_table,
@@ -88,7 +75,7 @@ def synthesize(
         features,
         chat,
         output,
-        settings=settings,
+        settings=_settings(options),
         relevant=load_relevant(relevant, anchor_table.manifest.source.n_features),
         progress=progress,
     )
@@ -111,3 +98,33 @@ def synthesize(
         *((f"candidates: {k}", n) for k, n in result.outcomes.items()),
     ]
     print_table(f"Synthetic data {output / 'synthetic.jsonl'}", ("what", "count"), rows)
+
+
+def _generator(options: dict[str, Any]) -> Any:
+    from facsynth.recipe import Generator
+
+    return Generator(
+        model=options["generator"],
+        chat_model=options["chat_model"],
+        api_base=options["api_base"],
+        api_key_env=options["api_key_env"],
+        batch_size=options["batch_size"],
+    )
+
+
+def _settings(options: dict[str, Any]) -> Any:
+    from facsynth.synthesize.settings import Budget, SynthesisSettings
+
+    return SynthesisSettings(
+        threshold=options["threshold"],
+        form=options["form"],
+        reply=options["reply"],
+        seed=options["random_seed"],
+        budget=Budget(
+            max_features=options["max_features"],
+            max_samples=options["max_samples"],
+            max_rounds=options["max_rounds"],
+            first_candidates=options["candidates"],
+            second_candidates=options["second_candidates"],
+        ),
+    )

@@ -127,7 +127,8 @@ def herding_picks(
 ) -> Int64[np.ndarray, " n_selected"]:
     """Herding: each pick brings the mean of the picks as near to the target mean as it can.
 
-    Samples are binary vectors φ of active features, the target is μ = counts / n_target. Pick t
+    Samples are binary vectors φ of active features, the target is μ = counts / n_target. Columns
+    are the features that the target fires, so others neither help nor harm a sample. Pick t
     minimises ‖(Σ φ(picked) + φ(x)) / t - μ‖, the greedy form of herding (Welling 2009; Chen,
     Welling and Smola 2010) with a linear kernel. Sums are integers, so ties are exact; they go to
     the shorter sample, then to the earlier one.
