@@ -1,5 +1,7 @@
 """Tests run without keys, with empty caches and without the Hub; `slow` ones keep the caches."""
 
+import os
+
 import pytest
 from huggingface_hub import constants
 from hypothesis import settings
