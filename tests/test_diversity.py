@@ -26,14 +26,13 @@ from facsynth.coverage.diversity import (
     measure_texts,
     measure_vectors,
     ngram_entropy,
-    sample_text,
     self_bleu,
     split_words,
     vendi_score,
 )
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
-from facsynth.records import Message, Sample
+from facsynth.records import Message, Sample, sample_text
 from facsynth.store.table import (
     Manifest,
     TableSource,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facsynth.records import Message, Sample, Span
-from facsynth.understand.names import count_words, name_feature, sample_text
+from facsynth.records import Message, Sample, Span, sample_text
+from facsynth.understand.names import count_words, name_feature
 from facsynth.understand.spans import collect_spans
 from tiny_pair import PLANTED, THE, WEAK, planted_pair, planted_table, talk
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64, UInt16, UInt32
 
-__all__ = ["FeatureActivations", "Message", "Sample", "Span"]
+__all__ = ["FeatureActivations", "Message", "Sample", "Span", "sample_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +92,10 @@ class Span:
     def text(self) -> str:
         """The whole span, peak included."""
         return self.before + self.peak + self.after
+
+
+def sample_text(sample: Sample) -> str:
+    """All turns of a sample, one below the other; of a pair those with the chosen answer."""
+    if sample.text is not None:
+        return sample.text
+    return "\n".join(message.content for message in sample.messages)

@@ -102,8 +102,8 @@ def _with_tables(
 ) -> tuple[list[Any], Any]:
     """Texts of every data set with the rows of its table, and the rows of the anchor."""
     from facsynth.coverage.compare import DataSet
-    from facsynth.coverage.diversity import sample_text
     from facsynth.errors import DataError
+    from facsynth.records import sample_text
     from facsynth.store.table import check_same_features, open_table
 
     texts = [tuple(sample_text(one) for one in of_set) for of_set in samples]

@@ -20,7 +20,6 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from facsynth.errors import DataError
-from facsynth.records import Sample
 
 __all__ = [
     "Estimate",
@@ -34,7 +33,6 @@ __all__ = [
     "measure_texts",
     "measure_vectors",
     "ngram_entropy",
-    "sample_text",
     "self_bleu",
     "split_words",
     "vendi_score",
@@ -58,13 +56,6 @@ class Estimate:
 
     standard_error: float | None
     """Of the mean over draws; None when one draw held all samples."""
-
-
-def sample_text(sample: Sample) -> str:
-    """All turns of a sample, one below the other; of a pair those with the chosen answer."""
-    if sample.text is not None:
-        return sample.text
-    return "\n".join(message.content for message in sample.messages)
 
 
 def split_words(text: str) -> list[str]:

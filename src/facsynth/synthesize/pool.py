@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from facsynth.records import FeatureActivations
+from facsynth.records import FeatureActivations, sample_text
 from facsynth.store.table import stack_rows
 from facsynth.synthesize.candidates import Candidate, Pair, Target
-from facsynth.understand.names import sample_text
 
 __all__ = ["Pool"]
 

@@ -10,17 +10,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from facsynth.records import Sample, Span
+from facsynth.records import Sample, Span, sample_text
 
-__all__ = ["count_words", "name_feature", "sample_text"]
+__all__ = [
+    "count_words",
+    "name_feature",
+]
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]+", re.UNICODE)
 _NEIGHBOUR_WEIGHT = 0.15
-
-
-def sample_text(sample: Sample) -> str:
-    """All text of a sample."""
-    return sample.text or "\n".join(message.content for message in sample.messages)
 
 
 def count_words(samples: Iterable[Sample]) -> Counter[str]:
