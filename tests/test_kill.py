@@ -1,46 +1,18 @@
 """A run that is killed with SIGKILL again and again ends in the data set of an undisturbed one."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+import random
+import time
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 
 import pytest
 
+from facsynth.pipeline import run_recipe
 from tiny_pair import PLANTED, save_pair
 
 N_KILLS = 10
-
-DRIVER = """
-import json, os, random, signal, sys, time, traceback
-import torch
-from facsynth.pipeline import run_recipe
-
-torch.set_num_threads(1)  # so that a fork is safe
-recipe, folder, n_kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
-run_recipe(recipe, folder + "/first")  # imports everything
-start = time.monotonic()
-run_recipe(recipe, folder + "/whole")
-whole = time.monotonic() - start
-rng, killed = random.Random(0), 0
-for attempt in range(n_kills + 1):
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            run_recipe(recipe, folder + "/killed")
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    if attempt < n_kills:
-        time.sleep(rng.uniform(0.0, whole / 3))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    killed += os.WIFSIGNALED(status)
-print(json.dumps({"killed": killed, "last": os.waitstatus_to_exitcode(status)}))
-"""
 
 FILES = (
     "synthesize/synthetic.jsonl",
@@ -80,18 +52,43 @@ first_candidates = 4
     return recipe
 
 
+@pytest.fixture
+def children() -> ForkServerContext:
+    """Processes that start with everything imported, from one in which no thread has run."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["facsynth.pipeline", "torch", "transformers", "duckdb"])
+    return context
+
+
+def start_run(children, recipe, folder) -> BaseProcess:
+    child = children.Process(target=run_recipe, args=(recipe, folder))
+    child.start()
+    return child
+
+
+def finish_run(children, recipe, folder) -> float:
+    """Let a run end undisturbed; the seconds that it took."""
+    started = time.monotonic()
+    child = start_run(children, recipe, folder)
+    child.join()
+    assert child.exitcode == 0
+    return time.monotonic() - started
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.xfail(strict=False, reason="forks a process with threads; see docs/log.md")
-def test_ten_kills_change_nothing(tmp_path):
+def test_ten_kills_change_nothing(tmp_path, children):
     recipe = write_recipe(tmp_path)
-    command = [sys.executable, "-c", DRIVER, str(recipe), str(tmp_path), str(N_KILLS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["last"] == 0, done.stderr[-2000:]
-    assert told["killed"] >= N_KILLS // 2
-    whole, killed = (Path(tmp_path / name) for name in ("whole", "killed"))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    seconds, rng, codes = finish_run(children, recipe, whole), random.Random(0), []
+    for _ in range(N_KILLS):
+        child = start_run(children, recipe, killed)
+        child.join(rng.uniform(0.0, seconds / 3))
+        child.kill()
+        child.join()
+        codes.append(child.exitcode)
+    finish_run(children, recipe, killed)
+    assert codes.count(-9) >= N_KILLS // 2, codes
     assert (whole / "synthesize/synthetic.jsonl").read_text().count("\n") > 1
     for name in FILES:
         assert (killed / name).read_text() == (whole / name).read_text(), name
