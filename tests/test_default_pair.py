@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from facsynth.features.lm import LanguageModel, load_language_model
 from facsynth.features.residual import read_residual
 from facsynth.features.sae import SparseAutoencoder, load_sae
 from facsynth.features.tokens import tokenize_samples
-from facsynth.records import Message, Sample
+from facsynth.records import FeatureActivations, Message, Sample
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +102,30 @@ def test_fast_extraction_finds_the_features_of_one_text_per_forward(
         found = set(fast.feature_ids[start:end][strong].tolist())
         same, union = same + len(slow & found), union + len(slow | found)
     assert same / union > 0.97
+
+
+def test_a_float32_residual_stream_lies_nearer_to_float32_than_bfloat16() -> None:
+    samples, settings = chitchat_samples(12, seed=3), ExtractSettings(max_tokens=64)
+    exact, mixed, rounded = (
+        extract_features(samples, load_language_model(dtype=dtype), load_sae(), settings=settings)
+        for dtype in ("float32", "mixed", "bfloat16")
+    )
+    assert _jaccard(exact, mixed) > max(0.98, _jaccard(exact, rounded))
+
+
+def _jaccard(one: FeatureActivations, other: FeatureActivations) -> float:
+    a, b = (
+        {
+            (row, int(feature))
+            for row, (start, end) in enumerate(pairwise(rows.row_starts))
+            for feature, value in zip(
+                rows.feature_ids[start:end], rows.values[start:end], strict=True
+            )
+            if value > 1.0
+        }
+        for rows in (one, other)
+    )
+    return len(a & b) / len(a | b)
 
 
 def test_a_conversation_about_music_and_one_about_maths_share_few_features(

@@ -68,6 +68,12 @@ def test_the_dtype_is_the_one_that_was_asked_for(saved, dtype):
     assert lm.model.dtype == getattr(torch, dtype)
 
 
+def test_a_mixed_model_has_weights_in_bfloat16(saved):
+    lm = load_language_model(str(saved), device="cpu", dtype="mixed")
+    assert lm.is_mixed
+    assert lm.model.dtype == torch.bfloat16
+
+
 def test_a_tokenizer_is_loaded_alone(saved):
     tokenizer = load_tokenizer(str(saved))
     assert tokenizer.chat_template == tiny_lm().tokenizer.chat_template

@@ -1,6 +1,8 @@
 """The residual stream that hooks read, against what the whole model computes."""
 
+import copy
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +72,16 @@ def test_several_layers_take_one_pass_that_stops_behind_the_deepest():
     for counter in counters:
         counter.remove()
     assert seen == [0, 1]
+
+
+@each_family
+def test_the_residual_stream_of_a_mixed_model_is_not_rounded_to_bfloat16(family):
+    lm = tiny_lm(family)
+    rounded = replace(lm, model=copy.deepcopy(lm.model).bfloat16(), is_mixed=True)
+    exact = read_residual(replace(lm, model=copy.deepcopy(rounded.model).float()), [IDS], 1)
+    mixed = read_residual(rounded, [IDS], 1)
+    assert (mixed - mixed.bfloat16().float()).abs().max() > 0
+    assert (mixed - exact).norm() < 0.02 * exact.norm()
 
 
 @each_family

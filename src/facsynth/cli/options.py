@@ -61,7 +61,13 @@ def model_options(command: Command) -> Command:
         click.option(
             "--trust-remote-code", is_flag=True, help="Run code from the model's repository."
         ),
-        click.option("--dtype", default="auto", show_default=True, help="Precision of the model."),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            help="Precision of the model: bfloat16, float16, float32, float64, or mixed: products "
+            "in bfloat16, the residual stream in float32.",
+        ),
         click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
         click.option(
             "--model",

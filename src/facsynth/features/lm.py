@@ -22,6 +22,9 @@ __all__ = [
     "text_config",
 ]
 
+MIXED = "mixed"
+"""Weights and products in bfloat16, the residual stream between layers in float32."""
+
 _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -44,6 +47,9 @@ class LanguageModel:
 
     content_hash: str
     """sha256 over configuration and weights."""
+
+    is_mixed: bool = False
+    """Whether activations are read with the residual stream in float32; see `--dtype mixed`."""
 
     @property
     def device(self) -> torch.device:
@@ -76,7 +82,8 @@ def load_language_model(
             default. Weights are read from safetensors and GGUF, never from pickles.
         device: `auto` (CUDA where present, else CPU) or a torch device.
         dtype: `auto` (bfloat16 where the hardware has it, else float32), `bfloat16`, `float16`,
-            `float32` or `float64`.
+            `float32`, `float64`, or `mixed`: bfloat16 products between which the residual stream
+            stays in float32, so that activations lie nearer to those in float32.
         trust_remote_code: Run Python code that comes with the model; off unless asked for.
 
     Raises:
@@ -84,8 +91,16 @@ def load_language_model(
     """
     folder = _folder(source, code=trust_remote_code)
     where = pick_device(device)
-    model, tokenizer = _load(folder, where, pick_dtype(where, dtype), trust_remote_code)
-    return LanguageModel(model, tokenizer, name=_name(source), content_hash=content_hash(folder))
+    is_mixed = dtype == MIXED
+    precision = torch.bfloat16 if is_mixed else pick_dtype(where, dtype)
+    model, tokenizer = _load(folder, where, precision, trust_remote_code)
+    return LanguageModel(
+        model,
+        tokenizer,
+        name=_name(source),
+        content_hash=content_hash(folder),
+        is_mixed=is_mixed,
+    )
 
 
 def load_tokenizer(source: str | None = None) -> Any:
@@ -135,7 +150,8 @@ def pick_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
     """`auto` is bfloat16 where the hardware multiplies it natively, else float32."""
     if dtype != "auto":
         if dtype not in _DTYPES:
-            raise ModelError(f"unknown --dtype {dtype!r}; choose one of {', '.join(_DTYPES)}")
+            known = ", ".join([*_DTYPES, MIXED])
+            raise ModelError(f"unknown --dtype {dtype!r}; choose one of {known}")
         return _DTYPES[dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

@@ -110,7 +110,8 @@ def read_residuals(
         prefix: What comes before every row, from `read_prefix`; not part of the result.
 
     Returns:
-        Layer to residual stream, in the model's dtype; what lies behind a row's end is padding.
+        Layer to residual stream, in the model's dtype (float32 of a mixed one); what lies behind a
+        row's end is padding.
 
     Raises:
         ModelError: The model lacks a layer, no layer is given, or the prefix ends above one.
@@ -168,7 +169,7 @@ def _run_to(
     modules = decoder_layers(lm.model)
     handles = [modules[i].register_forward_hook(partial(keep, i)) for i in set(layers)]
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _precision(lm):
             lm.model(input_ids=ids.to(lm.device), past_key_values=past, use_cache=past is not None)
     except _Stop:
         pass
@@ -176,6 +177,28 @@ def _run_to(
         for handle in handles:
             handle.remove()
     return kept
+
+
+@contextmanager
+def _precision(lm: LanguageModel) -> Iterator[None]:
+    """While open, a mixed model adds to a float32 residual stream what its layers give.
+
+    The stream is float32 from the embeddings on, because sums with it are; autocast rounds only
+    the inputs of products. Weights are stored in bfloat16, so there is nothing of them to cache.
+    """
+    if not lm.is_mixed:
+        yield
+        return
+
+    def widen(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        return output.float()
+
+    handle = lm.model.get_input_embeddings().register_forward_hook(widen)
+    try:
+        with torch.autocast(lm.device.type, dtype=torch.bfloat16, cache_enabled=False):
+            yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
