@@ -6,8 +6,10 @@ process that loads once and is told to run; the contenders take turns, and media
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,13 +24,14 @@ _PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks" / "extrac
 _SAELENS = Environment("saelens", ("sae-lens==6.54.12",))
 _INTERP_EMBED = Environment("interp-embed", ("interp-embed==0.1.0", "sae-lens==6.54.12"))
 
-_SLOW = {"short": 128, "long": 16}
+_FAST, _SLOW = {"short": 128, "long": 8}, {"short": 32, "long": 4}
 CONTENDERS = (
-    Contender("facsynth", "facsynth_table", {"short": 512, "long": 32}),
+    Contender("facsynth", "facsynth_table", _FAST),
+    Contender("facsynth, mixed", "facsynth_table", _FAST, dtype="mixed"),
     Contender("plain Transformers", "plain_transformers", _SLOW),
     Contender("SAELens", "saelens_bridge", _SLOW, _SAELENS),
     Contender("interp-embed", "interp_embed_dataset", _SLOW, _INTERP_EMBED),
-    Contender("authors' procedure", "authors", {"short": 64, "long": 8}),
+    Contender("authors' procedure", "authors", _SLOW),
 )
 REFERENCE = Contender(
     "float32 reference", "plain_transformers", _SLOW, dtype="float32", is_reference=True
@@ -43,7 +46,9 @@ def main() -> None:
         if options.profile:
             print(profile(job, quick=options.quick))
             return
-        text = report(measure(options, job, Path(scratch)))
+        starts = start_up_s(job, 1 if options.quick else 3)
+        outcome = measure(options, job, Path(scratch))
+        text = report(outcome, starts_s=starts, profile=profile(job, quick=options.quick))
     print(text)
     if options.write:
         _PAGE.parent.mkdir(parents=True, exist_ok=True)
@@ -52,8 +57,8 @@ def main() -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="measured runs of each [3]")
-    parser.add_argument("--limit", type=int, default=420, help="seconds for all runs [420]")
+    parser.add_argument("--runs", type=int, default=5, help="measured runs of each [5]")
+    parser.add_argument("--limit", type=int, default=900, help="seconds for all runs [900]")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--dtype", default="auto", help="of the model; the SAE is in float32")
     parser.add_argument("--only", default="", help="names of contenders, separated by commas")
@@ -86,6 +91,34 @@ def make_job(options: argparse.Namespace, scratch: Path) -> Job:
             load_tokenizer(model), scratch, n_short=most["short"], n_long=most["long"]
         ),
     )
+
+
+_PLAIN_START = """
+import sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+model(**tokenizer("Which violin concerto do you like best?", return_tensors="pt"))
+"""
+
+
+def start_up_s(job: Job, n_runs: int) -> dict[str, list[float]]:
+    """Seconds from the start of a process to the end of one short text, in turns."""
+    seconds: dict[str, list[float]] = {"facsynth": [], "plain Transformers": []}
+    for _ in range(n_runs):
+        with tempfile.TemporaryDirectory() as name:
+            data = Path(name) / "one.txt"
+            data.write_text("Which violin concerto do you like best?\n")
+            words = ["-m", "facsynth", "extract", str(data), "-o", str(Path(name) / "table")]
+            words += ["--model", job.model, "--sae", job.sae]
+            for way, arguments in (
+                ("facsynth", words),
+                ("plain Transformers", ["-c", _PLAIN_START, job.model]),
+            ):
+                start = time.perf_counter()
+                subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+                seconds[way].append(time.perf_counter() - start)
+    return seconds
 
 
 def measure(options: argparse.Namespace, job: Job, scratch: Path) -> Outcome:

@@ -34,12 +34,19 @@ _NOTES = """\
   the layer, every pre-activation, fully sorted.
 * Same results: the pairs (text, feature) with an activation above δ, against those of the reference
   (plain Transformers and the dense SAE in float32) and against facsynth's. Rounding the model to
-  bfloat16 moves activations by about a percent, so pairs near δ flip; the last column says how
-  many of the pairs that differ from the reference exceed δ by at most 10 % where they do.
+  bfloat16 moves activations by about a percent, so pairs near δ flip; the fourth column of numbers
+  says how many of the pairs that differ from the reference exceed δ by at most 10 % where they do.
+* "facsynth, mixed" (`--dtype mixed`): products in bfloat16, the residual stream in float32.
 * Share of the product rate: 2 x the weights of the layers that are read x positions per second
   (attention's own products not counted), over the fastest rate at which this machine multiplied
   those same weights in the same rounds.
 """
+
+_LIMITS = """\
+A way that runs at a share s of the product rate with p positions per token can be beaten at most
+(p / s) times, if everything but the products were free and no position were read twice. The
+products are the model's own, so what is left to gain is what the table above calls norms, casts
+and attention."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +64,40 @@ class Outcome:
     loaded: dict[str, int]
 
 
-def report(outcome: Outcome) -> str:
-    """Markdown: machine and versions, a table for each mix, equality, notes."""
+def report(
+    outcome: Outcome, *, starts_s: Mapping[str, Sequence[float]] | None = None, profile: str = ""
+) -> str:
+    """Markdown: machine and versions, a table for each mix, equality, limits, notes.
+
+    Args:
+        outcome: What was measured.
+        starts_s: Seconds from the start of a process to the end of one text, by way.
+        profile: Where facsynth's time goes.
+    """
     parts = ["# Speed of extraction", _setting(outcome)]
     for mix in outcome.job.texts:
         parts += [f"## {_title(outcome.job, mix)}", _speed_table(outcome, mix)]
         parts += ["### Same results", _equality_table(outcome, mix)]
+    if starts_s:
+        parts += ["## Start-up", _start_up(starts_s)]
+    if profile:
+        parts += ["## What limits the speed", f"```text\n{profile}\n```", _LIMITS]
     if outcome.reasons:
         rows = [[name, reason] for name, reason in outcome.reasons.items()]
         parts += ["## Could not run", _table(["way", "why"], rows)]
     return "\n\n".join([*parts, "## How to read it", _NOTES])
+
+
+def _start_up(starts_s: Mapping[str, Sequence[float]]) -> str:
+    rows = [
+        [way, f"{median(seconds):.1f}", f"{min(seconds):.1f} to {max(seconds):.1f}"]
+        for way, seconds in starts_s.items()
+    ]
+    what = (
+        "From the start of a process to its end: `fac extract` of one short text into a table, and "
+        "a script that loads the same model with Transformers and runs it once on that text."
+    )
+    return f"{what}\n\n{_table(['way', 'seconds, median', 'range'], rows)}"
 
 
 def _setting(outcome: Outcome) -> str:
