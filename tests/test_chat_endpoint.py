@@ -188,6 +188,36 @@ def test_dialect_settings_shape_the_body_and_the_name(serve):
     assert chat.name != chat_with(server).name
 
 
+def refuses_schemas(server, text, n):
+    with server.lock:
+        sent = [body for body in server.bodies if body["messages"][-1]["content"] == text][-1]
+    if "response_format" in sent:
+        return 400, {"error": {"message": "response_format is not known here"}}, {}
+    return completion("plain")
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_server_that_knows_no_schemas_is_asked_without_them(serve, concurrency):
+    server, schema = serve(refuses_schemas), ReplySchema("Item", "{}")
+    chat = chat_with(server, start_concurrency=concurrency)
+    outcomes = chat.reply([ask(str(i), schema=schema) for i in range(20)])
+    assert [outcome.text for outcome in outcomes] == ["plain"] * 20
+    n_refused = sum("response_format" in body for body in server.bodies)
+    assert 1 <= n_refused <= concurrency
+    assert len(server.bodies) == 20 + n_refused
+
+
+def test_call_that_is_bad_in_itself_fails_and_leaves_the_schema_to_others(serve):
+    def answer(server, text, n):
+        return (400, {"error": {"message": "too long"}}, {}) if text == "bad" else completion("ok")
+
+    server, schema = serve(answer), ReplySchema("Item", "{}")
+    chat = chat_with(server, start_concurrency=1, max_concurrency=1)
+    bad, good = chat.reply([ask("bad", schema=schema), ask("good", schema=schema)])
+    assert (bad.reason, good.text) == ("the server said HTTP 400: too long", "ok")
+    assert ["response_format" in body for body in server.bodies] == [True, False, True]
+
+
 def test_rate_limit_is_waited_out_and_lowers_concurrency(serve):
     def answer(server, text, n):
         return (429, {"error": {}}, {"Retry-After": "0.2"}) if n == 1 else completion("ok")

@@ -11,9 +11,10 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from types import FrameType
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from facsynth.chat.model import (
     ChatRequest,
     OnOutcomes,
     Outcome,
+    ReplySchema,
     collect,
     estimate_tokens,
 )
@@ -85,9 +87,11 @@ class EndpointChat:
     """A model behind an OpenAI-compatible server.
 
     A refusal, an empty answer, a request that the server calls bad (HTTP 400, 413, 422) and a
-    call that fails too often are recorded failures. Ctrl-C lets the calls under way end, passes
-    them on (a `CachedChat` around this model keeps them), then raises KeyboardInterrupt; a second
-    one cancels them.
+    call that fails too often are recorded failures. A request with a schema that the server calls
+    bad is asked once more without it; where that helps, no later one has it.
+
+    Ctrl-C lets the calls under way end, passes them on (a `CachedChat` around this model keeps
+    them), then raises KeyboardInterrupt; a second one cancels them.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class EndpointChat:
         self._key_env = api_key_env
         self._settings = settings or EndpointSettings()
         self._extra = json.loads(self._settings.extra_json or "{}")
+        self._sends_schemas = self._settings.schema_mode != "none"
         self._throttle = Throttle(
             start=self._settings.start_concurrency, maximum=self._settings.max_concurrency
         )
@@ -197,6 +202,8 @@ class EndpointChat:
         import openai
 
         limit_s = min(self._settings.attempt_timeout_s, left_s)
+        has_schema = request.schema is not None and self._sends_schemas
+        started_at = time.monotonic()
         try:
             async with asyncio.timeout(limit_s):
                 body = await client.post(
@@ -212,7 +219,14 @@ class EndpointChat:
             kind = type(error.__cause__).__name__
             return Retry(f"the connection failed ({kind})", is_unreachable=kind == "ConnectError")
         except openai.APIStatusError as error:
-            return self._refused(error, key)
+            outcome = self._refused(error, key)
+            if isinstance(outcome, Retry) or not has_schema:
+                return outcome
+            left_s -= time.monotonic() - started_at
+            plain = await self._attempt(client, replace(request, schema=None), left_s, key)
+            if isinstance(plain, ChatReply):
+                self._sends_schemas = False
+            return outcome if isinstance(plain, ChatFailure) else plain
         except UnicodeEncodeError:
             return ChatFailure("the request has characters that UTF-8 cannot carry")
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
@@ -227,13 +241,16 @@ class EndpointChat:
             "top_p": request.top_p,
             "seed": request.seed,
         }
-        if request.schema is not None and self._settings.schema_mode == "json_object":
-            body["response_format"] = {"type": "json_object"}
-        elif request.schema is not None and self._settings.schema_mode == "json_schema":
-            form = {"name": request.schema.name, "schema": json.loads(request.schema.json_schema)}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if request.schema is not None and self._sends_schemas:
+            body["response_format"] = self._response_format(request.schema)
         body.update(self._extra)
         return {name: value for name, value in body.items() if name not in self._settings.omit}
+
+    def _response_format(self, schema: ReplySchema) -> dict[str, Any]:
+        if self._settings.schema_mode == "json_object":
+            return {"type": "json_object"}
+        form = {"name": schema.name, "schema": json.loads(schema.json_schema)}
+        return {"type": "json_schema", "json_schema": form}
 
     def _refused(self, error: Any, key: str) -> Outcome | Retry:
         """What an HTTP status above 299 means for the call."""
