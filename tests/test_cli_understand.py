@@ -156,7 +156,7 @@ def test_labels_without_a_choice_are_an_error_and_no_labels_keep_all(desk, tmp_p
 def test_llm_judges_once_and_failures_are_not_relevant(desk, tmp_path, script):
     assert desk.explain(tmp_path / "e.jsonl", "--features", "0,1,2").exit_code == 0
     words = ("relevance", "--task", "sycophancy", "--explanations", tmp_path / "e.jsonl")
-    words = (*words, "-o", tmp_path / "r.jsonl", "--chat-model", "m")
+    words = (*words, "-o", tmp_path / "r.jsonl", "--chat-model", "m", "--max-failures", "0.7")
 
     def answer(request):
         if "cat" in request.messages[1].content.split("Feature: ")[1].split("\n")[0]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -62,8 +63,12 @@ def test_prompt_shows_spans_and_near_misses_but_nothing_that_is_kept_back():
 
 
 def test_failed_reply_is_a_failure_and_never_an_explanation():
-    chat = ScriptedChat(lambda request: ChatFailure("the server is tired"))
-    found = explain_by_llm(chat, EVIDENCE, BY_TERMS)
+    def chat(request):
+        fails = "cannot_tell" in request.messages[0].content
+        return ChatFailure("the server is tired") if fails else oracle(request)
+
+    settings = ExplainSettings(max_failure_share=1.0)
+    found = explain_by_llm(ScriptedChat(chat), EVIDENCE, BY_TERMS, settings=settings)
     assert {(e.method, e.explanation, e.failure) for e in found} == {
         ("terms", None, "the server is tired")
     }
@@ -75,14 +80,37 @@ def test_model_may_say_that_it_cannot_tell():
     assert [(e.explanation, e.failure) for e in found] == [(None, "the model cannot tell")] * 2
 
 
-def test_unusable_judgement_gives_no_score():
-    def chat(request):
-        return (
-            oracle(request) if "cannot_tell" in request.messages[0].content else '{"matches": [99]}'
-        )
+@pytest.mark.parametrize("reply", ["{}", '{"explanation": " "}', '{"text": "cats"}'])
+def test_reply_that_says_nothing_is_a_failure_and_not_a_doubt(reply):
+    settings = ExplainSettings(max_failure_share=1.0)
+    found = explain_by_llm(ScriptedChat(reply), EVIDENCE, BY_TERMS, settings=settings)
+    assert {e.explanation for e in found} == {None}
+    assert all("there is no explanation" in e.failure for e in found)
 
-    found = explain_by_llm(ScriptedChat(chat), EVIDENCE, BY_TERMS)
+
+def judged_wrongly(request):
+    return oracle(request) if "cannot_tell" in request.messages[0].content else '{"matches": [99]}'
+
+
+def test_unusable_judgement_gives_no_score_and_is_counted():
+    settings = ExplainSettings(max_failure_share=1.0)
+    found = explain_by_llm(ScriptedChat(judged_wrongly), EVIDENCE, BY_TERMS, settings=settings)
     assert [e.fidelity.detection for e in found] == [None, None]
+    assert [e.fidelity.n_failed for e in found] == [36, 36]  # 12 + 12 items, 6 + 3 + 3 marks
+
+
+def test_judgement_of_a_text_that_is_not_there_counts_as_a_failure():
+    with pytest.raises(ChatError, match="the reply names a text that is not there"):
+        explain_by_llm(ScriptedChat(judged_wrongly), EVIDENCE, BY_TERMS)
+
+
+def test_few_calls_stop_the_run_when_all_of_them_fail():
+    requests = [explanation_request(EVIDENCE[0], seed=i, temperature=0.0) for i in range(3)]
+    ask = {"what": "explanations", "max_failure_share": 0.2}
+    some = ScriptedChat(lambda r: oracle(r) if r.seed == 1 else ChatFailure("no"))
+    assert len(ask_all(some, requests, FeatureReply, **ask)) == 3
+    with pytest.raises(ChatError, match="3 of 3 explanations failed"):
+        ask_all(ScriptedChat(lambda r: ChatFailure("no")), requests, FeatureReply, **ask)
 
 
 def test_best_candidate_is_the_one_that_fits_the_shown_spans():
@@ -109,9 +137,10 @@ def test_estimate_counts_the_calls_that_are_made_and_none_that_are_cached(tmp_pa
     settings = ExplainSettings(n_candidates=n_candidates)
 
     def ahead():
+        free = replace(settings, max_failure_share=1.0)
         recorder = RecordingChat("scripted")
         return calls_to_explain(
-            lambda chat: explain_by_llm(chat, EVIDENCE, BY_TERMS, settings=settings),
+            lambda chat: explain_by_llm(chat, EVIDENCE, BY_TERMS, settings=free),
             EVIDENCE,
             recorder,
             CachedChat(recorder, tmp_path / "r.sqlite"),

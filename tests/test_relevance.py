@@ -62,9 +62,16 @@ def test_judge_sees_rubric_name_and_spans_and_its_failures_are_recorded():
 
 def test_unknown_grade_is_asked_again_and_then_a_failure():
     chat = ScriptedChat(json.dumps({"grade": "perhaps", "reason": ""}))
-    (judged,) = judge_by_llm(chat, "pets", [Described(0, "a cat", (SPAN,))])
+    cat = [Described(0, "a cat", (SPAN,))]
+    (judged,) = judge_by_llm(chat, "pets", cat, max_failure_share=1.0)
     assert (judged.grade, len(chat.history)) == (None, 2)
     assert "after one repair" in judged.reason
+
+
+def test_grade_may_be_written_in_capitals():
+    chat = ScriptedChat(json.dumps({"grade": "Yes ", "reason": "a\nline"}))
+    (judged,) = judge_by_llm(chat, "pets", [Described(0, "a cat", (SPAN,))])
+    assert (judged.grade, judged.reason) == ("yes", "a line")
 
 
 def test_label_statistics_are_those_of_fishers_exact_test():

@@ -147,7 +147,7 @@ def goal_features(
     if not relevant.any():
         raise DataError(
             f"none of the {relevant.size} features is marked relevant, so coverage "
-            "is undefined; lower `fac relevance --min-score` or check the task text"
+            "is undefined; lower `fac relevance --min-grade` or check the task text"
         )
     goal: Bool[np.ndarray, " n_features"] = anchor & relevant
     if not goal.any():

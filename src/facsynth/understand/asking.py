@@ -17,7 +17,7 @@ T = TypeVar("T", bound=BaseModel)
 
 _SLICE = 256
 _FEWEST = 20
-"""Calls before the share of failures counts."""
+"""Calls before the share of failures counts; fewer may all but one fail."""
 
 
 class RecordingChat:
@@ -49,16 +49,22 @@ def ask_all(
     *,
     what: str,
     max_failure_share: float,
+    complaint: Callable[[int, T], str] | None = None,
     progress: Progress = SILENT,
 ) -> list[T | ChatFailure]:
     """Ask for structured replies; stop early when too many are unusable.
+
+    What failed is said at the end, with the most frequent reason.
 
     Args:
         chat: Any chat model; behind a cache, what was answered stays.
         requests: What to ask.
         schema: Form of a reply.
         what: What is asked for, in the plural, for messages.
-        max_failure_share: Largest share of failures among 20 or more calls.
+        max_failure_share: Largest share of failures among 20 or more calls. Fewer calls stop
+            when all of them fail, unless the share is 1.
+        complaint: Says of the reply to the request at a position what makes it unusable although
+            it has the form; "" for a good one.
         progress: Where the bar goes.
 
     Returns:
@@ -67,19 +73,38 @@ def ask_all(
     Raises:
         ChatError: More than that share failed; the message has the most frequent reason.
     """
+
+    def checked(position: int, value: T | ChatFailure) -> T | ChatFailure:
+        if complaint is None or isinstance(value, ChatFailure):
+            return value
+        said = complaint(position, value)
+        return ChatFailure(said) if said else value
+
     values: list[T | ChatFailure] = []
     with progress.task(what, len(requests), "calls") as task:
         for start in range(0, len(requests), _SLICE):
             part = requests[start : start + _SLICE]
-            values += ask_structured(chat, part, schema, hint=False, on_done=task.advance)
+            replies = ask_structured(chat, part, schema, hint=False, on_done=task.advance)
+            values += [checked(start + i, value) for i, value in enumerate(replies)]
             _check(values, what, max_failure_share)
+    if reasons := _reasons(values):
+        reason, n_times = reasons.most_common(1)[0]
+        progress.say(
+            f"{reasons.total():,} of {len(values):,} {what} failed; {n_times:,} times: {reason}"
+        )
     return values
 
 
+def _reasons(values: Sequence[object]) -> Counter[str]:
+    return Counter(value.reason for value in values if isinstance(value, ChatFailure))
+
+
 def _check(values: Sequence[object], what: str, max_failure_share: float) -> None:
-    reasons = Counter(value.reason for value in values if isinstance(value, ChatFailure))
-    n_failed = reasons.total()
-    if len(values) < _FEWEST or n_failed <= max_failure_share * len(values):
+    reasons = _reasons(values)
+    n_failed, allowed = reasons.total(), max_failure_share
+    if len(values) < _FEWEST and max_failure_share < 1:
+        allowed = (len(values) - 1) / len(values)
+    if n_failed <= allowed * len(values):
         return
     reason, n_times = reasons.most_common(1)[0]
     raise ChatError(

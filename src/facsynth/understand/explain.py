@@ -360,19 +360,25 @@ def _answers(
         for number, (text, items, kind) in enumerate(questions)
         for request, positions in _requests(text, items, kind, settings)
     ]
+
+    def complaint(call: int, reply: MatchReply) -> str:
+        numbers = range(1, len(plan[call][2]) + 1)
+        return (
+            "" if set(reply.matches) <= {*numbers} else "the reply names a text that is not there"
+        )
+
     replies = ask_all(
         chat,
         [request for _, request, _ in plan],
         MatchReply,
         what="judgements",
         max_failure_share=settings.max_failure_share,
+        complaint=complaint,
         progress=progress,
     )
     answers: list[list[bool | None]] = [[None] * len(items) for _, items, _ in questions]
     for (number, _, positions), reply in zip(plan, replies, strict=True):
-        if isinstance(reply, ChatFailure) or not set(reply.matches) <= {
-            *range(1, len(positions) + 1)
-        }:
+        if isinstance(reply, ChatFailure):
             continue
         for place, position in enumerate(positions, start=1):
             answers[number][position] = place in reply.matches

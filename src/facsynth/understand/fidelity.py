@@ -85,6 +85,9 @@ class Fidelity:
     fuzzing: Score | None
     """Right marks against wrong ones."""
 
+    n_failed: int = 0
+    """Questions without a usable answer, which the scores leave out."""
+
     @property
     def is_doubtful(self) -> bool:
         """Whether the detection score is below `DOUBTFUL_BELOW`; an unscored name is not."""
@@ -151,6 +154,7 @@ def fidelity_of(
     seed: int = 0,
 ) -> Fidelity:
     """Scores of anything that answers the questions; None for an answer that failed."""
+    failed: list[int] = []
 
     def scored(
         ask: Callable[[Sequence[Item]], Sequence[bool | None]], items: list[Item]
@@ -158,12 +162,15 @@ def fidelity_of(
         n_positive = sum(item.is_positive for item in items)
         if min(n_positive, len(items) - n_positive) < _LEAST:
             return None
-        return score_answers(ask(items), [item.is_positive for item in items])
+        answers = ask(items)
+        failed.append(sum(answer is None for answer in answers))
+        return score_answers(answers, [item.is_positive for item in items])
 
     return Fidelity(
         detection=scored(detect, detection_items(evidence)),
         detection_random=scored(detect, detection_items(evidence, random=True)),
         fuzzing=scored(mark, fuzzing_items(evidence, seed=seed)),
+        n_failed=sum(failed),
     )
 
 

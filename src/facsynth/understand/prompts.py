@@ -4,8 +4,9 @@ A change of wording changes the version, which every explanation carries.
 """
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from facsynth.chat.model import ChatRequest
 from facsynth.records import Message, Span
@@ -15,6 +16,7 @@ from facsynth.understand.spans import mark_peak
 __all__ = [
     "PROMPT_VERSION",
     "FeatureReply",
+    "Grade",
     "MatchReply",
     "RelevanceReply",
     "detection_request",
@@ -54,11 +56,25 @@ Judge what the feature stands for, not a chance mention in one text.
 Answer with one JSON object: {"grade": "maybe", "reason": "one short line"}"""
 
 
+Grade = Literal["yes", "probably", "maybe", "no"]
+"""How much a feature matters, from the best to the worst."""
+
+
+def _lowered(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 class FeatureReply(BaseModel):
     """What an explainer answers."""
 
     explanation: str = Field(default="", max_length=600)
     cannot_tell: bool = False
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "FeatureReply":
+        if not (self.cannot_tell or self.explanation.strip()):
+            raise ValueError("there is no explanation, and cannot_tell is not set")
+        return self
 
 
 class MatchReply(BaseModel):
@@ -70,7 +86,7 @@ class MatchReply(BaseModel):
 class RelevanceReply(BaseModel):
     """What a judge answers."""
 
-    grade: str = Field(pattern="^(yes|probably|maybe|no)$")
+    grade: Annotated[Grade, BeforeValidator(_lowered)]
     reason: str = Field(max_length=400)
 
 

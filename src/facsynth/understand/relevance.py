@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool
@@ -19,7 +19,7 @@ from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Span
 from facsynth.understand.asking import ask_all
-from facsynth.understand.prompts import PROMPT_VERSION, RelevanceReply, relevance_request
+from facsynth.understand.prompts import PROMPT_VERSION, Grade, RelevanceReply, relevance_request
 
 __all__ = [
     "GRADES",
@@ -37,14 +37,13 @@ __all__ = [
     "relevance_row",
 ]
 
-Grade = Literal["yes", "probably", "maybe", "no"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
 """From the best to the worst."""
 
 TASKS = ("toxicity", "reward", "sycophancy", "survival", "instruction")
 """Tasks with a rubric in the package."""
 
-_FALSE_DISCOVERY = {"yes": 0.001, "probably": 0.01, "maybe": 0.05}
+_FALSE_DISCOVERY: dict[Grade, float] = {"yes": 0.001, "probably": 0.01, "maybe": 0.05}
 """Largest adjusted p-value of a grade."""
 
 _SMOOTHING = 0.5
@@ -137,7 +136,7 @@ def judge_by_llm(
         if isinstance(reply, ChatFailure)
         else Relevance(
             f.feature_id,
-            _grade(reply.grade),
+            reply.grade,
             " ".join(reply.reason.split()),
             f.name,
             chat.name,
@@ -283,11 +282,7 @@ def relevance_row(judged: Relevance, *, min_grade: Grade = "maybe") -> dict[str,
     }
 
 
-def _grade(word: str) -> Grade:
-    return next(grade for grade in GRADES if grade == word)
-
-
 def _label_grade(q: float, log_odds: float) -> Grade:
     if log_odds <= 0:
         return "no"
-    return next((_grade(g) for g, limit in _FALSE_DISCOVERY.items() if q <= limit), "no")
+    return next((grade for grade, limit in _FALSE_DISCOVERY.items() if q <= limit), "no")
