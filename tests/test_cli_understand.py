@@ -112,6 +112,15 @@ def test_dry_run_calls_and_writes_nothing(desk, tmp_path, script):
     assert not (tmp_path / "e.jsonl").exists()
 
 
+@pytest.mark.parametrize("command", ["explain", "relevance"])
+def test_dry_run_without_an_llm_says_that_no_call_lies_ahead(desk, tmp_path, command):
+    path = tmp_path / "out.jsonl"
+    words = {"explain": (desk.table,), "relevance": ("--task", "reward", "--table", desk.table)}
+    done = desk.fac(command, *words[command], "-o", path, "--dry-run")
+    assert (done.exit_code, path.exists()) == (0, False)
+    assert "calls ahead: none" in done.stderr
+
+
 def test_limit_of_calls_holds_and_the_next_run_goes_on(desk, tmp_path, script):
     chat, path = script(oracle), tmp_path / "e.jsonl"
     asked = ("--chat-model", "m", "--features", "0,1")
@@ -119,6 +128,9 @@ def test_limit_of_calls_holds_and_the_next_run_goes_on(desk, tmp_path, script):
     assert done.exit_code == 1
     assert "max_calls = 3" in done.stderr
     assert len(chat.history) == 3
+    again = script(oracle)
+    assert desk.explain(path, *asked, "--max-calls", "3").exit_code == 1
+    assert len(again.history) == 0  # the limit holds for both runs
     assert desk.explain(path, *asked).exit_code == 0
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from facsynth import __version__
-from facsynth.chat.budget import BudgetedChat, Limits, Usage
-from facsynth.chat.cache import CachedChat, ReplyStore
+from facsynth.chat.budget import limited_chat
+from facsynth.chat.cache import CachedChat
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatModel
@@ -144,7 +144,7 @@ def load_generator(
         endpoint = EndpointChat(
             wanted.chat_model, base_url=wanted.api_base, api_key_env=wanted.api_key_env
         )
-        return _limited(endpoint, wanted.limits, cache)
+        return CachedChat(limited_chat(endpoint, wanted.limits, cache), cache)
     writer = load_language_model(wanted.model) if wanted.model else reader
     name = f"{writer.name}@{writer.content_hash[:12]}"
     name += f" {steering.name}" if steering else ""
@@ -155,16 +155,7 @@ def load_generator(
         batch_size=wanted.batch_size,
         around=steering,
     )
-    return _limited(local, wanted.limits, cache)
-
-
-def _limited(model: ChatModel, limits: Limits, cache: Path) -> ChatModel:
-    """A model behind its limits and its cache; what the cache holds was spent before."""
-    cost, spent = limits.cost, Usage()
-    if cache.is_file():
-        n_calls, n_in, n_out = ReplyStore(cache).spent()
-        spent = Usage(n_calls, 0, n_in, n_out, cost(n_in, n_out))
-    return CachedChat(BudgetedChat(model, **asdict(limits), usage=spent), cache)
+    return CachedChat(limited_chat(local, wanted.limits, cache), cache)
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

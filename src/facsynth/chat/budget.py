@@ -1,8 +1,10 @@
 """What calls cost: an estimate before them, an account of them, and a limit that holds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+from facsynth.chat.cache import ReplyStore
 from facsynth.chat.model import (
     BatchedChatModel,
     ChatFailure,
@@ -17,7 +19,15 @@ from facsynth.chat.model import (
 )
 from facsynth.errors import BudgetError, DataError
 
-__all__ = ["BudgetedChat", "Estimate", "Limits", "Usage", "estimate", "replies_within_budget"]
+__all__ = [
+    "BudgetedChat",
+    "Estimate",
+    "Limits",
+    "Usage",
+    "estimate",
+    "limited_chat",
+    "replies_within_budget",
+]
 
 _TOKENS_PER_MESSAGE = 4
 """Template tokens around a message; typical of chat templates."""
@@ -260,6 +270,15 @@ class BudgetedChat:
             completion_tokens=before.completion_tokens + n_out,
             cost=before.cost + self._limits.cost(n_in, n_out),
         )
+
+
+def limited_chat(model: ChatModel, limits: Limits, cache: Path) -> BudgetedChat:
+    """A model inside its limits; what the replies in a cache have cost was spent before."""
+    spent = Usage()
+    if cache.is_file():
+        n_calls, n_in, n_out = ReplyStore(cache).spent()
+        spent = Usage(n_calls, 0, n_in, n_out, limits.cost(n_in, n_out))
+    return BudgetedChat(model, **asdict(limits), usage=spent)
 
 
 def replies_within_budget(

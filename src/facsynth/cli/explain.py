@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.cli.options import explainer_options, json_option, output_option, threshold_option
+from facsynth.cli.options import (
+    endpoint_options,
+    failures_option,
+    json_option,
+    output_option,
+    threshold_option,
+)
 from facsynth.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,7 +47,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True),
     help="Ready-made explanations: Neuronpedia's JSONL, or JSONL, TSV, CSV of your own.",
 )
-@explainer_options
+@endpoint_options
+@failures_option
 @click.option("--candidates", default=1, show_default=True, help="Explanations asked for.")
 @click.option("--fidelity/--no-fidelity", default=True, help="Test explanations with the LLM.")
 @json_option
@@ -51,6 +58,7 @@ def explain(table: Path, output: Path, as_json: bool, **options: Any) -> None:
     Without --chat-model, features are named by the words at their peaks. Every name is tested on
     spans that it was not made from; a doubtful one has a balanced accuracy below 0.7.
     """
+    from facsynth.cli.asking import said_without_llm
     from facsynth.cli.show import RichProgress, print_json
     from facsynth.data.write import write_jsonl
     from facsynth.store.table import open_table
@@ -58,6 +66,8 @@ def explain(table: Path, output: Path, as_json: bool, **options: Any) -> None:
     from facsynth.understand.names import count_words
 
     progress = RichProgress()
+    if said_without_llm(options, progress):
+        return
     opened = open_table(table)
     evidence = _evidence(opened, options)
     explained: Sequence[Explanation] | None = explain_by_terms(
@@ -144,6 +154,7 @@ def _in_words(
 
     from facsynth.chat.model import ChatModel
     from facsynth.cli.asking import cached, endpoint_stack, say_estimate
+    from facsynth.progress import SILENT
     from facsynth.understand.asking import RecordingChat
     from facsynth.understand.explain import (
         ExplainSettings,
@@ -162,18 +173,20 @@ def _in_words(
     if not options["chat_model"]:
         return score_imported(evidence, by_terms, texts or {})
 
-    def run(chat: ChatModel, settings: ExplainSettings) -> "Sequence[Explanation]":
+    def run(
+        chat: ChatModel, settings: ExplainSettings, progress: "Progress"
+    ) -> "Sequence[Explanation]":
         if texts is not None:
             return score_imported(
                 evidence, by_terms, texts, chat=chat, settings=settings, progress=progress
             )
         return explain_by_llm(chat, evidence, by_terms, settings=settings, progress=progress)
 
-    endpoint = endpoint_stack(options)
+    endpoint = endpoint_stack(options, output)
     recorder = RecordingChat(endpoint.name)
     free = replace(settings, max_failure_share=1.0)
     ahead = calls_to_explain(
-        lambda chat: run(chat, free),
+        lambda chat: run(chat, free, SILENT),
         evidence,
         recorder,
         cached(recorder, output),
@@ -182,8 +195,8 @@ def _in_words(
     say_estimate(ahead, options, progress)
     if options["dry_run"]:
         return None
-    explained = run(cached(endpoint, output), settings)
-    progress.say(f"spent: {endpoint.usage}")
+    explained = run(cached(endpoint, output), settings, progress)
+    progress.say(f"spent so far: {endpoint.usage}")
     return explained
 
 

@@ -8,7 +8,8 @@ import click
 
 __all__ = [
     "data_options",
-    "explainer_options",
+    "endpoint_options",
+    "failures_option",
     "json_option",
     "model_options",
     "output_option",
@@ -39,6 +40,14 @@ plot_option = click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the chart to this .html, .svg or .png file.",
+)
+
+failures_option = click.option(
+    "--max-failures",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of failed calls to stop at.",
 )
 
 score_option = click.option(
@@ -92,18 +101,19 @@ def data_options(command: Command) -> Command:
     return command
 
 
-def explainer_options(command: Command) -> Command:
-    """An LLM at an endpoint, with its price and its limits."""
+def endpoint_options(command: Command) -> Command:
+    """An LLM at an endpoint, with its prices and its limits."""
     for option in (
-        click.option("--dry-run", is_flag=True, help="Print the estimate and stop."),
+        click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing."),
         click.option(
-            "--max-failures", default=0.2, show_default=True, help="Failed share to stop at."
+            "--price-out", default=0.0, show_default=True, help="Price of a million reply tokens."
+        ),
+        click.option(
+            "--price-in", default=0.0, show_default=True, help="Price of a million prompt tokens."
         ),
         click.option("--max-cost", type=float, help="Most money; needs the prices."),
         click.option("--max-tokens", type=int, help="Most tokens, prompts and replies together."),
-        click.option("--max-calls", type=int, help="Most calls of the LLM."),
-        click.option("--price-out", default=0.0, help="Price of a million reply tokens."),
-        click.option("--price-in", default=0.0, help="Price of a million prompt tokens."),
+        click.option("--max-calls", type=int, help="Most calls, those of earlier runs included."),
         click.option(
             "--api-key-env",
             default="OPENAI_API_KEY",
@@ -114,9 +124,9 @@ def explainer_options(command: Command) -> Command:
             "--api-base",
             default="https://api.openai.com/v1",
             show_default=True,
-            help="Address of the endpoint.",
+            help="Address of the endpoint, usually up to /v1.",
         ),
-        click.option("--chat-model", help="LLM at an OpenAI-compatible endpoint; none: offline."),
+        click.option("--chat-model", help="LLM to ask, at an OpenAI-compatible endpoint."),
     ):
         command = option(command)
     return command

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.cli.options import explainer_options, json_option, threshold_option
+from facsynth.cli.options import endpoint_options, failures_option, json_option, threshold_option
 from facsynth.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     help="Lowest grade that is relevant.",
 )
 @threshold_option
-@explainer_options
+@endpoint_options
+@failures_option
 @json_option
 @click.pass_context
 def relevance(ctx: click.Context, /, **options: Any) -> None:
@@ -53,11 +54,14 @@ def relevance(ctx: click.Context, /, **options: Any) -> None:
     for name in ("task", "output"):
         if not options[name]:
             raise click.UsageError(f"Missing option '--{name}'.")
+    from facsynth.cli.asking import said_without_llm
     from facsynth.cli.show import RichProgress, print_json
     from facsynth.data.write import write_jsonl
     from facsynth.understand.relevance import load_rubric, relevance_row
 
     progress = RichProgress()
+    if said_without_llm(options, progress):
+        return
     rubric = load_rubric(options["task"])
     described = _described(options["explanations"])
     judged = (
@@ -167,7 +171,8 @@ def _by_llm(
 
     if not described:
         raise DataError("an LLM judges explanations: pass --explanations FILE from `fac explain`")
-    endpoint, output = endpoint_stack(options), options["output"]
+    output = options["output"]
+    endpoint = endpoint_stack(options, output)
     recorder = RecordingChat(endpoint.name)
     judge_by_llm(cached(recorder, output), rubric, described, max_failure_share=1.0)
     say_estimate(recorder.requests, options, progress)
@@ -180,7 +185,7 @@ def _by_llm(
         max_failure_share=options["max_failures"],
         progress=progress,
     )
-    progress.say(f"spent: {endpoint.usage}")
+    progress.say(f"spent so far: {endpoint.usage}")
     return judged
 
 

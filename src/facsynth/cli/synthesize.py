@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from facsynth.cli.options import (
+    endpoint_options,
     json_option,
     model_options,
     output_option,
@@ -63,27 +64,12 @@ from facsynth.cli.options import (
 @model_options
 @click.option("--sae", help="Folder of the SAE; without it the embedded one.")
 @click.option("--generator", help="Local model that writes; without it the --model.")
-@click.option("--chat-model", help="Model at an OpenAI-compatible endpoint that writes instead.")
-@click.option(
-    "--api-base", default="https://api.openai.com/v1", show_default=True, help="Its address."
-)
-@click.option(
-    "--api-key-env",
-    default="OPENAI_API_KEY",
-    show_default=True,
-    help="Environment variable with its key; may be unset for local servers.",
-)
+@endpoint_options
 @click.option("--judge-model", help="Model at an endpoint that grades texts before they are kept.")
 @click.option("--judge-api-base", help="Address of the judge; that of the generator by default.")
 @click.option("--judge-api-key-env", help="Variable with its key; the generator's by default.")
 @click.option("--min-grade", default=3, show_default=True, help="Least grade kept, 1 to 5.")
 @click.option("--batch-size", default=16, show_default=True, help="Texts per batch, local model.")
-@click.option("--max-calls", type=int, help="Most calls, those of earlier runs included.")
-@click.option("--max-tokens", type=int, help="Most tokens of requests and answers together.")
-@click.option("--max-cost", type=float, help="Most money; needs the prices.")
-@click.option("--price-in", default=0.0, show_default=True, help="Price of 1M prompt tokens.")
-@click.option("--price-out", default=0.0, show_default=True, help="Price of 1M reply tokens.")
-@click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing.")
 @json_option
 def synthesize(
     anchor: Path,
@@ -97,6 +83,7 @@ def synthesize(
 ) -> None:
     """Write samples for the features that the anchor activates and the seed does not.
 
+    The --model writes, or the local --generator, or the --chat-model at an endpoint.
     A limit that is reached ends the run with what it has; raise it and run again to go on.
     """
     from facsynth.cli.load import load_pair, load_relevant
@@ -190,7 +177,7 @@ def _print_forecast(expected: Any, as_json: bool) -> None:
 
 
 def _generator(options: dict[str, Any]) -> Any:
-    from facsynth.chat.budget import Limits
+    from facsynth.cli.asking import limits_of
     from facsynth.recipe import Generator
 
     return Generator(
@@ -199,13 +186,7 @@ def _generator(options: dict[str, Any]) -> Any:
         api_base=options["api_base"],
         api_key_env=options["api_key_env"],
         batch_size=options["batch_size"],
-        limits=Limits(
-            max_calls=options["max_calls"],
-            max_tokens=options["max_tokens"],
-            max_cost=options["max_cost"],
-            price_in=options["price_in"],
-            price_out=options["price_out"],
-        ),
+        limits=limits_of(options),
     )
 
 
