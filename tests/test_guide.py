@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_array
 
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatRequest
@@ -15,7 +13,7 @@ from facsynth.features.extract import ExtractSettings
 from facsynth.pipeline import load_generator
 from facsynth.recipe import Generator
 from facsynth.records import Message
-from facsynth.synthesize.guide import GuideSettings, Steering, best_strength, nearest_features
+from facsynth.synthesize.guide import GuideSettings, Steering, best_strength
 from facsynth.synthesize.settings import Budget
 from test_rounds import SETTINGS, World
 from tiny_pair import PLANTED, VOCABULARY, obedient, planted_pair, planted_sae, planted_table
@@ -104,11 +102,6 @@ def test_negative_strength_is_an_error():
 )
 def test_search_takes_the_strength_that_hits_most_and_spoils_nothing(measured, best):
     assert best_strength([2.0, 4.0, 8.0], lambda strength: measured[strength]) == best
-
-
-def test_neighbours_are_features_of_the_same_samples():
-    fires = csr_array(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 0]]))
-    assert nearest_features(fires, 0, 3) == [1, 2]
 
 
 def test_second_round_shows_texts_that_worked_nearby(tmp_path):

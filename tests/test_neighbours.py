@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activations import dense, make_activations, row_lists
-from facsynth.errors import DataError
+from facsynth.errors import DataError, MismatchError
 from facsynth.understand.neighbours import (
-    Neighbours,
     cluster_features,
     coactive_neighbours,
     decoder_neighbours,
+    find_neighbours,
 )
 
 
@@ -52,12 +52,53 @@ def test_rare_features_have_no_coactive_neighbours():
     assert coactive_neighbours(table, 3, threshold=1.0).ids[2].tolist() == [-1, -1, -1]
 
 
-def test_groups_are_what_mutual_links_connect():
-    ids = np.array([[1], [0], [0], [4], [3]], dtype=np.int64)  # 2 points at 0, but not back
-    similarity = np.array([[0.9], [0.9], [0.9], [0.6], [0.6]], dtype=np.float32)
-    found = Neighbours(ids, similarity)
-    assert cluster_features(found, min_similarity=0.5).tolist() == [0, 0, 2, 1, 1]
-    assert cluster_features(found, min_similarity=0.7).tolist() == [0, 0, 1, 2, 3]
+def test_neighbours_of_some_are_those_of_all():
+    decoder = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    table = make_activations([{0: 2.0, 7: 2.0}, {0: 2.0, 3: 2.0}, {3: 2.0, 7: 2.0}], n_features=20)
+    for of_all, of_some in (
+        (decoder_neighbours(decoder, 3), decoder_neighbours(decoder, 3, of=[7, 2])),
+        (
+            coactive_neighbours(table, 3, threshold=1.0),
+            coactive_neighbours(table, 3, threshold=1.0, of=[7, 2], tile=1),
+        ),
+    ):
+        assert of_some.ids.tolist() == of_all.ids[[7, 2]].tolist()
+        assert of_some.similarity.tolist() == of_all.similarity[[7, 2]].tolist()
+
+
+DECODER = np.array([[1, 0], [3, 4], [0, 2], [1, 0.1], [-1, 0]], dtype=np.float32)
+TABLE = make_activations(
+    [{0: 2.0, 2: 2.0}, {0: 2.0, 1: 2.0, 2: 2.0}, {0: 2.0, 1: 0.5}, {4: 2.0}], n_features=5
+)
+
+
+def test_neighbours_by_samples_come_before_those_by_direction():
+    # feature 0 is in 3 samples, 1 in one of them, 2 in two; 3 is never active and left out
+    found = find_neighbours(TABLE, DECODER, [0], threshold=1.0, n_each=1)[0]
+    assert [near.feature_id for near in found] == [2, 1]
+    assert [near.cosine for near in found] == pytest.approx([0.0, 0.6])
+    assert [near.shared for near in found] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_neighbours_of_nothing_are_none_and_a_foreign_decoder_is_an_error():
+    assert find_neighbours(TABLE, DECODER, [], threshold=1.0) == {}
+    with pytest.raises(MismatchError, match="has 5 features and the SAE 4"):
+        find_neighbours(TABLE, DECODER[:4], [0], threshold=1.0)
+
+
+def test_groups_join_while_the_mean_similarity_is_high_enough():
+    # of 0 and 1: (1/3 + 0.6) / 2 = 0.47; of 0 and 2: (2/3 + 0) / 2 = 0.33; of 1 and 2:
+    # (1/2 + 0.8) / 2 = 0.65. So 1 and 2 join, and 0 joins them at (0.47 + 0.33) / 2 = 0.4.
+    def groups(least):
+        return cluster_features(TABLE, DECODER, [0, 4, 1, 2], threshold=1.0, min_similarity=least)
+
+    assert groups(0.66) == [(0,), (4,), (1,), (2,)]
+    assert groups(0.5) == [(0,), (4,), (1, 2)]
+    assert groups(0.39) == [(0, 1, 2), (4,)]
+
+
+def test_one_feature_is_a_group():
+    assert cluster_features(TABLE, DECODER, [3], threshold=1.0) == [(3,)]
 
 
 def test_no_neighbours_asked_for_is_an_error():

@@ -115,6 +115,13 @@ def test_name_from_two_samples_is_not_tested_and_not_called_doubtful(whole):
     assert all(len(row["spans"]) == row["n_anchor_samples"] == 2 for row in rows)
 
 
+def test_missing_features_have_named_neighbours_and_the_report_shows_them(whole):
+    rows = missing_rows(whole[0].folder)
+    assert all(near["name"] for row in rows for near in row["neighbours"])
+    assert any(near["covered"] for row in rows for near in row["neighbours"])  # "the"
+    assert "Nearest features" in whole[0].report.read_text()
+
+
 def missing_rows(folder):
     return [
         json.loads(line)

@@ -19,7 +19,14 @@ from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Span
 from facsynth.report import page as page_module
 from facsynth.report.charts import accumulation_chart, controls_chart, coverage_curve_chart
-from facsynth.report.page import FeatureRow, Report, SampleRow, write_report
+from facsynth.report.page import (
+    FeatureRow,
+    NeighbourRow,
+    Report,
+    SampleRow,
+    TopicRow,
+    write_report,
+)
 
 HOSTILE = (
     "</script></title></textarea>--><script>document.title='owned'</script><img src=x>\"'&\u2028"
@@ -107,10 +114,12 @@ def text_of(html):
 def hostile_changes():
     span = Span(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 2.0)
     messages = (Message(HOSTILE, HOSTILE),)
+    near = (NeighbourRow(9, HOSTILE, "covered", 0.5, 0.0),)
     return {
         "title": HOSTILE,
         "facts": ((HOSTILE, HOSTILE),),
-        "features": (feature(3, HOSTILE, spans=(span,)),),
+        "features": (replace(feature(3, HOSTILE, spans=(span,)), topic=0, neighbours=near),),
+        "topics": (TopicRow(HOSTILE, 1, 0, 1),),
         "samples": (SampleRow(HOSTILE, messages, 3, ((3, 1.5),), HOSTILE, 1, HOSTILE),),
         "outcomes": ((HOSTILE, 1),),
         "features_file": HOSTILE,
@@ -129,7 +138,7 @@ def test_hostile_texts_add_no_element(render):
     harmless, hostile = parsed(render()), parsed(render(**hostile_changes()))
     assert len(hostile.scripts) == len(harmless.scripts) == 6
     assert not hostile.named("img")
-    assert "".join(hostile.text).count(HOSTILE) >= 14
+    assert "".join(hostile.text).count(HOSTILE) >= 16
 
 
 def test_name_stands_with_what_its_test_gave(render):
@@ -138,6 +147,30 @@ def test_name_stands_with_what_its_test_gave(render):
     assert "doubtful name" in text
     assert "balanced accuracy of 0.62" in text
     assert "doubtful name" not in text_of(render(features=(feature(3),)))
+
+
+def test_features_stand_under_their_topic_and_the_others_after(render):
+    topics = (TopicRow("space, planets", 3, 1, 40),)
+    rows = (feature(5, "loose"), replace(feature(3), topic=0), replace(feature(4), topic=0))
+    html = render(features=rows, topics=topics)
+    text = text_of(html)
+    assert "space, planets features: 3, filled: 1; anchor samples: 40 2 of 3 are on" in text
+    at = [html.index(f'id="feature-{i}"') for i in (3, 4, 5)]
+    assert at == sorted(at)
+    assert html.index("Features without a topic") < at[2]
+
+
+def test_neighbours_stand_with_their_state_and_link_to_those_on_the_page(render):
+    near = (
+        NeighbourRow(4, "dates", "missing", 0.25, 0.125),
+        NeighbourRow(9, "years", "covered", 0.5, 0.0),
+    )
+    html = render(features=(replace(feature(3), neighbours=near), feature(4, "dates", "missing")))
+    text = text_of(html)
+    assert "dates still missing in 12% of the samples with either; cosine 0.25" in text
+    assert "years covered in 0% of the samples with either; cosine 0.50" in text
+    assert '<a href="#feature-4"' in html
+    assert "#feature-9" not in html
 
 
 def test_text_of_a_sample_is_shown_as_written(render):

@@ -120,8 +120,8 @@ def talk(sample_id, asked, answered=None):
     return Sample(sample_id, messages=tuple(turns))
 
 
-def planted_table(samples, folder, **settings):
-    lm, sae = planted_pair()
+def planted_table(samples, folder, *, pair=None, **settings):
+    lm, sae = pair or planted_pair()
     return extract_table(samples, lm, sae, folder, **settings)
 
 

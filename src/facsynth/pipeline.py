@@ -3,7 +3,7 @@
 ```
 RUN/recipe.json      what was asked for
 RUN/anchor/ seed/    feature tables
-RUN/coverage/        before.json, missing.jsonl, after.json
+RUN/coverage/        before.json, topics.jsonl, missing.jsonl, after.json
 RUN/synthesize/      synthetic.jsonl, table/, summary.json, replies.sqlite, round-*/
 RUN/report.html      what came of it
 RUN/manifest.json    versions, hashes, numbers; written last
@@ -26,12 +26,13 @@ from facsynth.chat.cache import CachedChat
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatModel
-from facsynth.coverage.fac import MissingFeature, describe_missing, missing_features
+from facsynth.coverage.fac import missing_features
 from facsynth.coverage.measure import coverage_row, measure_coverage
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import DataError, MismatchError
+from facsynth.features.default_model import EMBEDDED_SAE
 from facsynth.features.extract import extract_table
 from facsynth.features.lm import LanguageModel, load_language_model
 from facsynth.features.sae import SparseAutoencoder, load_sae
@@ -42,14 +43,10 @@ from facsynth.store.table import FeatureTable, open_table, stack_rows
 from facsynth.synthesize.guide import Steering
 from facsynth.synthesize.rounds import forecast_run, synthesize
 from facsynth.synthesize.write import write_synthesis
-from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
-from facsynth.understand.explain import Explanation, explain_by_terms
-from facsynth.understand.names import count_words
+from facsynth.understand.missing import understand_missing
+from facsynth.understand.spans import extract_settings
 
 __all__ = ["RunResult", "load_generator", "run_recipe"]
-
-_MAX_NAMED = 400
-"""Missing features that get spans and a name in the run folder."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ def _extract(
         tools.sae,
         folder,
         settings=recipe.extract,
-        sae_name=recipe.sae or "embedded default",
+        sae_name=recipe.sae or EMBEDDED_SAE,
         progress=progress,
     )
 
@@ -221,40 +218,24 @@ def _name_missing(
     tools: _Tools,
     progress: Progress,
 ) -> None:
-    """Ranked missing features; the first have spans and a name that was tested on other spans."""
+    """Ranked missing features, named, with what stands near them and the topics they form."""
     if path.is_file():
         return
-    progress.say("missing features: ranking and naming")
-    rows, delta = anchor.activations(), recipe.synthesize.threshold
+    progress.say("missing features: ranking, naming and grouping")
+    rows, seed_rows, delta = anchor.activations(), seed.activations(), recipe.synthesize.threshold
     everything = np.ones(rows.n_features, dtype=bool)
-    missing = missing_features(rows, seed.activations(), everything, threshold=delta)
-    samples = anchor.samples()
-    evidence = collect_evidence(
-        samples,
+    features, topics = understand_missing(
+        anchor.samples(),
         rows,
+        seed_rows,
+        missing_features(rows, seed_rows, everything, threshold=delta),
         tools.lm.tokenizer,
-        [int(f) for f in missing[:_MAX_NAMED]],
-        score=recipe.extract.score,
-        max_tokens=anchor.manifest.source.max_tokens,
-        settings=EvidenceSettings(threshold=delta),
+        tools.sae.W_dec.detach().float().cpu().numpy(),
+        extract=extract_settings(anchor.manifest.source),
+        threshold=delta,
     )
-    names = {e.feature_id: e for e in explain_by_terms(evidence, count_words(samples))}
-    described = describe_missing(rows, missing, threshold=delta)
-    write_jsonl((_missing_row(f, names.get(f.feature_id), evidence) for f in described), path)
-
-
-def _missing_row(
-    feature: MissingFeature, named: Explanation | None, evidence: Mapping[int, Evidence]
-) -> dict[str, Any]:
-    """A missing feature with its name, how well that was found to fit, and its spans."""
-    tested = named.fidelity.detection if named and named.fidelity else None
-    return {
-        **asdict(feature),
-        "name": named.name if named else None,
-        "balanced_accuracy": tested.balanced_accuracy if tested else None,
-        "doubtful": named.is_doubtful if named else False,
-        "spans": [asdict(span) for span in evidence[feature.feature_id].shown] if named else [],
-    }
+    write_jsonl(topics, path.with_name("topics.jsonl"))
+    write_jsonl(features, path)  # last: it says that the stage is done
 
 
 def _synthesize(

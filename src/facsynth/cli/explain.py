@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from facsynth.store.table import FeatureTable
     from facsynth.understand.evidence import Evidence
     from facsynth.understand.explain import Explanation
+    from facsynth.understand.names import TermCounts
 
 
 @click.command()
@@ -40,6 +41,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="Spans shown per feature; as many are kept back for the test.",
 )
+@click.option(
+    "--neighbours",
+    "n_neighbours",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Add so many nearest features by samples, and as many by direction (needs the SAE).",
+)
+@click.option("--sae", help="SAE that extracted the table; without it the one it names.")
 @threshold_option
 @click.option(
     "--import",
@@ -69,15 +79,17 @@ def explain(table: Path, output: Path, as_json: bool, **options: Any) -> None:
     if said_without_llm(options, progress):
         return
     opened = open_table(table)
+    words = count_words(opened.samples())
     evidence = _evidence(opened, options)
-    explained: Sequence[Explanation] | None = explain_by_terms(
-        evidence, count_words(opened.samples())
-    )
+    explained: Sequence[Explanation] | None = explain_by_terms(evidence, words)
     if options["imported"] or options["chat_model"]:
         explained = _in_words(explained or [], evidence, options, output, progress)
     if explained is None:
         return
-    write_jsonl((explanation_row(found, evidence[found.feature_id]) for found in explained), output)
+    rows = [explanation_row(found, evidence[found.feature_id]) for found in explained]
+    if options["n_neighbours"]:
+        _add_neighbours(rows, opened, words, options)
+    write_jsonl(rows, output)
     summary = _summary(explained)
     if as_json:
         print_json(summary)
@@ -119,6 +131,36 @@ def _evidence(table: "FeatureTable", options: dict[str, Any]) -> "dict[int, Evid
         ),
     )
     return {feature: found[feature] for feature in chosen}
+
+
+def _add_neighbours(
+    rows: list[dict[str, Any]], table: "FeatureTable", words: "TermCounts", options: dict[str, Any]
+) -> None:
+    """Put the nearest features into the rows, with the names of the rows or untested ones."""
+    from facsynth.cli.load import load_table_sae, load_table_tokenizer
+    from facsynth.understand.neighbours import find_neighbours
+    from facsynth.understand.spans import extract_settings
+    from facsynth.understand.topics import name_others, neighbour_rows
+
+    source, activations = table.manifest.source, table.activations()
+    near = find_neighbours(
+        activations,
+        load_table_sae(source, options["sae"]).W_dec.detach().float().numpy(),
+        [row["feature_id"] for row in rows],
+        threshold=options["threshold"],
+        n_each=options["n_neighbours"],
+    )
+    names, _ = name_others(
+        {other.feature_id for found in near.values() for other in found},
+        {row["feature_id"]: row["name"] for row in rows},
+        table.samples(),
+        activations,
+        load_table_tokenizer(source, options["model"]),
+        words,
+        extract=extract_settings(source),
+    )
+    for row in rows:
+        row["neighbours"] = neighbour_rows(near[row["feature_id"]], names)
 
 
 def _features(asked: str | None, n_features: int) -> Any:

@@ -68,6 +68,7 @@ def extract(data: str, output: Path, saes: tuple[str, ...], as_json: bool, **opt
     from facsynth.cli.load import load_pair, load_samples
     from facsynth.cli.show import RichProgress, print_json
     from facsynth.data.pairs import split_pairs
+    from facsynth.features.default_model import EMBEDDED_SAE
     from facsynth.features.extract import ExtractSettings, extract_table, extract_tables
     from facsynth.features.sae import load_sae
 
@@ -81,7 +82,7 @@ def extract(data: str, output: Path, saes: tuple[str, ...], as_json: bool, **opt
         samples = split_pairs(samples)
     lm, first = load_pair(options, saes[0] if saes else None, progress)
     if len(saes) < 2:
-        name = saes[0] if saes else "embedded default"
+        name = saes[0] if saes else EMBEDDED_SAE
         shared: dict[str, Any] = {"settings": settings, "progress": progress}
         table = extract_table(samples, lm, first, output, sae_name=name, **shared)
         if as_json:

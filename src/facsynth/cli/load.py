@@ -9,6 +9,7 @@ from typing import Any
 
 from facsynth.data.read import json_lines, read_samples
 from facsynth.errors import DataError, MismatchError
+from facsynth.features.default_model import EMBEDDED_SAE
 from facsynth.features.lm import LanguageModel, load_language_model, load_tokenizer
 from facsynth.features.pairing import PairWarning, name_remark
 from facsynth.features.sae import SparseAutoencoder, load_sae
@@ -23,6 +24,7 @@ __all__ = [
     "load_pair",
     "load_relevant",
     "load_samples",
+    "load_table_sae",
     "load_table_tokenizer",
     "load_tables",
     "relevant_flags",
@@ -98,6 +100,18 @@ def load_table_tokenizer(source: TableSource, model: str | None) -> Any:
             "table; pass that model as --model"
         )
     return tokenizer
+
+
+def load_table_sae(source: TableSource, sae: str | None) -> SparseAutoencoder:
+    """The SAE that extracted a table, by default from where the table says it came."""
+    name = sae or source.sae_name
+    loaded = load_sae(None if name == EMBEDDED_SAE else name)
+    if loaded.content_hash != source.sae_hash:
+        raise MismatchError(
+            f"{name} is SAE {loaded.content_hash[:8]}, and the table was extracted with "
+            f"{source.sae_hash[:8]}; pass that one as --sae"
+        )
+    return loaded
 
 
 def load_relevant(path: Path | None, n_features: int) -> Any:

@@ -7,9 +7,6 @@ from facsynth.errors import MismatchError
 
 __all__ = ["load_profile", "reference_row"]
 
-EMBEDDED = "embedded default"
-"""How `fac extract` names the SAE that ships."""
-
 
 def load_profile(path: Path | None, source: Any) -> Any:
     """The profile in a file, or beside the SAE that extracted a table.
@@ -22,11 +19,11 @@ def load_profile(path: Path | None, source: Any) -> Any:
         DataError: There is no profile.
         MismatchError: It belongs to another SAE or other scored words.
     """
-    from facsynth.features.default_model import default_sae_folder
+    from facsynth.features.default_model import EMBEDDED_SAE, default_sae_folder
     from facsynth.store.profile import read_profile
 
     if path is None:
-        path = default_sae_folder() if source.sae_name == EMBEDDED else Path(source.sae_name)
+        path = default_sae_folder() if source.sae_name == EMBEDDED_SAE else Path(source.sae_name)
     profile = read_profile(path)
     for name in ("sae_hash", "model_hash", "score"):
         mine, theirs = getattr(profile, name), getattr(source, name)

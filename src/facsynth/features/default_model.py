@@ -11,7 +11,10 @@ from pathlib import Path
 from facsynth.data.wheels import WheelFile, read_wheel_file
 from facsynth.folders import cache_folder
 
-__all__ = ["DEFAULT_MODEL", "default_model_folder", "default_sae_folder"]
+__all__ = ["DEFAULT_MODEL", "EMBEDDED_SAE", "default_model_folder", "default_sae_folder"]
+
+EMBEDDED_SAE = "embedded default"
+"""How tables name the SAE that ships."""
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 

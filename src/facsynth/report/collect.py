@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facsynth.records import Message, Span
-from facsynth.report.page import FeatureRow, Report, SampleRow
+from facsynth.report.page import FeatureRow, NeighbourRow, Report, SampleRow, TopicRow
 
 __all__ = ["collect_report"]
 
@@ -38,7 +38,7 @@ def collect_report(
     rows = list(_rows(folder / "synthesize" / "synthetic.jsonl"))
     hits = Counter(c["feature_id"] for row in rows for c in row["provenance"]["credited"])
     features = tuple(
-        _feature(row, hits[row["feature_id"]])
+        _feature(row, hits)
         for row in _rows(folder / "coverage" / "missing.jsonl")
         if row["name"] is not None
     )
@@ -51,6 +51,7 @@ def collect_report(
         before=before,
         after=after,
         features=features,
+        topics=tuple(_topic(row, hits) for row in _rows(folder / "coverage" / "topics.jsonl")),
         samples=tuple(_sample(row) for row in rows),
         outcomes=tuple(outcomes),
         rounds=tuple(summary["rounds"]),
@@ -66,7 +67,23 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _feature(row: dict[str, Any], n_synthetic: int) -> FeatureRow:
+def _topic(row: dict[str, Any], hits: Counter[int]) -> TopicRow:
+    n_filled = sum(hits[feature] > 0 for feature in row["feature_ids"])
+    return TopicRow(row["name"], row["n_features"], n_filled, row["n_anchor_samples"])
+
+
+def _neighbour(row: dict[str, Any], hits: Counter[int]) -> NeighbourRow:
+    return NeighbourRow(
+        feature_id=row["feature_id"],
+        name=row["name"],
+        status="covered" if row["covered"] else "filled" if hits[row["feature_id"]] else "missing",
+        cosine=float(row["cosine"]),
+        shared=float(row["shared"]),
+    )
+
+
+def _feature(row: dict[str, Any], hits: Counter[int]) -> FeatureRow:
+    n_synthetic = hits[row["feature_id"]]
     return FeatureRow(
         feature_id=row["feature_id"],
         name=row["name"],
@@ -77,6 +94,8 @@ def _feature(row: dict[str, Any], n_synthetic: int) -> FeatureRow:
         spans=tuple(Span(**span) for span in row["spans"]),
         balanced_accuracy=row["balanced_accuracy"],
         is_doubtful=row["doubtful"],
+        topic=row["topic"],
+        neighbours=tuple(_neighbour(near, hits) for near in row["neighbours"]),
     )
 
 

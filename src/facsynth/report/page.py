@@ -27,7 +27,10 @@ from facsynth.report.charts import (
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["FeatureRow", "Report", "SampleRow", "write_report"]
+__all__ = ["FeatureRow", "NeighbourRow", "Report", "SampleRow", "TopicRow", "write_report"]
+
+Status = Literal["covered", "filled", "missing"]
+"""Active in the seed; in a synthetic sample only; in neither."""
 
 MAX_FEATURES = 200
 """Features on the page; a browser stays quick, and the files hold the rest."""
@@ -46,6 +49,35 @@ ROW_KEYS = (
 )
 
 ROUND_KEYS = ("round", "n_candidates", "n_kept", "n_covered", "fac")
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourRow:
+    """A feature that is like the one it stands with."""
+
+    feature_id: int
+    name: str
+    """What it means, by the words at its peaks; may be empty."""
+
+    status: Status
+    cosine: float
+    """Cosine of the two decoder directions."""
+
+    shared: float
+    """Anchor samples that activate both, of those that activate either; in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRow:
+    """Missing features that are alike."""
+
+    name: str
+    n_features: int
+    n_filled: int
+    """Those of them that a synthetic sample activates now."""
+
+    n_anchor_samples: int
+    """Anchor samples that activate at least one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +108,12 @@ class FeatureRow:
 
     is_doubtful: bool = False
     """Whether the name did badly there."""
+
+    topic: int | None = None
+    """Place of its topic in `Report.topics`; None when it has none."""
+
+    neighbours: tuple[NeighbourRow, ...] = ()
+    """Features that are like it, by direction and by samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +154,9 @@ class Report:
 
     features: tuple[FeatureRow, ...] = ()
     """Features that were missing before synthesis, ranked."""
+
+    topics: tuple[TopicRow, ...] = ()
+    """Topics that the features form, in the order of the page."""
 
     samples: tuple[SampleRow, ...] = ()
     """Synthetic samples that were kept, the most useful first."""
@@ -166,6 +207,7 @@ def write_report(report: Report, path: str | Path) -> None:
         report=report,
         specs=_specs(report),
         features=report.features[:MAX_FEATURES],
+        groups=_groups(report),
         shown_ids={row.feature_id for row in report.features[:MAX_FEATURES]},
         names={row.feature_id: row.name for row in report.features},
         samples=report.samples[:MAX_SAMPLES],
@@ -196,6 +238,16 @@ def _check_comparable(before: Mapping[str, Any], after: Mapping[str, Any]) -> No
                 f"{key} is {before[key]} before and {after[key]} after, so the two coverages "
                 "do not compare; measure both with one anchor, threshold and relevance file"
             )
+
+
+def _groups(report: Report) -> list[tuple[TopicRow | None, list[FeatureRow]]]:
+    """The features of the page under their topics; those without one come last."""
+    shown = report.features[:MAX_FEATURES]
+    places = [*range(len(report.topics)), None]
+    groups = [(place, [row for row in shown if row.topic == place]) for place in places]
+    return [
+        (None if place is None else report.topics[place], rows) for place, rows in groups if rows
+    ]
 
 
 def _specs(report: Report) -> dict[str, dict[str, Any]]:

@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from facsynth.chat.model import ChatRequest
@@ -21,7 +19,7 @@ from facsynth.features.lm import LanguageModel
 from facsynth.features.residual import check_layer, replace_residual
 from facsynth.features.sae import SparseAutoencoder
 
-__all__ = ["GuideSettings", "Steering", "best_strength", "nearest_features"]
+__all__ = ["GuideSettings", "Steering", "best_strength"]
 
 _MOST_FLAWED_MORE = 0.1
 """Share of texts that a strength may spoil beyond what the unsteered generator spoils."""
@@ -112,23 +110,3 @@ def best_strength(
         if hits > most_hits:
             best, most_hits = strength, hits
     return best
-
-
-def nearest_features(fires: csr_array, feature: int, n: int) -> list[int]:
-    """Features that fire in the same anchor samples, the most similar first.
-
-    Similarity is the cosine of the two columns of ones; features without a common sample are not
-    near at any rank.
-
-    Args:
-        fires: Sparse rows (n_samples, n_features) of ones.
-        feature: Whose neighbours are wanted.
-        n: Most neighbours.
-    """
-    rows = np.flatnonzero(fires[:, [feature]].toarray().ravel())
-    both = np.asarray(fires[rows].sum(axis=0)).ravel().astype(np.float64)
-    counts = np.asarray(fires.sum(axis=0)).ravel()
-    similar = np.divide(both, np.sqrt(np.maximum(counts, 1)))
-    similar[feature] = 0.0
-    order = np.lexsort((np.arange(similar.size), -similar))[:n]
-    return [int(f) for f in order if similar[f] > 0]

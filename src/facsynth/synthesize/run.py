@@ -35,7 +35,6 @@ from facsynth.synthesize.credit import (
     choose_matching,
 )
 from facsynth.synthesize.finish import Finished
-from facsynth.synthesize.guide import nearest_features
 from facsynth.synthesize.judge import QualityJudge
 from facsynth.synthesize.outcome import KeptSample, Synthesis
 from facsynth.synthesize.plan import (
@@ -52,6 +51,7 @@ from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.steps import Step, StepWriter
 from facsynth.synthesize.task_format import read_task
 from facsynth.understand.names import count_words, name_feature
+from facsynth.understand.neighbours import coactive_neighbours
 from facsynth.understand.spans import collect_spans, extract_settings
 
 __all__ = ["RoundPlan", "Run"]
@@ -135,7 +135,7 @@ class Run:
         s = self.settings
         n, seed, asking = s.budget.first_candidates, s.seed * _SEED_STRIDE + number, self.asking()
         if s.plan.objective == "rank":
-            targets = [self.with_examples(t) for t in self.targets(self.choose_targets())]
+            targets = self.with_examples(self.targets(self.choose_targets()))
             asked = first_requests(targets, n, **asking, seed=seed)
             return RoundPlan(targets, self.steered(asked))
         aims = self.choose_aims()
@@ -161,15 +161,27 @@ class Run:
             for one in asked
         ]
 
-    def with_examples(self, target: Target) -> Target:
-        """The target with kept texts of its nearest neighbours, where that is switched on."""
+    def with_examples(self, targets: list[Target]) -> list[Target]:
+        """The targets with kept texts of their nearest neighbours, where that is switched on."""
         if not self.settings.guide.examples or not self.kept:
-            return target
+            return targets
         wrote = {f: kept.row for kept in reversed(self.kept) for f in kept.new_features}
-        near = nearest_features(self.fires, target.feature_id, _MAX_NEIGHBOURS)
-        rows = list(dict.fromkeys(wrote[f] for f in near if f in wrote))[:_MAX_EXAMPLES]
-        texts = tuple(self.pool.candidates[row].written for row in rows)
-        return replace(target, examples=texts)
+        near = coactive_neighbours(
+            self.anchor,
+            _MAX_NEIGHBOURS,
+            threshold=self.settings.threshold,
+            of=[target.feature_id for target in targets],
+            min_samples=1,
+        )
+
+        def texts(ids: list[int]) -> tuple[str, ...]:
+            rows = list(dict.fromkeys(wrote[f] for f in ids if f in wrote))[:_MAX_EXAMPLES]
+            return tuple(self.pool.candidates[row].written for row in rows)
+
+        return [
+            replace(target, examples=texts(ids))
+            for target, ids in zip(targets, near.ids.tolist(), strict=True)
+        ]
 
     def choose_aims(self) -> list[Aim]:
         """Groups of features by the objective `cover` or `match`."""

@@ -1,59 +1,87 @@
 """Features that are alike: by the direction they write, or by the samples that they are active in.
 
-Nothing here holds a table of all pairs: similarities are made in tiles, and only the nearest
-few of each feature stay. A wide SAE (131,072 features) would need 69 GB for all its pairs.
+Nearest features are found without a table of all pairs: similarities are made in tiles, and only
+the nearest few of each feature stay. A wide SAE (131,072 features) would need 69 GB for all pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float32, Int64
-from scipy.sparse import csgraph
+from jaxtyping import Bool, Float32, Int64
+from scipy.cluster.hierarchy import fcluster, linkage
 
-from facsynth.errors import DataError
+from facsynth.coverage.fac import active_features, active_only, firing_counts
+from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations
 
-__all__ = ["Neighbours", "cluster_features", "coactive_neighbours", "decoder_neighbours"]
+__all__ = [
+    "Neighbour",
+    "Neighbours",
+    "cluster_features",
+    "coactive_neighbours",
+    "decoder_neighbours",
+    "find_neighbours",
+]
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest features of each feature, the nearest first."""
+    """The nearest features of each feature that was asked for, the nearest first."""
 
-    ids: Int64[np.ndarray, "n_features n_neighbours"]
+    ids: Int64[np.ndarray, "n_asked n_neighbours"]
     """Feature numbers; -1 where there are no more."""
 
-    similarity: Float32[np.ndarray, "n_features n_neighbours"]
+    similarity: Float32[np.ndarray, "n_asked n_neighbours"]
     """Similarity of each, at most 1; 0 where the id is -1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A feature that is like another one."""
+
+    feature_id: int
+    cosine: float
+    """Cosine of the two decoder directions, in [-1, 1]; 0 where one of them is zero."""
+
+    shared: float
+    """Samples with both features divided by samples with at least one, in [0, 1]."""
+
+
 def decoder_neighbours(
-    decoder: Float32[np.ndarray, "n_features d_model"], n_neighbours: int = 10, *, tile: int = 1024
+    decoder: Float32[np.ndarray, "n_features d_model"],
+    n_neighbours: int = 10,
+    *,
+    of: Sequence[int] | None = None,
+    among: Bool[np.ndarray, " n_features"] | None = None,
+    tile: int = 1024,
 ) -> Neighbours:
     """Features with the highest cosine between decoder directions.
 
     Args:
         decoder: One direction per feature.
         n_neighbours: Neighbours of each feature.
+        of: Features whose neighbours are wanted; None for all.
+        among: Which features may be neighbours; None for all.
         tile: Features whose similarities are in memory at once.
 
     Returns:
         Neighbours by cosine, in [-1, 1]; ties go to the smaller number. A feature whose direction
         is zero has none, and is nobody's neighbour.
     """
-    norms = np.linalg.norm(decoder, axis=1, keepdims=True)
-    is_dead = norms[:, 0] == 0
-    unit = (decoder / np.maximum(norms, 1e-30)).astype(np.float32)
+    unit = _unit_rows(decoder)
+    is_dead = ~unit.any(axis=1)
+    is_out = is_dead if among is None else is_dead | ~among
 
-    def similar(start: int, stop: int) -> Float32[np.ndarray, "n_tile n_features"]:
-        cosines: np.ndarray = unit[start:stop] @ unit.T
-        cosines[:, is_dead] = -np.inf
-        cosines[is_dead[start:stop]] = -np.inf
+    def similar(part: Int64[np.ndarray, " n_tile"]) -> Float32[np.ndarray, "n_tile n_features"]:
+        cosines: np.ndarray = unit[part] @ unit.T
+        cosines[:, is_out] = -np.inf
+        cosines[is_dead[part]] = -np.inf
         return cosines
 
-    return _nearest(similar, len(decoder), n_neighbours, tile)
+    return _nearest(similar, len(decoder), of, n_neighbours, tile)
 
 
 def coactive_neighbours(
@@ -61,6 +89,7 @@ def coactive_neighbours(
     n_neighbours: int = 10,
     *,
     threshold: float,
+    of: Sequence[int] | None = None,
     min_samples: int = 2,
     tile: int = 1024,
 ) -> Neighbours:
@@ -73,81 +102,156 @@ def coactive_neighbours(
         activations: A feature table.
         n_neighbours: Neighbours of each feature.
         threshold: Activation above which a feature is active.
+        of: Features whose neighbours are wanted; None for all.
         min_samples: A feature active in fewer samples has no neighbours and is none.
         tile: Features whose similarities are in memory at once.
 
     Returns:
-        Neighbours with a similarity in (0, 1].
+        Neighbours with a similarity in (0, 1]; ties go to the smaller number.
     """
-    rows = np.repeat(np.arange(activations.n_tokens.size), np.diff(activations.row_starts))
-    counts = np.bincount(
-        activations.feature_ids[activations.values > threshold], minlength=activations.n_features
-    )
-    kept = (activations.values > threshold) & (counts[activations.feature_ids] >= min_samples)
-    ids = activations.feature_ids[kept].astype(np.int64)
-    active = sp.csr_array(
-        (np.ones(ids.size, dtype=np.float32), (ids, rows[kept])),
-        shape=(activations.n_features, activations.n_tokens.size),
-    )
-    samples_by_feature = sp.csr_array(active.T)
+    active, counts = _samples_of(activations, threshold)
+    active = sp.csr_array(sp.diags_array((counts >= min_samples).astype(np.float32)) @ active)
+    by_sample = sp.csr_array(active.T)
 
-    def similar(start: int, stop: int) -> Float32[np.ndarray, "n_tile n_features"]:
-        both = (active[start:stop] @ samples_by_feature).toarray()
-        either = counts[start:stop, None] + counts[None, :] - both
+    def similar(part: Int64[np.ndarray, " n_tile"]) -> Float32[np.ndarray, "n_tile n_features"]:
+        both = (active[part] @ by_sample).toarray()
+        either = counts[part, None] + counts[None, :] - both
         shares: np.ndarray = (both / np.maximum(either, 1)).astype(np.float32)
         shares[both == 0] = -np.inf
         return shares
 
-    return _nearest(similar, activations.n_features, n_neighbours, tile)
+    return _nearest(similar, activations.n_features, of, n_neighbours, tile)
+
+
+def find_neighbours(
+    activations: FeatureActivations,
+    decoder: Float32[np.ndarray, "n_features d_model"],
+    of: Sequence[int],
+    *,
+    threshold: float,
+    n_each: int = 3,
+) -> dict[int, tuple[Neighbour, ...]]:
+    """The nearest features by common samples, then those by direction that are not among them.
+
+    Only features that some sample of the table activates are named.
+
+    Args:
+        activations: A feature table.
+        decoder: The directions of its SAE.
+        of: Features whose neighbours are wanted.
+        threshold: Activation above which a feature is active.
+        n_each: Most neighbours of each kind.
+
+    Raises:
+        MismatchError: Table and decoder differ in their number of features.
+    """
+    if len(decoder) != activations.n_features:
+        raise MismatchError(
+            f"the table has {activations.n_features} features and the SAE {len(decoder)}; pass "
+            "the SAE that made the table"
+        )
+    among = active_features(activations, threshold=threshold)
+    shared = coactive_neighbours(activations, n_each, threshold=threshold, of=of)
+    near = decoder_neighbours(decoder, n_each, of=of, among=among)
+    found = [
+        [other for other in dict.fromkeys([*one, *two]) if other >= 0]
+        for one, two in zip(shared.ids.tolist(), near.ids.tolist(), strict=True)
+    ]
+    owner = np.repeat(np.array(of, dtype=np.int64), [len(others) for others in found])
+    other = np.array([o for others in found for o in others], dtype=np.int64)
+    unit, (active, counts) = _unit_rows(decoder), _samples_of(activations, threshold)
+    cosine = np.einsum("ij,ij->i", unit[owner], unit[other])
+    both = active[owner].multiply(active[other]).sum(axis=1)
+    share = both / (counts[owner] + counts[other] - both)
+    made = iter(map(Neighbour, other.tolist(), cosine.tolist(), share.tolist()))
+    return {f: tuple(next(made) for _ in others) for f, others in zip(of, found, strict=True)}
 
 
 def cluster_features(
-    neighbours: Neighbours, *, min_similarity: float
-) -> Int64[np.ndarray, " n_features"]:
-    """Groups of features that are each other's neighbours.
+    activations: FeatureActivations,
+    decoder: Float32[np.ndarray, "n_features d_model"],
+    of: Sequence[int],
+    *,
+    threshold: float,
+    min_similarity: float = 0.1,
+) -> list[tuple[int, ...]]:
+    """Groups of features that are alike in direction and in samples.
 
-    Two features are linked when each is among the other's neighbours with at least
-    `min_similarity`; a group is what links connect. Fewer neighbours make smaller groups.
+    The similarity of two features is the mean of the cosine of their directions (0 where it is
+    negative) and of their common samples (Jaccard). Groups are merged while the mean similarity
+    between them is at least `min_similarity` (average linkage).
 
     Args:
-        neighbours: From `decoder_neighbours` or `coactive_neighbours`.
-        min_similarity: Least similarity of a link.
+        activations: A feature table.
+        decoder: The directions of its SAE.
+        of: Features to group; their pairs are in memory (2,000 take 50 MB).
+        threshold: Activation above which a feature is active.
+        min_similarity: Least mean similarity inside a group, in [0, 1].
 
     Returns:
-        The number of each feature's group, 0 for the largest; features alone have groups too.
+        Every feature in one group, possibly alone. Members, and groups by their first member, are
+        in the order of `of`.
     """
-    n = len(neighbours.ids)
-    owner = np.repeat(np.arange(n), neighbours.ids.shape[1])
-    other, close = neighbours.ids.ravel(), neighbours.similarity.ravel() >= min_similarity
-    linked = close & (other >= 0)
-    links = sp.csr_array((np.ones(int(linked.sum())), (owner[linked], other[linked])), shape=(n, n))
-    mutual = links.multiply(links.T)
-    _, labels = csgraph.connected_components(mutual, directed=False)
-    sizes = np.bincount(labels)
-    rank = np.empty(len(sizes), dtype=np.int64)
-    rank[np.lexsort((np.arange(len(sizes)), -sizes))] = np.arange(len(sizes))
-    groups: np.ndarray = rank[labels]
-    return groups
+    if len(of) < 2:
+        return [(feature,) for feature in of]
+    active, counts = _samples_of(activations, threshold)
+    part, n = active[list(of)], counts[list(of)]
+    both = (part @ part.T).toarray()
+    shared = both / np.maximum(n[:, None] + n[None, :] - both, 1)
+    unit = _unit_rows(decoder)[list(of)]
+    distance = 1 - (shared + np.clip(unit @ unit.T, 0, 1)) / 2
+    above = np.triu_indices(len(of), 1)
+    labels = fcluster(linkage(distance[above], "average"), 1 - min_similarity, "distance")
+    groups: dict[int, list[int]] = {}
+    for feature, label in zip(of, labels.tolist(), strict=True):
+        groups.setdefault(label, []).append(feature)
+    return [tuple(group) for group in groups.values()]
+
+
+def _unit_rows(
+    decoder: Float32[np.ndarray, "n_features d_model"],
+) -> Float32[np.ndarray, "n_features d_model"]:
+    """Directions of length 1; one of length 0 stays."""
+    norms = np.linalg.norm(decoder, axis=1, keepdims=True)
+    unit: np.ndarray = (decoder / np.maximum(norms, 1e-30)).astype(np.float32)
+    return unit
+
+
+def _samples_of(
+    activations: FeatureActivations, threshold: float
+) -> tuple[Any, Int64[np.ndarray, " n_features"]]:
+    """Features by samples, 1 where active (CSR), and in how many samples each feature is."""
+    kept = active_only(activations, threshold=threshold)
+    parts = (np.ones(kept.values.size, np.float32), kept.feature_ids.astype(np.int64))
+    shape = (kept.n_tokens.size, kept.n_features)
+    active = sp.csr_array((*parts, kept.row_starts), shape=shape)
+    return sp.csr_array(active.T), firing_counts(kept, threshold=0.0)
 
 
 def _nearest(
-    similar: Callable[[int, int], np.ndarray], n_features: int, n_neighbours: int, tile: int
+    similar: Callable[[Int64[np.ndarray, " n_tile"]], np.ndarray],
+    n_features: int,
+    of: Sequence[int] | None,
+    n_neighbours: int,
+    tile: int,
 ) -> Neighbours:
-    """The best columns of each row of a matrix that is made tile by tile."""
+    """The best columns of the asked rows of a matrix that is made tile by tile."""
     if n_neighbours < 1 or tile < 1:
         raise DataError(f"n_neighbours ({n_neighbours}) and tile ({tile}) must be at least 1")
+    asked = np.arange(n_features) if of is None else np.array(of, dtype=np.int64)
     n = min(n_neighbours, max(1, n_features - 1))
-    ids = np.full((n_features, n), -1, dtype=np.int64)
-    values = np.zeros((n_features, n), dtype=np.float32)
-    for start in range(0, n_features, tile):
-        stop = min(n_features, start + tile)
-        tile_values = similar(start, stop)
-        tile_values[np.arange(stop - start), np.arange(start, stop)] = -np.inf
+    ids = np.full((asked.size, n), -1, dtype=np.int64)
+    values = np.zeros((asked.size, n), dtype=np.float32)
+    for start in range(0, asked.size, tile):
+        part = asked[start : start + tile]
+        rows = slice(start, start + part.size)
+        tile_values = similar(part)
+        tile_values[np.arange(part.size), part] = -np.inf
         order = _largest(tile_values, n)
         best = np.take_along_axis(tile_values, order, axis=1)
         found = np.isfinite(best)
-        ids[start:stop, : order.shape[1]] = np.where(found, order, -1)
-        values[start:stop, : order.shape[1]] = np.where(found, best, 0.0)
+        ids[rows] = np.where(found, order, -1)
+        values[rows] = np.where(found, best, 0.0)
     return Neighbours(ids, values)
 
 
