@@ -74,16 +74,17 @@ def understand_missing(
     topics = find_topics(anchor, decoder, grouped, spans, words, threshold=threshold)
     topic_of = {f: place for place, topic in enumerate(topics) for f in topic.feature_ids}
     covered = active_features(seed, threshold=threshold)
-    rows = []
-    for found in describe_missing(anchor, missing, threshold=threshold):
-        beside = neighbour_rows(near.get(found.feature_id, ()), names)
-        rows.append(
-            {
-                **_row(found, explained.get(found.feature_id), evidence),
-                "topic": topic_of.get(found.feature_id),
-                "neighbours": [{**r, "covered": bool(covered[r["feature_id"]])} for r in beside],
-            }
-        )
+    rows = [
+        _row(found, explained.get(found.feature_id), evidence)
+        | {
+            "topic": topic_of.get(found.feature_id),
+            "neighbours": [
+                row | {"covered": bool(covered[row["feature_id"]])}
+                for row in neighbour_rows(near.get(found.feature_id, ()), names)
+            ],
+        }
+        for found in describe_missing(anchor, missing, threshold=threshold)
+    ]
     return rows, [topic_row(topic) for topic in topics]
 
 

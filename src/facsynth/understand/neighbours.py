@@ -56,7 +56,7 @@ def decoder_neighbours(
     *,
     of: Sequence[int] | None = None,
     among: Bool[np.ndarray, " n_features"] | None = None,
-    tile: int = 1024,
+    tile: int = 256,
 ) -> Neighbours:
     """Features with the highest cosine between decoder directions.
 
@@ -91,7 +91,7 @@ def coactive_neighbours(
     threshold: float,
     of: Sequence[int] | None = None,
     min_samples: int = 2,
-    tile: int = 1024,
+    tile: int = 256,
 ) -> Neighbours:
     """Features that are active in the same samples.
 
