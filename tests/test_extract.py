@@ -217,6 +217,34 @@ def test_memory_and_table_agree(tmp_path):
     assert table.manifest.source.sae_name == "mine"
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 64, 4096])
+def test_hidden_states_are_means_over_the_scored_tokens(tmp_path, batch_tokens):
+    lm, saes = tiny_lm(), {"a": random_sae(layer=0), "b": random_sae(layer=2)}
+    options = ExtractSettings(hidden=True, batch_tokens=batch_tokens, part_samples=4)
+    tables = extract_tables(POOLS["mixed"], lm, saes, tmp_path, settings=options)
+    for name, layer in (("a", 0), ("b", 2)):
+        expected = [
+            hooked(lm, text.input_ids, layer)[text.scored].mean(0).numpy() if text.n_scored else 0.0
+            for text in tokenize_samples(POOLS["mixed"], lm.tokenizer)
+        ]
+        found = tables[name].activations(hidden=True).hidden
+        for row, mean in zip(found, expected, strict=True):
+            np.testing.assert_allclose(row, mean, atol=1e-5)
+
+
+def test_a_killed_run_with_hidden_states_ends_with_the_same_files(tmp_path, monkeypatch):
+    lm, sae, options = tiny_lm(), random_sae(), ExtractSettings(part_samples=4, hidden=True)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    extract_table(CHATS, lm, sae, whole, settings=options)
+    with monkeypatch.context() as patch:
+        count_reads(patch, fail_at=1)
+        with pytest.raises(KeyboardInterrupt):
+            extract_table(CHATS, lm, sae, killed, settings=options)
+    extract_table(CHATS, lm, sae, killed, settings=options)
+    assert files(killed) == files(whole)
+    assert len(list((whole / "hidden").iterdir())) == 3
+
+
 @pytest.mark.parametrize("role", ["user", "assistant"])
 def test_only_the_chosen_role_is_scored(role):
     lm, sae = tiny_lm(), coordinate_sae()

@@ -143,8 +143,49 @@ def test_a_table_of_another_schema_version_is_refused(tmp_path):
     table = write_table(tmp_path, [[{0: 1.0}]])
     row = {**asdict(table.manifest), "schema_version": 99}
     (tmp_path / "manifest.json").write_text(json.dumps(row))
-    with pytest.raises(DataError, match="has schema version 99, this facsynth reads 1; extract it"):
+    with pytest.raises(DataError, match="has schema version 99, this facsynth reads up to 2; extr"):
         open_table(tmp_path)
+
+
+def as_version_1(folder):
+    """Take out of a table's JSON files what version 1 did not have."""
+    for name in ("plan.json", "manifest.json"):
+        row = json.loads((folder / name).read_text())
+        del row["source"]["hidden"]
+        row |= {"schema_version": 1} if name == "manifest.json" else {}
+        (folder / name).write_text(json.dumps(row))
+
+
+def test_a_table_of_version_1_is_read_and_gone_on_with(tmp_path):
+    table = write_table(tmp_path, [[{0: 1.0}]])
+    as_version_1(tmp_path)
+    assert_equal(open_table(tmp_path).activations(hidden=True), table.activations())
+    assert open_table(tmp_path).activations(hidden=True).hidden is None
+    hashed = samples_hash(make_samples(1))
+    assert start_table(tmp_path, SOURCE, hashed, part_samples=9) == 1024
+    with pytest.raises(DataError, match="of other samples, model, SAE or settings"):
+        start_table(tmp_path, replace(SOURCE, hidden=True), hashed, part_samples=9)
+
+
+def with_hidden(n, start=0):
+    states = np.arange(start, start + 3 * n, dtype=np.float32).reshape(n, 3)
+    return replace(make_activations([{0: 1.0}] * n, n_features=N), hidden=states)
+
+
+def test_hidden_states_are_read_back_bit_by_bit_and_only_when_asked_for(tmp_path):
+    table = write_table(tmp_path, [[{0: 1.0}] * 2] * 2, source=replace(SOURCE, hidden=True))
+    for index in range(2):
+        write_part(tmp_path, index, with_hidden(2, 6 * index), make_samples(2))
+    assert table.activations().hidden is None
+    read = table.activations(hidden=True).hidden
+    assert read.dtype == np.float32
+    assert read.tolist() == np.arange(12).reshape(4, 3).tolist()
+
+
+def test_hidden_states_go_with_their_rows():
+    both = stack_rows([with_hidden(2), with_hidden(1, 6)])
+    assert take_rows(both, [2, 0]).hidden.tolist() == [[6, 7, 8], [0, 1, 2]]
+    assert stack_rows([both, make_activations([{}], n_features=N)]).hidden is None
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema_version": 1}', "7"])

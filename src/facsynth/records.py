@@ -70,6 +70,10 @@ class FeatureActivations:
     positions: UInt16[np.ndarray, " n_entries"]
     """Token position of the largest activation within the rendered sample."""
 
+    hidden: Float32[np.ndarray, "n_samples d_model"] | None = None
+    """Mean over the scored tokens of the residual stream that the SAE reads, zeros for a sample
+    without scored tokens; None where it was not kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -14,6 +14,8 @@ from facsynth.cli.options import (
     score_option,
 )
 
+_SETTINGS = ("score", "max_tokens", "batch_tokens", "gate", "pooling", "hidden")
+
 
 @click.command()
 @click.argument("data")
@@ -50,6 +52,12 @@ from facsynth.cli.options import (
     "without it the chosen ones.",
 )
 @click.option(
+    "--hidden",
+    is_flag=True,
+    help="Also keep the mean hidden state of each sample at the SAE's layer (4 bytes times the "
+    "model's width a sample), for closeness and label directions in hidden space.",
+)
+@click.option(
     "--batch-tokens",
     type=int,
     help="Tokens per forward pass; by default as the device's memory allows.",
@@ -74,9 +82,7 @@ def extract(data: str, output: Path, saes: tuple[str, ...], as_json: bool, **opt
 
     names = _sae_names(saes)
     progress = RichProgress()
-    settings = ExtractSettings(
-        **{k: options[k] for k in ("score", "max_tokens", "batch_tokens", "gate", "pooling")}
-    )
+    settings = ExtractSettings(**{k: options[k] for k in _SETTINGS})
     samples = load_samples(data, options)
     if options["both_answers"]:
         samples = split_pairs(samples)

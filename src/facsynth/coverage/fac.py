@@ -5,7 +5,7 @@ covered when it is relevant, active in some anchor sample and active in some see
 FAC is the share of the relevant anchor features that are covered (arXiv 2602.10388, section 3).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -60,10 +60,8 @@ def active_only(activations: FeatureActivations, *, threshold: float) -> Feature
     if kept.all():
         return activations
     n_kept = np.concatenate([[0], np.cumsum(kept)])
-    return FeatureActivations(
-        n_features=activations.n_features,
-        sample_ids=activations.sample_ids,
-        n_tokens=activations.n_tokens,
+    return replace(
+        activations,
         row_starts=n_kept[activations.row_starts],
         feature_ids=activations.feature_ids[kept],
         values=activations.values[kept],

@@ -164,6 +164,7 @@ def table_source(
         chat_format_hash=template,
         model_name=lm.name,
         sae_name=sae_name,
+        hidden=settings.hidden,
     )
 
 

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
 
 from facsynth.errors import DataError, ModelError
 from facsynth.features.lm import LanguageModel
@@ -26,6 +27,8 @@ from facsynth.records import FeatureActivations
 __all__ = ["ExtractSettings", "Meter", "pick_batch_tokens", "read_activations", "read_in_halves"]
 
 T = TypeVar("T")
+
+Hidden = Float32[np.ndarray, "n_rows d_model"]
 
 _MIN_PREFIX = 8
 """Shorter shared prefixes are not worth the copy of their keys and values."""
@@ -61,6 +64,9 @@ class ExtractSettings:
 
     pooling: Pooling = "max"
     """How a sample's tokens become one number: `max`, `mean`, `last` or `count`."""
+
+    hidden: bool = False
+    """Also keep each sample's mean hidden state at the SAE's layer: 4 bytes x the model's width."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 2 or self.max_tokens > 65_535:
@@ -119,7 +125,7 @@ def read_activations(
     lengths = [_last_scored(text, skip) + 1 - skip for text in texts]
     size = settings.batch_tokens or pick_batch_tokens(lm)
 
-    def read(batch: Sequence[int]) -> list[PooledRows]:
+    def read(batch: Sequence[int]) -> list[tuple[PooledRows, Hidden | None]]:
         chosen = [texts[i] for i in batch]
         longest = skip + max(lengths[i] for i in batch)
         start = skip if _prefix_pays(skip, longest, lm.d_model) else 0
@@ -129,14 +135,21 @@ def read_activations(
         at = torch.from_numpy(owner), torch.from_numpy(position - start)
         inputs = {layer: output[at] for layer, output in outputs.items()}
         n_tokens = [text.n_scored for text in chosen]
+        means = {
+            layer: _mean_states(x, n_tokens) if settings.hidden else None
+            for layer, x in inputs.items()
+        }
         return [
-            pool_tokens(
-                inputs[sae.config.layer],
-                n_tokens,
-                position,
-                sae=sae,
-                gate=settings.gate,
-                pooling=settings.pooling,
+            (
+                pool_tokens(
+                    inputs[sae.config.layer],
+                    n_tokens,
+                    position,
+                    sae=sae,
+                    gate=settings.gate,
+                    pooling=settings.pooling,
+                ),
+                means[sae.config.layer],
             )
             for sae in saes
         ]
@@ -254,9 +267,16 @@ def _scored_tokens(
 def _activations(
     texts: Sequence[TokenizedSample],
     n_features: int,
-    batches: Sequence[tuple[Sequence[int], PooledRows]],
+    batches: Sequence[tuple[Sequence[int], tuple[PooledRows, Hidden | None]]],
 ) -> FeatureActivations:
-    row_starts, joined = join_rows(batches, len(texts))
+    row_starts, joined = join_rows([(rows, pooled) for rows, (pooled, _) in batches], len(texts))
+    hidden: Hidden | None = None
+    for rows, (_, means) in batches:
+        if means is not None:
+            hidden = (
+                np.zeros((len(texts), means.shape[1]), np.float32) if hidden is None else hidden
+            )
+            hidden[list(rows)] = means
     return FeatureActivations(
         n_features=n_features,
         sample_ids=tuple(text.sample_id for text in texts),
@@ -265,4 +285,15 @@ def _activations(
         feature_ids=joined.feature_ids,
         values=joined.values,
         positions=joined.positions,
+        hidden=hidden,
     )
+
+
+def _mean_states(x: Float[Tensor, "n_tokens d_model"], n_tokens: Sequence[int]) -> Hidden:
+    """Mean over each text's tokens, summed in float32; zeros for a text without any."""
+    rows = [
+        part.float().sum(0) / max(1, n)
+        for part, n in zip(x.split_with_sizes(list(n_tokens)), n_tokens, strict=True)
+    ]
+    means: Hidden = torch.stack(rows).cpu().numpy()
+    return means

@@ -4,6 +4,7 @@
 TABLE/manifest.json            what was read, with which model and SAE; written last
 TABLE/part-00000.parquet       one row per sample: its active features, values, positions
 TABLE/samples/part-00000.parquet   the samples themselves, in the same order
+TABLE/hidden/part-00000.parquet    with `--hidden`: each sample's mean hidden state, in that order
 ```
 
 A folder without a manifest is unfinished; `plan.json` lets the same run go on with it.
@@ -39,7 +40,8 @@ __all__ = [
     "write_part",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added the hidden states; tables of version 1 have none and are read as they are."""
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _SAMPLE_SCHEMA = pa.schema(
@@ -91,6 +93,8 @@ class TableSource:
 
     model_name: str
     sae_name: str
+    hidden: bool = False
+    """Whether mean hidden states are kept; tables with and without compare in their features."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class FeatureTable:
     folder: Path
     manifest: Manifest
 
-    def activations(self) -> FeatureActivations:
-        """All rows, in memory."""
+    def activations(self, *, hidden: bool = False) -> FeatureActivations:
+        """All rows, in memory; `hidden` adds the mean hidden states, where there are any."""
         parts = [pq.read_table(self._part(i)) for i in range(self.manifest.n_parts)]
         table = pa.concat_tables([_FEATURE_SCHEMA.empty_table(), *parts]).combine_chunks()
         lists = [_flat(table[name]) for name in ("feature_ids", "activations", "positions")]
@@ -136,7 +140,16 @@ class FeatureTable:
             feature_ids=lists[0].astype(np.uint32, copy=False),
             values=lists[1].astype(np.float32, copy=False),
             positions=lists[2].astype(np.uint16, copy=False),
+            hidden=self._hidden() if hidden and self.manifest.source.hidden else None,
         )
+
+    def _hidden(self) -> np.ndarray:
+        parts = [
+            pq.read_table(self._part(i, "hidden"))["hidden"].combine_chunks()
+            for i in range(self.manifest.n_parts)
+        ]
+        rows = [part.flatten().to_numpy().reshape(len(part), -1) for part in parts]
+        return np.concatenate(rows) if rows else np.zeros((0, 0), dtype=np.float32)
 
     def samples(self) -> list[Sample]:
         """The samples, in the order of the rows."""
@@ -164,9 +177,9 @@ def open_table(folder: str | Path) -> FeatureTable:
         raise DataError(f"{folder} {why} ({path.name} is missing); run `fac extract` on it")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["schema_version"] != SCHEMA_VERSION:
+        if raw["schema_version"] not in range(1, SCHEMA_VERSION + 1):
             raise DataError(
-                f"{path} has schema version {raw['schema_version']}, this facsynth reads "
+                f"{path} has schema version {raw['schema_version']}, this facsynth reads up to "
                 f"{SCHEMA_VERSION}; extract it again"
             )
         manifest = Manifest(**{**raw, "source": TableSource(**raw["source"])})
@@ -191,6 +204,7 @@ def start_table(
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         begun_with = int(found.pop("part_samples", part_samples))
+        found["source"] = {"hidden": False} | found["source"]  # as version 1 means it
         if found != plan:
             raise DataError(
                 f"{folder} holds a feature table of other samples, model, SAE or settings; choose "
@@ -210,14 +224,14 @@ def _is_empty(folder: Path) -> bool:
 
 
 def has_part(folder: Path, index: int) -> bool:
-    """Whether this part is on disk; the samples are written first, so one file tells."""
+    """Whether this part is on disk; its features are written last, so one file tells."""
     return _part_path(folder, index).is_file()
 
 
 def write_part(
     folder: Path, index: int, activations: FeatureActivations, samples: Sequence[Sample]
 ) -> None:
-    """Write one part, its samples first."""
+    """Write one part: its samples first, then hidden states, its features last."""
     rows = [
         {
             "sample_id": s.sample_id,
@@ -229,6 +243,12 @@ def write_part(
         for s in samples
     ]
     _write(_part_path(folder, index, "samples"), pa.Table.from_pylist(rows, _SAMPLE_SCHEMA))
+    if activations.hidden is not None:
+        states = pa.FixedSizeListArray.from_arrays(
+            pa.array(activations.hidden.reshape(-1)), activations.hidden.shape[1]
+        )
+        named = {"sample_id": pa.array(activations.sample_ids), "hidden": states}
+        _write(_part_path(folder, index, "hidden"), pa.table(named))
     offsets = pa.array(activations.row_starts.astype(np.int32))
     lists = (activations.feature_ids, activations.values, activations.positions)
     columns = [
@@ -282,15 +302,17 @@ def take_rows(activations: FeatureActivations, rows: Sequence[int]) -> FeatureAc
         feature_ids=activations.feature_ids[entries],
         values=activations.values[entries],
         positions=activations.positions[entries],
+        hidden=None if activations.hidden is None else activations.hidden[index],
     )
 
 
 def stack_rows(parts: Sequence[FeatureActivations]) -> FeatureActivations:
-    """Rows of several tables of one width, one after the other."""
+    """Rows of several tables of one width; hidden states where all of them have them."""
     widths = {part.n_features for part in parts}
     if len(widths) != 1:
         raise MismatchError(f"tables of different widths cannot be stacked: {sorted(widths)}")
     lengths = np.concatenate([np.diff(part.row_starts) for part in parts])
+    hidden = [part.hidden for part in parts if part.hidden is not None]
     return FeatureActivations(
         n_features=parts[0].n_features,
         sample_ids=tuple(name for part in parts for name in part.sample_ids),
@@ -299,6 +321,7 @@ def stack_rows(parts: Sequence[FeatureActivations]) -> FeatureActivations:
         feature_ids=np.concatenate([part.feature_ids for part in parts]),
         values=np.concatenate([part.values for part in parts]),
         positions=np.concatenate([part.positions for part in parts]),
+        hidden=np.concatenate(hidden) if len(hidden) == len(parts) else None,
     )
 
 
