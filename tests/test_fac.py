@@ -33,7 +33,7 @@ ALL = np.ones(N, dtype=bool)
 ROW_KEYS = {
     *("fac", "n_relevant", "n_anchor", "n_covered", "n_missing", "n_seed_only", "threshold"),
     *("weighted", "k_fold", "sweep", "interval", "richness", "representativeness", "controls"),
-    "by_class",
+    *("by_class", "hidden"),
     *("n_samples", "n_tokens"),
 }
 

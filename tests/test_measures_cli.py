@@ -8,7 +8,9 @@ from click.testing import CliRunner
 from facsynth.cli import main
 from facsynth.data.pairs import split_pairs
 from facsynth.data.write import sample_row, write_jsonl
+from facsynth.features.extract import ExtractSettings
 from facsynth.records import Message, Sample
+from facsynth.store.table import open_table
 from tiny_pair import PLANTED, planted_table, save_pair
 
 
@@ -124,6 +126,58 @@ def test_label_plot_is_written_without_network(tables, tmp_path, ending):
 def test_labels_that_cannot_be_compared(tables, words, message):
     names = {"plain", "chosen-only", "one", "pairs"}
     assert message in fac_error("labels", *(tables / w if w in names else w for w in words))
+
+
+# Hidden states
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory, tables):
+    """The tables `one`, `swapped` and `pairs` with hidden states."""
+    folder = tmp_path_factory.mktemp("hidden")
+    for name in ("one", "swapped", "pairs"):
+        samples = open_table(tables / name).samples()
+        planted_table(samples, folder / name, settings=ExtractSettings(hidden=True))
+    return folder
+
+
+def test_extract_keeps_hidden_states_when_asked(tables, tmp_path):
+    model, sae = save_pair(tmp_path)
+    options = ("--model", model, "--sae", sae, "--hidden")
+    row = fac_json("extract", tables / "pairs.jsonl", "-o", tmp_path / "t", *options)
+    assert row["source"]["hidden"]
+    assert open_table(tmp_path / "t").activations(hidden=True).hidden.shape == (30, 64)
+
+
+def test_coverage_shows_the_hidden_distance_before_fac(hidden, tables):
+    pair = ("--anchor", hidden / "one", "--seed", hidden / "swapped")
+    assert fac_json("coverage", *pair)["hidden"]["distance"] == pytest.approx(0.0, abs=1e-3)
+    out = fac("coverage", *pair).stdout
+    assert out.index("Hellinger") < out.index("mean hidden state") < out.index("FAC (1 best)")
+    done = fac("coverage", "--anchor", hidden / "one", "--seed", tables / "swapped")
+    assert "keeps no hidden states" in done.stderr
+    assert "mean hidden state" not in done.stdout
+
+
+def test_labels_agree_or_contradict_in_hidden_space(hidden):
+    row = fac_json("labels", hidden / "one", hidden / "swapped", "--space", "hidden")
+    assert row["cosines"][0][1] == pytest.approx(-1.0, abs=0.02)
+    assert row["sets"][0]["reliability"] > 0.8
+    out = fac("labels", hidden / "one", hidden / "swapped", "--space", "hidden").stdout
+    assert "cosine, mean hidden states" in out
+
+
+def test_hidden_labels_of_a_table_without_them_say_how_to_get_them(tables):
+    line = fac_error("labels", tables / "one", "--space", "hidden")
+    assert "one: the table keeps no hidden states; extract the data again" in line
+
+
+def test_select_chooses_in_hidden_space(hidden, tables):
+    options = ("--budget", 8, "--objective", "representative", "--space", "hidden")
+    row = fac_json("select", hidden / "one", *options)
+    assert row["selection"]["hidden_distance"] <= row["random"]["hidden_distance"]["low"]
+    assert "closeness: shift" in fac("select", hidden / "one", *options).stdout
+    assert "keeps no hidden states" in fac_error("select", tables / "one", *options)
 
 
 # fac diff

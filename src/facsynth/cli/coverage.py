@@ -100,8 +100,8 @@ def _against_table(
 
     anchor_table, *seed_tables = load_tables((anchor, *seeds))
     flags = relevant_flags(relevant, anchor_table.manifest.source.n_features)
-    rows = anchor_table.activations()
-    seed_rows = stack_rows([table.activations() for table in seed_tables])
+    rows = anchor_table.activations(hidden=True)
+    seed_rows = stack_rows([table.activations(hidden=True) for table in seed_tables])
     labels = [sample.label for sample in anchor_table.samples()]
     result = measure_coverage(
         rows,
@@ -110,6 +110,9 @@ def _against_table(
         threshold=threshold,
         anchor_labels=labels if any(labels) else None,
     )
+    if (rows.hidden is None) != (seed_rows.hidden is None):
+        side = "anchor" if rows.hidden is None else "seed"
+        click.echo(f"Note: the {side} keeps no hidden states (`fac extract --hidden`)", err=True)
     ids = missing_features(rows, seed_rows, flags, threshold=threshold)
     found = (asdict(one) for one in describe_missing(rows, ids, threshold=threshold))
     sets = {"anchor": rows, "seed": seed_rows} if with_curves else {}

@@ -19,6 +19,7 @@ def print_coverage(row: Mapping[str, Any]) -> None:
         [
             ("closeness: Hellinger distance of firing rates (0 best)", close.get("hellinger")),
             ("  a random anchor subset of that size", controls["random_hellinger"]),
+            *_hidden_rows(row.get("hidden")),
             ("FAC (1 best)", row["fac"]),
             ("  random anchor subset of that size", _draws(controls["random_subset"])),
             ("  and of matched lengths", _draws(controls["length_matched"])),
@@ -47,6 +48,16 @@ def print_coverage(row: Mapping[str, Any]) -> None:
             for s in row["sweep"]
         ],
     )
+
+
+def _hidden_rows(hidden: Mapping[str, Any] | None) -> list[tuple[str, object]]:
+    if not hidden:
+        return []
+    return [
+        ("closeness: shift of the mean hidden state, in sd (0 best)", hidden["distance"]),
+        ("  random anchor subset of that size", _draws(hidden["random_subset"])),
+        ("  and of matched lengths", _draws(hidden["length_matched"])),
+    ]
 
 
 def print_controls(row: Mapping[str, Any]) -> None:

@@ -19,10 +19,11 @@ from facsynth.cli.options import json_option, plot_option, relevant_option, thre
 )
 @click.option(
     "--space",
-    type=click.Choice(["binary", "log", "raw"]),
+    type=click.Choice(["binary", "log", "raw", "hidden"]),
     default="binary",
     show_default=True,
-    help="Vectors hold 1 where a feature is active, log(1 + activation), or the activation.",
+    help="Vectors hold 1 where a feature is active, log(1 + activation), or the activation; or "
+    "they are mean hidden states, which `fac extract --hidden` keeps.",
 )
 @click.option(
     "--rename",
@@ -52,8 +53,7 @@ def labels(
     of preference pairs (`fac extract --both-answers`). The direction is the difference of the
     class means of the feature vectors; with several tables, or an anchor, the cosines of their
     directions say whether the labels mean the same. Resampling gives the interval, and shuffled
-    labels give the cosine that chance reaches. Directions are those of features, not of hidden
-    states.
+    labels give the cosine that chance reaches.
     """
     from facsynth.cli.show import print_json
     from facsynth.report.plots import check_plot_path, heat_map, write_chart
@@ -133,6 +133,7 @@ def _measure(
 def _load(paths: tuple[Path, ...], options: dict[str, Any]) -> list[tuple[Any, Any]]:
     """Labelled rows and activations of every table."""
     from facsynth.cli.load import load_relevant, load_tables
+    from facsynth.coverage.hidden import common_scale
     from facsynth.coverage.labels import labelled_rows
     from facsynth.data.pairs import pair_numbers
     from facsynth.errors import DataError
@@ -140,8 +141,10 @@ def _load(paths: tuple[Path, ...], options: dict[str, Any]) -> list[tuple[Any, A
     renames = dict(_renamed(text) for text in options["renames"])
     opened = load_tables(paths)
     relevant = load_relevant(options["relevant"], opened[0].manifest.source.n_features)
+    tables = [table.activations(hidden=options["space"] == "hidden") for table in opened]
+    scale = common_scale(tables)
     found = []
-    for table in opened:
+    for table, activations in zip(opened, tables, strict=True):
         samples = table.samples()
         given = [sample.label for sample in samples]
         if any(sample.rejected for sample in samples) and not any(given):
@@ -151,7 +154,6 @@ def _load(paths: tuple[Path, ...], options: dict[str, Any]) -> list[tuple[Any, A
             )
         pairs = pair_numbers([sample.sample_id for sample in samples], given)
         named = [renames.get(label, label) if label else label for label in given]
-        activations = table.activations()
         try:
             rows = labelled_rows(
                 activations,
@@ -160,6 +162,7 @@ def _load(paths: tuple[Path, ...], options: dict[str, Any]) -> list[tuple[Any, A
                 relevant=relevant,
                 threshold=options["threshold"],
                 space=options["space"],
+                scale=scale,
             )
         except DataError as error:
             raise DataError(f"{table.folder}: {error}") from error
@@ -176,6 +179,14 @@ def _renamed(text: str) -> tuple[str, str]:
     return old, new
 
 
+_SPACES = {
+    "binary": "active features",
+    "log": "log(1 + activation) of features",
+    "raw": "activations of features",
+    "hidden": "mean hidden states",
+}
+
+
 def _print(row: dict[str, Any]) -> None:
     from facsynth.cli.show import print_table
 
@@ -183,7 +194,7 @@ def _print(row: dict[str, Any]) -> None:
         _print_set(one)
     if len(row["names"]) > 1:
         print_table(
-            f"Agreement of label directions (cosine, {row['space']} features)",
+            f"Agreement of label directions (cosine, {_SPACES[row['space']]})",
             ("", *row["names"]),
             [(name, *cosines) for name, cosines in zip(row["names"], row["cosines"], strict=True)],
         )

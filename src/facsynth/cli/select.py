@@ -29,6 +29,14 @@ from facsynth.cli.options import json_option, relevant_option, threshold_option
     "between chosen and rejected; take what overlaps little with the picks (SAE-SimScale).",
 )
 @click.option(
+    "--space",
+    type=click.Choice(["features", "hidden"]),
+    default="features",
+    show_default=True,
+    help="Of representative and direction: what is brought near the target, vectors of active "
+    "features or the mean hidden states that `fac extract --hidden` keeps.",
+)
+@click.option(
     "--quota",
     type=click.Choice(["length", "per-token", "none"]),
     default="length",
@@ -121,7 +129,7 @@ def select(
     settings = SelectSettings(budget, weighted=weights == "frequency", **options)
     found = open_table(table)
     paths = {"anchor": anchor, "relevant": relevant, "rejected": rejected, "include": include}
-    pool = _load_pool(found, paths, by_label=settings.objective == "direction")
+    pool = _load_pool(found, paths, settings)
     rows = select_samples(pool, settings)
     rng = np.random.default_rng(settings.random_seed)
     row = {
@@ -142,25 +150,27 @@ def select(
         click.echo(f"Note: {note}", err=True)
 
 
-def _load_pool(found: Any, paths: dict[str, Any], *, by_label: bool) -> Any:
+def _load_pool(found: Any, paths: dict[str, Any], settings: Any) -> Any:
     """The pool with all that is named beside it."""
     from facsynth.cli.load import load_included, load_relevant
     from facsynth.coverage.select import Pool
     from facsynth.store.table import check_same_features, open_table
 
-    rows = found.activations()
+    is_hidden = settings.space == "hidden"
+    rows = found.activations(hidden=is_hidden)
     tables = {name: open_table(paths[name]) for name in ("anchor", "rejected") if paths[name]}
     for other in tables.values():
         check_same_features(found, other)
     target = tables.get("anchor")
-    with_labels = by_label and "rejected" not in tables
+    others = {name: table.activations(hidden=is_hidden) for name, table in tables.items()}
+    with_labels = settings.objective == "direction" and "rejected" not in tables
     return Pool(
         rows,
-        anchor=target.activations() if target else None,
+        anchor=others.get("anchor"),
         relevant=load_relevant(paths["relevant"], rows.n_features),
         labels=[s.label for s in found.samples()] if with_labels else None,
         anchor_labels=[s.label for s in target.samples()] if with_labels and target else None,
-        rejected=tables["rejected"].activations() if "rejected" in tables else None,
+        rejected=others.get("rejected"),
         include=load_included(paths["include"], rows.sample_ids),
     )
 
@@ -188,6 +198,7 @@ def selection_row(report: Any) -> dict[str, Any]:
 _ROWS = {
     "hellinger": "closeness: Hellinger distance to the pool (0 best)",
     "hellinger_anchor": "  to the anchor",
+    "hidden_distance": "closeness: shift of the mean hidden state, in sd (0 best)",
     "direction_cosine": "agreement of the class direction (1 best)",
     "fac": "FAC (1 best)",
     "mean_tokens": "mean tokens",

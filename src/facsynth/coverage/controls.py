@@ -6,6 +6,7 @@ lengths, and random features that fire as often as the relevant ones. Every entr
 handed to this module counts as active; `facsynth.coverage.fac.active_only` drops the others.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "length_auc",
     "length_matched_subset",
     "measure_controls",
+    "summarize_draws",
 ]
 
 BLUR = 0.05
@@ -33,10 +35,10 @@ SATURATED = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Coverage over several random draws."""
+    """Coverage, a fraction in [0, 1], or another measure over several random draws."""
 
     mean: float
-    """Mean coverage, a fraction in [0, 1]."""
+    """Mean of the draws."""
 
     low: float
     """Smallest of the draws."""
@@ -253,12 +255,13 @@ def _subset_counts(
     return np.bincount(activations.feature_ids[entries], minlength=activations.n_features)
 
 
-def _summary(shares: list[float], size: int) -> Draws:
+def summarize_draws(values: Sequence[float], size: int) -> Draws:
+    """Mean and range of a measure over draws of so many samples or features."""
     return Draws(
-        mean=float(np.mean(shares)),
-        low=min(shares),
-        high=max(shares),
-        n_draws=len(shares),
+        mean=float(np.mean(values)),
+        low=min(values),
+        high=max(values),
+        n_draws=len(values),
         size=size,
     )
 
@@ -283,7 +286,7 @@ def _random_subsets(
         shares.append(_share(drawn > 0, goal))
         fires = bool(drawn[goal].any())
         distances.append(hellinger_distance(drawn[goal], counts[goal]) if fires else 1.0)
-    return _summary(shares, size), float(np.mean(distances))
+    return summarize_draws(shares, size), float(np.mean(distances))
 
 
 def _length_matched_draws(
@@ -299,7 +302,7 @@ def _length_matched_draws(
         chosen = length_matched_subset(anchor.n_tokens, seed.n_tokens, rng=rng)
         shares.append(_share(_subset_counts(anchor, chosen) > 0, goal))
         tokens.append(float(anchor.n_tokens[chosen].mean()))
-    return _summary(shares, chosen.size), float(np.mean(tokens))
+    return summarize_draws(shares, chosen.size), float(np.mean(tokens))
 
 
 def _frequency_matched_draws(
@@ -319,7 +322,7 @@ def _frequency_matched_draws(
         shares.append(_share(active, drawn))
         means.append(float(counts[drawn].mean()))
         size = int(np.count_nonzero(drawn))
-    return _summary(shares, size), float(np.mean(means)) / float(counts[goal].mean())
+    return summarize_draws(shares, size), float(np.mean(means)) / float(counts[goal].mean())
 
 
 def _size_warnings(n_anchor: int, n_seed: int) -> list[str]:

@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 
 from facsynth.coverage.picks import Group, Purse, active_in, take_turns
 
-__all__ = ["Leeway", "difference_picks", "direction_picks", "herding_picks"]
+__all__ = ["Leeway", "difference_picks", "direction_picks", "herding_picks", "square_norms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ def herding_picks(
 
 
 def direction_picks(
-    fires: Any,
+    vectors: Any,
     groups: Sequence[Group],
-    means: Float64[np.ndarray, "n_classes n_features"],
+    means: Float64[np.ndarray, "n_classes d"],
     purse: Purse,
     *,
     class_ids: Int64[np.ndarray, " n_samples"],
@@ -92,13 +92,13 @@ def direction_picks(
 ) -> Int64[np.ndarray, " n_selected"]:
     """Herding on the class-mean difference.
 
-    With e_c the mean φ of the picks of class c minus its target mean, each pick minimises
+    With e_c the mean vector of the picks of class c minus its target mean, each pick minimises
     Σ_c ‖e_c - ē‖², ē the mean of the e_c; of two classes this is half the squared distance
     between the picks' difference of class means and the target's. A class without picks counts
     as e_c = 0. Classes and lengths follow the groups; ties go to the shorter, then the earlier.
 
     Args:
-        fires: Sparse rows (n_samples, n_features) of ones where a feature is active.
+        vectors: Dense or sparse rows (n_samples, d), such as ones where a feature is active.
         groups: From `plan_groups` with classes.
         means: Target mean of each class.
         purse: Tokens of the samples, and how many may be spent.
@@ -106,12 +106,13 @@ def direction_picks(
         taken: Samples chosen before.
     """
     n_classes = means.shape[0]
-    parts = [fires[group.rows] for group in groups]
+    parts = [vectors[group.rows] for group in groups]
+    norms = [square_norms(part) for part in parts]
     sums, errors, sizes = np.zeros_like(means), np.zeros_like(means), np.zeros(n_classes)
 
     def add(row: int) -> None:
         label = int(class_ids[row])
-        sums[label][active_in(fires, row)] += 1.0
+        sums[label] += _dense_row(vectors, row)
         sizes[label] += 1.0
         errors[label] = sums[label] / sizes[label] - means[label]
 
@@ -120,8 +121,7 @@ def direction_picks(
         n = sizes[label] + 1.0
         others = errors.sum(axis=0) - errors[label]
         pull = (n_classes - 1) * (sums[label] / n - means[label]) - others
-        norms = np.diff(part.indptr)  # of binary rows, squared
-        found: NDArray[np.float64] = (n_classes - 1) * norms / n + 2.0 * (part @ pull)
+        found: NDArray[np.float64] = (n_classes - 1) * norms[turn] / n + 2.0 * (part @ pull)
         return found
 
     return _cheapest_picks(groups, purse, taken, costs, add)
@@ -149,13 +149,13 @@ def difference_picks(
         taken: Samples chosen before.
     """
     parts = [vectors[group.rows] for group in groups]
-    norms = [_square_norms(part) for part in parts]
+    norms = [square_norms(part) for part in parts]
     total = np.zeros_like(target)
     n_picked = 0
 
     def add(row: int) -> None:
         nonlocal n_picked
-        total[:] += np.asarray(vectors[[row]].sum(axis=0), dtype=np.float64).ravel()
+        total[:] += _dense_row(vectors, row)
         n_picked += 1
 
     def costs(turn: int, _: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -201,7 +201,12 @@ def _cheapest_picks(
     return np.array(picked, dtype=np.int64)
 
 
-def _square_norms(part: Any) -> NDArray[np.float64]:
+def _dense_row(vectors: Any, row: int) -> NDArray[np.float64]:
+    return np.asarray(vectors[[row]].sum(axis=0), dtype=np.float64).ravel()
+
+
+def square_norms(part: Any) -> NDArray[np.float64]:
+    """Squared length of each row, sparse or dense."""
     squares = part.multiply(part) if issparse(part) else part * part
     norms: NDArray[np.float64] = np.asarray(squares.sum(axis=1), dtype=np.float64).ravel()
     return norms

@@ -4,8 +4,8 @@ For reward and classification data the labels carry more than the coverage of th
 predicted quality best was the agreement of the class direction of a subset with that of the pool
 (see docs/method.md). The direction of K classes is the matrix of their mean feature vectors minus
 the mean of these means; for two classes, chosen and rejected for example, its cosines are those of
-the difference of the two means. Directions are taken in feature space. Those of hidden states need
-the model again and are not measured.
+the difference of the two means. Directions are taken in feature space, or in hidden space where a
+table keeps the mean hidden states of its samples.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from facsynth.coverage.fac import active_only
+from facsynth.coverage.herding import square_norms
+from facsynth.coverage.hidden import hidden_states
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations
 
 __all__ = ["Agreement", "LabelledRows", "Space", "agreement", "labelled_rows", "length_cosines"]
 
-Space = Literal["binary", "log", "raw"]
-"""Active or not; log(1 + activation); the activation itself, each above the threshold only."""
+Space = Literal["binary", "log", "raw", "hidden"]
+"""Active or not; log(1 + activation); the activation itself, each above the threshold only. Or the
+mean hidden state, each dimension in units of its spread, which no threshold touches."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class LabelledRows:
     """A feature table whose rows have classes; see `labelled_rows`."""
 
     vectors: Any
-    """Sparse rows (n_samples, n_columns): one column for each feature that counts."""
+    """Sparse rows (n_samples, n_columns): one column for each feature that counts; or dense rows
+    of hidden states."""
 
     names: tuple[str, ...]
     """The classes, at least two, in alphabetical order."""
@@ -135,6 +139,7 @@ def labelled_rows(
     relevant: Bool[np.ndarray, " n_features"] | None = None,
     threshold: float = 1.0,
     space: Space = "binary",
+    scale: Float64[np.ndarray, " d_model"] | None = None,
 ) -> LabelledRows:
     """Rows with classes, in the vectors that directions are taken of.
 
@@ -145,9 +150,12 @@ def labelled_rows(
         relevant: Features that count; all when None.
         threshold: Activations at or below count as 0, in SAE units.
         space: What a vector holds; see `Space`.
+        scale: Of `hidden`: unit of each dimension, the same for all sets that are compared; the
+            spread over this table when None.
 
     Raises:
-        DataError: Fewer than two classes are left, or an unknown space is asked for.
+        DataError: Fewer than two classes are left, an unknown space is asked for, hidden states
+            are asked for that the table does not have, or relevant features of hidden states.
         MismatchError: Labels and rows, or flags and features, differ in number.
     """
     if space not in get_args(Space):
@@ -157,6 +165,12 @@ def labelled_rows(
     flags = np.ones(activations.n_features, np.bool_) if relevant is None else relevant
     if flags.size != activations.n_features:
         raise MismatchError(f"{flags.size} flags and {activations.n_features} features")
+    if space == "hidden" and relevant is not None:
+        raise DataError("relevant features do not choose among hidden states; leave --relevant out")
+    if space == "hidden":
+        vectors = hidden_states(activations, scale)
+    else:
+        vectors = _vectors(activations, flags, threshold, space)
     usable = np.array([label is not None for label in labels]) & (activations.n_tokens > 0)
     if pair_ids is not None:  # a pair needs both of its sides
         usable &= np.bincount(pair_ids, weights=usable)[pair_ids] == 2
@@ -172,7 +186,7 @@ def labelled_rows(
         pair_ids = np.unique(pair_ids[rows], return_inverse=True)[1].astype(np.int64)
     numbers = {name: i for i, name in enumerate(names)}
     return LabelledRows(
-        vectors=_vectors(activations, flags, threshold, space)[rows],
+        vectors=vectors[rows],
         names=tuple(names),
         class_ids=np.array([numbers[str(labels[i])] for i in rows.tolist()], dtype=np.int64),
         pair_ids=pair_ids,
@@ -275,7 +289,7 @@ def _spread(part: Any) -> float:
     n = part.shape[0]
     if n < 2:
         return float("inf")  # one sample says nothing about its own noise
-    squares = float(part.multiply(part).sum()) / n
+    squares = float(square_norms(part).sum()) / n
     mean = float(np.square(np.asarray(part.sum(axis=0)) / n).sum())
     return float(max(0.0, squares - mean) / (n - 1))
 

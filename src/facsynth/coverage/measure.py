@@ -14,6 +14,7 @@ from facsynth.coverage.fac import (
     feature_activation_coverage,
     firing_counts,
 )
+from facsynth.coverage.hidden import HiddenCloseness, measure_hidden
 from facsynth.coverage.interval import Interval, bootstrap_interval
 from facsynth.coverage.off_task import ClassCoverage, class_coverage
 from facsynth.coverage.representative import Representativeness, measure_representativeness
@@ -67,6 +68,9 @@ class Coverage:
     controls: Controls
     by_class: tuple[ClassCoverage, ...]
     """Coverage of the features of each class of the anchor; empty without labels."""
+
+    hidden: HiddenCloseness | None
+    """Distance between mean hidden states; None unless both tables keep them."""
 
 
 def measure_coverage(
@@ -133,6 +137,7 @@ def measure_coverage(
         by_class=(
             class_coverage(tables[0], anchor_labels, tables[1], relevant) if anchor_labels else ()
         ),
+        hidden=measure_hidden(anchor, seed, n_draws=n_draws, rng=rng),
     )
 
 

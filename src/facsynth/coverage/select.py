@@ -8,8 +8,8 @@ pairs only herding on the label direction won consistently. So length quotas are
 `facsynth.coverage.select_report` sets random picks of the same lengths beside every choice.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from facsynth.coverage.herding import (
     direction_picks,
     herding_picks,
 )
+from facsynth.coverage.hidden import common_scale, hidden_states
 from facsynth.coverage.picks import Group, Purse, plan_groups
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations
@@ -41,6 +42,7 @@ __all__ = [
 
 Objective = Literal["coverage", "representative", "both", "direction", "dissimilar"]
 Quota = Literal["length", "per-token", "none"]
+Space = Literal["features", "hidden"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,10 @@ class SelectSettings:
     random_seed: int = 0
     """Seed of what `epsilon` draws."""
 
+    space: Space = "features"
+    """Of `representative` and `direction`: vectors of active features, or mean hidden states with
+    each dimension in units of its spread over the pool."""
+
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
         if self.budget < 1 or self.fold < 1 or not 0 <= self.tolerance <= 1:
@@ -99,6 +105,15 @@ class SelectSettings:
                 f"gain per token and epsilon are rules of the objective coverage, not of "
                 f"{self.objective}; choose another quota and leave epsilon out"
             )
+        if self.space == "hidden" and self.objective not in ("representative", "direction"):
+            raise DataError(
+                f"hidden states have no coverage, so the objective {self.objective} chooses by "
+                "features; choose representative or direction"
+            )
+
+
+Vectors = Callable[[FeatureActivations], Any]
+"""The rows of a table that herding works on."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +151,16 @@ class SelectionTask:
     """Target samples that activate each; 0 for a feature of the pool only."""
 
     n_target: int
-    classes: Int64[np.ndarray, " n_samples"] | None = None
-    means: Float64[np.ndarray, "n_classes n_columns"] | None = None
-    """Target mean of each class."""
+    vectors: Any = None
+    """Rows (n_samples, d), sparse or dense, whose mean is brought near the target's where that
+    is not the mean of `fires`: hidden states, or chosen minus rejected."""
 
-    differences: Any = None
-    """Sparse rows, chosen minus rejected."""
+    target: Float64[np.ndarray, " d"] | None = None
+    """Target mean of the vectors; None with classes."""
+
+    classes: Int64[np.ndarray, " n_samples"] | None = None
+    means: Float64[np.ndarray, "n_classes d"] | None = None
+    """Target mean of the vectors of each class."""
 
 
 def select_samples(pool: Pool, settings: SelectSettings) -> Int64[np.ndarray, " n_selected"]:
@@ -186,13 +205,12 @@ def _pick(
     taken: tuple[int, ...],
 ) -> Int64[np.ndarray, " n_selected"]:
     fires = task.fires
-    if task.differences is not None:
-        target = column_means(task.differences)
-        return difference_picks(task.differences, groups, target, purse, taken=taken)
     if task.means is not None and task.classes is not None:
         return direction_picks(
-            fires, groups, task.means, purse, class_ids=task.classes, taken=taken
+            task.vectors, groups, task.means, purse, class_ids=task.classes, taken=taken
         )
+    if task.target is not None:
+        return difference_picks(task.vectors, groups, task.target, purse, taken=taken)
     weights = task.counts if settings.weighted else (task.counts > 0).astype(np.int64)
     if settings.objective == "dissimilar":
         overlap = settings.max_overlap
@@ -234,18 +252,28 @@ def prepare_task(pool: Pool, settings: SelectSettings) -> SelectionTask:
     columns = goal | (flags & (firing_counts(rows, threshold=settings.threshold) > 0))
     fires = _fires(rows, columns, settings.threshold)
     task = SelectionTask(fires, counts[columns] * goal[columns], target.n_tokens.size)
-    if settings.objective != "direction":
+    if settings.objective not in ("representative", "direction"):
         return task
-    if pool.rejected is not None:
-        return _with_differences(task, pool, flags, settings.threshold)
-    return _with_classes(task, pool, columns, settings.threshold)
+
+    def vectors(table: FeatureActivations) -> Any:
+        if settings.space == "hidden":
+            return hidden_states(table, common_scale([rows]))
+        wanted = columns if pool.rejected is None else flags  # they fire what the pool does not
+        return _fires(table, wanted, settings.threshold)
+
+    if settings.objective == "direction" and pool.rejected is not None:
+        return _with_differences(task, pool, flags, vectors)
+    if settings.objective == "direction":
+        return _with_classes(task, pool, vectors)
+    if settings.space == "features":
+        return task
+    return replace(task, vectors=vectors(rows), target=column_means(vectors(target)))
 
 
-def _with_classes(
-    task: SelectionTask, pool: Pool, columns: NDArray[np.bool_], threshold: float
-) -> SelectionTask:
+def _with_classes(task: SelectionTask, pool: Pool, vectors: Vectors) -> SelectionTask:
     names, classes = _classes(pool.labels, "pool")
-    means = class_means(task.fires, classes, len(names))
+    found = vectors(pool.activations)
+    means = class_means(found, classes, len(names))
     if pool.anchor is not None:
         anchor_names, anchor_classes = _classes(pool.anchor_labels, "anchor")
         if anchor_names != names:
@@ -253,12 +281,12 @@ def _with_classes(
                 f"the anchor has the classes {anchor_names[:5]} and the pool {names[:5]}; "
                 "directions compare between the same classes only"
             )
-        means = class_means(_fires(pool.anchor, columns, threshold), anchor_classes, len(names))
-    return SelectionTask(task.fires, task.counts, task.n_target, classes, means)
+        means = class_means(vectors(pool.anchor), anchor_classes, len(names))
+    return replace(task, vectors=found, classes=classes, means=means)
 
 
 def _with_differences(
-    task: SelectionTask, pool: Pool, flags: NDArray[np.bool_], threshold: float
+    task: SelectionTask, pool: Pool, flags: NDArray[np.bool_], vectors: Vectors
 ) -> SelectionTask:
     rejected = pool.rejected
     assert rejected is not None  # the caller has looked
@@ -270,8 +298,8 @@ def _with_differences(
             f"the pool has {pool.activations.n_tokens.size} samples and the rejected answers "
             f"{rejected.n_tokens.size}; extract both sides of the same pairs"
         )
-    difference = _fires(pool.activations, flags, threshold) - _fires(rejected, flags, threshold)
-    return SelectionTask(task.fires, task.counts, task.n_target, differences=csr_array(difference))
+    found = vectors(pool.activations) - vectors(rejected)
+    return replace(task, vectors=found, target=column_means(found))
 
 
 def _check_include(pool: Pool, settings: SelectSettings) -> None:
@@ -325,7 +353,7 @@ def _classes(
 def class_means(
     fires: Any, classes: NDArray[np.int64], n_classes: int
 ) -> Float64[np.ndarray, "n_classes n_features"]:
-    """Share of the rows of each class that have each column; 0 for a class without rows."""
+    """Mean row of each class; 0 for a class without rows."""
     sums = [fires[np.flatnonzero(classes == c)].sum(axis=0) for c in range(n_classes)]
     sizes = np.bincount(classes, minlength=n_classes)
     means: NDArray[np.float64] = np.vstack(sums) / np.maximum(sizes, 1)[:, None]
@@ -333,6 +361,6 @@ def class_means(
 
 
 def column_means(rows: Any) -> NDArray[np.float64]:
-    """Mean of sparse rows; 0 when there are none."""
+    """Mean of rows, sparse or dense; 0 when there are none."""
     means: NDArray[np.float64] = np.asarray(rows.sum(axis=0)).ravel() / max(1, rows.shape[0])
     return means

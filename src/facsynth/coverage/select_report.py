@@ -1,6 +1,7 @@
 """What a choice of samples is like, beside the pool and beside random picks of its lengths."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int64
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from facsynth.coverage.picks import plan_groups, random_picks
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.coverage.select import (
+    Objective,
     Pool,
     SelectionTask,
     SelectSettings,
@@ -40,6 +42,10 @@ class PickMeasures:
     direction_cosine: float | None
     """Cosine of the class directions to the target's, or of chosen minus rejected; None when
     neither plays a part."""
+
+    hidden_distance: float | None
+    """Shift of their mean hidden state to that of the anchor (or pool), in standard deviations,
+    0 is best; None unless they were chosen by it. See `facsynth.coverage.hidden`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +89,18 @@ def report_selection(
         n_quotas=min(_MATCH_QUOTAS, max(1, n_usable // 10)),
     )
     draws = [random_picks(groups, selected, rng) for _ in range(n_draws)]
+    measure = partial(_measure, task, pool, settings.objective)
     return SelectionReport(
-        selection=_measure(task, pool, selected),
-        pool=_measure(task, pool, np.arange(n_tokens.size)),
-        random=tuple(_measure(task, pool, rows) for rows in draws),
+        selection=measure(selected),
+        pool=measure(np.arange(n_tokens.size)),
+        random=tuple(measure(rows) for rows in draws),
         n_goal=int(np.count_nonzero(task.counts)),
     )
 
 
-def _measure(task: SelectionTask, pool: Pool, rows: NDArray[np.int64]) -> PickMeasures:
+def _measure(
+    task: SelectionTask, pool: Pool, objective: Objective, rows: NDArray[np.int64]
+) -> PickMeasures:
     counts = np.bincount(task.fires[rows].indices, minlength=task.counts.size)
     whole = np.bincount(task.fires.indices, minlength=task.counts.size)
     goal = task.counts > 0
@@ -104,18 +113,29 @@ def _measure(task: SelectionTask, pool: Pool, rows: NDArray[np.int64]) -> PickMe
         hellinger=distance(whole),
         hellinger_anchor=None if pool.anchor is None else distance(task.counts),
         mean_tokens=float(pool.activations.n_tokens[rows].mean()),
-        direction_cosine=_direction_cosine(task, rows),
+        direction_cosine=_direction_cosine(task, rows, objective),
+        hidden_distance=_hidden_distance(task, rows, objective),
     )
 
 
-def _direction_cosine(task: SelectionTask, rows: NDArray[np.int64]) -> float | None:
-    if task.differences is not None:
-        picked = column_means(task.differences[rows])
-        return _cosine(picked, column_means(task.differences))
-    if task.means is None or task.classes is None:
+def _hidden_distance(
+    task: SelectionTask, rows: NDArray[np.int64], objective: Objective
+) -> float | None:
+    if task.target is None or objective != "representative":
         return None
-    means = class_means(task.fires[rows], task.classes[rows], len(task.means))
-    return _cosine(means - means.mean(axis=0), task.means - task.means.mean(axis=0))
+    shift = column_means(task.vectors[rows]) - task.target
+    return float(np.sqrt(np.square(shift).mean()))
+
+
+def _direction_cosine(
+    task: SelectionTask, rows: NDArray[np.int64], objective: Objective
+) -> float | None:
+    if task.means is not None and task.classes is not None:
+        means = class_means(task.vectors[rows], task.classes[rows], len(task.means))
+        return _cosine(means - means.mean(axis=0), task.means - task.means.mean(axis=0))
+    if task.target is None or objective != "direction":
+        return None
+    return _cosine(column_means(task.vectors[rows]), task.target)
 
 
 def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
