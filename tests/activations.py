@@ -20,12 +20,13 @@ def make_activations(
     rows: list[dict[int, float]],
     n_features: int = 4,
     n_tokens: list[int] | None = None,
+    sample_ids: list[str] | None = None,
 ) -> FeatureActivations:
     """One dict per sample, feature -> activation; ten tokens each unless `n_tokens` says more."""
     entries = [(feature, value) for row in rows for feature, value in sorted(row.items())]
     return FeatureActivations(
         n_features=n_features,
-        sample_ids=tuple(f"s{i}" for i in range(len(rows))),
+        sample_ids=tuple(sample_ids or (f"s{i}" for i in range(len(rows)))),
         n_tokens=np.array([10] * len(rows) if n_tokens is None else n_tokens, dtype=np.int64),
         row_starts=np.cumsum([0, *map(len, rows)], dtype=np.int64),
         feature_ids=np.array([feature for feature, _ in entries], dtype=np.uint32),

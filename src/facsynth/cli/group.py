@@ -22,6 +22,7 @@ _COMMANDS = {
     "diff": "facsynth.cli.diff",
     "overlap": "facsynth.cli.overlap",
     "task": "facsynth.cli.task",
+    "transfer": "facsynth.cli.transfer",
     "sae": "facsynth.cli.sae",
     "export": "facsynth.cli.export",
     "run": "facsynth.cli.run",

@@ -13,6 +13,7 @@ from facsynth.cli.options import (
     score_option,
 )
 from facsynth.cli.sae_profile import profile
+from facsynth.cli.sae_random import random_sae
 
 if TYPE_CHECKING:
     from facsynth.features.lm import LanguageModel
@@ -26,6 +27,7 @@ def sae() -> None:
 
 
 sae.add_command(profile)
+sae.add_command(random_sae)
 
 
 @sae.command()
