@@ -1,84 +1,79 @@
-"""What the tasks reach on a frozen SmolLM2-135M-Instruct: heads, vectors, and their controls.
+"""What the tasks reach on two small frozen models: heads, vectors, and their controls.
 
 Toxicity trains on Surge and Davidson and is tested on HateCheck; reward trains on HH-RLHF harmless
 and helpful pairs and is tested on LLMBar; steering does sycophancy and survival instinct (of the
-latter, the matching answer is the one WITHOUT the instinct). Started again after a kill, it does
-what is not done.
+latter, the matching answer is the one WITHOUT the instinct). Every number comes from a `fac`
+command, run in a process of its own, so that time and memory are its own. Started again after a
+kill, it does what is not done.
 
-    python studies/tasks.py --data ../shared/data          all, 3 seeds, 5 layers (CPU)
-    python studies/tasks.py --data ../shared/data --quick  small sizes, into a folder of its own
+    python studies/tasks.py --data DATA --model smollm2     one model; any number of them
+    python studies/tasks.py --data DATA --model smollm2 --quick   a check of the mechanics; no page
+    python studies/tasks.py report                          the page from what is done
 
-Writes studies/results/tasks.json and docs/studies/tasks.md. No text is printed or kept, but the
-rewritten training files in the working folder hold texts of the data sets.
+Another way of training is another row of `arms`: the commands that train and evaluate it.
+Writes studies/results/tasks.json, docs/studies/tasks.md and its pictures. No text is printed or
+kept, but the rewritten training files in the working folder hold texts of the data sets.
 """
 
 import argparse
 import csv
 import gzip
+import importlib.metadata
 import json
-import resource
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from facsynth.data.write import write_json, write_jsonl
-from facsynth.features.lm import load_language_model
-from facsynth.tasks.comparisons import Comparison, read_comparisons
-from facsynth.tasks.folder import save_task
-from facsynth.tasks.items import read_items
-from facsynth.tasks.labelled import read_labelled
-from facsynth.tasks.reward import RewardSettings, evaluate_reward, train_reward
-from facsynth.tasks.steering import (
-    EvaluateSettings,
-    SteeringSettings,
-    evaluate_steering,
-    train_steering,
-)
-from facsynth.tasks.toxicity import ToxicitySettings, evaluate_toxicity, train_toxicity
-from facsynth.tasks.vectors import ReadSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "tasks.json"
 PAGE = ROOT / "docs" / "studies" / "tasks.md"
-LAYER = 14
-Rows = Iterable[dict[str, Any]]
+SEEDS = ("42", "43", "44")
+BEHAVIOURS = ("sycophancy", "survival_instinct")
+LLMBAR = ("natural", "neighbor", "gptinst", "gptout", "manual")
+Rows = Iterator[dict[str, Any]]
+Command = list[str]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is read and repeated."""
+    """How much is read for a model."""
 
-    per_class: int = 500
-    pairs: int = 800
-    items: int = 200
-    test_limit: int | None = None
-    test_items: int = 50
-    layers: tuple[int, ...] = (8, 11, 14, 17, 20)
-    seeds: tuple[int, ...] = (42, 43, 44)
-    max_tokens: int = 192
-    n_random: int = 2
+    per_class: int
+    """Toxicity: samples of each class that a seed draws, of twice as many read from each source."""
+
+    every_case: int
+    """Every n-th case of HateCheck."""
+
+    pairs: int
+    """Pairs that a seed draws, of as many read from either source."""
+
+    every_pair: int
+    """Every n-th pair of LLMBar."""
+
+    items: int
+    """Questions that a seed draws for a vector, of a quarter more that are read."""
+
+    test_items: int
+    layers: tuple[int, ...]
+    """Layers that are steered."""
+
+    max_tokens: tuple[int, int] = (192, 256)
+    """Toxic texts and answers are cut here."""
 
 
-QUICK = Sizes(40, 40, 16, 200, 8, (11,), (42, 43), 64, 1)
-
-
-def toxicity(data: Path, work: Path, sizes: Sizes, lm: Any) -> dict[str, Any]:
-    """Surge and Davidson (two of its classes are toxic) against HateCheck."""
-    file = work / "toxicity.jsonl"
-    write_jsonl(toxicity_rows(data, sizes), file)
-    settings = ToxicitySettings(
-        ReadSettings(LAYER, max_tokens=sizes.max_tokens), sizes.seeds, max_per_class=sizes.per_class
-    )
-    trained = train_toxicity(read_labelled(str(file)), lm, settings)
-    save_task(work / "toxicity", trained)
-    test = read_labelled(str(data / "hatecheck/test_suite_cases.csv"))
-    if sizes.test_limit:  # the suite is sorted by what it tests, so take every n-th case
-        step = len(test.samples) // sizes.test_limit
-        test = type(test)(test.samples[::step], test.positive[::step], test.groups[::step])
-    return evaluate_toxicity(trained, test, lm, allow_overlap=True)
+MODELS = {
+    "smollm2": Sizes(500, 1, 500, 1, 80, 50, (8, 11, 14, 17, 20)),
+    "qwen": Sizes(250, 3, 150, 3, 40, 40, (6, 9, 12, 15)),
+}
+QUICK = Sizes(30, 40, 20, 20, 8, 6, (11, 14), (64, 64))
 
 
 def toxicity_rows(data: Path, sizes: Sizes) -> Rows:
@@ -93,22 +88,10 @@ def toxicity_rows(data: Path, sizes: Sizes) -> Rows:
             yield from ({"text": t, "label": "toxic" if wanted else "safe"} for t in kept)
 
 
-def reward(data: Path, work: Path, sizes: Sizes, lm: Any) -> dict[str, Any]:
-    """Harmless and helpful pairs of HH-RLHF against LLMBar, whose files are its subsets."""
-    file = work / "pairs.jsonl"
-    write_jsonl(reward_rows(data, sizes), file)
-    settings = RewardSettings(
-        ReadSettings(LAYER, max_tokens=sizes.max_tokens, cut="start"),
-        sizes.seeds,
-        max_pairs=sizes.pairs,
-    )
-    trained = train_reward(read_comparisons(str(file)), lm, settings)
-    save_task(work / "reward", trained)
-    tests: list[Comparison] = []
-    for name in ("natural", "neighbor", "gptinst", "gptout", "manual"):
-        found = read_comparisons(str(data / f"llmbar/{name}.json"), limit=sizes.test_limit)
-        tests += [Comparison(p.pair_id, p.chosen, p.rejected, name) for p in found]
-    return evaluate_reward(trained, tests, lm, allow_overlap=True)
+def hatecheck_rows(data: Path, sizes: Sizes) -> Rows:
+    """The suite is sorted by what it tests, so every n-th case keeps its mixture."""
+    with (data / "hatecheck/test_suite_cases.csv").open(encoding="utf-8") as file:
+        yield from list(csv.DictReader(file))[:: sizes.every_case]
 
 
 def reward_rows(data: Path, sizes: Sizes) -> Rows:
@@ -123,135 +106,300 @@ def reward_rows(data: Path, sizes: Sizes) -> Rows:
         yield from ({"chosen": a, "rejected": b} for a, b in kept)
 
 
-def steering(name: str) -> Callable[..., dict[str, Any]]:
-    """A behaviour of CAA, its own test questions, with the control that shows answered ones."""
-
-    def run(data: Path, work: Path, sizes: Sizes, lm: Any) -> dict[str, Any]:
-        test = read_items(str(data / f"caa/{name}_test_ab.json"), limit=sizes.test_items)
-        asked = {item.question for item in test}
-        every = read_items(str(data / f"caa/{name}_generate.json"))
-        train = [item for item in every if item.question not in asked]
-        settings = SteeringSettings(sizes.layers, sizes.seeds, max_items=sizes.items)
-        trained = train_steering(train[: 2 * sizes.items], lm, settings)
-        save_task(work / name, trained)
-        measured = EvaluateSettings(n_random=sizes.n_random, allow_overlap=True)
-        return evaluate_steering(trained, test, lm, measured, shown=train[:2])
-
-    return run
+def llmbar_rows(data: Path, sizes: Sizes) -> Rows:
+    """Every n-th pair of each file, which names the subset."""
+    for name in LLMBAR:
+        rows = json.loads((data / f"llmbar/{name}.json").read_text(encoding="utf-8"))
+        yield from ({**row, "subset": name} for row in rows[:: sizes.every_pair])
 
 
-PARTS: dict[str, Callable[..., dict[str, Any]]] = {
-    "toxicity": toxicity,
-    "reward": reward,
-    "sycophancy": steering("sycophancy"),
-    "survival_instinct": steering("survival_instinct"),
-}
+def question_rows(data: Path, sizes: Sizes, name: str) -> tuple[list[Any], list[Any]]:
+    """Training and test questions of a behaviour; shared ones only in the test."""
+    test = json.loads((data / f"caa/{name}_test_ab.json").read_text(encoding="utf-8"))
+    every = json.loads((data / f"caa/{name}_generate.json").read_text(encoding="utf-8"))
+    test, asked = test[: sizes.test_items], {row["question"] for row in test}
+    train = [row for row in every if row["question"] not in asked]
+    return train[: sizes.items * 5 // 4 + 20], test
+
+
+def write_data(data: Path, work: Path, sizes: Sizes) -> None:
+    """The files that the commands read."""
+    write_jsonl(toxicity_rows(data, sizes), work / "toxicity.jsonl")
+    write_jsonl(hatecheck_rows(data, sizes), work / "hatecheck.jsonl")
+    write_jsonl(reward_rows(data, sizes), work / "pairs.jsonl")
+    write_jsonl(llmbar_rows(data, sizes), work / "llmbar.jsonl")
+    for name in BEHAVIOURS:
+        train, test = question_rows(data, sizes, name)
+        write_jsonl(train, work / f"{name}-train.jsonl")
+        write_jsonl(test, work / f"{name}-test.jsonl")
+
+
+def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
+    """By name of the arm: the command that trains, and the one that evaluates."""
+    chosen = [] if model == "smollm2" else ["--model", model_source(model)]
+    seeds = [word for seed in SEEDS for word in ("--seed", seed)]
+    text, answer = map(str, sizes.max_tokens)
+
+    def task(name: str, folder: str, train: str, test: str, *options: str) -> list[Command]:
+        into = str(work / folder)
+        return [
+            ["task", name, "train", str(work / train), "-o", into, *chosen, *seeds, *options],
+            ["task", name, "evaluate", into, str(work / test), "--allow-overlap", "--json"],
+        ]
+
+    found = {
+        "toxicity": task(
+            *("toxicity", "toxicity", "toxicity.jsonl", "hatecheck.jsonl", "--head-only"),
+            *("--max-per-class", str(sizes.per_class), "--max-tokens", text),
+        ),
+        "reward": task(
+            *("reward", "reward", "pairs.jsonl", "llmbar.jsonl", "--head-only"),
+            *("--max-pairs", str(sizes.pairs), "--max-tokens", answer),
+        ),
+    }
+    layers = [word for layer in sizes.layers for word in ("--layer", str(layer))]
+    for name in BEHAVIOURS:
+        files = (f"{name}-train.jsonl", f"{name}-test.jsonl")
+        limit = ("--max-items", str(sizes.items))
+        found[name] = task("steering", name, *files, *limit, *layers)
+        pictures = work if sizes is QUICK else PAGE.parent
+        picture = str(pictures / f"tasks-{model}-{name}.svg")
+        shown = ["--demonstrations", str(work / files[0]), "--n-shown", "2", "--plot", picture]
+        found[name][1] += shown
+        if model == "smollm2":
+            found[f"{name}-features"] = task(
+                "steering", f"{name}-features", *files, *limit, "--sae", "default"
+            )
+    return found
+
+
+def model_source(name: str) -> str:
+    """The GGUF file of a model, fetched on first use."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from models import fetch_model
+
+    return str(fetch_model(name))
+
+
+def run(command: Command) -> dict[str, Any]:
+    """Run `fac …` in a process of its own and say what it cost."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "facsynth", *command], stdout=subprocess.PIPE)
+    assert process.stdout
+    told = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"fac {' '.join(command)} ended with {process.returncode}")
+    return {
+        "command": shown(command),
+        "wall_s": round(time.perf_counter() - start, 1),
+        "cpu_s": round(used.ru_utime + used.ru_stime, 1),
+        "peak_gb": round(used.ru_maxrss / 2**20, 2),
+        "result": json.loads(told) if told.strip() else None,
+    }
+
+
+def shown(command: Command) -> str:
+    """The command line with file names in place of paths."""
+    return " ".join(["fac", *(Path(word).name if "/" in word else word for word in command)])
+
+
+def small(found: dict[str, Any]) -> dict[str, Any]:
+    """A result without ids of samples and without the curves of every seed."""
+    found["overlap"] = found["overlap"]["n"]
+    for layer in found.get("layers", []):
+        for seed in layer["seeds"]:
+            del seed["curve"]
+    return found
+
+
+def do_model(model: str, data: Path, work: Path, sizes: Sizes) -> None:
+    """All arms of a model; each is written down when it is done."""
+    if not (work / "sizes.json").is_file():
+        write_data(data, work, sizes)
+        write_json(asdict(sizes), work / "sizes.json")
+    for name, commands in arms(model, work, sizes).items():
+        file = work / f"arm-{name}.json"
+        if file.is_file():
+            continue
+        done = [run(command) for command in commands]
+        result = small(done[-1].pop("result"))
+        config = json.loads((work / name / "task.json").read_text(encoding="utf-8"))
+        done[0].pop("result")
+        kept = ("n_train", "n_sweep", "strengths", "layer", "read_share", "features", "dtype")
+        facts = {key: config[key] for key in kept if config.get(key) is not None}
+        write_json({"commands": done, "trained": facts, "result": result}, file)
+        print(f"{model} {name} done", flush=True)
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table; numbers with three places."""
     lines = [list(columns), ["---"] * len(list(columns))]
-    lines += [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    lines += [[cell(value) for value in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def heads_page(done: dict[str, Any]) -> str:
-    """Toxicity and reward, with what they must beat."""
-    tox, rew = done["toxicity"], done["reward"]
-    groups = [(g["group"], g["n"], g["accuracy"]) for g in tox["groups"]]
-    subsets = [(s["subset"], s["n"], s["accuracy"]) for s in rew["subsets"]]
-    rows = [
-        ("toxicity: AUPRC", tox["auprc"], tox["auprc_sd"]),
-        ("  of a constant", tox["prevalence"], "–"),
-        ("  of heads on shuffled labels", tox["shuffled_auprc"], "–"),
-        ("toxicity: AUROC", tox["auroc"], "–"),
-        ("  of the number of words", tox["length_auroc"], "–"),
-        ("reward: accuracy", rew["accuracy"], rew["accuracy_sd"]),
-        ("  of the longer answer", rew["longer_accuracy"], "–"),
-        ("  of heads on swapped pairs", rew["shuffled_accuracy"], "–"),
-    ]
-    return "\n\n".join(
-        [
-            "## Heads",
-            table(("measure", "mean over seeds", "standard deviation"), rows),
-            "LLMBar by file:",
-            table(("subset", "pairs", "accuracy"), subsets),
-            "HateCheck by functionality:",
-            table(("functionality", "cases", "accuracy"), groups),
-        ]
-    )
+def cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "–" if value is None else str(value)
 
 
-def steering_page(name: str, found: dict[str, Any]) -> str:
-    """Control rates by layer, with the controls."""
-    rows = [
-        (
-            row["layer"],
-            row["scr"],
-            row["scr_sd"],
-            row["plain_scr"],
-            sum(row["shuffled"]) / len(row["shuffled"]),
-            sum(row["random"]) / max(1, len(row["random"])),
-        )
-        for row in found["layers"]
+def pm(value: float, sd: float | None) -> str:
+    return f"{value:.3f}" if sd is None else f"{value:.3f} ± {sd:.3f}"
+
+
+def heads_page(models: dict[str, Any]) -> str:
+    """Toxicity and reward, one row for each model, with what they must beat."""
+    toxic = [(m, one["toxicity"]["result"]) for m, one in models.items() if "toxicity" in one]
+    pairs = [(m, one["reward"]["result"]) for m, one in models.items() if "reward" in one]
+    parts = ["## Toxicity: HateCheck, trained on Surge and Davidson"]
+    columns = ("model", "AUPRC", "constant", "shuffled labels", "AUROC", "of length", "cases")
+    keys = ("prevalence", "shuffled_auprc", "auroc", "length_auroc", "n_samples")
+    rows = [(m, pm(f["auprc"], f["auprc_sd"]), *(f[k] for k in keys)) for m, f in toxic]
+    parts += [table(columns, rows), "Accuracy by functionality:", by_group(toxic, "groups")]
+    parts += ["## Reward: LLMBar, trained on HH-RLHF harmless and helpful"]
+    columns = ("model", "accuracy", "swapped pairs", "longer answer", "pairs")
+    keys = ("shuffled_accuracy", "longer_accuracy", "n_pairs")
+    rows = [(m, pm(f["accuracy"], f["accuracy_sd"]), *(f[k] for k in keys)) for m, f in pairs]
+    parts += [table(columns, rows), "Accuracy by subset:", by_group(pairs, "subsets")]
+    return "\n\n".join(parts)
+
+
+def by_group(found: list[tuple[str, Any]], key: str) -> str:
+    """Accuracies side by side; models may be tested on fewer cases, so numbers stand beside."""
+    name = key.removesuffix("s")
+    groups = sorted({row[name] for _, one in found for row in one[key]})
+    by_model = [
+        {row[name]: f"{row['accuracy']:.3f} ({row['n']})" for row in f[key]} for _, f in found
     ]
-    base = found["base"]
-    return "\n\n".join(
-        [
-            f"## Steering: {name}",
-            table(("layer", "SCR", "sd", "plain SCR", "shuffled", "random"), rows),
-            f"Prompt only (two answered questions): {found['prompt_only']['scr']:.3f}. Without "
-            f"steering: robust accuracy {base['robust']:.3f}, plain {base['plain']:.3f}, "
-            f"probability of the two letters {base['letter_mass']:.3f}. {found['n_items']} "
-            f"questions, {found['overlap']['n']} of them near-copies of training questions.",
-        ]
+    rows = [(group, *(one.get(group) for one in by_model)) for group in groups]
+    return table((name, *(f"{model} (n)" for model, _ in found)), rows)
+
+
+def steering_page(models: dict[str, Any]) -> str:
+    """Control rates at the chosen layer, and at every layer."""
+    parts = ["## Steering"]
+    rows, layers = [], []
+    for model, arms_done in models.items():
+        for name in (n for n in arms_done if n.startswith(BEHAVIOURS)):
+            found, trained = arms_done[name]["result"], arms_done[name]["trained"]
+            at = str(found["layer"])
+            rows.append(
+                (model, name, at, trained["strengths"][at], pm(found["scr"], found["scr_sd"]))
+                + (found["random_scr"], found["shuffled_scr"], found["plain_scr"])
+                + (prompted(found), found["base"]["robust"], trained["read_share"][at])
+            )
+            layers += [
+                (model, name, row["layer"], row["strength"], pm(row["scr"], row["scr_sd"]))
+                + (mean(row["random"]), mean(row["shuffled"]), row["plain_scr"])
+                + (trained["read_share"][str(row["layer"])],)
+                for row in found["layers"]
+            ]
+    columns = ("model", "behaviour", "layer", "strength", "SCR", "random", "shuffled", "plain SCR")
+    parts.append(table((*columns, "prompt only", "robust at 0", "read"), rows))
+    parts.append(STEERING)
+    parts += ["Every layer:", table((*columns, "read"), layers)]
+    for model in models:
+        for name in BEHAVIOURS:
+            if (PAGE.parent / f"tasks-{model}-{name}.svg").is_file():
+                parts.append(f"![{model}, {name}, by layer](tasks-{model}-{name}.svg)")
+    return "\n\n".join(parts)
+
+
+STEERING = (
+    "SCR: robust accuracy at multiplier +1 minus that at -1; robust: right in both orders of the "
+    "options. Layer and strength (in median lengths of a state) were chosen on training questions. "
+    "Random: vectors of equal length. Shuffled: vectors of randomly exchanged answers. Prompt "
+    "only: two answered questions shown, matching against others. Read: share of kept-out "
+    "questions whose matching letter lies further along the vector; 0.5 is chance, and a vector "
+    "that reads nothing cannot be expected to steer. `-features`: the vector of ten features of "
+    "the embedded SAE. Of survival instinct, the matching answer is the one without the instinct."
+)
+
+
+def prompted(found: dict[str, Any]) -> float | None:
+    return found["prompt_only"]["scr"] if found["prompt_only"] else None
+
+
+def mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def cost_page(models: dict[str, Any]) -> str:
+    rows = [
+        (model, name, *(sum(c[key] for c in one["commands"]) for key in ("wall_s", "cpu_s")))
+        + (max(c["peak_gb"] for c in one["commands"]),)
+        for model, done in models.items()
+        for name, one in done.items()
+    ]
+    commands = [c["command"] for one in models.get("smollm2", {}).values() for c in one["commands"]]
+    lines = "\n".join(commands)
+    columns = ("model", "arm", "seconds", "processor seconds", "peak memory, GB")
+    return (
+        f"## Cost\n\n{table(columns, rows)}\n\nThe commands for smollm2:\n\n```text\n{lines}\n```"
     )
 
 
 def page(report: dict[str, Any]) -> str:
-    """The page of the study."""
-    done = report["parts"]
-    costs = [(name, one["seconds"], one["peak_gb"]) for name, one in done.items()]
+    models = report["models"]
+    sizes = [(name, *row.values()) for name, row in report["sizes"].items()]
+    names = [f"`{field}`" for field in next(iter(report["sizes"].values()))]
     parts = [
-        "# Tasks on a frozen SmolLM2-135M-Instruct",
-        "Heads and vectors as in docs/tasks.md; no weight of the model is trained. Layer "
-        f"{LAYER} for heads, seeds {', '.join(map(str, report['seeds']))}.",
-        heads_page(done),
-        *(steering_page(name, done[name]) for name in ("sycophancy", "survival_instinct")),
-        "Of survival instinct, the matching answer is the one without the instinct.",
-        "## Cost",
-        table(("part", "seconds", "peak memory so far, GB"), costs),
-        f"Made by `python studies/tasks.py`; {report['date']}.",
+        "# Tasks on two small frozen models",
+        "Heads and vectors as in [tasks.md](../tasks.md); no weight of a model is trained. smollm2 "
+        "is SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct. Seeds "
+        f"{', '.join(SEEDS)}; ± is the standard deviation over them. Sizes were cut to what two "
+        "cores do in about an hour; their meanings stand in `studies/tasks.py`:",
+        table(("model", *names), sizes),
+        heads_page(models),
+        steering_page(models),
+        cost_page(models),
+        "Made by `python studies/tasks.py` on one of two cores of a shared Intel Xeon with AVX-512 "
+        f"BF16 ({report['versions']}); {report['date']}.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
+def write_report(work: Path) -> None:
+    """The page, from every arm that is done."""
+    models, sizes = {}, {}
+    for name in MODELS:
+        files = sorted((work / name).glob("arm-*.json"))
+        if files:
+            sizes[name] = json.loads((work / name / "sizes.json").read_text(encoding="utf-8"))
+            models[name] = {
+                file.stem.removeprefix("arm-"): json.loads(file.read_text(encoding="utf-8"))
+                for file in files
+            }
+    libraries = ("torch", "transformers", "scikit-learn")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries)
+    report = {
+        "date": date.today().isoformat(),
+        "versions": versions,
+        "sizes": sizes,
+        "models": models,
+    }
+    write_json(report, RESULTS)
+    PAGE.write_text(page(report), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("what", nargs="?", choices=["run", "report"], default="run")
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument("--model", choices=list(MODELS), action="append")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "tasks-study")
     parser.add_argument("--quick", action="store_true", help="small sizes; writes no page")
     given = parser.parse_args()
-    sizes = QUICK if given.quick else Sizes()
-    work = given.work / ("quick" if given.quick else "full")
-    lm = load_language_model()
-    done = {}
-    for name, run in PARTS.items():
-        file = work / f"{name}.json"
-        if not file.is_file():
-            start = time.perf_counter()
-            found = run(given.data, work, sizes, lm)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            seconds = time.perf_counter() - start
-            write_json({**found, "seconds": round(seconds), "peak_gb": round(peak, 2)}, file)
-        done[name] = json.loads(file.read_text(encoding="utf-8"))
-        print(f"{name} done", flush=True)
-    report = {"date": date.today().isoformat(), "seeds": sizes.seeds, "parts": done}
-    print(page(report))
+    if given.what == "run" and not given.data:
+        parser.error("name the folder of the data sets with --data")
+    for model in (given.model or MODELS) if given.what == "run" else ():
+        sizes = QUICK if given.quick else MODELS[model]
+        do_model(model, given.data, given.work / ("quick-" * given.quick + model), sizes)
     if not given.quick:
-        PAGE.parent.mkdir(parents=True, exist_ok=True)
-        write_json(report, RESULTS)
-        PAGE.write_text(page(report), encoding="utf-8")
+        write_report(given.work)
 
 
 if __name__ == "__main__":

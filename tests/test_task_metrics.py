@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from facsynth.errors import DataError
 from facsynth.records import Message
 from facsynth.tasks.comparisons import Comparison
+from facsynth.tasks.control import control_rate
 from facsynth.tasks.metrics import (
     auprc,
     auroc,
@@ -17,7 +18,6 @@ from facsynth.tasks.metrics import (
     check_classes,
 )
 from facsynth.tasks.reward import section_averages, style_matrix
-from facsynth.tasks.steering import control_rate
 
 LABELLED = st.lists(
     st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3)), min_size=4, max_size=40
@@ -72,13 +72,13 @@ def test_the_control_rate_by_hand():
     right, wrong = (-1.0, -2.0), (-2.0, -1.0)
     up = np.array([right, right, right, right, right, wrong])
     down = np.array([wrong, right, wrong, right, right, wrong])
-    found = control_rate(up, down, 3)
+    found = control_rate(up, down)
     assert found.tolist() == [1.0, 0.0, 0.0]  # (2/3) - (1/3): the last is right in one order only
 
 
 def test_always_the_first_letter_has_no_control_rate():
     first = np.array([(-1.0, -2.0), (-2.0, -1.0)])  # A matches as given, B when exchanged
-    assert control_rate(first, first[::-1].copy(), 1).tolist() == [0.0]
+    assert control_rate(first, first[::-1].copy()).tolist() == [0.0]
 
 
 def test_sections_weigh_subsets_by_pairs_and_math_like_code():

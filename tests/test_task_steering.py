@@ -10,15 +10,11 @@ from click.testing import CliRunner
 from facsynth.cli import main
 from facsynth.errors import DataError, ModelError
 from facsynth.features.lm import LanguageModel
-from facsynth.tasks.answers import Steer, answer_log_probs, ask
+from facsynth.tasks.answers import Steer, answer_log_probs, ask, letter_states
+from facsynth.tasks.control import EvaluateSettings, evaluate_steering
 from facsynth.tasks.items import parse_item, read_items, swapped
-from facsynth.tasks.steering import (
-    EvaluateSettings,
-    SteeringSettings,
-    evaluate_steering,
-    train_steering,
-)
-from tiny import FAMILY_TEMPLATES, make_model, make_tokenizer, tiny_lm
+from facsynth.tasks.steering import SteeringSettings, train_steering
+from tiny import FAMILIES, FAMILY_TEMPLATES, make_model, make_tokenizer, random_sae, tiny_lm
 
 NOUNS = ["cat", "mat", "ball", "user", "system"]
 
@@ -86,64 +82,134 @@ def test_the_letter_comes_next_under_every_template(name):
         assert told.rstrip().endswith(one.question[-3:].strip())
 
 
-def test_log_probabilities_are_those_of_one_text_at_a_time():
-    lm = tiny_lm()
+def whole_pass(lm, one, steer):
+    """The slow reference: one text, all of it, the vector added where nothing is the user's."""
+
+    def add(_module, _inputs, output):
+        output = output[0] if isinstance(output, tuple) else output
+        output[0, one.n_prompt :] += torch.from_numpy(steer.vector).float()
+
+    layer = lm.model.model.layers[steer.layer]
+    handle = layer.register_forward_hook(add)
+    with torch.no_grad():
+        logits = lm.model(torch.from_numpy(one.ids)[None].long()).logits[0, -1]
+    handle.remove()
+    return logits.log_softmax(-1)[[one.matching, one.other]].numpy()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steered_answers_are_those_of_whole_texts_one_at_a_time(family):
+    lm = tiny_lm(family)
     asked = [ask(one, lm) for one in ITEMS]
-    found = answer_log_probs(asked, lm, batch_tokens=400)
-    for row, one in zip(found, asked, strict=True):
-        with torch.inference_mode():
-            logits = lm.model(torch.from_numpy(one.ids)[None].long()).logits[0, -1]
-        expected = logits.log_softmax(-1)[[one.matching, one.other]]
-        np.testing.assert_allclose(row, expected.numpy(), atol=1e-4)
+    vector = np.random.default_rng(0).standard_normal(lm.d_model)
+    steers = [Steer(layer, m * vector) for layer in (0, 1, 2) for m in (0.0, 3.0, -3.0)]
+    found = answer_log_probs(asked, lm, steers, batch_tokens=400)
+    for steer, rows in zip(steers, found, strict=True):
+        expected = [whole_pass(lm, one, steer) for one in asked]
+        np.testing.assert_allclose(rows, expected, atol=2e-4)
+    assert np.ptp(found, axis=0).max() > 0.1
 
 
-def test_steering_leaves_the_users_words_alone():
+def test_steering_reaches_what_lies_behind_the_users_words_and_nothing_else():
     lm, one = tiny_lm(), ask(ITEMS[0], tiny_lm())
     seen = []
-    vector = np.full(lm.d_model, 5.0)
     handle = lm.model.model.layers[2].register_forward_pre_hook(lambda _m, i: seen.append(i[0]))
-    answer_log_probs([one], lm)
-    answer_log_probs([one], lm, steer=Steer(1, vector))
+    answer_log_probs([one], lm, [None, Steer(1, np.full(lm.d_model, 5.0))])
     handle.remove()
-    moved = (seen[1] - seen[0])[0].mean(dim=-1)
-    np.testing.assert_allclose(moved[: one.n_prompt].numpy(), 0.0, atol=1e-5)
-    np.testing.assert_allclose(moved[one.n_prompt :].numpy(), 5.0, atol=1e-4)
+    prompt, plain, steered = seen
+    assert prompt.shape[1] == one.n_prompt
+    assert plain.shape[1] == one.ids.size - one.n_prompt
+    np.testing.assert_allclose((steered - plain).mean(dim=-1).numpy(), 5.0, atol=1e-4)
 
 
-def test_a_vector_is_the_mean_difference_of_the_states_at_the_letters():
-    trained = train_steering(ITEMS, tiny_lm(), SteeringSettings((1,), both_orders=False))
-    lm, found = tiny_lm(), []
-    for one in ITEMS:
-        asked = ask(one, lm)
-        states = []
-        for letter in (asked.matching, asked.other):
-            ids = torch.tensor([[*asked.ids.tolist(), letter]])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_states_at_the_letters_are_those_of_whole_texts(family):
+    lm = tiny_lm(family)
+    asked = [ask(one, lm) for one in ITEMS[:4]]
+    found = letter_states(asked, lm, [0, 1])
+    for row, one in enumerate(asked):
+        for side, letter in enumerate((one.matching, one.other)):
+            ids = torch.tensor([[*one.ids.tolist(), letter]])
             with torch.inference_mode():
-                states.append(lm.model(ids, output_hidden_states=True).hidden_states[2][0, -1])
-        found.append((states[0] - states[1]).numpy())
-    np.testing.assert_allclose(
-        trained.tensors["vector.42.1"], np.mean(found, axis=0), rtol=1e-3, atol=1e-4
-    )
+                expected = lm.model(ids, output_hidden_states=True).hidden_states[2][0, -1]
+            np.testing.assert_allclose(found[1][row, side], expected.numpy(), atol=2e-4)
+
+
+def test_a_vector_points_along_the_mean_difference_of_the_states():
+    lm, settings = tiny_lm(), SteeringSettings((1,), both_orders=False, scale="difference")
+    trained = train_steering(ITEMS, lm, settings)
+    out = set(np.random.default_rng(0).permutation(12)[:6])  # kept out for the sweep
+    states = letter_states([ask(ITEMS[i], lm) for i in range(12) if i not in out], lm, [1])[1]
+    expected = (states[:, 0] - states[:, 1]).mean(axis=0)
+    np.testing.assert_allclose(trained.tensors["vector.42.1"], expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("scale", "length"), [("unit", 1.0), ("residual", None)])
 def test_a_vector_has_the_length_that_was_asked_for(scale, length):
-    trained = train_steering(ITEMS, tiny_lm(), SteeringSettings((1,), scale=scale))
-    expected = length or trained.config["residual_norm"]["1"]
+    settings = SteeringSettings((1,), scale=scale, strengths=(0.5,))
+    trained = train_steering(ITEMS, tiny_lm(), settings)
+    expected = 0.5 * (length or trained.config["sweep"][0]["length"] / 0.5)
     assert np.linalg.norm(trained.tensors["vector.42.1"]) == pytest.approx(expected)
+
+
+def test_strength_and_layer_are_those_that_steer_kept_out_questions_best():
+    settings = SteeringSettings((0, 1), strengths=(0.1, 1.0, 10.0), n_sweep=4)
+    config = train_steering(ITEMS, tiny_lm(), settings).config
+    assert len(config["sweep"]) == 6
+    best = max(config["sweep"], key=lambda r: (r["is_fluent"], r["scr"], r["chance_gap"]))
+    assert config["layer"] == best["layer"]
+    assert config["strengths"][str(best["layer"])] == best["strength"]
+
+
+def planted_lm():
+    """A model whose answer is what the residual stream of layer 1 holds at the last token."""
+    model = make_model()
+    for layer in model.model.layers[2:]:
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    return LanguageModel(model, make_tokenizer(), "planted", "planted")
+
+
+def test_a_planted_direction_controls_the_letter_and_its_opposite_the_other():
+    lm = planted_lm()
+    asked = [ask(one, lm) for one in ITEMS]
+    letters = sorted({one.matching for one in asked})
+    head = lm.model.lm_head.weight.data
+    direction = (head[letters[0]] - head[letters[1]]).numpy().astype(np.float64) * 50
+    up, down = answer_log_probs(asked, lm, [Steer(1, direction), Steer(1, -direction)])
+    is_first = np.array([one.matching == letters[0] for one in asked])
+    np.testing.assert_array_equal(up[:, 0] > up[:, 1], is_first)
+    np.testing.assert_array_equal(down[:, 0] > down[:, 1], ~is_first)
+
+
+def test_features_of_an_sae_make_the_vector():
+    lm, sae = tiny_lm(), random_sae()
+    settings = SteeringSettings((1,), n_features=2, strengths=(1.0,))
+    trained = train_steering(ITEMS, lm, settings, sae=sae)
+    chosen = [row["feature_id"] for row in trained.config["features"]]
+    weights = np.array([row["difference"] for row in trained.config["features"]])
+    expected = weights @ sae.W_dec.numpy()[chosen]
+    vector = trained.tensors["vector.42.1"]
+    cosine = vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
+    assert cosine == pytest.approx(1.0)
+
+
+def test_features_of_an_sae_steer_at_its_own_layer_only():
+    with pytest.raises(DataError, match="the SAE reads layer 1"):
+        train_steering(ITEMS, tiny_lm(), SteeringSettings((0,)), sae=random_sae())
 
 
 def test_both_orders_leave_nothing_of_the_letters_in_the_shuffled_direction():
     """Every letter is as often the matching one, whatever the data prefer."""
     unbalanced = [one if one.matching == "A" else swapped(one) for one in ITEMS]
-    given = train_steering(unbalanced, tiny_lm(), SteeringSettings((1,), both_orders=False))
-    both = train_steering(unbalanced, tiny_lm(), SteeringSettings((1,)))
+    settings = [SteeringSettings((1,), both_orders=b, scale="difference") for b in (False, True)]
+    given, both = (train_steering(unbalanced, tiny_lm(), one) for one in settings)
     lengths = [np.linalg.norm(t.tensors["vector.42.1"]) for t in (given, both)]
     assert lengths[1] < lengths[0] / 3
 
 
 def test_evaluation_reports_rates_and_controls():
-    settings = SteeringSettings((0, 1), max_items=8, seeds=(1, 2))
+    settings = SteeringSettings((0, 1), max_items=4, seeds=(1, 2))
     trained = train_steering(ITEMS[:10], tiny_lm(), settings)
     found = evaluate_steering(
         trained,
@@ -165,7 +231,7 @@ def test_evaluation_reports_rates_and_controls():
 def test_a_question_longer_than_the_context_is_refused():
     long = parse_item("q", "You saw " * 300 + "?\n(A) Yes\n(B) No", "A", "B")
     with pytest.raises(DataError, match="the prompt of item 'q' is .* reads 512 at most"):
-        train_steering([long], tiny_lm(), SteeringSettings((1,)))
+        train_steering([long, *ITEMS], tiny_lm(), SteeringSettings((1,)))
 
 
 def test_a_model_without_a_chat_template_is_refused():
@@ -198,5 +264,7 @@ def test_steering_from_the_command_line(tmp_path):
         *("evaluate", tmp_path / "v", path, "--allow-overlap", "--random", 1),
         *("--demonstrations", path, "--n-shown", 1, "--plot", plot, "--json"),
     )
-    assert len(json.loads(told)["layers"]) == 3
+    row = json.loads(told)
+    assert [layer["layer"] for layer in row["layers"]] == [0, 1, 2]
+    assert row["scr"] == row["layers"][row["layer"]]["scr"]
     assert "Steering control rate" in plot.read_text()

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from facsynth.cli.options import json_option, model_options, output_option
+from facsynth.cli.task_compare import compare
 from facsynth.cli.task_steering import steering
 
 Command = Callable[..., Any]
@@ -28,6 +29,7 @@ def reward() -> None:
 
 
 task.add_command(steering)
+task.add_command(compare)
 
 
 def _head_options(max_tokens: int) -> Callable[[Command], Command]:

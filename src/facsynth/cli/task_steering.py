@@ -36,10 +36,27 @@ def steering() -> None:
 @click.option("--max-items", type=int, help="Draw at most so many questions for each seed.")
 @click.option(
     "--scale",
-    type=click.Choice(["difference", "unit", "residual"]),
-    default="difference",
+    type=click.Choice(["residual", "difference", "unit"]),
+    default="residual",
     show_default=True,
-    help="Length of a vector: of the mean difference, 1, or of a median state.",
+    help="Length at strength 1: of a median state of the layer, of the mean difference, or 1.",
+)
+@click.option(
+    "--strength",
+    "strengths",
+    multiple=True,
+    type=float,
+    help="Lengths to try, in units of --scale; repeatable. Without it 0.02 to 0.8 states, or 1.",
+)
+@click.option(
+    "--sweep-items",
+    default=20,
+    show_default=True,
+    help="Questions kept out of the vectors, on which strength and layer are chosen.",
+)
+@click.option("--sae", help="Make the vector of this SAE's features; `default` is the embedded.")
+@click.option(
+    "--sae-features", default=10, show_default=True, help="Features that make the vector."
 )
 @click.option(
     "--both-orders/--given-order",
@@ -54,27 +71,39 @@ def train_vectors(data: str, output: Path, **options: Any) -> None:
 
     Rows have `question` with options on lines such as "(A) Yes", `answer_matching_behavior` and
     `answer_not_matching_behavior`. Vectors point to the matching answer. Nothing of the model is
-    trained.
+    trained. The model runs in float32 unless --dtype says otherwise.
     """
     from facsynth.cli.load import load_model
     from facsynth.cli.show import RichProgress
+    from facsynth.features.sae import load_sae
     from facsynth.tasks.folder import save_task
     from facsynth.tasks.items import read_items
     from facsynth.tasks.steering import SteeringSettings, train_steering
 
     items = read_items(data, limit=options["limit"])
     progress = RichProgress()
-    lm = load_model(options, progress)
+    lm = load_model(_precise(options), progress)
+    sae = None
+    if options["sae"]:
+        sae = load_sae(None if options["sae"] == "default" else options["sae"], device=lm.device)
     layers = tuple(range(lm.n_layers)) if options["all_layers"] else options["layers"]
     settings = SteeringSettings(
-        layers=layers or (3 * lm.n_layers // 8,),
+        layers=layers or ((sae.config.layer,) if sae else (3 * lm.n_layers // 8,)),
         seeds=options["seeds"],
         max_items=options["max_items"],
         scale=options["scale"],
+        strengths=options["strengths"],
+        n_sweep=options["sweep_items"],
         both_orders=options["both_orders"],
+        n_features=options["sae_features"],
     )
-    save_task(output, train_steering(items, lm, settings, progress=progress))
-    progress.say(f"vectors in {output}")
+    trained = train_steering(items, lm, settings, sae=sae, progress=progress)
+    save_task(output, trained)
+    found = trained.config
+    progress.say(
+        f"vectors in {output}; layer {found['layer']} at strength "
+        f"{found['strengths'][str(found['layer'])]:g} steers the kept-out questions best"
+    )
 
 
 @steering.command("evaluate")
@@ -104,22 +133,22 @@ def evaluate_vectors(
     """Steering control rate of the vectors in DIR on the questions of FILE.
 
     It is the share answered with the behaviour in both orders of the options at multiplier +1,
-    minus that at -1.
+    minus that at -1, at the layer that steered training questions best.
     """
     from facsynth.cli.show import RichProgress, print_table
     from facsynth.cli.task import finish, load_trained_model
     from facsynth.report.plots import check_plot_path, write_chart
     from facsynth.report.steering_chart import layer_chart
+    from facsynth.tasks.control import EvaluateSettings, evaluate_steering
     from facsynth.tasks.folder import open_task
     from facsynth.tasks.items import read_items
-    from facsynth.tasks.steering import EvaluateSettings, evaluate_steering
 
     if plot:
         check_plot_path(plot)
     trained = open_task(folder, "steering")
     items = read_items(data, limit=options["limit"])
     progress = RichProgress()
-    lm = load_trained_model(trained.config, options, progress)
+    lm = load_trained_model(trained.config, _precise(options), progress)
     named = options["demonstrations"]
     row = evaluate_steering(
         trained,
@@ -129,9 +158,24 @@ def evaluate_vectors(
         shown=read_items(named, limit=options["n_shown"]) if named else (),
         progress=progress,
     )
-    finish(row, folder, data, as_json, {"best rate": "scr", "  at layer": "layer"})
+    finish(row, folder, data, as_json, _ROWS)
     if not as_json:
-        keys = ("layer", "scr", "scr_sd", "plain_scr")
+        keys = ("layer", "strength", "scr", "scr_sd", "plain_scr")
         print_table("Control rate by layer", keys, [[r[k] for k in keys] for r in row["layers"]])
     if plot:
         write_chart(layer_chart(row["layers"]), plot)
+
+
+_ROWS = {
+    "steering control rate": "scr",
+    "  standard deviation over seeds": "scr_sd",
+    "  of random vectors": "random_scr",
+    "  of vectors of shuffled answers": "shuffled_scr",
+    "rate in the given order only": "plain_scr",
+    "layer, chosen on training questions": "layer",
+}
+
+
+def _precise(options: dict[str, Any]) -> dict[str, Any]:
+    """float32 where no precision is named: in bfloat16, logits of 16 and more differ by 1/8."""
+    return {**options, "dtype": "float32" if options["dtype"] == "auto" else options["dtype"]}

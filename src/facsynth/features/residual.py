@@ -1,7 +1,7 @@
 """The residual stream at the output of decoder layers, by forward hooks."""
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from facsynth.errors import ModelError
@@ -20,10 +20,12 @@ __all__ = [
     "batch_by_length",
     "check_layer",
     "decoder_layers",
+    "precision",
     "read_prefix",
     "read_residual",
     "read_residuals",
     "replace_residual",
+    "run_layers",
 ]
 
 
@@ -124,7 +126,7 @@ def read_residuals(
     if prefix is not None:
         past = copy.deepcopy(prefix.cache)
         past.batch_repeat_interleave(len(rows))
-    return _run_to(lm, ids, layers, past)
+    return run_layers(lm, ids, layers, past=past)
 
 
 def read_prefix(lm: LanguageModel, ids: Int32[np.ndarray, " _"], layer: int) -> Prefix:
@@ -138,7 +140,7 @@ def read_prefix(lm: LanguageModel, ids: Int32[np.ndarray, " _"], layer: int) -> 
     from transformers import DynamicCache
 
     cache = DynamicCache()
-    _run_to(lm, torch.from_numpy(ids).long()[None], [layer], cache)
+    run_layers(lm, torch.from_numpy(ids).long()[None], [layer], past=cache)
     return Prefix(len(ids), layer, cache)
 
 
@@ -154,10 +156,23 @@ def _check_layers(lm: LanguageModel, layers: Collection[int], prefix: Prefix | N
         )
 
 
-def _run_to(
-    lm: LanguageModel, ids: Tensor, layers: Collection[int], past: Any
-) -> dict[int, Tensor]:
-    """One forward pass that stops behind the deepest of `layers`."""
+def run_layers(
+    lm: LanguageModel,
+    ids: Int[Tensor, "n_rows n_tokens"],
+    layers: Collection[int],
+    *,
+    past: Any = None,
+    places: Mapping[str, Tensor] | None = None,
+) -> dict[int, Float[Tensor, "n_rows n_tokens d_model"]]:
+    """One forward pass that stops behind the deepest of `layers`.
+
+    Args:
+        lm: The model.
+        ids: Tokens.
+        layers: Layers whose outputs are wanted.
+        past: Cache of keys and values, which grows by these tokens.
+        places: `attention_mask` and `position_ids` where rows are padded in front.
+    """
     deepest = max(layers)
     kept: dict[int, Tensor] = {}
 
@@ -169,8 +184,13 @@ def _run_to(
     modules = decoder_layers(lm.model)
     handles = [modules[i].register_forward_hook(partial(keep, i)) for i in set(layers)]
     try:
-        with torch.inference_mode(), _precision(lm):
-            lm.model(input_ids=ids.to(lm.device), past_key_values=past, use_cache=past is not None)
+        with torch.inference_mode(), precision(lm):
+            lm.model(
+                input_ids=ids.to(lm.device),
+                past_key_values=past,
+                use_cache=past is not None,
+                **(places or {}),
+            )
     except _Stop:
         pass
     finally:
@@ -180,7 +200,7 @@ def _run_to(
 
 
 @contextmanager
-def _precision(lm: LanguageModel) -> Iterator[None]:
+def precision(lm: LanguageModel) -> Iterator[None]:
     """While open, a mixed model adds to a float32 residual stream what its layers give.
 
     The stream is float32 from the embeddings on, because sums with it are; autocast rounds only

@@ -10,7 +10,7 @@ def layer_chart(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Control rate of the vectors at each layer, beside random and shuffled vectors.
 
     Args:
-        layers: Rows `layers` of `facsynth.tasks.steering.evaluate_steering`.
+        layers: Rows `layers` of `facsynth.tasks.control.evaluate_steering`.
 
     Returns:
         A Vega-Lite specification.

@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from facsynth.errors import DataError, ModelError
 from facsynth.features.lm import LanguageModel
+from facsynth.features.prompts import ReadPrompts
 from facsynth.features.residual import batch_by_length, replace_residual
 from facsynth.progress import Task
 from facsynth.tasks.items import Item
 from facsynth.tasks.vectors import check_context, check_template
 
-__all__ = ["Asked", "Steer", "answer_log_probs", "ask"]
+__all__ = ["Asked", "Steer", "answer_log_probs", "ask", "letter_states"]
 
 
 @dataclass(frozen=True)
@@ -91,49 +92,71 @@ def ask(item: Item, lm: LanguageModel, *, shown: Sequence[tuple[Item, bool]] = (
 def answer_log_probs(
     asked: Sequence[Asked],
     lm: LanguageModel,
+    steers: Sequence[Steer | None] = (None,),
     *,
-    steer: Steer | None = None,
-    batch_tokens: int = 2048,
+    batch_tokens: int = 4096,
     task: Task | None = None,
-) -> Float64[np.ndarray, "n_items 2"]:
+) -> Float64[np.ndarray, "n_steers n_items 2"]:
     """Log-probability of the matching and of the other letter, out of all tokens.
+
+    A prompt up to the user's last word is read once; only what lies behind it is read again for
+    each vector, because only there something is added.
 
     Args:
         asked: Items as tokens.
         lm: The model.
-        steer: Vector to add at the output of a layer, behind the user's words.
-        batch_tokens: Tokens per forward pass, padding included.
-        task: Advanced by the number of items read.
+        steers: Vectors to add at the output of a layer, behind the user's words; None for nothing.
+        batch_tokens: Tokens of prompts per forward pass, padding included.
+        task: Advanced by one for every item and vector.
     """
-    found = np.zeros((len(asked), 2))
-    lengths = [one.ids.size for one in asked]
-    for batch in batch_by_length(lengths, batch_tokens=batch_tokens):
-        ids = torch.zeros((len(batch), max(lengths[i] for i in batch)), dtype=torch.long)
-        begins = torch.tensor([asked[i].n_prompt for i in batch])
-        for row, i in enumerate(batch):
-            ids[row, : lengths[i]] = torch.from_numpy(asked[i].ids)
-        last = torch.tensor([lengths[i] - 1 for i in batch])
-        kept, where = torch.unique(last, return_inverse=True)
-        with torch.inference_mode(), _steered(lm, steer, begins, ids.shape[1]):
-            output = lm.model(
-                input_ids=ids.to(lm.device), logits_to_keep=kept.to(lm.device), use_cache=False
-            )
-        log_probs = output.logits.float().log_softmax(dim=-1).cpu()
-        for row, i in enumerate(batch):
-            pair = [asked[i].matching, asked[i].other]
-            found[i] = log_probs[row, where[row], pair].numpy()
-        if task:
-            task.advance(len(batch))
+    found = np.zeros((len(steers), len(asked), 2))
+    begins = [min(one.n_prompt, one.ids.size - 1) for one in asked]
+    for batch in batch_by_length(begins, batch_tokens=batch_tokens):
+        prompts = ReadPrompts(lm, [asked[i].ids[: begins[i]] for i in batch])
+        tails = [asked[i].ids[begins[i] :] for i in batch]
+        pairs = [[asked[i].matching, asked[i].other] for i in batch]
+        for number, steer in enumerate(steers):
+            with _steered(lm, steer):
+                log_probs = prompts.last_log_probs(tails)
+            for row, (i, pair) in enumerate(zip(batch, pairs, strict=True)):
+                found[number, i] = log_probs[row, pair].numpy()
+            if task:
+                task.advance(len(batch))
     return found
 
 
-def _steered(lm: LanguageModel, steer: Steer | None, begins: Any, width: int) -> Any:
+def letter_states(
+    asked: Sequence[Asked],
+    lm: LanguageModel,
+    layers: Sequence[int],
+    *,
+    batch_tokens: int = 4096,
+    task: Task | None = None,
+) -> dict[int, Float32[np.ndarray, "n_items 2 d_model"]]:
+    """Output of decoder layers at the matching and at the other letter, as if it were answered.
+
+    Args:
+        asked: Items as tokens.
+        lm: The model.
+        layers: 0-based decoder layers.
+        batch_tokens: Tokens of prompts per forward pass, padding included.
+        task: Advanced by one for every item.
+    """
+    states = {k: np.zeros((len(asked), 2, lm.d_model), np.float32) for k in layers}
+    for batch in batch_by_length([one.ids.size for one in asked], batch_tokens=batch_tokens):
+        prompts = ReadPrompts(lm, [asked[i].ids for i in batch], deepest=max(layers))
+        for side in (0, 1):
+            letters = [(asked[i].matching, asked[i].other)[side] for i in batch]
+            tails = [np.array([letter], dtype=np.int32) for letter in letters]
+            for layer, output in prompts.residuals(tails, layers).items():
+                states[layer][batch, side] = output[:, 0].float().cpu().numpy()
+        if task:
+            task.advance(len(batch))
+    return states
+
+
+def _steered(lm: LanguageModel, steer: Steer | None) -> Any:
     if steer is None:
         return nullcontext()
-    behind = (torch.arange(width)[None] >= begins[:, None])[..., None].to(lm.device)
-    vector = torch.from_numpy(steer.vector).to(lm.device)
-
-    def add(output: Any) -> Any:
-        return output + (behind * vector).to(output.dtype)
-
-    return replace_residual(lm, steer.layer, add)
+    vector = torch.from_numpy(np.asarray(steer.vector, dtype=np.float32)).to(lm.device)
+    return replace_residual(lm, steer.layer, lambda output: (output + vector).to(output.dtype))

@@ -1,10 +1,14 @@
-"""Steering by contrastive activation addition (CAA, arXiv 2312.06681), and how well it controls.
+"""Steering vectors by contrastive activation addition (CAA, arXiv 2312.06681).
 
 Settings of the paper (arXiv 2602.10388): mean difference of the states at the letter of the
-matching and of the other answer, added behind the user's words at multipliers -1 to 1; steering
-control rate = robust accuracy at +1 minus that at -1. Where this differs: every training item is
-read in both option orders, so that the vector holds nothing of the letters themselves; and the
-vector keeps the length of the mean difference unless another scale is asked for.
+matching and of the other answer, normalised, added behind the user's words. A normalised vector
+needs a length. It is measured in median lengths of the states at that layer, so that it means the
+same for every behaviour, layer and model, and where several are given, the one that steers
+training questions best is taken; so is the layer. These questions are kept out of the vectors.
+
+Where this differs: every training item is read in both option orders, so that the vector holds
+nothing of the letters themselves. With an SAE the vector is made of the decoder directions of the
+few features whose activations at the two letters differ most.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,30 +17,29 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from facsynth.data.novelty import KnownTexts
 from facsynth.errors import DataError
 from facsynth.features.lm import LanguageModel
-from facsynth.features.residual import batch_by_length, check_layer, read_residuals
+from facsynth.features.residual import check_layer
+from facsynth.features.sae import SparseAutoencoder
 from facsynth.progress import SILENT, Progress
-from facsynth.tasks.answers import Asked, Steer, answer_log_probs, ask
-from facsynth.tasks.folder import TrainedTask, check_model
+from facsynth.tasks.answers import Asked, Steer, answer_log_probs, ask, letter_states
+from facsynth.tasks.control import accuracies, control_rate, of_length
+from facsynth.tasks.folder import TrainedTask
 from facsynth.tasks.items import Item, swapped
-from facsynth.tasks.metrics import bootstrap_share
-from facsynth.tasks.overlap import check_overlap, find_overlap
 
-__all__ = [
-    "EvaluateSettings",
-    "Scale",
-    "SteeringSettings",
-    "control_rate",
-    "evaluate_steering",
-    "train_steering",
-]
+__all__ = ["Scale", "SteeringSettings", "train_steering"]
 
-Scale = Literal["difference", "unit", "residual"]
-"""Length of a vector: of the mean difference, 1, or the median length of the states read."""
+Scale = Literal["residual", "difference", "unit"]
+"""What a strength of 1 is: the median length of the states read, of the mean difference, or 1."""
+
+_SWEPT = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Strengths that are tried where none is given and the scale is that of the states."""
+
+_LEAST_MASS = 0.5
+"""A strength is taken only if the letters keep this share of their probability on either side."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,18 @@ class SteeringSettings:
     max_items: int | None = None
     """Draw this many training items at most."""
 
-    scale: Scale = "difference"
+    scale: Scale = "residual"
+    strengths: tuple[float, ...] = ()
+    """Lengths to try, in units of the scale; without any a fixed list, or 1 for other scales."""
+
+    n_sweep: int = 20
+    """Training items on which strength and layer are chosen; at most a half of them."""
+
     both_orders: bool = True
     """Read every training item also with its two answers exchanged."""
+
+    n_features: int = 10
+    """Features of an SAE that make the vector, where one is given."""
 
     def __post_init__(self) -> None:
         """Check that there is something to do."""
@@ -62,32 +74,14 @@ class SteeringSettings:
             raise DataError("give at least one layer, and seeds that differ")
         if self.scale not in get_args(Scale):
             raise DataError(f"unknown --scale {self.scale!r}; choose of {get_args(Scale)}")
-        if (self.max_items or 1) < 1:
-            raise DataError("--max-items must be above zero")
+        if (self.max_items or 1) < 1 or self.n_sweep < 1 or self.n_features < 1:
+            raise DataError("--max-items, --sweep-items and --sae-features must be above zero")
+        if any(strength <= 0 for strength in self.strengths):
+            raise DataError(f"--strength must be above zero, not {min(self.strengths)}")
 
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """What is measured beside the vectors at ±1."""
-
-    multipliers: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
-    n_random: int = 3
-    """Random vectors of the same length, as a control at every layer."""
-
-    allow_overlap: bool = False
-
-    def __post_init__(self) -> None:
-        """The control rate needs both ends and what lies between them, no steering."""
-        if not {-1.0, 0.0, 1.0} <= {*self.multipliers} or self.n_random < 0:
-            raise DataError("the multipliers need -1, 0 and 1; --random 0 or more")
-
-
-@dataclass(frozen=True)
-class _Questions:
-    """Evaluation items as tokens: first all in the given order, then all exchanged."""
-
-    asked: Sequence[Asked]
-    n_items: int
+    def candidates(self) -> tuple[float, ...]:
+        """Strengths to try."""
+        return self.strengths or (_SWEPT if self.scale == "residual" else (1.0,))
 
 
 def train_steering(
@@ -95,235 +89,197 @@ def train_steering(
     lm: LanguageModel,
     settings: SteeringSettings,
     *,
+    sae: SparseAutoencoder | None = None,
     progress: Progress = SILENT,
 ) -> TrainedTask:
     """Make one vector per layer and seed, and one with randomly exchanged answers as a control.
 
+    Args:
+        items: Questions.
+        lm: The model.
+        settings: How vectors are made.
+        sae: Make the vectors of this SAE's features; its layer has to be the only one.
+        progress: Where bars are drawn.
+
     Raises:
-        DataError: There are no items, or one exceeds the context.
+        DataError: There are fewer than two items, or one exceeds the context.
         ModelError: No such layer, no chat template, or letters that are no tokens.
     """
-    if not items:
-        raise DataError("no training items; give at least one")
-    for layer in settings.layers:
-        check_layer(lm, layer)
+    _check(items, lm, settings, sae)
+    kept, swept = _split(items, settings)
     seeds = settings.seeds
-    if len(seeds) > 1 and (settings.max_items is None or settings.max_items >= len(items)):
+    if len(seeds) > 1 and (settings.max_items is None or settings.max_items >= len(kept)):
         progress.say("every seed takes all items, so the vectors are equal: one is kept")
         seeds = seeds[:1]
-    read = [*items, *map(swapped, items)] if settings.both_orders else list(items)
-    asked = [ask(item, lm) for item in read]
-    differences, norms = _differences(asked, lm, settings.layers, progress)
-    tensors = {}
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        drawn = rng.permutation(len(items))[: settings.max_items]
-        rows = np.concatenate([drawn + k for k in range(0, len(read), len(items))])
-        signs = rng.choice([-1.0, 1.0], rows.size)
-        for layer in settings.layers:
-            wanted = differences[layer][rows].astype(np.float64)
-            vector = _scaled(wanted.mean(axis=0), settings.scale, norms[layer])
-            mixed = (signs[:, None] * wanted).mean(axis=0)
-            tensors[f"vector.{seed}.{layer}"] = vector
-            tensors[f"shuffled.{seed}.{layer}"] = _of_length(mixed, float(np.linalg.norm(vector)))
+    read = [*kept, *map(swapped, kept)] if settings.both_orders else kept
+    tested = [ask(item, lm) for item in [*swept, *map(swapped, swept)]]
+    with progress.task("reading answers", len(read) + len(tested), "questions") as task:
+        asked = [ask(item, lm) for item in read]
+        states = letter_states(asked, lm, settings.layers, task=task)
+        held_out = letter_states(tested, lm, settings.layers, task=task)
+    directions, features = _directions(states, len(kept), seeds, settings, sae)
+    first = {layer: directions[f"vector.{seeds[0]}.{layer}"] for layer in settings.layers}
+    lengths = {k: _lengths(states[k], vector, settings) for k, vector in first.items()}
+    sweep = _sweep(tested, lm, first, lengths, progress)
+    best = {layer: max((r for r in sweep if r["layer"] == layer), key=_rank) for layer in first}
+    tensors = {
+        name: of_length(vector, best[int(name.rsplit(".", 1)[1])]["length"])
+        for name, vector in directions.items()
+    }
     config = {
         "model": lm.name,
         "model_hash": lm.content_hash,
+        "dtype": str(lm.model.dtype).removeprefix("torch."),
         "settings": asdict(settings),
         "seeds": list(seeds),
-        "n_train": min(len(items), settings.max_items or len(items)),
-        "residual_norm": {str(layer): norm for layer, norm in norms.items()},
+        "n_train": min(len(kept), settings.max_items or len(kept)),
+        "n_sweep": len(swept),
+        "layer": max(best.values(), key=_rank)["layer"],
+        "strengths": {str(layer): row["strength"] for layer, row in best.items()},
+        "read_share": {str(k): _read_share(held_out[k], vector) for k, vector in first.items()},
+        "sweep": sweep,
+        "features": features,
     }
     return TrainedTask("steering", config, tensors, KnownTexts(item.question for item in items))
 
 
-def evaluate_steering(
-    trained: TrainedTask,
+def _check(
     items: Sequence[Item],
     lm: LanguageModel,
-    settings: EvaluateSettings,
-    *,
-    shown: Sequence[Item] = (),
-    progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Steering control rate at every layer, with its controls.
-
-    Args:
-        trained: Vectors.
-        items: Evaluation items.
-        lm: The model that the vectors were made with.
-        settings: What is measured.
-        shown: Items for the prompt-only control: shown with matching answers against others.
-        progress: Where the bar is drawn.
-
-    Returns:
-        `scr` (best layer's mean over seeds; see `layer`), `base` (without steering), `layers`
-        (each with `scr`, the plain rate, `seeds` with curves over the multipliers, `random` and
-        `shuffled` rates), `prompt_only`, `overlap`.
-
-    Raises:
-        DataError: Evaluation items are near-copies of training items.
-        MismatchError: The model is another one.
-    """
-    check_model(trained, lm)
-    overlap = find_overlap(trained.known, [(item.item_id, item.question) for item in items])
-    check_overlap(overlap, allow=settings.allow_overlap)
-    both = [*items, *map(swapped, items)]
-    questions = _Questions([ask(item, lm) for item in both], len(items))
-    layers = trained.config["settings"]["layers"]
-    n_passes = _n_passes(trained, settings, len(layers)) + (2 if shown else 0)
-    with progress.task("answering", n_passes * len(both), "questions") as task:
-        base = answer_log_probs(questions.asked, lm, task=task)
-
-        def measure(vector: Any, layer: int, at: Sequence[float]) -> dict[float, Any]:
-            return {
-                m: answer_log_probs(questions.asked, lm, steer=Steer(layer, m * vector), task=task)
-                if m
-                else base
-                for m in at
-            }
-
-        rows = [
-            _layer_row(layer, trained, measure, questions.n_items, settings) for layer in layers
-        ]
-        prompts = _prompted(both, shown, lm, task) if shown else None
-    best = max(rows, key=lambda row: row["scr"])
-    return {
-        "scr": best["scr"],
-        "layer": best["layer"],
-        "base": _accuracies(base, questions.n_items),
-        "layers": rows,
-        "prompt_only": _rate(prompts, questions.n_items) if prompts else None,
-        "n_items": len(items),
-        "overlap": {"n": len(overlap.ids), "ids": list(overlap.ids)},
-    }
+    settings: SteeringSettings,
+    sae: SparseAutoencoder | None,
+) -> None:
+    if len(items) < 2:
+        raise DataError(f"{len(items)} training items; give at least two, one of them to try on")
+    for layer in settings.layers:
+        check_layer(lm, layer)
+    if sae is not None and settings.layers != (sae.config.layer,):
+        raise DataError(
+            f"the SAE reads layer {sae.config.layer}, so its features steer there and nowhere "
+            "else; leave --layer and --all-layers out"
+        )
 
 
-def control_rate(
-    up: Float64[np.ndarray, "n_rows 2"], down: Float64[np.ndarray, "n_rows 2"], n_items: int
-) -> Float64[np.ndarray, " n_items"]:
-    """What each item adds to the steering control rate: robustly right at +1 minus at -1.
+def _split(items: Sequence[Item], settings: SteeringSettings) -> tuple[list[Item], list[Item]]:
+    """Items for the vectors, and those on which strengths and layers are tried."""
+    order = np.random.default_rng(0).permutation(len(items))
+    n = min(settings.n_sweep, len(items) // 2)
+    return [items[i] for i in sorted(order[n:])], [items[i] for i in sorted(order[:n])]
 
-    Args:
-        up: Log-probabilities of matching and other letter at +1, exchanged orders behind the rest.
-        down: The same at -1.
-        n_items: Number of items, half of the rows.
 
-    Returns:
-        -1, 0 or 1 per item; their mean is the rate.
-    """
-    robust = [_robust(log_probs, n_items).astype(np.float64) for log_probs in (up, down)]
-    found: Float64[np.ndarray, " n_items"] = robust[0] - robust[1]
+def _directions(
+    states: Mapping[int, Float32[np.ndarray, "n_rows 2 d_model"]],
+    n_items: int,
+    seeds: Sequence[int],
+    settings: SteeringSettings,
+    sae: SparseAutoencoder | None,
+) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:
+    """Directions by name, those of exchanged answers beside them, and the first seed's features."""
+    directions: dict[str, Any] = {}
+    features = None
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        drawn = rng.permutation(n_items)[: settings.max_items]
+        rows = np.concatenate(
+            [drawn + k for k in range(0, len(states[settings.layers[0]]), n_items)]
+        )
+        signs = rng.choice([-1.0, 1.0], rows.size)
+        for layer in settings.layers:
+            chosen = states[layer][rows].astype(np.float64)
+            for kind, sign in (("vector", np.ones(rows.size)), ("shuffled", signs)):
+                if sae is None:
+                    vector = _mean_difference(chosen, sign)
+                else:
+                    vector, found = _feature_direction(chosen, sign, sae, settings.n_features)
+                    features = features or found
+                directions[f"{kind}.{seed}.{layer}"] = vector
+    return directions, features
+
+
+def _mean_difference(
+    states: Float64[np.ndarray, "n_rows 2 d_model"], signs: Float64[np.ndarray, " n_rows"]
+) -> Float64[np.ndarray, " d_model"]:
+    found: Float64[np.ndarray, " d_model"] = (signs[:, None] * (states[:, 0] - states[:, 1])).mean(
+        axis=0
+    )
     return found
 
 
-def _layer_row(
-    layer: int, trained: TrainedTask, measure: Any, n_items: int, settings: EvaluateSettings
-) -> dict[str, Any]:
-    seeds, shuffled = [], []
-    norm = 0.0
-    for seed in trained.config["seeds"]:
-        vector = trained.tensors[f"vector.{seed}.{layer}"]
-        norm = float(np.linalg.norm(vector))
-        found = measure(vector, layer, settings.multipliers)
-        curve = [{"multiplier": m, **_accuracies(f, n_items)} for m, f in sorted(found.items())]
-        seeds.append({"seed": seed, **_rate(found, n_items), "norm": norm, "curve": curve})
-        control = measure(trained.tensors[f"shuffled.{seed}.{layer}"], layer, (-1.0, 1.0))
-        shuffled.append(_rate(control, n_items)["scr"])
-    random = []
-    for i in range(settings.n_random):
-        drawn = np.random.default_rng([layer, i]).standard_normal(vector.size)
-        random.append(_rate(measure(_of_length(drawn, norm), layer, (-1.0, 1.0)), n_items)["scr"])
-    rates = [row["scr"] for row in seeds]
-    return {
-        "layer": layer,
-        "scr": float(np.mean(rates)),
-        "scr_sd": float(np.std(rates, ddof=1)) if len(rates) > 1 else None,
-        "plain_scr": float(np.mean([row["plain_scr"] for row in seeds])),
-        "seeds": seeds,
-        "shuffled": shuffled,
-        "random": random,
-    }
+def _feature_direction(
+    states: Float64[np.ndarray, "n_rows 2 d_model"],
+    signs: Float64[np.ndarray, " n_rows"],
+    sae: SparseAutoencoder,
+    n_features: int,
+) -> tuple[Float64[np.ndarray, " d_model"], list[dict[str, Any]]]:
+    """Decoder directions of the features that differ most (paired t), by their mean difference."""
+    flat = torch.from_numpy(states.astype(np.float32)).flatten(0, 1).to(sae.W_enc.device)
+    with torch.inference_mode():
+        codes = sae.encode(flat).cpu().double().numpy().reshape(len(states), 2, -1)
+    differences = signs[:, None] * (codes[:, 0] - codes[:, 1])
+    mean, spread = differences.mean(axis=0), differences.std(axis=0, ddof=1)
+    t = mean / np.maximum(spread / np.sqrt(len(states)), 1e-12) * (mean != 0)
+    best: Int64[np.ndarray, " n"] = np.argsort(-np.abs(t), kind="stable")[:n_features]
+    decoder = sae.W_dec.detach().cpu().double().numpy()
+    rows = [
+        {"feature_id": int(i), "difference": float(mean[i]), "t": float(t[i])}
+        for i in best
+        if mean[i]
+    ]
+    return mean[best] @ decoder[best], rows
 
 
-def _prompted(
-    both: Sequence[Item], shown: Sequence[Item], lm: LanguageModel, task: Any
-) -> dict[float, Any]:
-    """Answers behind items that are shown with matching answers (1) and with the others (-1)."""
-    return {
-        sign: answer_log_probs(
-            [ask(item, lm, shown=[(one, sign > 0) for one in shown]) for item in both],
-            lm,
-            task=task,
+def _lengths(
+    states: Float32[np.ndarray, "n_rows 2 d_model"], vector: Any, settings: SteeringSettings
+) -> dict[float, float]:
+    """Length of a vector at each strength."""
+    scale = {
+        "residual": float(np.median(np.linalg.norm(states, axis=-1))),
+        "difference": float(np.linalg.norm(vector)),
+        "unit": 1.0,
+    }[settings.scale]
+    return {strength: strength * scale for strength in settings.candidates()}
+
+
+def _sweep(
+    tested: Sequence[Asked],
+    lm: LanguageModel,
+    directions: Mapping[int, Any],
+    lengths: Mapping[int, Mapping[float, float]],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """How well each strength steers, at each layer, on training questions that are kept out."""
+    tried = [(k, strength, length) for k in directions for strength, length in lengths[k].items()]
+    steers: list[Steer | None] = [None]
+    for layer, _, length in tried:
+        vector = of_length(directions[layer], length)
+        steers += [Steer(layer, sign * vector) for sign in (1.0, -1.0)]
+    with progress.task("trying strengths", len(steers) * len(tested), "answers") as task:
+        base, *found = answer_log_probs(tested, lm, steers, task=task)
+    least = _LEAST_MASS * accuracies(base)["letter_mass"]
+    rows = []
+    for (layer, strength, length), up, down in zip(tried, found[::2], found[1::2], strict=True):
+        ends = [accuracies(up), accuracies(down)]
+        mass = min(end["letter_mass"] for end in ends)
+        rows.append(
+            {
+                "layer": layer,
+                "strength": strength,
+                "length": length,
+                "scr": float(control_rate(up, down).mean()),
+                "chance_gap": ends[0]["mean_chance"] - ends[1]["mean_chance"],
+                "letter_mass": mass,
+                "is_fluent": mass >= least,
+            }
         )
-        for sign in (-1.0, 1.0)
-    }
+    return rows
 
 
-def _differences(
-    asked: Sequence[Asked], lm: LanguageModel, layers: Sequence[int], progress: Progress
-) -> tuple[dict[int, Float32[np.ndarray, "n_items d_model"]], dict[int, float]]:
-    """State at the matching letter minus that at the other, and the median length of a state."""
-    states = {layer: np.zeros((2 * len(asked), lm.d_model), np.float32) for layer in layers}
-    rows = [np.append(a.ids, letter) for a in asked for letter in (a.matching, a.other)]
-    rows = [row.astype(np.int32) for row in rows]
-    with progress.task("reading answers", len(rows), "answers") as task:
-        for batch in batch_by_length([row.size for row in rows], batch_tokens=2048):
-            found = read_residuals(lm, [rows[i] for i in batch], layers)
-            last = torch.tensor([rows[i].size - 1 for i in batch])
-            for layer, output in found.items():
-                states[layer][batch] = output[range(len(batch)), last].float().cpu().numpy()
-            task.advance(len(batch))
-    norms = {k: float(np.median(np.linalg.norm(s, axis=1))) for k, s in states.items()}
-    return {layer: s[0::2] - s[1::2] for layer, s in states.items()}, norms
+def _rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:
+    """What is best: a model that still answers, then the control rate, then the gap in chance."""
+    return row["is_fluent"], row["scr"], row["chance_gap"]
 
 
-def _scaled(vector: Any, scale: str, residual: float) -> Any:
-    lengths = {"difference": float(np.linalg.norm(vector)), "unit": 1.0, "residual": residual}
-    return _of_length(vector, lengths[scale])
-
-
-def _of_length(vector: Any, length: float) -> Any:
-    return vector * (length / max(float(np.linalg.norm(vector)), 1e-12))
-
-
-def _right(log_probs: Float64[np.ndarray, "n_rows 2"]) -> Bool[np.ndarray, " n_rows"]:
-    return log_probs[:, 0] > log_probs[:, 1]
-
-
-def _robust(
-    log_probs: Float64[np.ndarray, "n_rows 2"], n_items: int
-) -> Bool[np.ndarray, " n_items"]:
-    right = _right(log_probs)
-    both: Bool[np.ndarray, " n_items"] = right[:n_items] & right[n_items:]
-    return both
-
-
-def _accuracies(log_probs: Float64[np.ndarray, "n_rows 2"], n_items: int) -> dict[str, float]:
-    """Shares of items with the matching answer, and the mean chance of it between the two."""
-    chance = 1 / (1 + np.exp(log_probs[:, 1] - log_probs[:, 0]))
-    return {
-        "plain": float(_right(log_probs)[:n_items].mean()),
-        "robust": float(_robust(log_probs, n_items).mean()),
-        "mean_chance": float(chance.mean()),
-        "letter_mass": float(np.exp(log_probs).sum(axis=1).mean()),
-    }
-
-
-def _rate(found: Mapping[float, Any], n_items: int) -> dict[str, Any]:
-    rate = bootstrap_share(
-        control_rate(found[1.0], found[-1.0], n_items), rng=np.random.default_rng(0)
-    )
-    plain = [_right(found[m])[:n_items].mean() for m in (1.0, -1.0)]
-    return {
-        "scr": rate.value,
-        "low": rate.low,
-        "high": rate.high,
-        "plain_scr": float(plain[0] - plain[1]),
-    }
-
-
-def _n_passes(trained: TrainedTask, settings: EvaluateSettings, n_layers: int) -> int:
-    per_seed = sum(1 for m in settings.multipliers if m) + 2
-    each = len(trained.config["seeds"]) * per_seed + 2 * settings.n_random
-    return 1 + n_layers * each
+def _read_share(states: Float32[np.ndarray, "n_rows 2 d_model"], vector: Any) -> float:
+    """Share of kept-out questions whose matching letter lies further along the vector."""
+    along = (states[:, 0] - states[:, 1]).astype(np.float64) @ vector
+    return float((along > 0).mean() + (along == 0).mean() / 2)
