@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,7 @@ def run_offline(table: FeatureTable, threshold: float) -> dict[str, Any]:
         for i, e in zip(np.roll(order, 1), (everything[int(j)] for j in order), strict=True)
     ]
     return {
+        "date": date.today().isoformat(),
         "table": {
             "sae_hash": table.manifest.source.sae_hash,
             "n_samples": table.manifest.n_samples,
@@ -230,6 +232,8 @@ def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, An
     told = [found for found in explained if found.method == "llm"]
     same = [found for found in named if found.feature_id in {t.feature_id for t in told}]
     return {
+        "date": date.today().isoformat(),
+        "sae_hash": table.manifest.source.sae_hash[:8],
         "model": Path(options.model).name,
         "seconds": seconds,
         "usage": asdict(endpoint.usage),
@@ -328,7 +332,8 @@ def offline_text(row: Mapping[str, Any]) -> str:
     return f"""## Names by terms
 
 {row["n_features"]} features drawn among those active in {MIN_SAMPLES} samples to half of all,
-δ = {table["threshold"]:g}, {table["n_samples"]:,} samples, SAE {table["sae_hash"][:8]}. Evidence,
+δ = {table["threshold"]:g}, {table["n_samples"]:,} samples, SAE {table["sae_hash"][:8]},
+{row["date"]}. Evidence,
 names and scores took {row["seconds"]:.0f} s on one shared core, without the model.
 
 | terms in the name | near misses | random text | fuzzing |
@@ -347,8 +352,9 @@ def llm_text(row: Mapping[str, Any]) -> str:
     failures = "; ".join(row["failures"]) or "none"
     return f"""## Explanations of an LLM
 
-{row["model"]} behind `transformers serve` explains and judges {row["n_features"]} of these
-features, five texts a call, in {row["seconds"] / 60:.0f} minutes ({usage["n_calls"]:,} calls,
+{row["model"]} behind `transformers serve` explains and judges {row["n_features"]} features
+drawn in the same way (SAE {row["sae_hash"]}, {row["date"]}), five texts a call, in
+{row["seconds"] / 60:.0f} minutes ({usage["n_calls"]:,} calls,
 {usage["prompt_tokens"]:,} prompt tokens). It gave {row["n_explained"]} explanations;
 reasons for the others: {failures}.
 

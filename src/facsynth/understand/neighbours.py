@@ -72,8 +72,8 @@ def decoder_neighbours(
         is zero has none, and is nobody's neighbour.
     """
     unit = _unit_rows(decoder)
-    is_dead = ~unit.any(axis=1)
-    is_out = is_dead if among is None else is_dead | ~among
+    is_dead: np.ndarray = np.linalg.norm(unit, axis=1) == 0
+    is_out: np.ndarray = is_dead if among is None else is_dead | ~among
 
     def similar(part: Int64[np.ndarray, " n_tile"]) -> Float32[np.ndarray, "n_tile n_features"]:
         cosines: np.ndarray = unit[part] @ unit.T
