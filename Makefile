@@ -26,7 +26,7 @@ bench-extraction: .venv/.ready ## measure extraction beside other tools; writes 
 bench-sae: .venv/.ready ## train SAEs with facsynth and with SAELens on the same activations (8 minutes)
 	$(BIN)/python benchmarks/sae_training.py --write
 
-bench-select: .venv/.ready ## time `fac select` beside apricot-select and submodlib (6 minutes at most)
+bench-select: .venv/.ready ## time `fac select` beside apricot-select and submodlib (8 minutes at most)
 	$(BIN)/python benchmarks/selection.py --write
 
 bench-chat: .venv/.ready ## time the endpoint client against the bare OpenAI SDK on a mock server (1 minute)

@@ -3,7 +3,8 @@
 Rows are synthetic: each sample draws features by Zipf's law, so few features are frequent and
 most are rare, as in feature tables. Every program maximises the number of covered features with
 one pick per feature and no quotas. Peers run in an environment of their own, each in a process
-with a time limit; what is stopped there is reported as slower than the limit.
+with a time limit; what is stopped there is reported as slower than the limit. Smaller pools show
+how the time of the slowest peer grows.
 
     python benchmarks/selection.py            100,000 samples x 65,536 features, 2,000 picks
     python benchmarks/selection.py --quick    a hundredth of it
@@ -33,6 +34,10 @@ PEERS = {
     "submodlib": Environment("submodlib", ("submodlib-py==0.0.3",)),
 }
 OURS = ("facsynth", "facsynth, length quotas", "facsynth, stochastic ε = 0.1")
+STEPS = ((5_000, 100), (10_000, 200), (20_000, 400))
+"""Samples and picks of the smaller pools, all with the features of the large one."""
+
+STEP_LIMIT_S = 60
 DRAWS = 64
 SEED = 0
 
@@ -121,6 +126,40 @@ def measure(n_samples: int, n_features: int, n_picks: int, limit_s: int) -> dict
     }
 
 
+def measure_growth(n_features: int) -> list[dict[str, Any]]:
+    """Seconds of facsynth and of apricot-select on smaller pools."""
+    found = []
+    for n_samples, n_picks in STEPS:
+        rows = zipf_rows(n_samples, n_features)
+        start = time.perf_counter()
+        run_ours(OURS[0], rows, n_picks)
+        ours = time.perf_counter() - start
+        with tempfile.TemporaryDirectory() as folder:
+            save_npz(Path(folder) / "rows.npz", csr_matrix(rows), compressed=False)
+            rival = run_peer("apricot", Path(folder) / "rows.npz", n_picks, STEP_LIMIT_S)
+        rival.pop("picks", None)
+        found.append({"n_samples": n_samples, "n_picks": n_picks, "seconds": ours, "rival": rival})
+        print(f"{n_samples:,} x {n_picks:,}: {ours:.2f} s, apricot {rival}", flush=True)
+    return found
+
+
+def growth_table(steps: list[dict[str, Any]]) -> str:
+    lines = [
+        "| samples | picks | facsynth | apricot-select | times |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for one in steps:
+        seconds = one["rival"].get("seconds")
+        cells = (
+            (f"{seconds:.2f} s", f"{seconds / one['seconds']:.0f}")
+            if seconds
+            else (one["rival"]["why"], f"> {STEP_LIMIT_S / one['seconds']:.0f}")
+        )
+        sizes = f"{one['n_samples']:,} | {one['n_picks']:,} | {one['seconds']:.3f} s"
+        lines.append(f"| {sizes} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def table(report: dict[str, Any]) -> str:
     ours = report["results"][OURS[0]]["seconds"]
     lines = [
@@ -183,6 +222,10 @@ choices differ where gains tie: facsynth takes the earlier sample. A program tha
 least as slow as the limit says. With length quotas and with the stochastic rule facsynth
 solves another problem and may cover less.
 
+How apricot-select's time grows with the pool and the picks, at {report["n_features"]:,} features:
+
+{growth_table(report["growth"])}
+
 {cpu_name()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()},
 {versions}; {date.today().isoformat()}. Made by `{command}`.
 """
@@ -192,11 +235,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a hundredth of the work")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
-    parser.add_argument("--limit", type=int, default=140, help="seconds for each peer")
+    parser.add_argument("--limit", type=int, default=120, help="seconds for each peer")
     given = parser.parse_args()
     size = (5_000, 8_192, 100) if given.quick else (100_000, 65_536, 2_000)
     report = measure(*size, given.limit)
-    print(table(report))
+    report["growth"] = measure_growth(size[1])
+    print(table(report), growth_table(report["growth"]), sep="\n")
     if given.write:
         command = (
             "make bench-select" if not given.quick else "python benchmarks/selection.py --quick"

@@ -28,6 +28,10 @@ SELECT = {
         "submodlib": {"why": "stopped after 140 s"},
         "random picks": {"covered": 500},
     },
+    "growth": [
+        {"n_samples": 500, "n_picks": 10, "seconds": 0.5, "rival": {"seconds": 20.0}},
+        {"n_samples": 900, "n_picks": 20, "seconds": 0.6, "rival": {"why": "stopped after 60 s"}},
+    ],
 }
 
 
@@ -37,6 +41,8 @@ def test_selection_page_shows_peers_that_ran_and_a_lower_bound_for_a_stopped_one
     page = selection.page(SELECT, "make bench-select")
     assert "| apricot | 50.00 | 25.0 | 899 | 90 |" in page
     assert "| submodlib | stopped after 140 s | > 70 | – | – |" in page
+    assert "| 500 | 10 | 0.500 s | 20.00 s | 40 |" in page
+    assert "| 900 | 20 | 0.600 s | stopped after 60 s | > 100 |" in page
 
 
 @pytest.mark.parametrize(
