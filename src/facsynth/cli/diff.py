@@ -1,5 +1,6 @@
 """`fac diff`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,11 @@ def diff(a: Path, b: Path, as_json: bool, **options: Any) -> None:
     The effect is the log odds ratio of firing, A against B. With --json, all features that are
     different at this rate are listed, and names for the shown ones.
     """
-    from facsynth.cli.show import print_json
+    from facsynth.cli.show import print_result
 
     row = _measure(a, b, options)
-    if as_json:
-        print_json(row)
-    else:
-        _print(row, options["top"])
-    for note in row["warnings"]:
-        click.echo(f"Note: {note}", err=True)
+    show = partial(_print, top=options["top"])
+    print_result(row, show, as_json=as_json, notes=row["warnings"])
 
 
 def _measure(a: Path, b: Path, options: dict[str, Any]) -> dict[str, Any]:

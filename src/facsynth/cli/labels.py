@@ -55,21 +55,14 @@ def labels(
     directions say whether the labels mean the same. Resampling gives the interval, and shuffled
     labels give the cosine that chance reaches.
     """
-    from facsynth.cli.show import print_json
+    from facsynth.cli.show import print_result
     from facsynth.report.plots import check_plot_path, heat_map, write_chart
 
     if plot:
         check_plot_path(plot)
     row = _measure(tables, anchor, options)
-    if as_json:
-        print_json(row)
-    else:
-        _print(row)
-    for one in row["sets"]:
-        for warning in one["warnings"]:
-            click.echo(f"Note: {one['table']}: {warning}", err=True)
-    for note in row["conflicts"]:
-        click.echo(f"Note: {note}", err=True)
+    notes = [f"{one['table']}: {warning}" for one in row["sets"] for warning in one["warnings"]]
+    print_result(row, _print, as_json=as_json, notes=[*notes, *row["conflicts"]])
     if plot:
         chart = heat_map(
             row["cosines"],

@@ -43,7 +43,7 @@ def overlap(
     two parts of one set in the diagonal. Redundancy is the number of samples, chosen greedily,
     that keep a set's features; with --scores also whether they rank models as the whole set does.
     """
-    from facsynth.cli.show import print_json
+    from facsynth.cli.show import print_result
     from facsynth.errors import DataError
     from facsynth.report.plots import check_plot_path, heat_map, write_chart
 
@@ -52,12 +52,7 @@ def overlap(
     if plot:
         check_plot_path(plot)
     row = _measure(tables, scores, options)
-    if as_json:
-        print_json(row)
-    else:
-        _print(row)
-    for note in row["warnings"]:
-        click.echo(f"Note: {note}", err=True)
+    print_result(row, _print, as_json=as_json, notes=row["warnings"])
     if plot:
         chart = heat_map(
             row["shares"],

@@ -1,5 +1,6 @@
 """`fac select`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def select(
     """
     import numpy as np
 
-    from facsynth.cli.show import RichProgress, print_json
+    from facsynth.cli.show import RichProgress, print_result
     from facsynth.coverage.select import SelectSettings, select_samples
     from facsynth.coverage.select_report import report_selection
     from facsynth.data.write import sample_row, write_jsonl
@@ -142,12 +143,8 @@ def select(
         samples = found.samples()
         written = write_jsonl((sample_row(samples[i]) for i in rows), output)
         RichProgress().say(f"{written:,} samples written to {output}")
-    if as_json:
-        print_json(row)
-    else:
-        _print(row, with_ids=output is None)
-    for note in _notes(row, is_open=relevant is None and weights == "equal"):
-        click.echo(f"Note: {note}", err=True)
+    notes = _notes(row, is_open=relevant is None and weights == "equal")
+    print_result(row, partial(_print, with_ids=output is None), as_json=as_json, notes=notes)
 
 
 def _load_pool(found: Any, paths: dict[str, Any], settings: Any) -> Any:

@@ -1,8 +1,9 @@
 """Progress bars on standard error, tables and JSON on standard output."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from rich.console import Console
@@ -18,7 +19,11 @@ from rich.table import Table
 
 from facsynth.progress import Task
 
-__all__ = ["RichProgress", "print_json", "print_table"]
+__all__ = ["RichProgress", "print_json", "print_result", "print_table"]
+
+
+Row = dict[str, Any]
+"""What a command has found, as plain values under stable keys."""
 
 
 class _BarTask:
@@ -100,6 +105,18 @@ class _RatedBars(Bars):
 def print_json(value: object) -> None:
     """Print JSON with stable keys on standard output."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_result(
+    row: Row, print_tables: Callable[[Row], None], *, as_json: bool, notes: Iterable[str] = ()
+) -> None:
+    """A result as JSON or as tables on standard output, what to keep in mind on standard error."""
+    if as_json:
+        print_json(row)
+    else:
+        print_tables(row)
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
 
 
 def print_table(
