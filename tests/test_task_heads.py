@@ -294,7 +294,11 @@ def test_toxicity_from_the_command_line(tmp_path, model):
     assert (folder / "evaluation-test.jsonl.json").is_file()
 
 
-def test_training_more_than_a_head_is_an_error_so_far(tmp_path):
-    done = fac("task", "reward", "train", "x.jsonl", "-o", tmp_path)
-    assert done.exit_code == 1
-    assert "pass --head-only" in done.stderr
+def test_options_that_would_be_ignored_are_refused(tmp_path):
+    for words, message in (
+        (("--epochs", 2, "--head-only"), "--epochs goes not with --head-only"),
+        (("--layer", 1), "--layer goes only with --head-only"),
+    ):
+        done = fac("task", "reward", "train", "x.jsonl", "-o", tmp_path, *words)
+        assert done.exit_code == 2
+        assert message in done.stderr

@@ -136,7 +136,7 @@ def evaluate_vectors(
     minus that at -1, at the layer that steered training questions best.
     """
     from facsynth.cli.show import RichProgress, print_table
-    from facsynth.cli.task import finish, load_trained_model
+    from facsynth.cli.task_options import finish, load_trained_model
     from facsynth.report.plots import check_plot_path, write_chart
     from facsynth.report.steering_chart import layer_chart
     from facsynth.tasks.control import EvaluateSettings, evaluate_steering

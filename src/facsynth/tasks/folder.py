@@ -3,8 +3,9 @@
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ __all__ = [
     "tensors_to_heads",
 ]
 
-_VERSIONS = ("facsynth", "numpy", "scikit-learn", "torch", "transformers")
+_VERSIONS = ("facsynth", "numpy", "peft", "scikit-learn", "torch", "transformers", "trl")
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,32 @@ class TrainedTask:
     """A folder that `fac task … train` wrote."""
 
     task: str
-    """`toxicity`, `reward` or `steering`."""
+    """`toxicity`, `reward`, `steering` or `instruction`."""
 
     config: dict[str, Any]
     """Model, settings, seeds, counts, as they stand in task.json."""
 
     tensors: dict[str, Float64[np.ndarray, "..."]]
+    """Heads or vectors; empty where models were trained, which have folders of their own."""
+
     known: KnownTexts
     """Word 4-grams of the training texts, for the check of evaluation data."""
+
+    folder: Path | None = None
+    """Where it was read from."""
 
 
 def save_task(folder: Path, trained: TrainedTask) -> None:
     """Write the folder; task.json comes last, so a folder with one is complete."""
-    with atomic_path(folder / "tensors.safetensors") as temporary:
-        save_file({k: np.ascontiguousarray(v) for k, v in trained.tensors.items()}, temporary)
+    if trained.tensors:
+        with atomic_path(folder / "tensors.safetensors") as temporary:
+            save_file({k: np.ascontiguousarray(v) for k, v in trained.tensors.items()}, temporary)
     with atomic_path(folder / "known.npy") as temporary:
         np.save(temporary, np.array(trained.known.hashes(), dtype=np.uint64))
-    versions = {"python": platform.python_version(), **{n: version(n) for n in _VERSIONS}}
+    versions = {"python": platform.python_version()}
+    for name in _VERSIONS:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     write_json({"task": trained.task, **trained.config, "versions": versions}, folder / "task.json")
 
 
@@ -68,8 +78,9 @@ def open_task(folder: Path, task: str) -> TrainedTask:
     if config.pop("task") != task:
         raise DataError(f"{folder} was not written by `fac task {task} train`; check the folder")
     hashes = np.load(folder / "known.npy").tolist()
-    tensors = load_file(folder / "tensors.safetensors")
-    return TrainedTask(task, config, tensors, KnownTexts.from_hashes(hashes))
+    path = folder / "tensors.safetensors"
+    tensors = load_file(path) if path.is_file() else {}
+    return TrainedTask(task, config, tensors, KnownTexts.from_hashes(hashes), folder)
 
 
 def check_model(trained: TrainedTask, lm: LanguageModel) -> None:

@@ -1,8 +1,8 @@
-"""Reward modelling: which of two answers is better? A Bradley-Terry head on hidden states.
+"""Reward modelling: which of two answers is better? Heads, and how any trained model does.
 
-Settings of the paper (arXiv 2602.10388) and where this differs: texts cut at 1,024 tokens from
-the left are its own; instead of epochs of gradient steps, the head is fitted to its optimum on
-the mean state of a middle layer.
+Settings of the paper (arXiv 2602.10388) and where the heads differ: texts cut at 1,024 tokens from
+the left are its own; instead of epochs of gradient steps, a Bradley-Terry head is fitted to its
+optimum on the mean state of a middle layer. `tasks.tune` trains the model itself.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,11 @@ from facsynth.features.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample, sample_text
 from facsynth.tasks.comparisons import Comparison
-from facsynth.tasks.folder import TrainedTask, check_model, heads_to_tensors, tensors_to_heads
+from facsynth.tasks.folder import TrainedTask, heads_to_tensors
 from facsynth.tasks.heads import fit_preferences
 from facsynth.tasks.metrics import bootstrap_share
 from facsynth.tasks.overlap import check_overlap, find_overlap
+from facsynth.tasks.scoring import score_samples
 from facsynth.tasks.vectors import ReadSettings, read_vectors
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "RewardSettings",
     "evaluate_reward",
     "section_averages",
+    "sides",
     "style_matrix",
     "train_reward",
 ]
@@ -107,7 +109,7 @@ def train_reward(
     if len(seeds) > 1 and (settings.max_pairs is None or settings.max_pairs >= len(pairs)):
         progress.say("every seed trains on all pairs, so the heads are equal: one is kept")
         seeds = seeds[:1]
-    samples = _sides(pairs)
+    samples = sides(pairs)
     vectors = read_vectors(samples, lm, settings.read, progress=progress)
     chosen, rejected = vectors.rows[0::2], vectors.rows[1::2]
     heads, shuffled = {}, {}
@@ -152,22 +154,14 @@ def evaluate_reward(
         DataError: Evaluation pairs are near-copies of training pairs.
         MismatchError: The model is another one.
     """
-    check_model(trained, lm)
-    samples = _sides(pairs)
+    samples = sides(pairs)
     ids = [pair.pair_id for pair in pairs for _ in range(2)]
     texts = [sample_text(sample) for sample in samples]
     overlap = find_overlap(trained.known, list(zip(ids, texts, strict=True)))
     check_overlap(overlap, allow=allow_overlap)
-    read = ReadSettings(**trained.config["settings"]["read"])
-    rows = read_vectors(samples, lm, read, progress=progress)
-
-    def right(kind: str) -> dict[int, Float64[np.ndarray, " n_pairs"]]:
-        scores = {
-            s: h.scores(rows.rows) for s, h in tensors_to_heads(kind, trained.tensors).items()
-        }
-        return {seed: (r[0::2] > r[1::2]).astype(np.float64) for seed, r in scores.items()}
-
-    found = right("head")
+    scored = score_samples(trained, samples, lm, progress=progress)
+    found = {s: (r[0::2] > r[1::2]).astype(np.float64) for s, r in scored.seeds.items()}
+    shuffled = [float((r[0::2] > r[1::2]).mean()) for r in scored.shuffled.values()]
     mean = np.mean(list(found.values()), axis=0)
     values = [float(flags.mean()) for flags in found.values()]
     lengths = np.array([count_words(text) for text in texts])
@@ -186,9 +180,9 @@ def evaluate_reward(
         ),
         "styles": style_matrix(pairs, mean),
         "longer_accuracy": float((lengths[0::2] > lengths[1::2]).mean()),
-        "shuffled_accuracy": float(np.mean(list(right("shuffled").values()))),
+        "shuffled_accuracy": float(np.mean(shuffled)) if shuffled else None,
         "n_pairs": len(pairs),
-        "n_cut": rows.n_cut,
+        "n_cut": scored.n_cut,
         "overlap": {"n": len(overlap.ids), "ids": list(overlap.ids)},
     }
 
@@ -235,7 +229,8 @@ def style_matrix(
     }
 
 
-def _sides(pairs: Sequence[Comparison]) -> list[Sample]:
+def sides(pairs: Sequence[Comparison]) -> list[Sample]:
+    """Both sides of every pair, chosen first."""
     return [side for pair in pairs for side in pair.samples()]
 
 

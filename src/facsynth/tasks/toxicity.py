@@ -1,13 +1,14 @@
-"""Toxicity: is a text toxic? A linear head on a frozen model's hidden states.
+"""Toxicity: is a text toxic? Linear heads on hidden states, and how any trained model does.
 
-Settings of the paper (arXiv 2602.10388) and where this differs: the chat template, texts cut at 512
-tokens from the right, 1,000 safe samples beside the toxic ones and the seeds 42, 43, 44 are its
-own; instead of 15 epochs of gradient steps on the last token's state, logistic regression is
-fitted to its optimum on the mean state of a middle layer.
+Settings of the paper (arXiv 2602.10388) and where the heads differ: the chat template, texts cut
+at 512 tokens from the right, 1,000 safe samples beside the toxic ones and the seeds 42, 43, 44 are
+its own; instead of 15 epochs of gradient steps on the last token's state, logistic regression is
+fitted to its optimum on the mean state of a middle layer. `tasks.tune` trains the model itself.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,15 @@ from facsynth.errors import DataError
 from facsynth.features.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import sample_text
-from facsynth.tasks.folder import TrainedTask, check_model, heads_to_tensors, tensors_to_heads
-from facsynth.tasks.heads import LinearHead, fit_classifier
+from facsynth.tasks.folder import TrainedTask, heads_to_tensors
+from facsynth.tasks.heads import fit_classifier
 from facsynth.tasks.labelled import LabelledTexts
 from facsynth.tasks.metrics import Estimate, auprc, auroc, bootstrap_ranking, check_classes
 from facsynth.tasks.overlap import check_overlap, find_overlap
+from facsynth.tasks.scoring import score_samples
 from facsynth.tasks.vectors import ReadSettings, read_vectors
 
-__all__ = ["ToxicitySettings", "evaluate_toxicity", "train_toxicity"]
+__all__ = ["ToxicitySettings", "draw_rows", "evaluate_toxicity", "train_toxicity"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def train_toxicity(
     check_classes(positive, "the training data")
     samples = (*data.samples, *extra)
     vectors = read_vectors(samples, lm, settings.read, progress=progress)
-    picks = {s: _draw(data.positive, len(extra), settings, s) for s in settings.seeds}
+    draw = partial(draw_rows, n_safe=settings.n_safe, max_per_class=settings.max_per_class)
+    picks = {s: draw(data.positive, len(extra), seed=s) for s in settings.seeds}
     first = picks[settings.seeds[0]]
     if all(np.array_equal(first, rows) for rows in picks.values()) and len(picks) > 1:
         progress.say("every seed trains on all samples, so the heads are equal: one is kept")
@@ -118,50 +121,52 @@ def evaluate_toxicity(
     Returns:
         `auprc` and `auroc` (means over seeds), `seeds` (each with intervals), `groups` (accuracy
         for each functionality), `prevalence` (AUPRC of a constant), `length_auroc` (of the number
-        of words alone), `shuffled_auprc` (heads trained on shuffled labels), `overlap`.
+        of words alone), `shuffled_auprc` (trained on shuffled labels, or None), `overlap`.
 
     Raises:
         DataError: A class is missing, or evaluation samples are near-copies of training samples.
         MismatchError: The model is another one.
     """
-    check_model(trained, lm)
     check_classes(data.positive, "the evaluation data")
     texts = [(sample.sample_id, sample_text(sample)) for sample in data.samples]
     overlap = find_overlap(trained.known, texts)
     check_overlap(overlap, allow=allow_overlap)
-    read = ReadSettings(**trained.config["settings"]["read"])
-    vectors = read_vectors(data.samples, lm, read, progress=progress)
-    heads = tensors_to_heads("head", trained.tensors)
-    scores = {seed: head.scores(vectors.rows) for seed, head in heads.items()}
-    seeds = [_measure(seed, data.positive, s, n_resamples) for seed, s in scores.items()]
+    scored = score_samples(trained, data.samples, lm, progress=progress)
+    seeds = [_measure(seed, data.positive, s, n_resamples) for seed, s in scored.seeds.items()]
     lengths = np.array([count_words(text) for _, text in texts], dtype=np.float64)
     values = [row["auprc"]["value"] for row in seeds]
+    shuffled = [auprc(data.positive, scores) for scores in scored.shuffled.values()]
     return {
         "auprc": float(np.mean(values)),
         "auprc_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "auroc": float(np.mean([row["auroc"]["value"] for row in seeds])),
         "seeds": seeds,
-        "groups": _by_group(data, scores),
+        "groups": _by_group(data, scored.seeds),
         "prevalence": float(data.positive.mean()),
         "length_auroc": auroc(data.positive, lengths),
-        "shuffled_auprc": _shuffled(trained, data.positive, vectors.rows),
+        "shuffled_auprc": float(np.mean(shuffled)) if shuffled else None,
         "n_samples": len(data.samples),
-        "n_cut": vectors.n_cut,
+        "n_cut": scored.n_cut,
         "overlap": {"n": len(overlap.ids), "ids": list(overlap.ids)},
     }
 
 
-def _draw(
-    positive: Bool[np.ndarray, " n_samples"], n_extra: int, settings: ToxicitySettings, seed: int
+def draw_rows(
+    positive: Bool[np.ndarray, " n_samples"],
+    n_extra: int,
+    *,
+    n_safe: int,
+    max_per_class: int | None,
+    seed: int,
 ) -> Int64[np.ndarray, " n_drawn"]:
     """Rows that a seed trains on, in order: of the data, then of the safe samples behind them."""
     rng = np.random.default_rng(seed)
     drawn = []
     for one_class in (positive, ~positive):
         rows = np.flatnonzero(one_class)
-        n_wanted = rows.size if settings.max_per_class is None else settings.max_per_class
+        n_wanted = rows.size if max_per_class is None else max_per_class
         drawn.append(rng.permutation(rows)[:n_wanted])
-    extra = positive.size + rng.permutation(n_extra)[: settings.n_safe]
+    extra = positive.size + rng.permutation(n_extra)[:n_safe]
     return np.sort(np.concatenate([*drawn, extra])).astype(np.int64)
 
 
@@ -180,11 +185,6 @@ def _measure(
 
     accuracy = float(((scores > 0) == positive).mean())
     return {"seed": seed, "auprc": estimate(auprc), "auroc": estimate(auroc), "accuracy": accuracy}
-
-
-def _shuffled(trained: TrainedTask, positive: Any, rows: Any) -> float:
-    heads: Mapping[int, LinearHead] = tensors_to_heads("shuffled", trained.tensors)
-    return float(np.mean([auprc(positive, head.scores(rows)) for head in heads.values()]))
 
 
 def _by_group(data: LabelledTexts, scores: Mapping[int, Any]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ __all__ = [
     "check_context",
     "check_template",
     "context_tokens",
+    "cut_tokens",
     "middle_layer",
     "read_vectors",
 ]
@@ -116,7 +117,7 @@ def read_vectors(
     check_context(lm, settings.max_tokens, "--max-tokens")
     chats = [as_chat(sample) for sample in samples]
     texts = tokenize_samples(chats, lm.tokenizer, max_tokens=1_000_000)
-    cut = [_cut(text, settings) for text in texts]
+    cut = [cut_tokens(text, settings.max_tokens, settings.cut) for text in texts]
     for text in cut:
         if not text.n_scored:
             raise DataError(f"sample {text.sample_id!r} has no words to read; leave it out")
@@ -132,9 +133,12 @@ def read_vectors(
     return Vectors(rows, sum(text.n_truncated > 0 for text in cut))
 
 
-def _cut(text: TokenizedSample, settings: ReadSettings) -> TokenizedSample:
-    n_lost = max(0, len(text.input_ids) - settings.max_tokens)
-    kept = slice(n_lost, None) if settings.cut == "start" else slice(settings.max_tokens)
+def cut_tokens(
+    text: TokenizedSample, max_tokens: int, side: Literal["end", "start"]
+) -> TokenizedSample:
+    """The text without what is longer than `max_tokens`, lost on one side."""
+    n_lost = max(0, len(text.input_ids) - max_tokens)
+    kept = slice(n_lost, None) if side == "start" else slice(max_tokens)
     return replace(
         text,
         input_ids=text.input_ids[kept],

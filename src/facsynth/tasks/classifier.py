@@ -1,0 +1,184 @@
+"""A causal language model with a new linear head on its last token: the form that is trained.
+
+The body is shared with the model that was loaded, not copied; only the head is new.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int32
+
+from facsynth.errors import DataError, ModelError
+from facsynth.features.lm import LanguageModel, one_line, text_config
+from facsynth.features.tokens import tokenize_samples
+from facsynth.progress import SILENT, Progress
+from facsynth.records import Sample
+from facsynth.tasks.tuning import LoraSettings, TuneSettings
+from facsynth.tasks.vectors import as_chat, check_context, check_template, cut_tokens
+
+__all__ = [
+    "add_adapters",
+    "as_classifier",
+    "load_adapters",
+    "padded_tokenizer",
+    "score_texts",
+    "token_rows",
+    "tuned_classifier",
+]
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Matrices that get an adapter; where a model has none of these names, all linear layers."""
+
+Tokens = Int32[np.ndarray, " _"]
+
+
+def padded_tokenizer(tokenizer: Any) -> Any:
+    """A copy that can pad: with its own padding token, or else its end token."""
+    own = copy.deepcopy(tokenizer)
+    if own.pad_token is None:
+        own.pad_token = own.eos_token
+    if own.pad_token is None:
+        raise ModelError("the tokenizer has neither a padding nor an end token; set pad_token")
+    return own
+
+
+def as_classifier(lm: LanguageModel, n_outputs: int) -> Any:
+    """The model's body under a new head, drawn by torch's present random state.
+
+    Raises:
+        ModelError: Transformers has no sequence classifier of this architecture.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(text_config(lm.model))
+    config.num_labels = n_outputs
+    config.pad_token_id = padded_tokenizer(lm.tokenizer).pad_token_id
+    try:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise ModelError(
+            f"{lm.name} cannot be made a classifier by Transformers: {one_line(error)}; "
+            "--head-only works with any model"
+        ) from error
+    setattr(model, model.base_model_prefix, lm.model.base_model)
+    head = torch.nn.Linear(int(config.hidden_size), n_outputs, bias=False)
+    torch.nn.init.normal_(head.weight, std=float(getattr(config, "initializer_range", 0.02)))
+    model.score = head.to(lm.device)  # in float32, where small steps are not lost
+    return model
+
+
+def add_adapters(model: Any, settings: LoraSettings, *, head: bool) -> Any:
+    """Wrap a model with LoRA adapters; `head` trains the new head in full beside them.
+
+    Raises:
+        DataError: PEFT is not installed.
+    """
+    peft = _peft()
+    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=[n for n in TARGETS if n in names] or "all-linear",
+        modules_to_save=["score"] if head else None,
+        task_type="SEQ_CLS" if head else "CAUSAL_LM",
+    )
+    return peft.get_peft_model(model, config)
+
+
+@contextmanager
+def tuned_classifier(lm: LanguageModel, folder: Path, n_outputs: int) -> Iterator[Any]:
+    """What was trained into a folder, on the body of the model that it was trained from."""
+    if not (folder / "adapter_config.json").is_file():
+        from transformers import AutoModelForSequenceClassification
+
+        whole = AutoModelForSequenceClassification.from_pretrained(folder, dtype=lm.model.dtype)
+        yield whole.to(lm.device).eval()
+        return
+    with load_adapters(as_classifier(lm, n_outputs), folder) as model:
+        yield model
+
+
+@contextmanager
+def load_adapters(model: Any, folder: Path) -> Iterator[Any]:
+    """A model with the adapters of a folder, which are taken off again at the end."""
+    wrapped = _peft().PeftModel.from_pretrained(model, folder)
+    try:
+        yield wrapped.eval()
+    finally:
+        wrapped.unload()
+
+
+def token_rows(
+    samples: Sequence[Sample], lm: LanguageModel, settings: TuneSettings
+) -> tuple[list[Tokens], int]:
+    """Token ids of the chat-rendered samples, cut as asked, and how many were cut.
+
+    Raises:
+        ModelError: There is no chat template.
+        DataError: A sample has no words, or `max_tokens` exceeds the context of the model.
+    """
+    check_template(lm)
+    check_context(lm, settings.max_tokens, "--max-tokens")
+    texts = tokenize_samples(map(as_chat, samples), lm.tokenizer, max_tokens=1_000_000)
+    cut = [cut_tokens(text, settings.max_tokens, settings.cut) for text in texts]
+    for text in cut:
+        if not text.n_scored:
+            raise DataError(f"sample {text.sample_id!r} has no words to read; leave it out")
+    return [text.input_ids for text in cut], sum(text.n_truncated > 0 for text in cut)
+
+
+def score_texts(
+    model: Any,
+    rows: Sequence[Tokens],
+    pad_id: int,
+    *,
+    batch_size: int = 16,
+    progress: Progress = SILENT,
+) -> Float64[np.ndarray, " n_samples"]:
+    """One score per text: the only output, or the second minus the first of two.
+
+    Args:
+        model: A sequence classifier in evaluation mode.
+        rows: Token ids of each text.
+        pad_id: Token that fills up shorter texts of a batch.
+        batch_size: Texts in memory at once, of similar length.
+        progress: Where the bar is drawn.
+    """
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    scores = np.zeros(len(rows))
+    words = model.get_input_embeddings().weight
+    device, half = words.device, words.dtype != torch.float32
+    casting = torch.autocast(device.type, words.dtype) if half else nullcontext()
+    with torch.inference_mode(), casting, progress.task("scores", len(rows), "texts") as task:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            width = max(len(rows[i]) for i in batch)
+            ids = torch.full((len(batch), width), pad_id)
+            mask = torch.zeros_like(ids)
+            for place, i in enumerate(batch):
+                ids[place, : len(rows[i])] = torch.from_numpy(rows[i].astype(np.int64))
+                mask[place, : len(rows[i])] = 1
+            out = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.double()
+            scores[batch] = (out[:, -1] - (out[:, 0] if out.shape[1] == 2 else 0)).cpu().numpy()
+            task.advance(len(batch))
+    return scores
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise DataError(
+            "adapters need PEFT, which is not installed; `pip install 'facsynth[tasks]'`"
+        ) from error
+    # PEFT 0.21 asks Transformers 5 for a property by its old name.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    return peft
