@@ -3,6 +3,7 @@
 import click
 
 from facsynth.cli.task_compare import compare
+from facsynth.cli.task_instruction import instruction
 from facsynth.cli.task_reward import reward
 from facsynth.cli.task_steering import steering
 from facsynth.cli.task_toxicity import toxicity
@@ -15,5 +16,5 @@ def task() -> None:
     """Train and evaluate what the data are for: heads, adapters, models, steering vectors."""
 
 
-for _command in (toxicity, reward, steering, compare):
+for _command in (toxicity, reward, instruction, steering, compare):
     task.add_command(_command)
