@@ -31,6 +31,7 @@ _EXPORTS = {
     "load_sae": "facsynth.features.sae",
     "measure_coverage": "facsynth.coverage.measure",
     "measure_reference": "facsynth.coverage.reference",
+    "measure_transfer": "facsynth.coverage.transfer",
     "missing_features": "facsynth.coverage.fac",
     "open_table": "facsynth.store.table",
     "overlap_matrix": "facsynth.coverage.overlap",
