@@ -289,17 +289,21 @@ def steering_page(models: dict[str, Any]) -> str:
             at = str(found["layer"])
             rows.append(
                 (model, name, at, trained["strengths"][at], pm(found["scr"], found["scr_sd"]))
-                + (found["random_scr"], found["shuffled_scr"], found["plain_scr"])
-                + (prompted(found), found["base"]["robust"], trained["read_share"][at])
+                + (found["random_scr"], found["shuffled_scr"])
+                + (found["plain_scr"], found["balanced_scr"], prompted(found))
+                + (found["base"]["robust"], found["base"]["consistent"])
+                + (trained["read_share"][at],)
             )
             layers += [
                 (model, name, row["layer"], row["strength"], pm(row["scr"], row["scr_sd"]))
-                + (mean(row["random"]), mean(row["shuffled"]), row["plain_scr"])
+                + (mean(row["random"]), mean(row["shuffled"]))
+                + (row["plain_scr"], row["balanced_scr"])
                 + (trained["read_share"][str(row["layer"])],)
                 for row in found["layers"]
             ]
-    columns = ("model", "behaviour", "layer", "strength", "SCR", "random", "shuffled", "plain SCR")
-    parts.append(table((*columns, "prompt only", "robust at 0", "read"), rows))
+    columns = ("model", "behaviour", "layer", "strength", "SCR", "random", "shuffled")
+    columns += ("plain SCR", "balanced SCR")
+    parts.append(table((*columns, "prompt only", "robust at 0", "consistent at 0", "read"), rows))
     parts.append(STEERING)
     parts += ["Every layer:", table((*columns, "read"), layers)]
     for model in models:
@@ -311,12 +315,15 @@ def steering_page(models: dict[str, Any]) -> str:
 
 STEERING = (
     "SCR: robust accuracy at multiplier +1 minus that at -1; robust: right in both orders of the "
-    "options. Layer and strength (in median lengths of a state) were chosen on training questions. "
-    "Random: vectors of equal length. Shuffled: vectors of randomly exchanged answers. Prompt "
-    "only: two answered questions shown, matching against others. Read: share of kept-out "
-    "questions whose matching letter lies further along the vector; 0.5 is chance, and a vector "
-    "that reads nothing cannot be expected to steer. `-features`: the vector of ten features of "
-    "the embedded SAE. Of survival instinct, the matching answer is the one without the instinct."
+    "options; balanced: by the mean log-odds of both orders, in which a preference for a letter "
+    "cancels; consistent: with one answer in both orders, whichever. A model that is not "
+    "consistent answers by letter, and no vector can steer it robustly. Layer and strength (in "
+    "median lengths of a state) were chosen on training questions. Random: vectors of equal "
+    "length. Shuffled: vectors of randomly exchanged answers. Prompt only: two answered questions "
+    "shown, matching against others. Read: share of kept-out questions whose matching letter lies "
+    "further along the vector; 0.5 is chance, and a vector that reads nothing cannot be expected "
+    "to steer. `-features`: the vector of ten features of the embedded SAE. Of survival instinct, "
+    "the matching answer is the one without the instinct."
 )
 
 

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from facsynth.errors import DataError
 from facsynth.records import Message
 from facsynth.tasks.comparisons import Comparison
-from facsynth.tasks.control import control_rate
+from facsynth.tasks.control import accuracies, control_rate
 from facsynth.tasks.metrics import (
     auprc,
     auroc,
@@ -79,6 +79,16 @@ def test_the_control_rate_by_hand():
 def test_always_the_first_letter_has_no_control_rate():
     first = np.array([(-1.0, -2.0), (-2.0, -1.0)])  # A matches as given, B when exchanged
     assert control_rate(first, first[::-1].copy()).tolist() == [0.0]
+
+
+def test_accuracies_by_hand():
+    """Item 0 is right in both orders; 1 gets one letter, the matching one by more; 2 is wrong."""
+    given = [(-1.0, -2.0), (-1.0, -3.0), (-2.0, -1.0)]
+    exchanged = [(-1.0, -2.0), (-2.0, -1.0), (-2.0, -1.0)]
+    found = accuracies(np.array([*given, *exchanged]))
+    assert found["plain"] == found["balanced"] == pytest.approx(2 / 3)
+    assert found["robust"] == pytest.approx(1 / 3)
+    assert found["consistent"] == pytest.approx(2 / 3)
 
 
 def test_sections_weigh_subsets_by_pairs_and_math_like_code():

@@ -7,7 +7,12 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import explainer_options, model_options, output_option
+from facsynth.cli.options import (
+    endpoint_options,
+    failures_option,
+    model_options,
+    output_option,
+)
 from facsynth.cli.task_options import (
     evaluate_options,
     finish,
@@ -85,7 +90,8 @@ def train_instruction_model(data: str, output: Path, **options: Any) -> None:
 @click.option("--max-new-tokens", type=int, help="Longest answer; 1,280, 512 or 2,048 if none.")
 @click.option("--batch-size", default=16, show_default=True, help="Answers written at once.")
 @click.option("--gamed", help="df_gamed.csv of tatsu-lab/alpaca_eval, for its own length control.")
-@explainer_options
+@endpoint_options
+@failures_option
 @evaluate_options
 def evaluate_instruction_model(folder: Path, data: str, as_json: bool, **options: Any) -> None:
     """How well what was trained in DIR follows FILE: IFEval, GSM8K or AlpacaEval, by its fields.
@@ -158,7 +164,7 @@ def _judge(
     return score_alpaca(
         benchmark,
         responses,
-        cached(endpoint_stack(options), folder / "judge"),
+        cached(endpoint_stack(options, folder / "judge"), folder / "judge"),
         gamed=read_gamed(options["gamed"]) if options["gamed"] else None,
         max_failure_share=options["max_failures"],
         progress=progress,

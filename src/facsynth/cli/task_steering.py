@@ -160,7 +160,12 @@ def evaluate_vectors(
     )
     finish(row, folder, data, as_json, _ROWS)
     if not as_json:
-        keys = ("layer", "strength", "scr", "scr_sd", "plain_scr")
+        base = row["base"]
+        click.echo(
+            f"Without steering: {base['robust']:.3f} robust, {base['consistent']:.3f} with one "
+            f"answer in both orders, {base['letter_mass']:.3f} of the probability on the letters"
+        )
+        keys = ("layer", "strength", "scr", "scr_sd", "plain_scr", "balanced_scr")
         print_table("Control rate by layer", keys, [[r[k] for k in keys] for r in row["layers"]])
     if plot:
         write_chart(layer_chart(row["layers"]), plot)
@@ -172,6 +177,7 @@ _ROWS = {
     "  of random vectors": "random_scr",
     "  of vectors of shuffled answers": "shuffled_scr",
     "rate in the given order only": "plain_scr",
+    "rate without the preference for a letter": "balanced_scr",
     "layer, chosen on training questions": "layer",
 }
 

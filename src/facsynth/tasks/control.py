@@ -2,6 +2,10 @@
 
 The rate is that of the paper (arXiv 2602.10388): the share of questions answered robustly, which
 is with the matching answer in both orders of the options, at multiplier +1 minus that at -1.
+
+A small model may answer one letter whatever stands behind it. It then answers no question robustly
+and cannot be steered to; `consistent` says so. `balanced` is what it would answer without that
+preference: the log-odds of the matching answer, averaged over both orders, are above zero.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -88,6 +92,7 @@ def evaluate_steering(
         "scr": chosen["scr"],
         "scr_sd": chosen["scr_sd"],
         "plain_scr": chosen["plain_scr"],
+        "balanced_scr": chosen["balanced_scr"],
         "layer": chosen["layer"],
         "random_scr": _mean(chosen["random"]),
         "shuffled_scr": _mean(chosen["shuffled"]),
@@ -115,11 +120,24 @@ def control_rate(up: LogProbs, down: LogProbs) -> Float64[np.ndarray, " n_items"
 
 
 def accuracies(log_probs: LogProbs) -> dict[str, float]:
-    """Shares of items with the matching answer, and the mean chance of it between the two."""
+    """How items are answered.
+
+    Args:
+        log_probs: Answers in the given order, and behind them in the exchanged one.
+
+    Returns:
+        Shares of items with the matching answer: `plain` in the given order, `robust` in both,
+        `balanced` by the mean log-odds of both orders; `consistent`, with the same answer in both
+        orders, matching or not; `mean_chance` of the matching letter against the other, and
+        `letter_mass`, the probability of both letters together.
+    """
     chance = 1 / (1 + np.exp(log_probs[:, 1] - log_probs[:, 0]))
+    neither = _robust(log_probs[:, ::-1])
     return {
         "plain": float(_plain(log_probs).mean()),
         "robust": float(_robust(log_probs).mean()),
+        "balanced": float(_balanced(log_probs).mean()),
+        "consistent": float((_robust(log_probs) | neither).mean()),
         "mean_chance": float(chance.mean()),
         "letter_mass": float(np.exp(log_probs).sum(axis=1).mean()),
     }
@@ -174,6 +192,7 @@ def _layer_row(
         "scr": _mean(rates),
         "scr_sd": float(np.std(rates, ddof=1)) if len(rates) > 1 else None,
         "plain_scr": _mean([row["plain_scr"] for row in seeds]),
+        "balanced_scr": _mean([row["balanced_scr"] for row in seeds]),
         "strength": trained.config["strengths"][str(layer)],
         "seeds": seeds,
         "shuffled": [rate("shuffled", seed)["scr"] for seed in trained.config["seeds"]],
@@ -208,6 +227,13 @@ def _robust(log_probs: LogProbs) -> Bool[np.ndarray, " n_items"]:
     return both
 
 
+def _balanced(log_probs: LogProbs) -> Bool[np.ndarray, " n_items"]:
+    """Right by the mean log-odds of both orders, in which a preference for a letter cancels."""
+    odds = log_probs[:, 0] - log_probs[:, 1]
+    found: Bool[np.ndarray, " n_items"] = odds[: len(odds) // 2] + odds[len(odds) // 2 :] > 0
+    return found
+
+
 def _rate(up: LogProbs, down: LogProbs) -> dict[str, Any]:
     rate = bootstrap_share(control_rate(up, down), rng=np.random.default_rng(0))
     return {
@@ -215,6 +241,7 @@ def _rate(up: LogProbs, down: LogProbs) -> dict[str, Any]:
         "low": rate.low,
         "high": rate.high,
         "plain_scr": float(_plain(up).mean() - _plain(down).mean()),
+        "balanced_scr": float(_balanced(up).mean() - _balanced(down).mean()),
     }
 
 
