@@ -1,12 +1,23 @@
 """Local generation with a tiny random Llama and a tokenizer of a few words."""
 
+import signal
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from facsynth.chat.budget import BudgetedChat
 from facsynth.chat.cache import CachedChat
+from facsynth.chat.decode import Written, draw_tokens
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import BatchedChatModel, ChatFailure, ChatReply, ChatRequest
 from facsynth.errors import DataError, ModelError
@@ -135,15 +146,112 @@ def test_greedy_reply_is_the_argmax_chain(model, tokenizer, chat):
     assert outcome.text == tokenizer.decode(ids[n_prompt:], skip_special_tokens=True)
 
 
+def slow_text(model, tokenizer, request):
+    """One text without cache, batch or padding, its nucleus found by sorting everything."""
+    ids = tokenizer(f"<user> {request.messages[0].content} <assistant>")["input_ids"]
+    n_prompt = len(ids)
+    draws = np.random.default_rng(int(request.key[:14], 16)).random(request.max_tokens)
+    for draw in draws:
+        logits = model(torch.tensor([ids])).logits[0, -1].double()
+        shares = torch.softmax(logits / request.temperature, dim=0).sort(descending=True)
+        inside = shares.values.cumsum(0) - shares.values < request.top_p
+        below = (shares.values * inside).cumsum(0) / (shares.values * inside).sum()
+        ids.append(int(shares.indices[int((below <= draw).sum())]))
+        if ids[-1] == tokenizer.eos_token_id:
+            break
+    return tokenizer.decode(ids[n_prompt:], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("top_p", [0.5, 0.9, 1.0])
+def test_texts_of_a_batch_are_those_of_a_slow_obvious_loop(model, tokenizer, top_p):
+    requests = [replace(one, seed=i) for i, one in enumerate(many(12, max_tokens=20, top_p=top_p))]
+    outcomes = LocalChat(model, tokenizer, name="tiny", batch_size=12).reply(requests)
+    texts = [getattr(outcome, "text", "") for outcome in outcomes]
+    assert texts == [slow_text(model, tokenizer, request) for request in requests]
+    assert len({getattr(outcome, "completion_tokens", 0) for outcome in outcomes}) > 2
+
+
+def test_texts_do_not_depend_on_the_batch_but_by_rounding(model, tokenizer):
+    requests = many(9, max_tokens=20)
+    one = LocalChat(model, tokenizer, name="tiny", batch_size=1).reply(requests)
+    assert LocalChat(model, tokenizer, name="tiny", batch_size=9).reply(requests) == one
+
+
+def test_common_starts_and_equal_prompts_are_read_once(model, tokenizer, monkeypatch):
+    start = " ".join(f"w{i}" for i in range(12))
+    requests = [
+        ask(f"{start} {end}", seed=seed, max_tokens=20)
+        for end in ("w20", "w21 w22 w23", "w20")
+        for seed in range(3)
+    ]
+    read, forward = [], model.forward
+
+    def counting(**given):
+        read.append(tuple(given["input_ids"].shape))
+        return forward(**given)
+
+    monkeypatch.setattr(model, "forward", counting)
+    outcomes = LocalChat(model, tokenizer, name="tiny", batch_size=9).reply(requests)
+    monkeypatch.undo()
+    assert read[:2] == [(1, 13), (2, 4)]
+    texts = [getattr(outcome, "text", "") for outcome in outcomes]
+    assert texts == [slow_text(model, tokenizer, request) for request in requests]
+
+
+def test_model_with_sliding_windows_writes_the_same_texts_in_any_batch(tokenizer):
+    config = Gemma3TextConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+        max_position_embeddings=48,
+        eos_token_id=1,
+        pad_token_id=0,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(0)
+    gemma = Gemma3ForCausalLM(config).eval()
+    requests = many(5, max_tokens=12)
+    texts = [
+        [
+            getattr(o, "text", "")
+            for o in LocalChat(gemma, tokenizer, name="g", batch_size=n).reply(requests)
+        ]
+        for n in (1, 5)
+    ]
+    assert texts[0] == texts[1] == [slow_text(gemma, tokenizer, request) for request in requests]
+
+
+def test_penalty_of_the_models_own_settings_holds(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(model.generation_config, "repetition_penalty", 100.0)
+    (outcome,) = LocalChat(model, tokenizer, name="tiny").reply([ask("w1", max_tokens=12)])
+    words = outcome.text.split()
+    assert len(set(words)) == len(words) > 2
+
+
+def test_nucleus_beyond_the_likeliest_tokens_is_found():
+    logits = torch.zeros(2, 1000)
+    logits[0, 7] = 50.0
+    drawn = draw_tokens(logits, torch.tensor([0.5, 0.9]), temperature=1.0, top_p=0.9)
+    assert int(drawn[0]) == 7
+    share = draw_tokens(logits[1:].repeat(200, 1), torch.rand(200), temperature=1.0, top_p=0.5)
+    assert share.unique().numel() > 100
+
+
 def test_end_token_ends_the_text_and_is_counted(model, tokenizer, monkeypatch):
     ids = [5, 6, 1, 7, 0]
-    monkeypatch.setattr(LocalChat, "_generate", lambda self, prompts, batch, around: [ids])
+    monkeypatch.setattr(LocalChat, "_generate", lambda self, prompts, batch: [Written(ids, False)])
     (outcome,) = LocalChat(model, tokenizer, name="tiny").reply([ask("w1")])
     assert outcome == ChatReply("w0 w1", 3, 3)
 
 
 def test_answer_that_ends_at_once_is_a_failure(model, tokenizer, monkeypatch):
-    monkeypatch.setattr(LocalChat, "_generate", lambda self, prompts, batch, around: [[1]])
+    monkeypatch.setattr(LocalChat, "_generate", lambda self, prompts, batch: [Written([1], False)])
     (outcome,) = LocalChat(model, tokenizer, name="tiny").reply([ask("w1")])
     assert outcome == ChatFailure("the answer is empty", 3, 1)
 
@@ -178,6 +286,25 @@ def test_killed_and_restarted_run_ends_with_the_same_texts(chat, tmp_path, monke
         text if isinstance(text, str) else None for text in undisturbed
     ]
     assert n_runs == 5
+
+
+@pytest.mark.parametrize(("n_signals", "n_left"), [(1, 7), (2, 10)])
+def test_ctrl_c_lets_the_batch_end_and_a_second_one_does_not(
+    chat, tmp_path, monkeypatch, n_signals, n_left
+):
+    run = LocalChat._run
+
+    def interrupted(self, batch):
+        for _ in range(n_signals):
+            signal.raise_signal(signal.SIGINT)
+        return run(self, batch)
+
+    monkeypatch.setattr(LocalChat, "_run", interrupted)
+    cached = CachedChat(chat, tmp_path / "c.db")
+    with pytest.raises(KeyboardInterrupt):
+        cached.reply(many(10))
+    assert len(cached.uncached(many(10))) == n_left
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_tokenizer_without_template_is_refused(model, tokenizer, monkeypatch):

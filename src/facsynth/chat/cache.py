@@ -13,6 +13,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from facsynth.chat.interrupt import let_finish
 from facsynth.chat.model import (
     BatchedChatModel,
     ChatFailure,
@@ -204,11 +205,12 @@ class CachedChat:
     def _run_batches(
         self, requests: Sequence[ChatRequest], missing: dict[str, list[int]], to: OnOutcomes
     ) -> None:
-        """Run each missing batch by itself, so that it is the same batch."""
+        """Run each missing batch by itself, so that it is the same batch; Ctrl-C waits for it."""
         for key, positions in missing.items():
-            outcomes = self._model.reply([requests[position] for position in positions])
-            self._store.put({key: outcomes})
-            to(list(zip(positions, outcomes, strict=True)))
+            with let_finish():
+                outcomes = self._model.reply([requests[position] for position in positions])
+                self._store.put({key: outcomes})
+                to(list(zip(positions, outcomes, strict=True)))
 
     def _run_single(
         self, requests: Sequence[ChatRequest], missing: dict[str, list[int]], to: OnOutcomes

@@ -9,17 +9,16 @@ import asyncio
 import json
 import os
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from types import FrameType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from facsynth.chat.interrupt import on_sigint
 from facsynth.chat.model import (
     ChatFailure,
     ChatReply,
@@ -316,7 +315,7 @@ class _Background:
             self.stop(now=interrupts > 1)
 
         self._thread.start()
-        with _on_sigint(interrupt):
+        with on_sigint(interrupt):
             while True:
                 try:
                     if not (arrived := self._take()):
@@ -365,24 +364,6 @@ class _Background:
 
 
 _Calls = Callable[[_Background], Coroutine[Any, Any, None]]
-
-
-@contextmanager
-def _on_sigint(action: Callable[[], None]) -> Iterator[None]:
-    """Turn Ctrl-C into an action, where it would raise KeyboardInterrupt in this thread."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        action()
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _unconnected(error: Exception, limit_s: float) -> Retry:

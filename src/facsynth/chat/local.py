@@ -1,16 +1,20 @@
 """Chat with a Transformers model in this process, in batches that can be repeated exactly.
 
-A batch is a run of consecutive requests with equal settings, and its random numbers come from the
-hash of its requests: the same list of requests gives the same texts on the same machine, whatever
-ran before. Batches may therefore be kept, dropped and run again one by one.
+Every text draws from random numbers that come from the hash of its request. A batch is a run of
+consecutive requests with equal settings: the same batch gives the same texts on the same machine,
+whatever ran before, so batches may be kept, dropped and run again one by one. In other batches a
+text may differ where the rounding of the model's arithmetic does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import torch
+
+from facsynth.chat.decode import Drawing, Stop, Written, write_tokens
 from facsynth.chat.model import (
+    DROPPED_EARLY,
     ChatFailure,
     ChatReply,
     ChatRequest,
@@ -20,7 +24,22 @@ from facsynth.chat.model import (
 )
 from facsynth.errors import DataError, ModelError
 
-__all__ = ["LocalChat"]
+__all__ = ["LocalChat", "Watch"]
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """Looks at the texts of a batch once, when they have so many new tokens."""
+
+    n_tokens: int
+
+    def hopeless(self, requests: Sequence[ChatRequest], texts: Sequence[str]) -> Collection[int]:
+        """Positions of the texts, as far as they are written, that are not worth their end."""
+
+
+Around = Callable[
+    [Sequence[ChatRequest]], AbstractContextManager[Callable[[list[int]], None] | None]
+]
 
 
 class LocalChat:
@@ -42,7 +61,8 @@ class LocalChat:
         *,
         name: str,
         batch_size: int = 16,
-        around: Callable[[Sequence[ChatRequest]], AbstractContextManager[None]] | None = None,
+        around: Around | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Wrap a model that is on its device already.
 
@@ -52,8 +72,10 @@ class LocalChat:
             name: Identity for caches: what tells these weights, their precision and their
                 modifications from all others.
             batch_size: Most requests in a batch; part of what determines the texts.
-            around: Opened while the requests that it is given, one row each, are answered, such
-                as a hook that steers; `name` must tell it.
+            around: Opened while the requests that it is given are answered, such as a hook that
+                steers; `name` must tell it. What it gives back, if anything, is told the numbers
+                of the requests that are the rows of the next forward passes.
+            watch: Drops texts half-way, which then are failures; `name` must tell it.
 
         Raises:
             ModelError: The tokenizer has no chat template, or neither padding nor end token.
@@ -71,6 +93,7 @@ class LocalChat:
         self._name = name
         self._batch_size = batch_size
         self._around = around or (lambda requests: nullcontext())
+        self._watch = watch
         self._end_ids = _end_ids(model, tokenizer)
         pad_id = tokenizer.pad_token_id
         if pad_id is None and not self._end_ids:
@@ -123,8 +146,7 @@ class LocalChat:
         answers = iter(
             self._generate(
                 [prompt for prompt, is_fit in zip(prompts, fits, strict=True) if is_fit],
-                batch,
-                self._around([one for one, is_fit in zip(batch, fits, strict=True) if is_fit]),
+                [one for one, is_fit in zip(batch, fits, strict=True) if is_fit],
             )
         )
         return [
@@ -148,61 +170,60 @@ class LocalChat:
         self,
         prompts: list[list[int]],
         batch: list[ChatRequest],
-        around: AbstractContextManager[None],
-    ) -> list[list[int]]:
-        """New tokens of each prompt, up to the end token and without it."""
-        import torch
-
+    ) -> list[Written]:
+        """A text for each prompt."""
         if not prompts:
             return []
-        width = max(len(prompt) for prompt in prompts)
-        padded = [[self._pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
-        real = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        device = self._model.device
+        first = batch[0]
+        drawing = Drawing(
+            n_new=first.max_tokens,
+            temperature=float(first.temperature),
+            top_p=float(first.top_p),
+            end_ids=tuple(self._end_ids),
+            pad_id=self._pad_id,
+        )
         try:
             with (
                 torch.inference_mode(),
-                _seeded(device, _seed(batch)),
                 _evaluating(self._model),
-                around,
+                self._around(batch) as select_rows,
             ):
-                tokens = self._model.generate(
-                    input_ids=torch.tensor(padded, device=device),
-                    attention_mask=torch.tensor(real, device=device),
-                    generation_config=self._config(batch[0]),
+                return write_tokens(
+                    self._model,
+                    prompts,
+                    [_seed(request) for request in batch],
+                    drawing,
+                    marks=[(request.steer, request.strength) for request in batch],
+                    select_rows=select_rows,
+                    stop=self._stop(batch),
                 )
         except torch.OutOfMemoryError as error:
             raise ModelError(
-                f"{self.name} ran out of memory with {len(prompts)} prompts of up to {width} "
-                f"tokens; lower batch_size, now {self._batch_size}"
+                f"{self.name} ran out of memory with {len(prompts)} prompts of up to "
+                f"{max(map(len, prompts))} tokens; lower batch_size, now {self._batch_size}"
             ) from error
-        return [row[width:] for row in tokens.tolist()]
 
-    def _config(self, request: ChatRequest) -> Any:
-        from transformers import GenerationConfig
+    def _stop(self, batch: list[ChatRequest]) -> tuple[int, Stop] | None:
+        """When texts of the batch may be dropped, and by whom."""
+        if self._watch is None or not any(request.wanted for request in batch):
+            return None
+        watch = self._watch
+        return watch.n_tokens, lambda texts: watch.hopeless(batch, [self._text(t) for t in texts])
 
-        sampling: dict[str, Any] = {"do_sample": False}
-        if request.temperature > 0:
-            sampling = {
-                "do_sample": True,
-                "temperature": float(request.temperature),
-                "top_p": float(request.top_p),
-                "top_k": 0,
-            }
-        return GenerationConfig(
-            max_new_tokens=request.max_tokens,
-            pad_token_id=self._pad_id,
-            eos_token_id=self._end_ids or None,
-            **sampling,
+    def _text(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+        return text
 
-    def _outcome(self, n_prompt: int, tokens: list[int], n_new: int) -> Outcome:
+    def _outcome(self, n_prompt: int, written: Written, n_new: int) -> Outcome:
+        tokens = written.tokens
+        if written.is_stopped:
+            return ChatFailure(DROPPED_EARLY, n_prompt, len(tokens))
         ends = [place for place, token in enumerate(tokens) if token in self._end_ids]
         n_text = ends[0] if ends else len(tokens)
         n_out = n_text + bool(ends)
-        text = self._tokenizer.decode(
-            tokens[:n_text], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        text = self._text(tokens[:n_text])
         if not text.strip():
             return ChatFailure("the answer is empty", n_prompt, n_out)
         return ChatReply(text, n_prompt, n_out, truncated=not ends and n_out >= n_new)
@@ -212,9 +233,8 @@ def _settings(request: ChatRequest) -> tuple[int, float, float]:
     return (request.max_tokens, float(request.temperature), float(request.top_p))
 
 
-def _seed(batch: list[ChatRequest]) -> int:
-    joined = "\n".join(request.key for request in batch)
-    return int.from_bytes(sha256(joined.encode()).digest()[:7], "big")
+def _seed(request: ChatRequest) -> int:
+    return int(request.key[:14], 16)
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:
@@ -228,23 +248,6 @@ def _context(model: Any) -> int | None:
     """Most tokens of prompt and answer together; None when the model sets no limit."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return None if limit is None else int(limit)
-
-
-@contextmanager
-def _seeded(device: Any, seed: int) -> Iterator[None]:
-    """Seed the generators that sampling on the device uses, and put them back afterwards."""
-    import torch
-
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            yield
-        return
-    accelerator = getattr(torch, device.type)
-    everyone = list(range(accelerator.device_count()))
-    with torch.random.fork_rng(devices=everyone, device_type=device.type):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

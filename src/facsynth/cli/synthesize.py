@@ -56,7 +56,18 @@ from facsynth.cli.options import (
     help="Missing features one by one, in groups, or under-fired ones in proportion.",
 )
 @click.option("--group-size", default=3, show_default=True, help="Features per text, in groups.")
-@click.option("--steer", default=0.0, show_default=True, help="Steer the --model as it writes.")
+@click.option(
+    "--steer",
+    default="0",
+    show_default=True,
+    help="Steer the --model as it writes: a strength, or auto to look for one.",
+)
+@click.option(
+    "--drop-after",
+    default=0,
+    show_default=True,
+    help="Tokens after which the worse half of a feature's texts is dropped; local models only.",
+)
 @click.option("--examples", is_flag=True, help="Show kept texts of features close by.")
 @click.option("--decontaminate", multiple=True, help="Evaluation set not to copy; repeatable.")
 @click.option("--reply/--no-reply", default=True, show_default=True, help="Write answers too.")
@@ -90,7 +101,7 @@ def synthesize(
     from facsynth.cli.show import RichProgress
     from facsynth.pipeline import load_generator
     from facsynth.store.table import open_table, stack_rows
-    from facsynth.synthesize.guide import Steering
+    from facsynth.synthesize.early import help_generator
     from facsynth.synthesize.rounds import forecast_run
     from facsynth.synthesize.rounds import synthesize as run
     from facsynth.synthesize.write import write_synthesis
@@ -113,8 +124,8 @@ def synthesize(
         _print_forecast(expected, as_json)
         return
     progress.say(f"estimate: {expected}")
-    steering = Steering(lm, features, options["steer"]) if options["steer"] else None
-    chat = load_generator(generator, lm, output / "replies.sqlite", steering=steering)
+    help_ = help_generator(settings, anchor_table, lm, features)
+    chat = load_generator(generator, lm, output / "replies.sqlite", help_=help_)
     result = run(
         anchor_table,
         seed_tables,
@@ -221,7 +232,11 @@ def _settings(options: dict[str, Any]) -> Any:
         decontaminate=options["decontaminate"],
         reply=options["reply"],
         seed=options["random_seed"],
-        guide=GuideSettings(steer=options["steer"], examples=options["examples"]),
+        guide=GuideSettings(
+            steer=_strength(options["steer"]),
+            examples=options["examples"],
+            drop_after=options["drop_after"],
+        ),
         plan=PlanSettings(objective=options["objective"], group_size=options["group_size"]),
         budget=Budget(
             max_features=options["max_features"],
@@ -232,3 +247,11 @@ def _settings(options: dict[str, Any]) -> Any:
             second_candidates=options["second_candidates"],
         ),
     )
+
+
+def _strength(text: str) -> float | str:
+    """A number, or the word, which the settings check."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

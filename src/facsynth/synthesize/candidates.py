@@ -5,7 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from facsynth.chat.model import ChatModel, ChatReply, ChatRequest
+from facsynth.chat.model import (
+    DROPPED_EARLY,
+    ChatModel,
+    ChatReply,
+    ChatRequest,
+    Outcome,
+)
 from facsynth.progress import Progress
 from facsynth.records import Message, Sample, Span
 from facsynth.synthesize.asking import NOT_ASKED, ask
@@ -235,7 +241,7 @@ def ask_candidates(
             continue
         text = clean_reply(reply.text) if isinstance(reply, ChatReply) else ""
         if not text:
-            lost["no words" if isinstance(reply, ChatReply) else "failed request"] += 1
+            lost[_why_lost(reply)] += 1
             continue
         name = f"fac-{round_}-{step}-{one.target}-{number}"
         sample = (
@@ -245,6 +251,12 @@ def ask_candidates(
         )
         candidates.append(Candidate(sample, one.target, step, round_, one.request.seed, one.also))
     return candidates, lost, asked.stopped
+
+
+def _why_lost(reply: Outcome) -> str:
+    if isinstance(reply, ChatReply):
+        return "no words"
+    return "dropped early" if reply.reason == DROPPED_EARLY else "failed request"
 
 
 def _request(messages: tuple[Message, ...], sampling: Sampling, seed: int) -> ChatRequest:

@@ -54,5 +54,8 @@ class Synthesis:
     n_unanswered: int
     """Kept texts without what the task adds, such as the assistant's answer."""
 
+    fac: tuple[float, float] | None = None
+    """FAC of the seed, and with the kept samples; None where nothing was missing."""
+
     is_sensitive: bool = False
     """Whether texts may offend or harm."""

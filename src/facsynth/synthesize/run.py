@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from facsynth.chat.model import ChatRequest
 from facsynth.coverage.fac import (
     active_features,
     feature_activation_coverage,
@@ -108,6 +109,9 @@ class Run:
         self.attempts: Counter[int] = Counter()
         self.lost: Counter[str] = Counter()
         self.stopped = "max_rounds"
+        steer = settings.guide.steer
+        self.strength = 0.0 if isinstance(steer, str) else steer
+        """Of steering; where it is looked for, 0 until it has been found."""
 
     def run_rounds(self, writer: StepWriter) -> list[dict[str, float | int]]:
         """Rounds until nothing is missing, nothing new comes, or the budget is spent."""
@@ -137,7 +141,7 @@ class Run:
         if s.plan.objective == "rank":
             targets = self.with_examples(self.targets(self.choose_targets()))
             asked = first_requests(targets, n, **asking, seed=seed)
-            return RoundPlan(targets, self.steered(asked))
+            return RoundPlan(targets, self.guided(asked))
         aims = self.choose_aims()
         ids = list(dict.fromkeys(f for aim in aims for f in aim.feature_ids))
         by_id = {target.feature_id: target for target in self.targets(ids)}
@@ -145,21 +149,28 @@ class Run:
             Joint(tuple(by_id[f] for f in aim.feature_ids), self.n_words(aim.row)) for aim in aims
         ]
         asked = joint_requests(joints, n, **asking, seed=seed)
-        return RoundPlan(list(by_id.values()), self.steered(asked))
+        return RoundPlan(list(by_id.values()), self.guided(asked))
 
     def asking(self) -> dict[str, Any]:
         """What every request is made with."""
         s = self.settings
         return {"form": s.form, "sampling": s.sampling, "task": self.task}
 
-    def steered(self, asked: list[Asking]) -> list[Asking]:
-        """The requests with their features to steer towards, where that is switched on."""
-        if not self.settings.guide.steer:
+    def guided(self, asked: list[Asking]) -> list[Asking]:
+        """The requests with what guides a local generator, where that is switched on."""
+        if not self.strength and not self.settings.guide.drop_after:
             return asked
-        return [
-            replace(one, request=replace(one.request, steer=(one.target, *one.also)))
-            for one in asked
-        ]
+        open_ = [int(f) for f in np.flatnonzero(self.remaining())]
+        return [replace(one, request=self.with_guides(one, open_)) for one in asked]
+
+    def with_guides(self, one: Asking, open_: list[int]) -> ChatRequest:
+        """The request with features to steer towards, and those that count half-way."""
+        aims, request = (one.target, *one.also), one.request
+        if self.strength:
+            request = replace(request, steer=aims, strength=self.strength)
+        if self.settings.guide.drop_after:
+            request = replace(request, wanted=tuple(dict.fromkeys((*aims, *open_))))
+        return request
 
     def with_examples(self, targets: list[Target]) -> list[Target]:
         """The targets with kept texts of their nearest neighbours, where that is switched on."""
@@ -239,7 +250,7 @@ class Run:
             pairs = {t.feature_id: self.pool.pair(t, threshold=delta) for t in unhit}
             requests = second_requests(unhit, pairs, n_second, **self.asking(), seed=seed)
             if requests:
-                requests = self.steered(requests)
+                requests = self.guided(requests)
                 self.take(writer.write(requests, round_=number, step=2), writer)
         self.grade(writer.progress)
         n_new = self.keep()
@@ -250,7 +261,7 @@ class Run:
             "n_candidates": len(self.pool.candidates),
             "n_kept": len(self.kept),
             "n_covered": len(self.missing) - int(self.remaining().sum()),
-            "fac": self.coverage(),
+            "fac": self.coverage(self.kept),
         }
 
     def aimable(self) -> list[int]:
@@ -364,12 +375,12 @@ class Run:
             open_[list(kept.new_features)] = False
         return open_
 
-    def coverage(self) -> float:
-        """FAC of the seed with the kept samples."""
+    def coverage(self, kept: Sequence[Kept] = ()) -> float:
+        """FAC of the seed with kept samples."""
         delta = self.settings.threshold
         active = active_features(self.seed, threshold=delta)
-        for kept in self.kept:
-            active[list(kept.new_features)] = True
+        for one in kept:
+            active[list(one.new_features)] = True
         return feature_activation_coverage(
             active_features(self.anchor, threshold=delta), active, self.relevant
         )
@@ -402,6 +413,7 @@ class Run:
             generator=generator,
             stopped=self.stopped,
             n_unanswered=finished.n_bare,
+            fac=(self.coverage(), self.coverage(self.kept)) if len(self.missing) else None,
             is_sensitive=self.task.sensitive,
         )
 

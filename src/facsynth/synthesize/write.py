@@ -50,6 +50,7 @@ def write_synthesis(
         {
             "n_missing": len(synthesis.missing_before),
             "n_filled": len({f for k in synthesis.kept for f in k.new_features}),
+            "fac": synthesis.fac,
             "rounds": list(synthesis.rounds),
             "outcomes": dict(synthesis.outcomes),
             "generator": synthesis.generator,
