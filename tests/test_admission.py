@@ -40,6 +40,16 @@ def test_flaw_of_a_candidate(admission, candidate, flaw):
     assert admission.find_flaw(candidate) == flaw
 
 
+def test_answer_that_copies_an_evaluation_set_is_a_flaw_and_a_short_one_is_none():
+    answer = "it is warm in the sun and cold in the old red house"
+    evaluation = [talk("e", "why is it warm", answer), talk("f", "who was it", "The cat.")]
+    admission = Admission(ANCHOR, [], max_overlap=0.5, evaluation=evaluation)
+    asked = "how do dogs sleep when snow is falling"
+    copied = "near-copy of an evaluation set"
+    assert admission.find_flaw(written(asked, answer)) == copied
+    assert admission.find_flaw(written(asked, "The cat.")) is None
+
+
 def test_copy_of_a_short_seed_text_is_a_near_copy(admission):
     candidate = written("hello there my friend")
     assert not admission.admit(candidate)

@@ -39,6 +39,15 @@ FALSE = {"role": "assistant", "content": "No."}
         (PLAIN, "classification", {"text": "Tea is hot.", "label": "warm"}),
         (ANSWERED, "llamafactory", {"messages": [USER, TRUE]}),
         (PAIR, "llamafactory", {"messages": [USER], "chosen": TRUE, "rejected": FALSE}),
+        (
+            PAIR,
+            "openai",
+            {
+                "input": {"messages": [USER]},
+                "preferred_output": [TRUE],
+                "non_preferred_output": [FALSE],
+            },
+        ),
         (SILENT, "sft", "without an answer"),
         (PLAIN, "openai", "without roles"),
         (ANSWERED, "preference", "without a rejected answer"),
@@ -93,6 +102,11 @@ def test_pairs_and_conversations_do_not_share_a_llamafactory_file(tmp_path):
         export_samples([Row(PAIR), Row(ANSWERED)], tmp_path, "llamafactory")
 
 
+def test_pairs_and_conversations_do_not_share_an_openai_file(tmp_path):
+    with pytest.raises(DataError, match="one kind of file at a time"):
+        export_samples([Row(PAIR), Row(ANSWERED)], tmp_path, "openai")
+
+
 def test_hugging_face_folder_loads_and_reads_back(tmp_path):
     card = data_card(CardFacts("tea: hot", 2, has_provenance=False))
     rows = [Row(ANSWERED), Row(Sample("b", messages=(ASK, NO)))]
@@ -134,6 +148,13 @@ def test_card_says_what_the_run_found_and_how_to_repeat_it(tmp_path):
         assert text in card
     assert "| anchor | anchor.jsonl |" in card
     assert SENSITIVE_WARNING not in card
+
+
+def test_card_of_a_synthesis_by_itself_has_its_coverage(tmp_path):
+    folder = finished_run(tmp_path) / "synthesize"
+    summary = json.loads((folder / "summary.json").read_text())
+    write_json(summary | {"fac": [0.5, 0.625]}, folder / "summary.json")
+    assert "| FAC (best 1) | 0.500 | 0.625 |" in data_card(read_run(folder)[1])
 
 
 def test_card_of_a_sensitive_set_warns(tmp_path):

@@ -160,6 +160,7 @@ def test_round_rows_end_at_full_coverage(finished):
     assert (last["fac"], last["n_covered"], last["n_kept"]) == (1.0, 8, len(result.kept))
     assert sum(result.outcomes.values()) == last["n_candidates"]
     assert result.outcomes["kept"] == len(result.kept)
+    assert result.fac == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +264,19 @@ def test_relevant_features_are_the_only_ones_that_count(world):
     result = world.run("relevant", obedient, relevant=relevant)
     assert result.missing_before == (2,)
     assert [kept.new_features for kept in result.kept] == [(2,)]
+
+
+def test_answers_that_copy_an_evaluation_set_are_left_out(world, tmp_path):
+    answer = "it was some old red road with a very good tree near my table"
+    (tmp_path / "eval.jsonl").write_text(json.dumps({"text": answer}), encoding="utf-8")
+
+    def script(request):
+        return obedient(request) if request.messages[0].role == "system" else answer
+
+    settings = replace(SETTINGS, decontaminate=(str(tmp_path / "eval.jsonl"),))
+    result = world.run("evaluated", script, settings)
+    assert result.n_unanswered == len(result.kept) > 0
+    assert all(len(kept.sample.messages) == 1 for kept in result.kept)
 
 
 # Budget

@@ -103,6 +103,11 @@ def export_samples(
     if not made:
         reasons = ", ".join(f"{n} {why}" for why, n in left_out.items()) or "there are none"
         raise DataError(f"no sample can be written as {form}: {reasons}; choose another --format")
+    if form == "openai" and len({"input" in fields for fields in made}) == 2:
+        raise DataError(
+            "some samples are preference pairs and some are conversations; OpenAI tunes on one "
+            "kind of file at a time, so split them first"
+        )
     data = folder / ("data/train.jsonl" if form == "hf" else "train.jsonl")
     write_jsonl(made, data)
     if form == "llamafactory":
@@ -134,6 +139,8 @@ def form_row(sample: Sample, form: Form) -> dict[str, object] | str:
         return {"prompt": _turns(sample.messages[:-1]), "completion": _turns(sample.messages[-1:])}
     if form == "llamafactory" and sample.rejected:
         return _llamafactory_pair(sample)
+    if form == "openai" and sample.rejected:
+        return _openai_pair(sample)
     return {"messages": _turns(sample.messages)}
 
 
@@ -164,6 +171,18 @@ def _llamafactory_pair(sample: Sample) -> dict[str, object] | str:
         return "with answers of several turns"
     (chosen,), (rejected,) = _turns(sample.messages[n:]), _turns(sample.rejected[n:])
     return {"messages": _turns(sample.messages[:n]), "chosen": chosen, "rejected": rejected}
+
+
+def _openai_pair(sample: Sample) -> dict[str, object] | str:
+    """A row of preference fine-tuning: what was said, and two answers of one message."""
+    n = _n_shared(sample)
+    if (len(sample.messages), len(sample.rejected)) != (n + 1, n + 1):
+        return "with answers of several turns"
+    return {
+        "input": {"messages": _turns(sample.messages[:n])},
+        "preferred_output": _turns(sample.messages[n:]),
+        "non_preferred_output": _turns(sample.rejected[n:]),
+    }
 
 
 def _n_shared(sample: Sample) -> int:

@@ -75,7 +75,7 @@ def _facts(
     if run:
         before, after = (_read(run / "coverage" / f"{when}.json") for when in ("before", "after"))
     pair = (before, after)
-    has_both = all("fac" in row for row in pair)
+    fac = (before["fac"], after["fac"]) if all("fac" in row for row in pair) else summary.get("fac")
     near = [row.get("representativeness") for row in pair]
     distances = [row["hellinger"] for row in near if row]
     filled = summary["n_missing"] - summary["n_filled"]
@@ -90,7 +90,7 @@ def _facts(
         model=plan.get("source", {}).get("model_name", ""),
         form=plan.get("settings", {}).get("form", ""),
         prompt_version=str(plan.get("prompt_version", "")),
-        fac=(before["fac"], after["fac"]) if has_both else None,
+        fac=(fac[0], fac[1]) if fac else None,
         n_missing=(summary["n_missing"], filled),
         hellinger=(distances[0], distances[1]) if len(distances) == 2 else None,
         outcomes=summary["outcomes"],

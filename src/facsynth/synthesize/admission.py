@@ -12,6 +12,9 @@ from facsynth.synthesize.form import has_remark, main_scripts, script_share
 __all__ = ["Admission", "count_written_words", "word_limits"]
 
 _LEAST_WORDS = 3
+_LEAST_COPIED = 8
+"""Words of an answer from which on it can be a copy."""
+
 _LEAST_SHARE = 0.8
 """Share of a text's letters that must be of the anchor's scripts."""
 
@@ -19,8 +22,8 @@ _LEAST_SHARE = 0.8
 class Admission:
     """Looks at what was written: the user's words or the plain text.
 
-    The assistant's answer only has to be free of loops. It does not count for length or novelty,
-    where a long one would hide a copied question.
+    The assistant's answer only has to be free of loops and no copy of an evaluation set. It does
+    not count for length or other novelty, where a long one would hide a copied question.
     """
 
     def __init__(
@@ -60,7 +63,19 @@ class Admission:
             return "near-copy"
         sample = candidate.sample
         answers = [message.content for message in (*sample.messages[1:], *sample.rejected[1:])]
-        return next(filter(None, (find_flaw(answer) for answer in answers)), None)
+        return next(filter(None, map(self.find_flaw_of_answer, answers)), None)
+
+    def find_flaw_of_answer(self, answer: str) -> str | None:
+        """Why an answer cannot be used, or None.
+
+        A short answer, such as a letter or a name, stands in many evaluation sets and copies none.
+        """
+        if flaw := find_flaw(answer):
+            return flaw
+        is_long = count_words(answer) >= _LEAST_COPIED
+        if is_long and self._evaluation.overlap(answer) > self._max_overlap:
+            return "near-copy of an evaluation set"
+        return None
 
     def find_flaw_of_contrast(self, sample: Sample) -> str | None:
         """Why a sample that is matched to a kept one cannot be used, or None.

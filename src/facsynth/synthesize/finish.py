@@ -88,8 +88,8 @@ def finish(
 ) -> Finished:
     """Add what the task adds to kept texts, and score what is a sample of its own.
 
-    A kept text whose completion failed stays as it is and is counted. A contrast that copies an
-    evaluation set, or is no text at all, is left out.
+    A kept text whose completion failed, loops or copies an evaluation set stays as it is and is
+    counted. A contrast that copies an evaluation set, or is no text at all, is left out.
 
     Raises:
         ChatError: More than half of the requests failed.
@@ -98,7 +98,9 @@ def finish(
     if task.completion.kind != "contrast":
         done = complete(kept, task, chat, seed=seed, progress=progress)
         pairs = zip(kept, done.candidates, strict=True)
-        made = tuple(new or old for old, new in pairs)
+        made = tuple(
+            old if new is None or _has_flawed_answer(new, admission) else new for old, new in pairs
+        )
         n_bare = sum(len(c.sample.messages) < 2 for c in made)
         return Finished(made, done.stopped, n_bare=n_bare)
     found, stopped = write_contrasts(kept, task, chat, seed=seed, progress=progress)
@@ -118,3 +120,9 @@ def finish(
         rows,
         n_bare=len(kept) - len(contrasts),
     )
+
+
+def _has_flawed_answer(candidate: Candidate, admission: Admission) -> bool:
+    sample = candidate.sample
+    answers = [message.content for message in (*sample.messages[1:], *sample.rejected[1:])]
+    return any(admission.find_flaw_of_answer(answer) is not None for answer in answers)
