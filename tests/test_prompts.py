@@ -1,9 +1,11 @@
 """What the generator is asked, and what is taken of its answers."""
 
+from dataclasses import replace
+
 import pytest
 
 from facsynth.chat.budget import BudgetedChat
-from facsynth.chat.model import ChatFailure
+from facsynth.chat.model import ChatFailure, ChatReply
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import ChatError
 from facsynth.progress import SILENT
@@ -17,6 +19,7 @@ from facsynth.synthesize.candidates import (
     first_requests,
     joint_requests,
     second_requests,
+    written_text,
 )
 from facsynth.synthesize.prompts import clean_reply, first_prompt, second_prompt
 from facsynth.synthesize.replies import with_replies
@@ -35,6 +38,47 @@ def ask(replies, n=4, **options):
     requests = first_requests([TARGET], n, **OPTIONS, seed=0)
     options = {"as_text": False, "step": 1, "round_": 0, **options}
     return ask_candidates(requests, ScriptedChat(replies), progress=SILENT, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("What is tea? I like it. It is mo", "What is tea? I like it."),
+        ('She said "go." Then sh', 'She said "go."'),
+        ("It costs 3.50 and no", ""),
+        ("你好。我很", "你好。"),
+        ("no end in sight", ""),
+    ],
+)
+def test_text_that_was_cut_off_ends_with_its_last_whole_sentence(text, whole):
+    reply = ChatReply(text, 1, 9, truncated=True)
+    assert written_text(reply) == whole
+    assert written_text(replace(reply, truncated=False)) == text
+
+
+def test_text_without_a_whole_sentence_is_lost():
+    requests = first_requests([TARGET], 2, **OPTIONS, seed=0)
+    options = {"as_text": False, "step": 1, "round_": 0, "progress": SILENT}
+    found, lost, _ = ask_candidates(requests, CutOff("no end in"), **options)
+    assert (found, lost) == ([], {"cut off": 2})
+
+
+def test_answer_that_was_cut_off_ends_with_its_last_whole_sentence():
+    asked = [talk("s", "is tea hot")]
+    answers = [with_replies(asked, CutOff(text))[0][0].messages[1:] for text in ("Yes. But", "Bu")]
+    assert answers == [(Message("assistant", "Yes."),), ()]
+
+
+class CutOff:
+    """Answers with a text that max_tokens ended."""
+
+    name = "cut off"
+
+    def __init__(self, text):
+        self.text = text
+
+    def reply(self, requests, *, on_done=None):
+        return [ChatReply(self.text, 1, 9, truncated=True) for _ in requests]
 
 
 def test_first_prompt_quotes_the_spans_and_names_theme_and_form():

@@ -50,7 +50,7 @@ class Generator:
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; never the key."""
 
-    batch_size: int = 16
+    batch_size: int = 32
     """Texts per batch of a local model."""
 
     limits: Limits = field(default_factory=Limits)

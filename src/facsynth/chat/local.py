@@ -60,7 +60,7 @@ class LocalChat:
         tokenizer: Any,
         *,
         name: str,
-        batch_size: int = 16,
+        batch_size: int = 32,
         around: Around | None = None,
         watch: Watch | None = None,
     ) -> None:

@@ -80,7 +80,7 @@ from facsynth.cli.options import (
 @click.option("--judge-api-base", help="Address of the judge; that of the generator by default.")
 @click.option("--judge-api-key-env", help="Variable with its key; the generator's by default.")
 @click.option("--min-grade", default=3, show_default=True, help="Least grade kept, 1 to 5.")
-@click.option("--batch-size", default=16, show_default=True, help="Texts per batch, local model.")
+@click.option("--batch-size", default=32, show_default=True, help="Texts per batch, local model.")
 @json_option
 def synthesize(
     anchor: Path,

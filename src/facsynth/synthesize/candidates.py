@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from facsynth.chat.model import (
     DROPPED_EARLY,
+    ChatFailure,
     ChatModel,
     ChatReply,
     ChatRequest,
@@ -15,7 +16,13 @@ from facsynth.chat.model import (
 from facsynth.progress import Progress
 from facsynth.records import Message, Sample, Span
 from facsynth.synthesize.asking import NOT_ASKED, ask
-from facsynth.synthesize.prompts import clean_reply, first_prompt, joint_prompt, second_prompt
+from facsynth.synthesize.prompts import (
+    clean_reply,
+    first_prompt,
+    joint_prompt,
+    second_prompt,
+    whole_sentences,
+)
 from facsynth.synthesize.task_format import TaskFormat
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "first_requests",
     "joint_requests",
     "second_requests",
+    "written_text",
 ]
 
 _SPANS_IN_PROMPT = 4
@@ -239,7 +247,7 @@ def ask_candidates(
         if reply is None:
             lost[NOT_ASKED] += 1
             continue
-        text = clean_reply(reply.text) if isinstance(reply, ChatReply) else ""
+        text = written_text(reply)
         if not text:
             lost[_why_lost(reply)] += 1
             continue
@@ -253,9 +261,17 @@ def ask_candidates(
     return candidates, lost, asked.stopped
 
 
+def written_text(reply: Outcome) -> str:
+    """The text of a reply without what is around it; of one that was cut off, whole sentences."""
+    if isinstance(reply, ChatFailure):
+        return ""
+    text = clean_reply(reply.text)
+    return whole_sentences(text) if reply.truncated else text
+
+
 def _why_lost(reply: Outcome) -> str:
     if isinstance(reply, ChatReply):
-        return "no words"
+        return "cut off" if reply.truncated else "no words"
     return "dropped early" if reply.reason == DROPPED_EARLY else "failed request"
 
 

@@ -11,13 +11,13 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, StringConstraints, model_validator
 
-from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
+from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
 from facsynth.chat.structured import ask_structured
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 from facsynth.synthesize.asking import NOT_ASKED, WithinBudget, ask, check_failures
-from facsynth.synthesize.candidates import Candidate
-from facsynth.synthesize.prompts import clean_reply, completion_prompt
+from facsynth.synthesize.candidates import Candidate, written_text
+from facsynth.synthesize.prompts import completion_prompt
 from facsynth.synthesize.replies import with_replies
 from facsynth.synthesize.task_format import TaskFormat
 from facsynth.words import split_words
@@ -134,7 +134,7 @@ def write_contrasts(
     asked = ask(requests, chat, name="contrasts", progress=progress)
     found: list[Sample | None] = []
     for candidate, outcome in zip(candidates, asked.outcomes, strict=True):
-        text = clean_reply(outcome.text) if isinstance(outcome, ChatReply) else ""
+        text = written_text(outcome) if outcome is not None else ""
         is_other = split_words(text) not in ([], split_words(candidate.written))
         name = f"{candidate.sample.sample_id}#{task.completion.label}"
         found.append(_alike(candidate.sample, name, text, task) if is_other else None)

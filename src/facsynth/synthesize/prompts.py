@@ -14,6 +14,7 @@ __all__ = [
     "first_prompt",
     "joint_prompt",
     "second_prompt",
+    "whole_sentences",
 ]
 
 PROMPT_VERSION = "1"
@@ -22,6 +23,7 @@ PROMPT_VERSION = "1"
 _OPENINGS = ("here is", "here's", "here are", "sure", "certainly", "of course", "okay")
 _TITLES = ("a new", "new", "an example", "example")
 _LABELS = ("message", "text", "new message", "new text", "instruction", "answer", "user", "person")
+_SENTENCE_END = re.compile(r"[.?!…][\"'”’)\]]*(?=\s|$)|[。？！]")
 _TAG = re.compile(r"<\s*(/?)\s*text\s*>", re.IGNORECASE)
 
 
@@ -131,6 +133,16 @@ def clean_reply(text: str) -> str:
         if len(text) > 1 and text[0] == quote and text[-1] == end and quote not in text[1:-1]:
             text = text[1:-1].strip()
     return text
+
+
+def whole_sentences(text: str) -> str:
+    r"""A text that was cut off, back to its last whole sentence; empty without one.
+
+    >>> whole_sentences('What is tea? "I like it." It is mo')
+    'What is tea? "I like it."'
+    """
+    ends = list(_SENTENCE_END.finditer(text))
+    return text[: ends[-1].end()].strip() if ends else ""
 
 
 def _is_preface(first: str, second: str) -> bool:
