@@ -1,329 +1,537 @@
-r"""Fill rate and newly covered features per 1,000 generated tokens, by method and generator.
+r"""Fill rate against generated tokens, by method and generator.
 
 Anchor: Alpaca instructions; seed: self-instruct tasks; features: the embedded SmolLM2 pair. Every
-cell (generator, arm, random seed) has a folder under --output and ends with its `result.json`; run
-the same command again after a stop and only what is not done is done. Then write the page:
+cell (generator, arm, random seed) writes until its budget of generated tokens is
+spent, so arms are compared at equal budgets, and ends with its `result.json` under --output; run
+the same command again after a stop and only cells that are not done are done. No text is kept in
+the results.
 
-    python studies/fill_rate.py run --anchor DATA/alpaca/alpaca_instructions_only.jsonl.gz \
-        --seed DATA/self_instruct/seed_tasks.jsonl --generator smollm2 --generator QWEN.gguf
+    python studies/fill_rate.py run --data DATA --generator smollm2
+    python studies/fill_rate.py run --data DATA --generator QWEN.gguf --tokens 2500
+    python studies/fill_rate.py long --data DATA --arm cover --tokens 40000
     python studies/fill_rate.py report
 
-A small look first: --n-anchor 400 --n-features 12 --seeds 1 --arm undirected --arm credit.
+QWEN.gguf is what `python benchmarks/models.py qwen` prints. A look at the mechanics:
+`--n-anchor 300 --tokens 300 --seeds 1 --output runs/small`.
 """
 
 import argparse
 import json
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.stats import ks_2samp
 
-from facsynth.chat.cache import ReplyStore
-from facsynth.chat.model import ChatReply, ChatRequest
-from facsynth.coverage.fac import active_features, firing_counts, missing_features
+from facsynth.chat.local import LocalChat
+from facsynth.chat.model import DROPPED_EARLY, ChatRequest, OnOutcomes, Outcome, collect
+from facsynth.coverage.fac import firing_counts, missing_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json, write_text
+from facsynth.errors import BudgetError
 from facsynth.features.extract import ExtractSettings, extract_features, extract_table
-from facsynth.features.lm import load_language_model
+from facsynth.features.lm import LanguageModel, load_language_model
 from facsynth.features.sae import load_sae
-from facsynth.pipeline import load_generator
-from facsynth.recipe import Generator
-from facsynth.records import FeatureActivations, Message, Sample
+from facsynth.records import FeatureActivations, Message, Sample, sample_text
 from facsynth.store.table import FeatureTable, open_table, stack_rows, take_rows
 from facsynth.synthesize.admission import Admission
-from facsynth.synthesize.asking import ask
-from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.candidates import Candidate, Sampling, written_text
 from facsynth.synthesize.credit import choose_candidates
-from facsynth.synthesize.guide import GuideSettings, Steering
-from facsynth.synthesize.outcome import Synthesis
+from facsynth.synthesize.early import help_generator
+from facsynth.synthesize.form import has_remark
+from facsynth.synthesize.guide import GuideSettings
 from facsynth.synthesize.plan import PlanSettings
-from facsynth.synthesize.prompts import clean_reply
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget, SynthesisSettings
 
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "studies" / "results" / "fill_rate.json"
+PAGE = ROOT / "docs" / "studies" / "fill_rate.md"
+
 FORM = "a new instruction, one short sentence, that a person gives to an assistant"
+UNDIRECTED_PROMPT = f"Write {FORM}. Answer with the instruction alone."
 THRESHOLD = 1.0
 MIN_ANCHOR = 5
 """A missing feature counts when so many anchor samples activate it."""
 
-PAGE = Path("docs/studies/fill_rate.md")
+BLOCK = 16
+"""Features per round; with two texts each they are one batch of the generator."""
+
+BATCH = 32
+N_POINTS = 40
+"""Points of a curve."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much a cell writes."""
-
-    n_features: int
-    n_rounds: int
-
-    def settings(self, seed: int, **changes: Any) -> SynthesisSettings:
-        """Rounds with credit: the base of every arm but the first three."""
-        per_round = -(-self.n_features // max(1, self.n_rounds - 1))
-        budget = Budget(
-            max_features=self.n_features,
-            max_samples=10 * self.n_features,
-            max_rounds=self.n_rounds,
-            features_per_round=per_round,
-            first_candidates=2,
-            second_candidates=1,
-        )
-        base = SynthesisSettings(
-            threshold=THRESHOLD,
-            form=FORM,
-            reply=False,
-            min_anchor_samples=MIN_ANCHOR,
-            seed=seed,
-            budget=budget,
-        )
-        return replace(base, **changes)
-
-    def one_round(self, seed: int, *, first: int, second: int) -> SynthesisSettings:
-        """As in the paper: every feature is aimed at once, whatever other texts cover."""
-        budget = Budget(
-            max_features=self.n_features,
-            max_samples=10 * self.n_features,
-            max_rounds=1,
-            features_per_round=self.n_features,
-            first_candidates=first,
-            second_candidates=second,
-        )
-        return self.settings(seed, budget=budget)
+def settings(seed: int, *, first: int = 2, second: int = 1, **changes: Any) -> SynthesisSettings:
+    """Rounds of `BLOCK` features; the budget of tokens ends the run."""
+    budget = Budget(
+        max_features=100_000,
+        max_samples=changes.pop("max_samples", 100),
+        max_rounds=changes.pop("max_rounds", 1000),
+        features_per_round=2 * BLOCK // first,
+        first_candidates=first,
+        second_candidates=second,
+    )
+    base = SynthesisSettings(
+        threshold=THRESHOLD,
+        form=FORM,
+        reply=False,
+        min_anchor_samples=MIN_ANCHOR,
+        seed=seed,
+        budget=budget,
+        sampling=Sampling(max_tokens=48),
+    )
+    return replace(base, **changes)
 
 
-ARMS: dict[str, Callable[[Size, int], SynthesisSettings]] = {
-    "step 1": lambda size, seed: size.one_round(seed, first=3, second=0),
-    "two steps": lambda size, seed: size.one_round(seed, first=2, second=1),
-    "credit": lambda size, seed: size.settings(seed),
-    "cover": lambda size, seed: size.settings(seed, plan=PlanSettings("cover")),
-    "match": lambda size, seed: size.settings(seed, plan=PlanSettings("match")),
-    "steer 4": lambda size, seed: size.settings(seed, guide=GuideSettings(steer=4.0)),
-    "examples": lambda size, seed: size.settings(seed, guide=GuideSettings(examples=True)),
+ARMS: dict[str, Callable[[int], SynthesisSettings]] = {
+    "undirected": lambda seed: settings(seed),
+    "step 1, own": lambda seed: settings(seed, first=2, second=0, max_rounds=1),
+    "two steps, own": lambda seed: settings(seed, first=2, second=1, max_rounds=1),
+    "credit": lambda seed: settings(seed),
+    "cover": lambda seed: settings(seed, plan=PlanSettings("cover")),
+    "match": lambda seed: settings(seed, plan=PlanSettings("match")),
+    "steer 4": lambda seed: settings(seed, guide=GuideSettings(steer=4.0)),
+    "steer auto": lambda seed: settings(seed, guide=GuideSettings(steer="auto")),
+    "examples": lambda seed: settings(seed, guide=GuideSettings(examples=True)),
+    "drop early": lambda seed: settings(seed, first=4, guide=GuideSettings(drop_after=12)),
+    "cover, step 1": lambda seed: settings(seed, second=0, plan=PlanSettings("cover")),
+    "cover, steer 4": lambda seed: settings(
+        seed, plan=PlanSettings("cover"), guide=GuideSettings(steer=4.0)
+    ),
 }
-OWN_CREDIT = ("step 1", "two steps")
-"""Arms in which a text counts only for the feature that it was written for."""
+DESCRIBED = {
+    "undirected": "the form alone, no word about features",
+    "step 1, own": "the paper's step 1, two texts a feature; a text counts for its own feature",
+    "two steps, own": "the paper's two steps; a text counts for its own feature",
+    "credit": "two steps in rounds, every text counts for all features; today's default",
+    "cover": "credit, features that fire together in the anchor in one text",
+    "match": "credit, features by how far they under-fire, lengths of the anchor",
+    "steer 4": "credit, steered with strength 4",
+    "steer auto": "credit, the strength looked for in the run (0, 2, 4, 8)",
+    "examples": "credit, kept texts of neighbouring features shown",
+    "drop early": "credit, four texts a feature, the worse half dropped after 12 tokens",
+    "cover, step 1": "cover without step 2",
+    "cover, steer 4": "cover, steered with strength 4",
+}
 
-UNDIRECTED = "undirected"
+
+class Ledger:
+    """A generator that writes down what it wrote and stops at a number of generated tokens."""
+
+    def __init__(self, model: LocalChat, n_tokens: int) -> None:
+        self._model, self._left = model, n_tokens
+        self.name = model.name
+        self.calls: list[dict[int, Outcome]] = []
+
+    def reply(
+        self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
+    ) -> list[Outcome]:
+        """Answer the requests; see `ChatModel`."""
+        return collect(self, requests, on_done=on_done)
+
+    def stream(self, requests: Sequence[ChatRequest], on_outcomes: OnOutcomes) -> None:
+        """Answer the requests batch by batch, while tokens are left."""
+        self.calls.append({})
+        for batch in self._model.batches(requests):
+            if self._left <= 0:
+                raise BudgetError("the tokens of this cell are spent")
+            outcomes = self._model.reply([requests[position] for position in batch])
+            self._left -= sum(outcome.completion_tokens for outcome in outcomes)
+            arrived = list(zip(batch, outcomes, strict=True))
+            self.calls[-1] |= dict(arrived)
+            on_outcomes(arrived)
+
+
+@dataclass
+class Log:
+    """Everything that a cell generated, in order."""
+
+    n_tokens: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    is_dropped: list[bool] = field(default_factory=list)
+    samples: list[Sample | None] = field(default_factory=list)
+    rows: list[FeatureActivations] = field(default_factory=list)
+    """One row for each sample that there is."""
 
 
 class World:
     """Tables, model and SAE that every cell shares."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        torch.set_num_threads(1)
         self.lm = load_language_model()
         self.sae = load_sae(None, device=self.lm.device)
         self.output: Path = options.output
-        self.anchor = self._table("anchor", options.anchor, options.n_anchor)
-        self.seed = self._table("seed", options.seed, None)
+        data: Path = options.data
+        anchor = data / "alpaca" / "alpaca_instructions_only.jsonl.gz"
+        self.anchor = self._table("anchor", anchor, options.n_anchor)
+        self.seed = self._table("seed", data / "self_instruct" / "seed_tasks.jsonl", None)
         self.a, self.s = self.anchor.activations(), self.seed.activations()
         everything = np.ones(self.a.n_features, dtype=bool)
         missing = missing_features(self.a, self.s, everything, threshold=THRESHOLD)
         counts = firing_counts(self.a, threshold=THRESHOLD)
         self.goal = np.array([f for f in missing if counts[f] >= MIN_ANCHOR], dtype=np.int64)
+        self._writers: dict[str, LanguageModel] = {}
 
-    def _table(self, name: str, path: str, limit: int | None) -> FeatureTable:
+    def _table(self, name: str, path: Path, limit: int | None) -> FeatureTable:
         """Feature table of the instructions of a file, with the first so many of them."""
         samples = [
             Sample(x.sample_id, messages=(Message("user", x.text),))
             for x in read_samples(path, text_field="instruction", limit=limit)
             if x.text
         ]
-        settings = ExtractSettings(score="user")
-        return extract_table(samples, self.lm, self.sae, self.output / name, settings=settings)
+        wanted = ExtractSettings(score="user")
+        return extract_table(samples, self.lm, self.sae, self.output / name, settings=wanted)
 
-    def chat(self, generator: str, folder: Path, settings: SynthesisSettings) -> Any:
-        """The generator of a cell, behind the cell's own cache."""
-        wanted = Generator(model=None if generator == "smollm2" else generator)
-        strength = settings.guide.steer
-        steering = Steering(self.lm, self.sae, strength) if strength else None
-        return load_generator(wanted, self.lm, folder / "replies.sqlite", steering=steering)
-
-
-def run_arm(world: World, generator: str, arm: str, size: Size, seed: int, folder: Path) -> None:
-    """One cell that `synthesize` runs."""
-    settings = ARMS[arm](size, seed)
-    chat = world.chat(generator, folder, settings)
-    result = synthesize(
-        world.anchor, world.seed, world.lm, world.sae, chat, folder, settings=settings
-    )
-    rows = result.activations
-    if arm in OWN_CREDIT:
-        hit = own_hits(world, folder, settings)
-    else:
-        hit = {f for k in result.kept for f in k.new_features}
-    write_json(measure(world, rows, hit, folder) | described(result), folder / "result.json")
-
-
-def own_hits(world: World, folder: Path, settings: SynthesisSettings) -> set[int]:
-    """Features that a usable text written for them activates, kept or not."""
-    admission = Admission(
-        world.anchor.samples(), world.seed.samples(), max_overlap=settings.max_overlap
-    )
-    hit = set()
-    for path in sorted(folder.glob("round-*/step-?.json")):
-        targets = [c["target"] for c in json.loads(path.read_text(encoding="utf-8"))["candidates"]]
-        table = open_table(path.with_suffix(""))
-        rows = table.activations()
-        for i, (target, sample) in enumerate(zip(targets, table.samples(), strict=True)):
-            entries = slice(*rows.row_starts[i : i + 2])
-            own = rows.values[entries][rows.feature_ids[entries] == target]
-            usable = admission.find_flaw(Candidate(sample, target, 1, 0, 0)) is None
-            if usable and own.size and own[0] > np.float32(THRESHOLD):
-                hit.add(target)
-    return hit
-
-
-def described(result: Synthesis) -> dict[str, Any]:
-    return {"outcomes": dict(result.outcomes), "rounds": list(result.rounds)}
-
-
-def run_undirected(world: World, generator: str, size: Size, seed: int, folder: Path) -> None:
-    """As many texts as step 1 asks for, without any word about features."""
-    settings = size.one_round(seed, first=3, second=0)
-    chat = world.chat(generator, folder, settings)
-    requests = [
-        ChatRequest(
-            (Message("user", f"Write {FORM}. Answer with the instruction alone."),),
-            seed=random.Random(f"{seed}/{i}").randrange(2**31),
-            max_tokens=settings.sampling.max_tokens,
-            temperature=settings.sampling.temperature,
-            top_p=settings.sampling.top_p,
+    def chat(self, generator: str, wanted: SynthesisSettings, n_tokens: int) -> Ledger:
+        """The generator of a cell; without a cache, because a cell is done as a whole."""
+        if generator not in self._writers:
+            self._writers[generator] = (
+                self.lm if generator == "smollm2" else load_language_model(generator)
+            )
+        lm = self._writers[generator]
+        help_ = help_generator(wanted, self.anchor, self.lm, self.sae)
+        model = LocalChat(
+            lm.model,
+            lm.tokenizer,
+            name=f"{lm.name}{help_.name}",
+            batch_size=BATCH,
+            around=help_.steering,
+            watch=help_.watch,
         )
-        for i in range(3 * size.n_features)
-    ]
-    from facsynth.progress import SILENT
+        return Ledger(model, n_tokens)
 
-    outcomes = ask(requests, chat, name="undirected", progress=SILENT).outcomes
-    samples = [
-        Sample(f"u{i}", messages=(Message("user", text),))
-        for i, one in enumerate(outcomes)
-        if isinstance(one, ChatReply) and (text := clean_reply(one.text))
-    ]
-    rows = extract_features(samples, world.lm, world.sae, settings=ExtractSettings(score="user"))
+
+def write_cell(
+    world: World, chat: Ledger, arm: str, seed: int, folder: Path
+) -> tuple[Log, FeatureActivations]:
+    """Run one cell: what it generated, and the activations of what it kept."""
+    wanted = ARMS[arm](seed)
+    if arm == "undirected":
+        return write_undirected(world, chat, wanted)
+    log, kept = Log(), list[FeatureActivations]()
+    everything = np.ones(world.a.n_features, dtype=bool)
+    blocks: list[np.ndarray | None] = [None]
+    if arm.endswith("own"):  # every feature is aimed at, whatever other texts have hit
+        blocks = [world.goal[i : i + BLOCK] for i in range(0, world.goal.size, BLOCK)]
+    for number, block in enumerate(blocks):
+        relevant = everything if block is None else np.isin(np.arange(everything.size), block)
+        place, n_calls = folder / f"run-{number:02}", len(chat.calls)
+        result = synthesize(
+            world.anchor,
+            world.seed,
+            world.lm,
+            world.sae,
+            chat,
+            place,
+            settings=wanted,
+            relevant=relevant,
+        )
+        kept.append(result.activations)
+        read_calls(log, chat.calls[n_calls:], place)
+        if result.stopped == "budget":
+            break
+    return log, stack_rows(kept)
+
+
+def read_calls(log: Log, calls: Sequence[dict[int, Outcome]], folder: Path) -> None:
+    """Add what the calls of one run gave; each call is one step with a table of its own."""
+    tables = sorted(folder.glob("*/step-?*/manifest.json"), key=_when)
+    for call, manifest in zip([c for c in calls if c], tables, strict=True):
+        table = open_table(manifest.parent)
+        numbers = [sample.sample_id.split("-") for sample in table.samples()]
+        found = {int(parts[4]): row for row, parts in enumerate(numbers)}
+        samples, rows = table.samples(), table.activations()
+        for position, outcome in sorted(call.items()):
+            row = found.get(position)
+            log.n_tokens.append(outcome.completion_tokens)
+            log.is_dropped.append(getattr(outcome, "reason", "") == DROPPED_EARLY)
+            log.samples.append(None if row is None else samples[row])
+            log.targets.append(-1 if row is None else int(numbers[row][3]))
+            if row is not None:
+                log.rows.append(take_rows(rows, [row]))
+
+
+def _when(manifest: Path) -> tuple[int, float, str]:
+    """Trials by strength come first, then rounds and steps in their order."""
+    kind, number = manifest.parent.parent.name.split("-")
+    return (kind == "round", float(number), manifest.parent.name)
+
+
+def write_undirected(
+    world: World, chat: Ledger, wanted: SynthesisSettings
+) -> tuple[Log, FeatureActivations]:
+    """Texts without any word about features, until the tokens are spent; kept by set cover."""
+    log = Log()
+
+    def requests() -> Iterator[list[ChatRequest]]:
+        for start in range(0, 1_000_000, BATCH):
+            yield [
+                ChatRequest(
+                    (Message("user", UNDIRECTED_PROMPT),),
+                    seed=random.Random(f"{wanted.seed}/{start + i}").randrange(2**31),
+                    max_tokens=wanted.sampling.max_tokens,
+                    temperature=wanted.sampling.temperature,
+                    top_p=wanted.sampling.top_p,
+                )
+                for i in range(BATCH)
+            ]
+
+    for batch in requests():
+        try:
+            outcomes = chat.reply(batch)
+        except BudgetError:
+            break
+        texts = [written_text(outcome) for outcome in outcomes]
+        samples = [
+            Sample(f"u{len(log.samples) + i}", messages=(Message("user", text),)) if text else None
+            for i, text in enumerate(texts)
+        ]
+        there = [sample for sample in samples if sample is not None]
+        read = ExtractSettings(score="user")
+        rows = extract_features(there, world.lm, world.sae, settings=read)
+        log.n_tokens += [outcome.completion_tokens for outcome in outcomes]
+        log.targets += [-1] * len(outcomes)
+        log.is_dropped += [False] * len(outcomes)
+        log.samples += samples
+        log.rows += [take_rows(rows, [i]) for i in range(len(there))]
+    rows = stack_rows(log.rows)
+    there = [sample for sample in log.samples if sample is not None]
     admission = Admission(
-        world.anchor.samples(), world.seed.samples(), max_overlap=settings.max_overlap
+        world.anchor.samples(), world.seed.samples(), max_overlap=wanted.max_overlap
     )
-    candidates = [Candidate(sample, -1, 1, 0, seed) for sample in samples]
-    flaws = [admission.find_flaw(candidate) or "" for candidate in candidates]
+    candidates = [Candidate(sample, -1, 1, 0, 0) for sample in there]
     missing = np.zeros(world.a.n_features, dtype=bool)
     missing[world.goal] = True
     kept = choose_candidates(
         rows,
         missing,
         threshold=THRESHOLD,
-        admissible=[not flaw for flaw in flaws],
-        max_kept=10 * size.n_features,
+        admissible=[admission.find_flaw(candidate) is None for candidate in candidates],
+        max_kept=wanted.budget.max_samples,
         is_new=lambda row: admission.admit(candidates[row]),
     )
-    hit = {f for k in kept for f in k.new_features}
-    counts: dict[str, int] = {}
-    for flaw in flaws:
-        counts[flaw or "usable"] = counts.get(flaw or "usable", 0) + 1
-    row = measure(world, take_rows(rows, [k.row for k in kept]), hit, folder)
-    write_json(row | {"outcomes": counts, "rounds": []}, folder / "result.json")
+    return log, take_rows(rows, [k.row for k in kept])
 
 
-def measure(world: World, rows: FeatureActivations, hit: set[int], folder: Path) -> dict[str, Any]:
-    """What every arm is judged by."""
-    _, _, n_tokens = ReplyStore(folder / "replies.sqlite").spent()
-    both = stack_rows([world.s, rows]) if rows.sample_ids else world.s
+def judge(
+    world: World, log: Log, kept: FeatureActivations, *, own: bool, n_tokens: int
+) -> dict[str, Any]:
+    """What every arm is judged by; the curve is that of usable texts in the order of writing.
+
+    A text is usable when no filter rejects it and it copies no earlier usable one.
+    """
+    admission = Admission(world.anchor.samples(), world.seed.samples(), max_overlap=0.5)
+    goal, filled = set(world.goal.tolist()), set[int]()
+    outcomes: dict[str, int] = {}
+    curve: list[tuple[int, int]] = []
+    rows, total, n_useful, n_formed, n_hits = iter(log.rows), 0, 0, 0, 0
+    texts = zip(log.n_tokens, log.targets, log.samples, log.is_dropped, strict=True)
+    for tokens, target, sample, is_dropped in texts:
+        total += tokens
+        if total > n_tokens:
+            break
+        outcome, new = "dropped early" if is_dropped else "nothing written", set[int]()
+        if sample is not None:
+            active = active_in(next(rows))
+            n_hits += target in active
+            candidate = Candidate(sample, target, 1, 0, 0)
+            outcome = admission.find_flaw(candidate) or ""
+            outcome = outcome or ("" if admission.admit(candidate) else "near-copy")
+            if not outcome:
+                new = (active & {target} if own else active) & goal - filled
+                outcome = "usable"
+        if new:
+            filled |= new
+            n_useful += 1
+            n_formed += is_well_formed(sample_text(sample)) if sample else 0
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        curve.append((total, len(filled)))
+    n_texts = max(1, sum(outcomes.values()) - outcomes.get("dropped early", 0))
+    both = stack_rows([world.s, kept]) if kept.sample_ids else world.s
     anchor_counts = firing_counts(world.a, threshold=THRESHOLD)
-    filled = len(hit & set(world.goal.tolist()))
-    credited = active_features(rows, threshold=THRESHOLD)[world.goal].sum()
     return {
-        "n_goal": int(world.goal.size),
-        "n_filled": filled,
-        "n_filled_with_credit": int(credited),
-        "n_generated_tokens": n_tokens,
-        "filled_per_1000_tokens": 1000 * filled / max(1, n_tokens),
-        "fill_rate": filled / max(1, world.goal.size),
-        "n_kept": len(rows.sample_ids),
-        "mean_tokens": float(rows.n_tokens.mean()) if rows.sample_ids else 0.0,
-        "anchor_mean_tokens": float(world.a.n_tokens.mean()),
+        "n_goal": len(goal),
+        "n_tokens": curve[-1][0] if curve else 0,
+        "n_filled": len(filled),
+        "curve": thin(curve, n_tokens),
+        "outcomes": outcomes,
+        "own_hits": n_hits / n_texts,
+        "tokens_saved": tokens_saved(log),
+        "n_useful": n_useful,
+        "well_formed": n_formed / max(1, n_useful),
+        "n_kept": len(kept.sample_ids),
+        "mean_tokens": float(kept.n_tokens.mean()) if kept.sample_ids else 0.0,
+        "length_distance": float(ks_2samp(both.n_tokens, world.a.n_tokens).statistic),
         "hellinger": hellinger_distance(firing_counts(both, threshold=THRESHOLD), anchor_counts),
-        "hellinger_seed": hellinger_distance(
-            firing_counts(world.s, threshold=THRESHOLD), anchor_counts
-        ),
     }
+
+
+def tokens_saved(log: Log) -> int:
+    """What dropped texts would have cost more, if they were as long as the others."""
+    dropped, whole = [
+        [
+            n
+            for n, is_dropped in zip(log.n_tokens, log.is_dropped, strict=True)
+            if is_dropped == kind
+        ]
+        for kind in (True, False)
+    ]
+    return round(len(dropped) * (np.mean(whole) - np.mean(dropped))) if dropped and whole else 0
+
+
+def active_in(row: FeatureActivations) -> set[int]:
+    return set(row.feature_ids[row.values > np.float32(THRESHOLD)].tolist())
+
+
+def thin(curve: list[tuple[int, int]], n_tokens: int) -> list[int]:
+    """Filled features at `N_POINTS` equal steps of generated tokens."""
+    at = [n_tokens * (i + 1) / N_POINTS for i in range(N_POINTS)]
+    return [max((n for tokens, n in curve if tokens <= point), default=0) for point in at]
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether a text has the form of one short instruction.
+
+    One line; begins with a capital letter, a digit or a quotation mark and ends with a full stop,
+    a question or exclamation mark, a colon, or a closing quotation mark or bracket; three words or
+    more; quotation marks and brackets are paired; at most three sentences; no list, no placeholder
+    in square brackets, no label before a colon at its start, no remark about the task.
+    """
+    text = text.strip()
+    sentences = re.findall(r"[.?!]+(?=\s|$)", text)
+    return (
+        "\n" not in text
+        and bool(re.match(r"[A-Z0-9\"'“‘]", text))
+        and bool(re.search(r"[.?!:\"'”’)\]]$", text))
+        and len(text.split()) >= 3
+        and text.count('"') % 2 == 0
+        and text.count("(") == text.count(")")
+        and len(sentences) <= 3
+        and not re.match(r"(?:\d+[.)]|[-*•])\s", text)
+        and not re.search(r"\[[^\]]*\]", text)
+        and not re.match(r"\W*\w+(?: \w+)?:\s", text)
+        and not has_remark(text)
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     world = World(options)
-    size = Size(options.n_features or int(world.goal.size), options.rounds)
-    for generator in options.generator:
-        name = Path(generator).stem
-        for arm in options.arm or [UNDIRECTED, *ARMS]:
-            if arm.startswith("steer") and generator != "smollm2":
-                continue  # the SAE is SmolLM2's
-            for seed in range(options.seeds):
-                cell = f"{arm.replace(' ', '-')}-{size.n_features}x{size.n_rounds}"
-                folder = options.output / "cells" / name / cell / f"seed-{seed}"
-                if (folder / "result.json").is_file():
-                    continue
-                print(f"{name}: {arm}, seed {seed}", flush=True)
-                folder.mkdir(parents=True, exist_ok=True)
-                if arm == UNDIRECTED:
-                    run_undirected(world, generator, size, seed, folder)
-                else:
-                    run_arm(world, generator, arm, size, seed, folder)
+    alone = options.random_seed
+    for seed in range(options.seeds) if alone is None else [alone]:
+        for arm in options.arm or [arm for arm in ARMS if arm not in EXTRA]:
+            run_cell(world, options.generator, arm, seed, options.tokens)
+
+
+EXTRA = ("cover, step 1", "cover, steer 4")
+"""Arms that are only run when they are named."""
+
+
+def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -> None:
+    if "steer" in arm and generator != "smollm2":
+        return  # the SAE is SmolLM2's
+    name = Path(generator).stem.split(".Q")[0]
+    slug = re.sub(r"\W+", "-", arm)
+    folder = world.output / "cells" / name / f"{slug}-{n_tokens}" / f"seed-{seed}"
+    if (folder / "result.json").is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    started, cpu = time.time(), time.process_time()
+    chat = world.chat(generator, ARMS[arm](seed), n_tokens)
+    log, kept = write_cell(world, chat, arm, seed, folder)
+    found = judge(world, log, kept, own=arm.endswith("own"), n_tokens=n_tokens)
+    trial = next(folder.glob("run-*/steer.json"), None)
+    row = {
+        "generator": name,
+        "arm": arm,
+        "seed": seed,
+        "budget": n_tokens,
+        "strength": json.loads(trial.read_text(encoding="utf-8")) if trial else None,
+        "seconds": round(time.time() - started),
+        "cpu_seconds": round(time.process_time() - cpu),
+    }
+    write_json(row | found, folder / "result.json")
+    print(
+        f"{name}: {arm}, seed {seed}: {found['n_filled']} of {found['n_goal']} with "
+        f"{found['n_tokens']} tokens, {row['cpu_seconds']} s of processor time",
+        flush=True,
+    )
+
+
+def run_long(options: argparse.Namespace) -> None:
+    """One arm with many tokens: how far rounds go."""
+    world = World(options)
+    made = ARMS[options.arm]
+    ARMS[options.arm] = lambda seed: replace(
+        made(seed), budget=replace(made(seed).budget, max_samples=100_000)
+    )
+    run_cell(world, options.generator, options.arm, options.random_seed or 0, options.tokens)
+
+
+def collect_results(output: Path) -> list[dict[str, Any]]:
+    paths = sorted((output / "cells").glob("*/*/seed-*/result.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def add_facts(options: argparse.Namespace) -> dict[str, Any]:
+    """What the page says about the data."""
+    world = World(options)
+    texts = [sample_text(sample) for sample in world.anchor.samples()]
+    counts = firing_counts(world.a, threshold=THRESHOLD)
+    return {
+        "n_anchor": len(texts),
+        "n_seed": len(world.s.sample_ids),
+        "n_goal": int(world.goal.size),
+        "anchor_well_formed": float(np.mean([is_well_formed(text) for text in texts])),
+        "anchor_mean_tokens": float(world.a.n_tokens.mean()),
+        "hellinger_seed": hellinger_distance(firing_counts(world.s, threshold=THRESHOLD), counts),
+        "length_distance_seed": float(ks_2samp(world.s.n_tokens, world.a.n_tokens).statistic),
+        "date": date.today().isoformat(),
+        "torch": torch.__version__,
+    }
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write the page from the results that are there; a mean with its range over seeds."""
-    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for path in sorted((options.output / "cells").glob("*/*/seed-*/result.json")):
-        key = (path.parts[-4], path.parts[-3])
-        cells.setdefault(key, []).append(json.loads(path.read_text(encoding="utf-8")))
-    columns = ("filled_per_1000_tokens", "fill_rate", "n_generated_tokens", "mean_tokens")
-    columns += ("hellinger",)
-    head = ["generator", "arm", "seeds", *columns, "rejected"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for (generator, arm), rows in cells.items():
-        numbers = [_spread([row[column] for row in rows]) for column in columns]
-        line = [generator, arm, str(len(rows)), *numbers, _rejected(rows)]
-        lines.append("| " + " | ".join(line) + " |")
-    text = "# Fill rate by method\n\nWritten by `studies/fill_rate.py report`.\n\n"
-    write_text(text + "\n".join(lines) + "\n", options.page)
-    print(options.page)
+    """Write results and page; needs no model once `facts.json` is there."""
+    facts_file = options.output / "facts.json"
+    if not facts_file.is_file():
+        write_json(add_facts(options), facts_file)
+    facts = json.loads(facts_file.read_text(encoding="utf-8"))
+    results = {"facts": facts, "cells": collect_results(options.output)}
+    write_json(results, RESULTS)
+    from fill_rate_page import page
 
-
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-
-
-def _rejected(rows: list[dict[str, Any]]) -> str:
-    """Share of the texts that were rejected, near-copies apart."""
-    total = sum(sum(row["outcomes"].values()) for row in rows)
-    fine = ("kept", "nothing new", "usable", "near-copy")
-    copies = sum(row["outcomes"].get("near-copy", 0) for row in rows)
-    other = sum(n for row in rows for why, n in row["outcomes"].items() if why not in fine)
-    return f"copies {copies / max(1, total):.1%}, other {other / max(1, total):.1%}"
+    write_text(page(results, DESCRIBED, PAGE.parent), PAGE)
+    print(PAGE)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("command", choices=["run", "long", "report"])
     parser.add_argument("--output", type=Path, default=Path("runs/fill_rate"))
-    parts = parser.add_subparsers(required=True)
-    one = parts.add_parser("run")
-    one.add_argument("--anchor", required=True)
-    one.add_argument("--seed", required=True)
-    one.add_argument("--generator", action="append", required=True, help="smollm2, or a model")
-    one.add_argument("--arm", action="append", choices=[UNDIRECTED, *ARMS])
-    one.add_argument("--seeds", type=int, default=3)
-    one.add_argument("--n-anchor", type=int, default=4000)
-    one.add_argument("--n-features", type=int, help="features aimed at; all by default")
-    one.add_argument("--rounds", type=int, default=4)
-    one.set_defaults(do=run)
-    two = parts.add_parser("report")
-    two.add_argument("--page", type=Path, default=PAGE)
-    two.set_defaults(do=report)
+    parser.add_argument("--data", type=Path, required=True, help="folder with alpaca/ and so on")
+    parser.add_argument("--generator", default="smollm2", help="smollm2, or a model")
+    parser.add_argument("--arm", action="append", choices=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--random-seed", type=int, help="run this seed alone")
+    parser.add_argument("--n-anchor", type=int, default=4000)
+    parser.add_argument("--tokens", type=int, default=4000, help="generated tokens of a cell")
     options = parser.parse_args()
-    options.do(options)
+    if options.command == "long":
+        options.arm = (options.arm or ["cover"])[0]
+    {"run": run, "long": run_long, "report": report}[options.command](options)
 
 
 if __name__ == "__main__":
