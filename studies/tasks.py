@@ -215,14 +215,14 @@ def small(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def do_model(model: str, data: Path, work: Path, sizes: Sizes) -> None:
-    """All arms of a model; each is written down when it is done."""
+def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str] | None) -> None:
+    """All arms of a model, or those wanted; each is written down when it is done."""
     if not (work / "sizes.json").is_file():
         write_data(data, work, sizes)
         write_json(asdict(sizes), work / "sizes.json")
     for name, commands in arms(model, work, sizes).items():
         file = work / f"arm-{name}.json"
-        if file.is_file():
+        if file.is_file() or (wanted and name not in wanted):
             continue
         done = [run(command) for command in commands]
         result = small(done[-1].pop("result"))
@@ -398,6 +398,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=["run", "report"], default="run")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--model", choices=list(MODELS), action="append")
+    parser.add_argument("--arm", action="append", help="only this arm; repeatable")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "tasks-study")
     parser.add_argument("--quick", action="store_true", help="small sizes; writes no page")
     given = parser.parse_args()
@@ -405,7 +406,8 @@ def main() -> None:
         parser.error("name the folder of the data sets with --data")
     for model in (given.model or MODELS) if given.what == "run" else ():
         sizes = QUICK if given.quick else MODELS[model]
-        do_model(model, given.data, given.work / ("quick-" * given.quick + model), sizes)
+        work = given.work / ("quick-" * given.quick + model)
+        do_model(model, given.data, work, sizes, given.arm)
     if not given.quick:
         write_report(given.work)
 
