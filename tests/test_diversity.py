@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.cluster.vq import vq
 from scipy.spatial.distance import pdist
 from scipy.stats import entropy as scipy_entropy
 
@@ -233,6 +234,13 @@ def test_vendi_equals_that_of_its_authors():
 
 def test_cosine_distance_equals_that_of_scipy():
     assert mean_cosine_distance(GRID) == pytest.approx(pdist(GRID, "cosine").mean())
+
+
+def test_cluster_entropy_equals_that_of_scipy():
+    units = GRID / np.linalg.norm(GRID, axis=1, keepdims=True)
+    centres = find_clusters(GRID, n_clusters=3, seed=0)
+    counts = np.bincount(vq(units, centres)[0])
+    assert cluster_entropy(GRID, centres) == pytest.approx(scipy_entropy(counts, base=2))
 
 
 def test_entropies_equal_those_of_scipy():

@@ -134,6 +134,16 @@ def test_page_refers_to_nothing_outside_itself(render):
     assert not any({"src", "srcset", "action", "style"} & set(attrs) for _, attrs in elements.tags)
 
 
+def test_closeness_leads_in_headline_and_panel_and_sizes_stand_beside(render):
+    text = text_of(render())
+    near = f"{row(2)['representativeness']['hellinger']:.3f}"
+    panel = text[text.index("Closeness and coverage") :]
+    order = [panel.index(words) for words in (near, "FAC ", " missing", "Size of the sets")]
+    assert order == sorted(order)
+    headline = text[text.index("The seed lies") :]
+    assert headline.index(near) < headline.index("FAC is") < headline.index("Closeness and")
+
+
 def test_hostile_texts_add_no_element(render):
     harmless, hostile = parsed(render()), parsed(render(**hostile_changes()))
     assert len(hostile.scripts) == len(harmless.scripts) == 6
