@@ -232,19 +232,6 @@ def test_hidden_states_are_means_over_the_scored_tokens(tmp_path, batch_tokens):
             np.testing.assert_allclose(row, mean, atol=1e-5)
 
 
-def test_a_killed_run_with_hidden_states_ends_with_the_same_files(tmp_path, monkeypatch):
-    lm, sae, options = tiny_lm(), random_sae(), ExtractSettings(part_samples=4, hidden=True)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    extract_table(CHATS, lm, sae, whole, settings=options)
-    with monkeypatch.context() as patch:
-        count_reads(patch, fail_at=1)
-        with pytest.raises(KeyboardInterrupt):
-            extract_table(CHATS, lm, sae, killed, settings=options)
-    extract_table(CHATS, lm, sae, killed, settings=options)
-    assert files(killed) == files(whole)
-    assert len(list((whole / "hidden").iterdir())) == 3
-
-
 @pytest.mark.parametrize("role", ["user", "assistant"])
 def test_only_the_chosen_role_is_scored(role):
     lm, sae = tiny_lm(), coordinate_sae()
@@ -256,8 +243,10 @@ def test_only_the_chosen_role_is_scored(role):
         assert text.scored[rows.positions[entries]].all()
 
 
-def test_a_killed_run_goes_on_behind_its_last_part(tmp_path, monkeypatch):
-    lm, sae, options = tiny_lm(), random_sae(), ExtractSettings(part_samples=4)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_killed_run_goes_on_behind_its_last_part(tmp_path, monkeypatch, hidden):
+    lm, sae = tiny_lm(), random_sae()
+    options = ExtractSettings(part_samples=4, hidden=hidden)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     extract_table(CHATS, lm, sae, whole, settings=options)
     with monkeypatch.context() as patch:
@@ -269,6 +258,7 @@ def test_a_killed_run_goes_on_behind_its_last_part(tmp_path, monkeypatch):
     extract_table(CHATS, lm, sae, killed, settings=options)
     assert calls == [4, 1]
     assert files(killed) == files(whole)
+    assert len(list(whole.glob("hidden/*"))) == 3 * hidden
 
 
 def test_a_run_with_another_part_size_keeps_the_one_it_began_with(tmp_path, monkeypatch):

@@ -279,6 +279,34 @@ def test_coverage_against_the_profile_beside_the_sae(tables, tmp_path):
     assert "do not compare" in other
 
 
+def test_coverage_against_published_densities_says_how_little_they_tell(tables, tmp_path):
+    page = tmp_path / "batch-0.jsonl"
+    write_jsonl([{"index": str(i), "frac_nonzero": 0.1} for i in range(8)], page)
+    given = ("--anchor", page, "--seed", tables / "plain", "--threshold", 0)
+    missing = tmp_path / "missing.jsonl"
+    row = fac_json("coverage", *given, "--missing", missing)
+    assert (row["anchor"], row["fac"], row["n_samples"]["anchor"]) == ("densities", 0.375, None)
+    assert {"feature_id", "token_share"} < set(json.loads(missing.read_text().splitlines()[0]))
+    done = fac("coverage", *given, "--controls")
+    assert done.exit_code == 0, done.output
+    assert "independent tokens" in done.stdout
+    assert "published shares of tokens" in done.stderr
+    line = fac_error("coverage", "--anchor", page, "--seed", tables / "plain")
+    assert "pass --threshold 0" in line
+
+
+def test_profile_is_counted_from_a_table_without_reading_again(tables, tmp_path):
+    model, sae = save_pair(tmp_path)
+    write_jsonl((sample_row(said(f"{w}", w)) for w in PLANTED[:3]), tmp_path / "text.jsonl")
+    table = tmp_path / "t"
+    fac_json("extract", tmp_path / "text.jsonl", "-o", table, "--model", model, "--sae", sae)
+    row = fac_json("sae", "profile", sae, table, "--note", "plain")
+    assert (row["n_samples"], row["n_fired"]) == (3, 3)
+    row = fac_json("coverage", "--anchor", "reference", "--seed", table)
+    assert (row["fac"], row["reference"]) == (1.0, "plain")
+    assert "was extracted with SAE" in fac_error("sae", "profile", sae, tables / "plain")
+
+
 def test_sae_without_a_profile_says_how_to_make_one(tables, tmp_path):
     model, sae = save_pair(tmp_path)
     write_jsonl([sample_row(said("a", "cat"))], tmp_path / "seed.jsonl")
@@ -286,3 +314,53 @@ def test_sae_without_a_profile_says_how_to_make_one(tables, tmp_path):
     fac_json("extract", tmp_path / "seed.jsonl", "-o", tmp_path / "t", *pair)
     line = fac_error("coverage", "--anchor", "reference", "--seed", tmp_path / "t")
     assert "fac sae profile SAE DATA" in line
+
+
+# Bad input
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Tables of nothing but empty texts, one sample, copies, and samples that activate nothing."""
+    folder = tmp_path_factory.mktemp("odd")
+    sets = {
+        "empty": [Sample(f"e{i}", text="") for i in range(3)],
+        "one": [said("s0", "cat")],
+        "copies": [said(f"c{i}", "cat") for i in range(12)],
+        "silent": [Sample(f"q{i}", text="we saw it again") for i in range(3)],
+    }
+    for name, samples in sets.items():
+        planted_table(samples, folder / name)
+        write_jsonl(map(sample_row, samples), folder / f"{name}.jsonl")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["empty", "one", "copies", "silent"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("coverage", "--anchor", "{plain}", "--seed", "{odd}", "--controls"),
+        ("coverage", "--anchor", "{odd}", "--seed", "{plain}", "--controls"),
+        ("diversity", "{odd}.jsonl", "--table", "{odd}"),
+        ("diff", "{odd}", "{plain}"),
+        ("overlap", "{odd}", "{plain}"),
+        ("overlap", "{odd}"),
+        ("labels", "{odd}"),
+        ("select", "{odd}", "--budget", "99"),
+        ("select", "{odd}", "--budget", "2", "--objective", "both", "--quota", "none"),
+        ("select", "{plain}", "--anchor", "{odd}", "--budget", "2"),
+        ("select", "{odd}", "--budget", "2", "--objective", "dissimilar"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_odd_input_has_a_sensible_answer_or_one_clear_line(tables, odd, words, name):
+    given = [w.format(odd=odd / name, plain=tables / "plain") for w in words]
+    done = fac(*given)
+    assert done.exit_code in (0, 1), done.output
+    if done.exit_code:
+        assert (done.stdout, done.exc_info[0]) == ("", SystemExit)
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(line) > 40
+        assert "nan" not in line
+    else:
+        assert "nan" not in done.stdout.split()

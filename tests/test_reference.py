@@ -1,19 +1,22 @@
 """Reference profiles: counting, keeping, and measuring against one."""
 
+import gzip
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from activations import make_activations
+from facsynth.coverage.density import DensityProfile, measure_densities
 from facsynth.coverage.fac import firing_counts
 from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.reference import PROFILE_THRESHOLDS, ReferenceProfile, measure_reference
 from facsynth.errors import DataError, MismatchError
 from facsynth.features.extract import extract_features
-from facsynth.features.profile import profile_sae
-from facsynth.store.profile import read_profile, write_profile
-from tiny_pair import PLANTED, WEAK, planted_pair, talk
+from facsynth.features.profile import profile_rows, profile_sae
+from facsynth.features.reading import ExtractSettings
+from facsynth.store.profile import read_densities, read_profile, write_profile
+from tiny_pair import PLANTED, WEAK, planted_pair, planted_table, talk
 
 REFERENCE = make_activations([{0: 2.0, 1: 3.0}, {0: 1.2}, {2: 5.0}, {0: 2.0, 1: 0.7}] * 5)
 
@@ -23,7 +26,6 @@ def profile_of(table, **changes):
     profile = ReferenceProfile(
         thresholds=PROFILE_THRESHOLDS,
         sample_counts=counts,
-        token_counts=counts[0],
         max_activations=np.zeros(table.n_features),
         n_samples=table.n_tokens.size,
         n_tokens=int(table.n_tokens.sum()),
@@ -96,9 +98,24 @@ def test_counts_are_those_of_the_extracted_table():
     rows = extract_features(samples, lm, sae)
     for threshold in PROFILE_THRESHOLDS:
         assert (found.counts(threshold) == firing_counts(rows, threshold=threshold)).all()
-    assert found.token_counts.tolist() == [2] * len(PLANTED) + [2 * len(PLANTED)]
     assert (found.n_samples, found.n_tokens) == (len(samples), int(rows.n_tokens.sum()))
     assert found.max_activations.tolist() == [2.0] * sae.config.d_sae
+
+
+def test_profile_of_an_extracted_table_is_that_of_its_text(tmp_path):
+    samples = [talk(f"s{i}", f"we saw {w}") for i, w in enumerate(PLANTED * 2)]
+    table = planted_table(samples, tmp_path / "t")
+    ours = profile_rows(table.activations(), table.manifest.source, note="x")
+    of_text = profile_sae(*planted_pair(), samples, note="x")
+    assert (ours.sample_counts == of_text.sample_counts).all()
+    assert (ours.sae_hash, ours.length_quantiles) == (of_text.sae_hash, of_text.length_quantiles)
+
+
+def test_profile_is_not_made_of_other_pooling(tmp_path):
+    settings = ExtractSettings(pooling="count")
+    table = planted_table([talk("s", "we saw cat")], tmp_path / "t", settings=settings)
+    with pytest.raises(DataError, match="gate sae and pooling count; a profile counts by"):
+        profile_rows(table.activations(), table.manifest.source)
 
 
 def test_texts_without_tokens_cannot_be_counted():
@@ -110,7 +127,7 @@ def test_profile_is_read_as_it_was_written(tmp_path):
     profile = profile_of(REFERENCE, source="a mix", max_activations=np.array([2.0, 3, 5, 0]))
     write_profile(profile, tmp_path / "reference.npz")
     found = read_profile(tmp_path)
-    for name in ("sample_counts", "token_counts", "max_activations"):
+    for name in ("sample_counts", "max_activations"):
         assert (getattr(found, name) == getattr(profile, name)).all()
     assert found.thresholds == profile.thresholds
     assert (found.source, found.length_quantiles) == ("a mix", (10, 10))
@@ -118,9 +135,7 @@ def test_profile_is_read_as_it_was_written(tmp_path):
 
 def test_profile_is_small(tmp_path):
     counts = np.random.default_rng(0).geometric(0.02, (6, 4096))
-    profile = profile_of(
-        REFERENCE, sample_counts=counts, token_counts=counts[0], max_activations=np.ones(4096)
-    )
+    profile = profile_of(REFERENCE, sample_counts=counts, max_activations=np.ones(4096))
     write_profile(profile, tmp_path / "p.npz")
     assert (tmp_path / "p.npz").stat().st_size < 60_000
 
@@ -131,3 +146,78 @@ def test_what_is_no_profile_is_said(tmp_path):
     (tmp_path / "reference.npz").write_bytes(b"text")
     with pytest.raises(DataError, match="is not a reference profile"):
         read_profile(tmp_path)
+
+
+# Published densities
+
+
+def densities(*shares):
+    return DensityProfile(np.array(shares), np.zeros(len(shares)), "page")
+
+
+def test_densities_count_the_features_that_are_alive():
+    seed = make_activations([{0: 0.1, 3: 2.0}, {0: 1.0}])
+    found = measure_densities(densities(0.1, 0.02, 0.3, 0.0), seed)
+    assert (found.fac, found.n_anchor, found.n_covered) == (pytest.approx(1 / 3), 3, 1)
+    assert found.frequency_weighted == pytest.approx(0.1 / 0.42)
+    assert found.missing.tolist() == [2, 1]
+    assert "published shares of tokens" in found.warnings[0]
+
+
+def test_independent_tokens_reach_what_probability_says():
+    seed = make_activations([{0: 1.0}, {1: 1.0}], n_tokens=[3, 5])
+    found = measure_densities(densities(0.1, 0.02, 0.0, 1.0), seed)
+    assert found.independent_tokens == pytest.approx(np.mean([1 - 0.9**8, 1 - 0.98**8, 1.0]))
+
+
+def test_closeness_to_densities_is_that_to_independent_tokens_of_the_same_lengths():
+    seed = make_activations([{0: 1.0}, {0: 1.0, 1: 1.0}], n_tokens=[2, 4])
+    rates = np.array([2 - 0.8**2 - 0.8**4, 2 - 0.9**2 - 0.9**4])
+    p, q = np.sqrt(rates / rates.sum()), np.sqrt(np.array([2, 1]) / 3)
+    found = measure_densities(densities(0.2, 0.1, 0.0, 0.0), seed)
+    assert found.hellinger == pytest.approx(np.sqrt(0.5 * np.square(p - q).sum()), abs=1e-6)
+
+
+def test_text_of_independent_tokens_is_close_to_its_densities():
+    rng = np.random.default_rng(0)
+    p, lengths = rng.uniform(0.001, 0.05, 60), rng.integers(5, 60, 2000)
+    fires = rng.random((2000, 60)) < 1 - (1 - p) ** lengths[:, None]
+    rows = [dict.fromkeys(np.flatnonzero(row).tolist(), 1.0) for row in fires]
+    table = make_activations(rows, n_features=60, n_tokens=lengths.tolist())
+    assert measure_densities(densities(*p), table).hellinger < 0.03
+
+
+def test_densities_have_no_other_threshold_and_no_other_width():
+    seed = make_activations([{0: 1.0}])
+    with pytest.raises(DataError, match="pass --threshold 0, or count a profile"):
+        measure_densities(densities(0.1, 0, 0, 0), seed, threshold=1.0)
+    with pytest.raises(MismatchError, match="densities are of 3 features, the seed has 4"):
+        measure_densities(densities(0.1, 0, 0), seed)
+
+
+def test_densities_are_read_from_the_rows_of_an_export(tmp_path):
+    batch = tmp_path / "batch-0.jsonl"
+    batch.write_text('{"index": "1", "frac_nonzero": 0.25, "maxActApprox": 7.5, "pos_str": []}\n')
+    with gzip.open(tmp_path / "batch-1.jsonl.gz", "wt") as stream:
+        stream.write('{"feature_id": 3, "frac_nonzero": 0.5}\n')
+    found = read_densities(tmp_path, 4)
+    assert found.densities.tolist() == [0, 0.25, 0, 0.5]
+    assert found.max_activations.tolist() == [0, 7.5, 0, 0]
+    assert read_densities(batch, 4).source == "batch-0.jsonl, 1 features"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"index": 9, "frac_nonzero": 0.1}', "feature 9 with frac_nonzero 0.1; the SAE has"),
+        ('{"index": 0, "frac_nonzero": 3}', "shares lie in 0..1"),
+        ('{"index": 0}', "expected an object with index and frac_nonzero"),
+        ("[]", "expected an object with index and frac_nonzero"),
+        ("", "holds no densities"),
+    ],
+)
+def test_what_are_no_densities_is_said(tmp_path, row, message):
+    path = tmp_path / "d.jsonl"
+    path.write_text(row)
+    with pytest.raises(DataError, match=message):
+        read_densities(path, 4)

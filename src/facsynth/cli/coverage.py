@@ -16,7 +16,8 @@ REFERENCE = "reference"
     type=click.Path(path_type=Path),
     required=True,
     help="Feature table of the data that stands for the whole domain; `reference` for the profile "
-    "of general text beside the SAE, or the .npz file of a profile.",
+    "of general text beside the SAE, or the .npz file of a profile; or, weaker, a .jsonl(.gz) file "
+    "of published densities (index, frac_nonzero), with --threshold 0.",
 )
 @click.option(
     "--seed",
@@ -58,26 +59,26 @@ def coverage(
     against the number of samples, with 95 % bands.
     """
     from facsynth.cli.coverage_tables import print_controls, print_coverage
-    from facsynth.cli.show import RichProgress, print_json
+    from facsynth.cli.show import RichProgress, print_result
     from facsynth.data.write import write_jsonl
     from facsynth.report.plots import check_plot_path
 
     if plot:
         check_plot_path(plot)
     is_profile = (str(anchor) == REFERENCE and not anchor.exists()) or anchor.suffix == ".npz"
-    measure = _against_profile if is_profile else _against_table
+    measure = _against_reference if is_profile or _holds_densities(anchor) else _against_table
     row, found, curves = measure(anchor, seeds, with_curves=controls or plot is not None, **options)
     if missing:
         written = write_jsonl(found, missing)
         RichProgress().say(f"{written:,} missing features written to {missing}")
-    if as_json:
-        print_json(row | ({"curves": curves} if curves else {}))
-    else:
-        print_coverage(row)
+
+    def print_tables(found: dict[str, Any]) -> None:
+        print_coverage(found)
         if controls:
-            print_controls(row)
-    for warning in row["controls"]["warnings"]:
-        click.echo(f"Note: {warning}", err=True)
+            print_controls(found)
+
+    row |= {"curves": curves} if curves else {}
+    print_result(row, print_tables, as_json=as_json, notes=row["controls"]["warnings"])
     if plot:
         _draw(curves, plot)
 
@@ -119,7 +120,7 @@ def _against_table(
     return coverage_row(result), found, _curves(sets, flags, threshold)
 
 
-def _against_profile(
+def _against_reference(
     anchor: Path,
     seeds: tuple[Path, ...],
     *,
@@ -127,28 +128,24 @@ def _against_profile(
     threshold: float,
     with_curves: bool,
 ) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    """The same against the reference profile of an SAE; what a profile cannot tell is null."""
+    """The same against a profile or published densities; what these cannot tell is null."""
     from facsynth.cli.load import load_tables, relevant_flags
-    from facsynth.cli.reference import load_profile, reference_row
-    from facsynth.coverage.reference import measure_reference
+    from facsynth.cli.reference import against_densities, against_profile
     from facsynth.store.table import stack_rows
 
     tables = load_tables(seeds)
-    profile = load_profile(None if str(anchor) == REFERENCE else anchor, tables[0].manifest.source)
     rows = stack_rows([table.activations() for table in tables])
     flags = relevant_flags(relevant, rows.n_features)
-    found = measure_reference(profile, rows, relevant=flags, threshold=threshold)
-    counts = profile.counts(threshold)
-    missing = (
-        {
-            "feature_id": int(f),
-            "n_anchor_samples": int(counts[f]),
-            "max_activation": float(profile.max_activations[f]),
-        }
-        for f in found.missing
-    )
-    sets = {"seed": rows} if with_curves else {}
-    return reference_row(profile, found, rows), missing, _curves(sets, flags, threshold)
+    if _holds_densities(anchor):
+        row, missing = against_densities(anchor, rows, flags, threshold)
+    else:
+        path = None if str(anchor) == REFERENCE else anchor
+        row, missing = against_profile(path, tables[0].manifest.source, rows, flags, threshold)
+    return row, missing, _curves({"seed": rows} if with_curves else {}, flags, threshold)
+
+
+def _holds_densities(anchor: Path) -> bool:
+    return anchor.name.endswith((".jsonl", ".jsonl.gz"))
 
 
 def _curves(sets: dict[str, Any], flags: Any, threshold: float) -> dict[str, Any]:

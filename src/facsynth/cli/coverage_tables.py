@@ -12,7 +12,8 @@ def print_coverage(row: Mapping[str, Any]) -> None:
     """Closeness, FAC with its controls, what is missing, sizes and lengths, and the sweep."""
     close, controls = row["representativeness"] or {}, row["controls"]
     sizes, tokens = row["n_samples"], row["n_tokens"]
-    means = {side: tokens[side] / sizes[side] for side in sizes if sizes[side]}
+    independent = controls.get("independent_tokens")
+    means = {side: tokens[side] / sizes[side] if sizes[side] else None for side in sizes}
     print_table(
         f"Coverage at threshold {row['threshold']:g}",
         ("measure", "value"),
@@ -21,6 +22,11 @@ def print_coverage(row: Mapping[str, Any]) -> None:
             ("  a random anchor subset of that size", controls["random_hellinger"]),
             *_hidden_rows(row.get("hidden")),
             ("FAC (1 best)", row["fac"]),
+            *(
+                [("  as many independent tokens (more than real text)", independent)]
+                if independent is not None
+                else []
+            ),
             ("  random anchor subset of that size", _draws(controls["random_subset"])),
             ("  and of matched lengths", _draws(controls["length_matched"])),
             ("  frequency-matched other features", _draws(controls["frequency_matched"])),
@@ -29,11 +35,13 @@ def print_coverage(row: Mapping[str, Any]) -> None:
             ("  weighted by magnitude", row["weighted"]["magnitude"]),
             ("covered / active in the anchor", f"{row['n_covered']:,} / {row['n_anchor']:,}"),
             ("missing", row["n_missing"]),
-            ("samples, seed / anchor", f"{sizes['seed']:,} / {sizes['anchor']:,}"),
-            ("scored tokens, seed / anchor", f"{tokens['seed']:,} / {tokens['anchor']:,}"),
-            ("  mean of a sample", " / ".join(f"{means[s]:.1f}" for s in ("seed", "anchor"))),
+            ("samples, seed / anchor", _both(sizes, ",")),
+            ("scored tokens, seed / anchor", _both(tokens, ",")),
+            ("  mean of a sample", _both(means, ".1f")),
         ],
     )
+    if not row["sweep"]:
+        return
     print_table(
         "Sweep over the threshold",
         ("threshold", "anchor", "covered", "FAC"),
@@ -48,6 +56,11 @@ def print_coverage(row: Mapping[str, Any]) -> None:
             for s in row["sweep"]
         ],
     )
+
+
+def _both(values: Mapping[str, Any], form: str) -> str:
+    sides = (values[side] for side in ("seed", "anchor"))
+    return " / ".join("–" if value is None else format(value, form) for value in sides)
 
 
 def _hidden_rows(hidden: Mapping[str, Any] | None) -> list[tuple[str, object]]:

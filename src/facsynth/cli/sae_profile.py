@@ -35,39 +35,57 @@ def profile(
 ) -> None:
     """Count on DATA how often each feature of SAE fires, as a reference for those without anchor.
 
-    SAE is a folder, or `default` for the embedded one. The profile holds counts and no text;
-    `fac coverage --anchor reference` reads it from beside the SAE.
+    SAE is a folder, or `default` for the embedded one. DATA is text, or a feature table that
+    `fac extract` made of it with this SAE, which is then not read again. The profile holds counts
+    and no text; `fac coverage --anchor reference` reads it from beside the SAE.
     """
     from facsynth.cli.load import load_model, load_samples
     from facsynth.cli.show import RichProgress, print_json, print_table
     from facsynth.features.default_model import default_sae_folder
-    from facsynth.features.profile import profile_sae
+    from facsynth.features.profile import profile_rows, profile_sae
     from facsynth.features.sae import load_sae
     from facsynth.store.profile import PROFILE_FILE, write_profile
+    from facsynth.store.table import open_table
 
     progress = RichProgress()
     folder = default_sae_folder() if sae == "default" else Path(sae)
     target = output or folder / PROFILE_FILE
-    samples = load_samples(data, options)
-    lm = load_model(options, progress)
-    found = profile_sae(
-        lm,
-        load_sae(folder, device=lm.device),
-        samples,
-        score=score,
-        max_tokens=max_tokens,
-        source=note,
-        progress=progress,
-    )
+    if (Path(data) / "manifest.json").is_file():
+        table = open_table(data)
+        _check_sae(load_sae(folder), table)
+        found = profile_rows(table.activations(), table.manifest.source, note=note)
+    else:
+        samples = load_samples(data, options)
+        lm = load_model(options, progress)
+        found = profile_sae(
+            lm,
+            load_sae(folder, device=lm.device),
+            samples,
+            score=score,
+            max_tokens=max_tokens,
+            note=note,
+            progress=progress,
+        )
     write_profile(found, target)
     row = {
         "profile": str(target),
         "n_samples": found.n_samples,
         "n_tokens": found.n_tokens,
-        "n_features": int(found.token_counts.size),
-        "n_fired": int((found.token_counts > 0).sum()),
+        "n_features": found.sample_counts.shape[1],
+        "n_fired": int((found.counts(0.0) > 0).sum()),
     }
     if as_json:
         print_json(row)
     else:
         print_table("Reference profile", ("what", "value"), list(row.items()))
+
+
+def _check_sae(sae: Any, table: Any) -> None:
+    from facsynth.errors import MismatchError
+
+    wanted, found = sae.content_hash, table.manifest.source.sae_hash
+    if wanted != found:
+        raise MismatchError(
+            f"{table.folder} was extracted with SAE {found[:12]} and not with {wanted[:12]}; name "
+            "the SAE of the table"
+        )

@@ -38,9 +38,6 @@ class ReferenceProfile:
     sample_counts: Int64[np.ndarray, "n_thresholds n_features"]
     """Samples that activate each feature above each threshold."""
 
-    token_counts: Int64[np.ndarray, " n_features"]
-    """Scored tokens with an activation above 0."""
-
     max_activations: Float64[np.ndarray, " n_features"]
     n_samples: int
     n_tokens: int

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int64
 
+from facsynth.coverage.fac import firing_counts
 from facsynth.coverage.reference import PROFILE_THRESHOLDS, ReferenceProfile
 from facsynth.errors import DataError
-from facsynth.features.extract import check_pair
+from facsynth.features.extract import extract_features, table_source
 from facsynth.features.lm import LanguageModel
-from facsynth.features.residual import batch_by_length, read_residual
+from facsynth.features.reading import ExtractSettings
 from facsynth.features.sae import SparseAutoencoder
-from facsynth.features.tokens import Score, TokenizedSample, tokenize_samples
+from facsynth.features.tokens import Score
 from facsynth.progress import SILENT, Progress
-from facsynth.records import Sample
+from facsynth.records import FeatureActivations, Sample
+from facsynth.store.table import TableSource
 
-__all__ = ["profile_sae"]
+__all__ = ["profile_rows", "profile_sae"]
 
 N_QUANTILES = 21
 
@@ -28,10 +28,10 @@ def profile_sae(
     *,
     score: Score = "all",
     max_tokens: int = 1024,
-    source: str = "",
+    note: str = "",
     progress: Progress = SILENT,
 ) -> ReferenceProfile:
-    """Count the samples and tokens that activate each feature of an SAE.
+    """Count the samples that activate each feature of an SAE.
 
     Args:
         lm: The model that the SAE was trained on.
@@ -39,60 +39,54 @@ def profile_sae(
         samples: General text; those without scored tokens are left out.
         score: Whose words are scored.
         max_tokens: Longer samples are cut.
-        source: What the text is, in words.
+        note: What the text is, in words.
         progress: Where the bar is drawn.
 
     Raises:
         DataError: No sample has a scored token.
         MismatchError: The SAE does not fit the model.
     """
-    check_pair(lm, sae)
-    read = tokenize_samples(samples, lm.tokenizer, score=score, max_tokens=max_tokens)
-    texts = [text for text in read if text.n_scored]
-    if not texts:
+    settings = ExtractSettings(score=score, max_tokens=max_tokens)
+    rows = extract_features(samples, lm, sae, settings=settings, progress=progress)
+    return profile_rows(rows, table_source(lm, sae, settings), note=note)
+
+
+def profile_rows(
+    rows: FeatureActivations, source: TableSource, *, note: str = ""
+) -> ReferenceProfile:
+    """The profile of a table that has been extracted.
+
+    Args:
+        rows: Its rows; those without scored tokens are left out.
+        source: How it was extracted, by the SAE's own gate and the largest activation.
+        note: What the text is, in words.
+
+    Raises:
+        DataError: No sample has a scored token, or another gate or pooling was used.
+    """
+    if (source.gate, source.pooling) != ("sae", "max"):
         raise DataError(
-            f"none of the {len(samples)} samples has scored tokens to count features on"
+            f"the table was extracted with gate {source.gate} and pooling {source.pooling}; a "
+            "profile counts by the SAE's own gate and the largest activation"
         )
-    n_features = sae.config.d_sae
-    samples_firing = np.zeros((len(PROFILE_THRESHOLDS), n_features), dtype=np.int64)
-    tokens_firing = np.zeros(n_features, dtype=np.int64)
-    peaks = np.zeros(n_features, dtype=np.float64)
-    with progress.task("counting features", len(texts), "samples") as task:
-        for batch in batch_by_length([len(t.input_ids) for t in texts], batch_tokens=2048):
-            chosen = [texts[i] for i in batch]
-            owner, feature, value = _activations(lm, sae, chosen)
-            tokens_firing += np.bincount(feature, minlength=n_features)
-            largest = np.zeros((len(chosen), n_features), dtype=np.float32)
-            np.maximum.at(largest, (owner, feature), value)
-            peaks = np.maximum(peaks, largest.max(axis=0))
-            for index, threshold in enumerate(PROFILE_THRESHOLDS):
-                samples_firing[index] += (largest > threshold).sum(axis=0)
-            task.advance(len(batch))
-    lengths = np.array([text.n_scored for text in texts])
+    lengths = rows.n_tokens[rows.n_tokens > 0]
+    if not lengths.size:
+        raise DataError(
+            f"none of the {rows.n_tokens.size} samples has scored tokens to count features on"
+        )
+    peaks = np.zeros(rows.n_features)
+    np.maximum.at(peaks, rows.feature_ids, rows.values)
     quantiles = np.quantile(lengths, np.linspace(0, 1, N_QUANTILES), method="nearest")
     return ReferenceProfile(
         thresholds=PROFILE_THRESHOLDS,
-        sample_counts=samples_firing,
-        token_counts=tokens_firing,
+        sample_counts=np.stack([firing_counts(rows, threshold=t) for t in PROFILE_THRESHOLDS]),
         max_activations=peaks,
-        n_samples=len(texts),
+        n_samples=int(lengths.size),
         n_tokens=int(lengths.sum()),
         length_quantiles=tuple(int(q) for q in quantiles),
-        sae_hash=sae.content_hash,
-        model_hash=lm.content_hash,
-        score=score,
-        max_tokens=max_tokens,
-        source=source,
+        sae_hash=source.sae_hash,
+        model_hash=source.model_hash,
+        score=source.score,
+        max_tokens=source.max_tokens,
+        source=note,
     )
-
-
-def _activations(
-    lm: LanguageModel, sae: SparseAutoencoder, texts: Sequence[TokenizedSample]
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Text, feature and value of every activation at a scored token."""
-    output = read_residual(lm, [t.input_ids for t in texts], sae.config.layer)
-    positions = [np.flatnonzero(text.scored) for text in texts]
-    owner = np.repeat(np.arange(len(texts)), [len(p) for p in positions])
-    x = output[torch.from_numpy(owner), torch.from_numpy(np.concatenate(positions))]
-    token, feature, value = (part.cpu().numpy() for part in sae.encode_sparse(x))
-    return owner[token], feature.astype(np.int64), value

@@ -1,4 +1,4 @@
-"""A reference profile on disk: one compressed `reference.npz` beside an SAE's weights."""
+"""References on disk: `reference.npz` beside an SAE's weights, and published densities."""
 
 import json
 import zipfile
@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from facsynth.coverage.density import DensityProfile
 from facsynth.coverage.reference import ReferenceProfile
+from facsynth.data.read import json_lines
 from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
 
-__all__ = ["PROFILE_FILE", "read_profile", "write_profile"]
+__all__ = ["PROFILE_FILE", "read_densities", "read_profile", "write_profile"]
 
 PROFILE_FILE = "reference.npz"
-_ARRAYS = ("sample_counts", "token_counts", "max_activations")
+_ARRAYS = ("sample_counts", "max_activations")
 
 
 def write_profile(profile: ReferenceProfile, path: str | Path) -> None:
@@ -29,7 +31,6 @@ def write_profile(profile: ReferenceProfile, path: str | Path) -> None:
         np.savez_compressed(
             stream,
             sample_counts=profile.sample_counts.astype(np.uint32),
-            token_counts=profile.token_counts.astype(np.uint32),
             max_activations=profile.max_activations.astype(np.float16),
             facts=np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
         )
@@ -55,9 +56,45 @@ def read_profile(path: str | Path) -> ReferenceProfile:
                 facts[name] = tuple(facts[name])
             return ReferenceProfile(
                 sample_counts=held["sample_counts"].astype(np.int64),
-                token_counts=held["token_counts"].astype(np.int64),
                 max_activations=held["max_activations"].astype(np.float64),
                 **facts,
             )
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a reference profile: {error}") from error
+
+
+def read_densities(path: str | Path, n_features: int) -> DensityProfile:
+    """Read shares of tokens that activate each feature, as Neuronpedia exports them.
+
+    Rows hold the feature as `index` (or `feature_id`), its share as `frac_nonzero`, and perhaps
+    its largest activation as `maxActApprox`; everything else is left alone.
+
+    Args:
+        path: A `.jsonl` or `.jsonl.gz` file, or a folder of them (`features/` of an export).
+        n_features: Width of the SAE; features without a row count as silent.
+
+    Raises:
+        DataError: There is no such row, a row is of another form, or a feature does not exist.
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.jsonl*")) if path.is_dir() else [path]
+    densities, largest = np.zeros(n_features), np.zeros(n_features)
+    n_rows = 0
+    for place, row in (line for file in files for line in json_lines(file)):
+        try:
+            feature = int(row["index"] if "index" in row else row["feature_id"])
+            share, most = float(row["frac_nonzero"]), float(row.get("maxActApprox") or 0.0)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{place}: expected an object with index and frac_nonzero ({error!r})"
+            ) from error
+        if not 0 <= feature < n_features or not 0 <= share <= 1:
+            raise DataError(
+                f"{place}: feature {feature} with frac_nonzero {share:g}; the SAE has the features "
+                f"0 to {n_features - 1}, and shares lie in 0..1"
+            )
+        densities[feature], largest[feature] = share, most
+        n_rows += 1
+    if not n_rows:
+        raise DataError(f"{path} holds no densities; expected rows with index and frac_nonzero")
+    return DensityProfile(densities, largest, f"{path.name}, {n_rows:,} features")
