@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from facsynth.cli import main
 from facsynth.errors import DataError, ModelError
 from facsynth.features.lm import LanguageModel
+from facsynth.report.steering_chart import layer_chart
 from facsynth.tasks.answers import Steer, answer_log_probs, ask, letter_states
 from facsynth.tasks.control import EvaluateSettings, evaluate_steering
 from facsynth.tasks.items import parse_item, read_items, swapped
@@ -226,6 +227,15 @@ def test_evaluation_reports_rates_and_controls():
     assert first["seeds"][0]["scr"] == pytest.approx(curve[4]["robust"] - curve[0]["robust"])
     assert (len(first["random"]), len(first["shuffled"]), len(first["seeds"])) == (2, 2, 2)
     assert -1 <= found["prompt_only"]["scr"] <= 1
+
+
+def test_the_lines_of_the_chart_are_means_over_seeds_and_draws():
+    """Any field beside layer, kind and mean would split a line into its points."""
+    row = {"layer": 1, "seeds": [{"scr": 0.1}, {"scr": 0.3}], "shuffled": [0.0], "random": [0.0]}
+    lines, points = layer_chart([row, {**row, "layer": 2}])["layer"]
+    assert lines["encoding"]["y"]["aggregate"] == "mean"
+    assert set(lines["encoding"]) == {"x", "y", "color"}
+    assert points["encoding"]["y"]["field"] == "scr"
 
 
 def test_a_question_longer_than_the_context_is_refused():

@@ -21,7 +21,7 @@ def steering() -> None:
     "layers",
     multiple=True,
     type=int,
-    help="0-based decoder layer; repeatable. Without it, the one at 3/8 of the depth.",
+    help="0-based decoder layer; repeatable. Without it five, from 3/8 to 7/8 of the depth.",
 )
 @click.option("--all-layers", is_flag=True, help="A vector for every layer.")
 @click.option(
@@ -78,7 +78,7 @@ def train_vectors(data: str, output: Path, **options: Any) -> None:
     from facsynth.features.sae import load_sae
     from facsynth.tasks.folder import save_task
     from facsynth.tasks.items import read_items
-    from facsynth.tasks.steering import SteeringSettings, train_steering
+    from facsynth.tasks.steering import SteeringSettings, spread_layers, train_steering
 
     items = read_items(data, limit=options["limit"])
     progress = RichProgress()
@@ -88,7 +88,7 @@ def train_vectors(data: str, output: Path, **options: Any) -> None:
         sae = load_sae(None if options["sae"] == "default" else options["sae"], device=lm.device)
     layers = tuple(range(lm.n_layers)) if options["all_layers"] else options["layers"]
     settings = SteeringSettings(
-        layers=layers or ((sae.config.layer,) if sae else (3 * lm.n_layers // 8,)),
+        layers=layers or ((sae.config.layer,) if sae else spread_layers(lm.n_layers)),
         seeds=options["seeds"],
         max_items=options["max_items"],
         scale=options["scale"],

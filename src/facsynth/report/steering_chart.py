@@ -30,10 +30,10 @@ def layer_chart(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("layer:Q", title="decoder layer", axis=alt.Axis(tickMinStep=1)),
         color=alt.Color("vector:N", sort=order, title=None),
-        tooltip=["layer:Q", "vector:N", alt.Tooltip("scr:Q", format=".3f")],
     )
+    tooltip = ["layer:Q", "vector:N", alt.Tooltip("scr:Q", format=".3f")]
     lines = base.mark_line().encode(y=alt.Y("mean(scr):Q", title="steering control rate"))
-    points = base.mark_point(filled=True, opacity=0.6).encode(y="scr:Q")
+    points = base.mark_point(filled=True, opacity=0.6).encode(y="scr:Q", tooltip=tooltip)
     title = "Steering control rate by layer"
     chart = (lines + points).properties(width=520, height=300, title=title, description=title)
     spec: dict[str, Any] = chart.to_dict()

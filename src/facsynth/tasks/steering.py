@@ -30,7 +30,7 @@ from facsynth.tasks.control import accuracies, control_rate, of_length
 from facsynth.tasks.folder import TrainedTask
 from facsynth.tasks.items import Item, swapped
 
-__all__ = ["Scale", "SteeringSettings", "train_steering"]
+__all__ = ["Scale", "SteeringSettings", "spread_layers", "train_steering"]
 
 Scale = Literal["residual", "difference", "unit"]
 """What a strength of 1 is: the median length of the states read, of the mean difference, or 1."""
@@ -82,6 +82,17 @@ class SteeringSettings:
     def candidates(self) -> tuple[float, ...]:
         """Strengths to try."""
         return self.strengths or (_SWEPT if self.scale == "residual" else (1.0,))
+
+
+def spread_layers(n_layers: int) -> tuple[int, ...]:
+    """Layers to try where none is named: from the paper's 3/8 of the depth to 7/8.
+
+    Small models tie the letter to its answer late, so that 3/8 may be too early.
+
+    >>> spread_layers(32)
+    (12, 16, 20, 24, 28)
+    """
+    return tuple(sorted({eighths * n_layers // 8 for eighths in range(3, 8)}))
 
 
 def train_steering(
