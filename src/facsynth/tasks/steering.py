@@ -118,10 +118,7 @@ def train_steering(
     """
     _check(items, lm, settings, sae)
     kept, swept = _split(items, settings)
-    seeds = settings.seeds
-    if len(seeds) > 1 and (settings.max_items is None or settings.max_items >= len(kept)):
-        progress.say("every seed takes all items, so the vectors are equal: one is kept")
-        seeds = seeds[:1]
+    seeds = _seeds_that_draw(settings, len(kept), progress)
     read = [*kept, *map(swapped, kept)] if settings.both_orders else kept
     tested = [ask(item, lm) for item in [*swept, *map(swapped, swept)]]
     with progress.task("reading answers", len(read) + len(tested), "questions") as task:
@@ -169,6 +166,16 @@ def _check(
             f"the SAE reads layer {sae.config.layer}, so its features steer there and nowhere "
             "else; leave --layer and --all-layers out"
         )
+
+
+def _seeds_that_draw(
+    settings: SteeringSettings, n_items: int, progress: Progress
+) -> tuple[int, ...]:
+    """The seeds; of several that would all take every item, the first."""
+    if len(settings.seeds) > 1 and (settings.max_items or n_items) >= n_items:
+        progress.say("every seed takes all items, so the vectors are equal: one is kept")
+        return settings.seeds[:1]
+    return settings.seeds
 
 
 def _split(items: Sequence[Item], settings: SteeringSettings) -> tuple[list[Item], list[Item]]:
