@@ -273,6 +273,9 @@ def write_undirected(
 ) -> tuple[Log, FeatureActivations]:
     """Texts without any word about features, until the tokens are spent; kept by set cover."""
     log = Log()
+    admission = Admission(
+        world.anchor.samples(), world.seed.samples(), max_overlap=wanted.max_overlap
+    )
 
     def requests() -> Iterator[list[ChatRequest]]:
         for start in range(0, 1_000_000, BATCH):
@@ -292,7 +295,7 @@ def write_undirected(
             outcomes = chat.reply(batch)
         except BudgetError:
             break
-        texts = [written_text(outcome) for outcome in outcomes]
+        texts = [written_text(outcome, max_words=admission.max_words) for outcome in outcomes]
         samples = [
             Sample(f"u{len(log.samples) + i}", messages=(Message("user", text),)) if text else None
             for i, text in enumerate(texts)
@@ -307,9 +310,6 @@ def write_undirected(
         log.rows += [take_rows(rows, [i]) for i in range(len(there))]
     rows = stack_rows(log.rows)
     there = [sample for sample in log.samples if sample is not None]
-    admission = Admission(
-        world.anchor.samples(), world.seed.samples(), max_overlap=wanted.max_overlap
-    )
     candidates = [Candidate(sample, -1, 1, 0, 0) for sample in there]
     missing = np.zeros(world.a.n_features, dtype=bool)
     missing[world.goal] = True

@@ -50,6 +50,17 @@ def test_answer_that_copies_an_evaluation_set_is_a_flaw_and_a_short_one_is_none(
     assert admission.find_flaw(written(asked, "The cat.")) is None
 
 
+def test_text_of_unknown_words_is_in_another_language_where_the_anchor_tells_one():
+    ends = ["", "the old one we saw in the house today was red"]
+    anchor = [talk(f"a{i}", f"we saw w{i}, v{i} in the {ends[i % 2]}") for i in range(600)]
+    german = written("wir sahen gestern einen sehr alten hund in dem haus")
+    english = written("yesterday the dogs found unknown zebras in the house")
+    wide, narrow = (Admission(anchor[:n], [], max_overlap=0.5) for n in (600, 60))
+    assert wide.find_flaw(german) == "other language"
+    assert wide.find_flaw(english) is None
+    assert narrow.find_flaw(german) is None
+
+
 def test_copy_of_a_short_seed_text_is_a_near_copy(admission):
     candidate = written("hello there my friend")
     assert not admission.admit(candidate)

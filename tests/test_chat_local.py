@@ -17,9 +17,10 @@ from transformers import (
 
 from facsynth.chat.budget import BudgetedChat
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.decode import Written, draw_tokens
+from facsynth.chat.decode import Written
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import BatchedChatModel, ChatFailure, ChatReply, ChatRequest
+from facsynth.chat.nucleus import draw_tokens
 from facsynth.errors import DataError, ModelError
 from facsynth.records import Message
 

@@ -56,6 +56,19 @@ def test_text_that_was_cut_off_ends_with_its_last_whole_sentence(text, whole):
     assert written_text(replace(reply, truncated=False)) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("What is tea? I like it a lot. And so on.", "What is tea? I like it a lot."),
+        ("What is that very long tea of yours called? Yes.", None),
+        ("Write a list.\n\n1. One thing\n2. Two things and more", "Write a list."),
+        ("What is tea?", None),
+    ],
+)
+def test_text_that_is_too_long_ends_with_the_last_sentence_that_fits(text, fits):
+    assert written_text(ChatReply(text, 1, 9), max_words=8) == (fits or text)
+
+
 def test_text_without_a_whole_sentence_is_lost():
     requests = first_requests([TARGET], 2, **OPTIONS, seed=0)
     options = {"as_text": False, "step": 1, "round_": 0, "progress": SILENT}

@@ -12,6 +12,7 @@ model's own settings ask for, such as a repetition penalty, holds.
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,16 +24,15 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["Drawing", "Written", "draw_tokens", "write_tokens"]
+from facsynth.chat.nucleus import draw_tokens
+
+__all__ = ["Drawing", "Written", "write_tokens"]
 
 _READ_AT_ONCE = {"cpu": 2048}
 """Tokens of prompts in one forward pass, padding included; other devices take more."""
 
 _LEAST_COMMON = 8
 """Tokens that all prompts must begin with to be read apart."""
-
-_LIKELIEST = 256
-"""Tokens among which a nucleus is looked for before the whole vocabulary is sorted."""
 
 _MOST_ENDED = 0.25
 """Share of ended texts above which a batch is made smaller."""
@@ -166,7 +166,7 @@ class _Reader:
         if self.n_common:
             self._select_rows([])
             ids = torch.tensor([list(self._prompts[0][: self.n_common])], device=model.device)
-            model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            model(input_ids=ids, past_key_values=cache, use_cache=True, **_accepted(model, {}))
         return cache
 
     def _forward(
@@ -180,8 +180,7 @@ class _Reader:
             input_ids=ids.to(model.device),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
-            **self.places(rows, width, width, ids.shape[1], model.device),
+            **_accepted(model, self.places(rows, width, width, ids.shape[1], model.device)),
         )
         logits: Tensor = output.logits[:, -1]
         return logits
@@ -254,8 +253,7 @@ class _Batch:
             input_ids=self._ids[:, -1:],
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
-            **places,
+            **_accepted(model, places),
         )
         logits: Tensor = output.logits[:, -1]
         return logits
@@ -297,7 +295,7 @@ class _Batch:
         self._select_rows(self._rows)
 
 
-class _RoomyLayer(DynamicLayer):
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer with room for what is still to come."""
 
     def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
@@ -362,6 +360,14 @@ def _lay_out(
         whole.layers[number] = _RoomyLayer(made[0], made[1], width)
 
 
+def _accepted(model: Any, places: dict[str, Tensor]) -> dict[str, Any]:
+    """Of these arguments, and of asking for the last logits alone, what a model takes."""
+    known = inspect.signature(model.forward).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    given = {**places, "logits_to_keep": 1}
+    return {name: value for name, value in given.items() if takes_all or name in known}
+
+
 def _pad(prompts: Sequence[Sequence[int]], width: int, pad_id: int) -> Int64[Tensor, "n_rows _"]:
     return torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts])
 
@@ -370,7 +376,7 @@ def _common_start(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens that all prompts begin with, if it pays; at least one token of each is left."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
     most = min(map(len, prompts)) - 1
     n_equal = next((i for i in range(most) if first[i] != last[i]), most)
     return n_equal if n_equal >= _LEAST_COMMON else 0
@@ -385,46 +391,3 @@ def _group(lengths: Mapping[int, int], most_tokens: int) -> list[list[int]]:
         else:
             groups.append([row])
     return groups
-
-
-def draw_tokens(
-    logits: Float[Tensor, "n_rows n_vocabulary"],
-    uniforms: Float[Tensor, " n_rows"],
-    *,
-    temperature: float,
-    top_p: float,
-) -> Int64[Tensor, " n_rows"]:
-    """One token for each row, from its nucleus: the fewest tokens that hold `top_p` of the mass.
-
-    Tokens are put in the order of their probability, and the one is taken under which the row's
-    uniform number falls.
-
-    Args:
-        logits: Scores of all tokens, in float32.
-        uniforms: A number in [0, 1) for each row, in float64 on the CPU.
-        temperature: 0 takes the likeliest token.
-        top_p: In (0, 1].
-    """
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    scaled = logits / temperature
-    total = scaled.logsumexp(dim=-1, keepdim=True)
-    n_looked = min(_LIKELIEST, scaled.shape[-1])
-    likeliest = scaled.topk(n_looked, dim=-1)
-    below = (likeliest.values - total).cpu().double().exp().cumsum(dim=-1)
-    n_nucleus = (below < top_p).sum(dim=-1)
-    mass = below.gather(1, n_nucleus.clamp(max=n_looked - 1)[:, None]).clamp(max=1.0)
-    chosen = (below <= uniforms[:, None] * mass).sum(dim=-1).clamp(max=n_looked - 1)
-    tokens = likeliest.indices.cpu().gather(1, chosen[:, None])[:, 0]
-    for row in torch.nonzero(n_nucleus == n_looked)[:, 0].tolist():
-        tokens[row] = _draw_from_all(scaled[row].cpu(), float(uniforms[row]), top_p)
-    return tokens
-
-
-def _draw_from_all(scaled: Float[Tensor, " n_vocabulary"], uniform: float, top_p: float) -> int:
-    """The token under a uniform number, where the nucleus is wider than the likeliest tokens."""
-    ordered = scaled.double().softmax(dim=-1).sort(descending=True, stable=True)
-    below = ordered.values.cumsum(dim=-1)
-    n_nucleus = min(int((below < top_p).sum()), below.numel() - 1)
-    chosen = int((below <= uniform * below[n_nucleus]).sum())
-    return int(ordered.indices[min(chosen, n_nucleus)])

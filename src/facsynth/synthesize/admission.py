@@ -1,5 +1,6 @@
 """Which candidates may be kept: texts of the anchor's lengths and scripts, copies of nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,12 +9,17 @@ from facsynth.data.novelty import count_words, find_flaw, index_texts
 from facsynth.records import Sample
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.form import has_remark, main_scripts, script_share
+from facsynth.words import split_words
 
 __all__ = ["Admission", "count_written_words", "word_limits"]
 
 _LEAST_WORDS = 3
-_LEAST_COPIED = 8
-"""Words of an answer from which on it can be a copy."""
+_LEAST_WORDS_JUDGED = 8
+"""Words from which on an answer can be a copy, and the language of a text is looked at."""
+
+_N_COMMON, _LEAST_COMMON = 1000, 0.25
+"""Most frequent words of anchor and seed, which tell a language where there are so many, and the
+share of a text's words that must be among them."""
 
 _LEAST_SHARE = 0.8
 """Share of a text's letters that must be of the anchor's scripts."""
@@ -45,8 +51,15 @@ class Admission:
         self._evaluation = index_texts([t for sample in evaluation for t in _texts(sample)])
         self._scripts = main_scripts(text for sample in anchor for text in _texts(sample))
         self._known = index_texts([t for sample in (*anchor, *seed) for t in _texts(sample)])
+        counts = Counter(w for x in (*anchor, *seed) for t in _texts(x) for w in split_words(t))
+        self._common = {word for word, _ in counts.most_common(_N_COMMON)}
         self._limits = word_limits(anchor)
         self._max_overlap = max_overlap
+
+    @property
+    def max_words(self) -> int:
+        """Longest text that may be kept."""
+        return self._limits[1]
 
     def find_flaw(self, candidate: Candidate) -> str | None:
         """Why a candidate cannot be kept, or None."""
@@ -57,6 +70,8 @@ class Admission:
             return "remark about the task"
         if self._scripts and script_share(candidate.written, self._scripts) < _LEAST_SHARE:
             return "other script"
+        if self._is_foreign(candidate.written):
+            return "other language"
         if self._evaluation.overlap(candidate.written) > self._max_overlap:
             return "near-copy of an evaluation set"
         if self._known.overlap(candidate.written) > self._max_overlap:
@@ -72,10 +87,17 @@ class Admission:
         """
         if flaw := find_flaw(answer):
             return flaw
-        is_long = count_words(answer) >= _LEAST_COPIED
+        is_long = count_words(answer) >= _LEAST_WORDS_JUDGED
         if is_long and self._evaluation.overlap(answer) > self._max_overlap:
             return "near-copy of an evaluation set"
         return None
+
+    def _is_foreign(self, text: str) -> bool:
+        """Whether so few words are common in anchor and seed that the language is another one."""
+        words = split_words(text)
+        if len(words) < _LEAST_WORDS_JUDGED or len(self._common) < _N_COMMON:
+            return False
+        return sum(word in self._common for word in words) < _LEAST_COMMON * len(words)
 
     def find_flaw_of_contrast(self, sample: Sample) -> str | None:
         """Why a sample that is matched to a kept one cannot be used, or None.

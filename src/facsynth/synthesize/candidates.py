@@ -24,6 +24,7 @@ from facsynth.synthesize.prompts import (
     whole_sentences,
 )
 from facsynth.synthesize.task_format import TaskFormat
+from facsynth.words import split_words
 
 __all__ = [
     "Asking",
@@ -230,6 +231,7 @@ def ask_candidates(
     as_text: bool,
     progress: Progress,
     label: str | None = None,
+    max_words: int | None = None,
 ) -> tuple[list[Candidate], Counter[str], str | None]:
     """Ask the generator and wrap its answers.
 
@@ -247,7 +249,7 @@ def ask_candidates(
         if reply is None:
             lost[NOT_ASKED] += 1
             continue
-        text = written_text(reply)
+        text = written_text(reply, max_words=max_words)
         if not text:
             lost[_why_lost(reply)] += 1
             continue
@@ -261,12 +263,20 @@ def ask_candidates(
     return candidates, lost, asked.stopped
 
 
-def written_text(reply: Outcome) -> str:
-    """The text of a reply without what is around it; of one that was cut off, whole sentences."""
+def written_text(reply: Outcome, *, max_words: int | None = None) -> str:
+    """The text of a reply without what is around it; of one that is too long, whole sentences.
+
+    Args:
+        reply: What came. One that was cut off has no text without a whole sentence.
+        max_words: Words from which on a text is too long; one whose first sentence is too long
+            already stays as it is.
+    """
     if isinstance(reply, ChatFailure):
         return ""
     text = clean_reply(reply.text)
-    return whole_sentences(text) if reply.truncated else text
+    if not reply.truncated and (max_words is None or len(split_words(text)) <= max_words):
+        return text
+    return whole_sentences(text, max_words=max_words) or ("" if reply.truncated else text)
 
 
 def _why_lost(reply: Outcome) -> str:

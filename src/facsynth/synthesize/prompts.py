@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from facsynth.records import Message, Span
 from facsynth.synthesize.task_format import TaskFormat, read_task, render
+from facsynth.words import split_words
 
 __all__ = [
     "PROMPT_VERSION",
@@ -23,7 +24,7 @@ PROMPT_VERSION = "1"
 _OPENINGS = ("here is", "here's", "here are", "sure", "certainly", "of course", "okay")
 _TITLES = ("a new", "new", "an example", "example")
 _LABELS = ("message", "text", "new message", "new text", "instruction", "answer", "user", "person")
-_SENTENCE_END = re.compile(r"[.?!…][\"'”’)\]]*(?=\s|$)|[。？！]")
+_SENTENCE_END = re.compile(r"(?:(?<!\d)\.|[?!…])[\"'”’)\]]*(?=\s|$)|[。？！]")
 _TAG = re.compile(r"<\s*(/?)\s*text\s*>", re.IGNORECASE)
 
 
@@ -135,14 +136,25 @@ def clean_reply(text: str) -> str:
     return text
 
 
-def whole_sentences(text: str) -> str:
-    r"""A text that was cut off, back to its last whole sentence; empty without one.
+def whole_sentences(text: str, *, max_words: int | None = None) -> str:
+    r"""The longest beginning of a text that ends with a sentence; empty without one.
+
+    Args:
+        text: What is too long, or was cut off.
+        max_words: Most words of the beginning.
 
     >>> whole_sentences('What is tea? "I like it." It is mo')
     'What is tea? "I like it."'
+    >>> whole_sentences("What is tea? I like it.", max_words=4)
+    'What is tea?'
     """
-    ends = list(_SENTENCE_END.finditer(text))
-    return text[: ends[-1].end()].strip() if ends else ""
+    found = ""
+    for end in _SENTENCE_END.finditer(text):
+        beginning = text[: end.end()].strip()
+        if max_words is not None and len(split_words(beginning)) > max_words:
+            break
+        found = beginning
+    return found
 
 
 def _is_preface(first: str, second: str) -> bool:

@@ -137,6 +137,7 @@ def synthesize(
         task=run.task,
         completion_seed=settings.seed if moment == "before" else None,
         progress=progress,
+        max_words=run.admission.max_words,
     )
     description = describe_run(anchor, seeds, relevant, chat, run.settings, run.task)
     claim_folder(folder, description | {"judge": judge and judge.row()})

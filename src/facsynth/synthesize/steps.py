@@ -71,6 +71,9 @@ class StepWriter:
 
     progress: Progress
 
+    max_words: int | None = None
+    """Longest text; of a longer one the first sentences are taken."""
+
     def write(self, requests: Sequence[Asking], *, round_: int, step: int, trial: str = "") -> Step:
         """Ask for candidates and score them against every feature.
 
@@ -106,6 +109,7 @@ class StepWriter:
             as_text=self.as_text,
             progress=self.progress,
             label=self.task.label,
+            max_words=self.max_words,
         )
         if self.completion_seed is not None:
             done = complete(

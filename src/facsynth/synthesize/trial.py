@@ -47,7 +47,7 @@ def find_strength(run: Run, writer: StepWriter) -> None:
 
     trials = best_strength(STRENGTHS, write)
     chosen = 0.0 if run.stopped == "budget" else trials[0].strength
-    rows = [asdict(trial) for trial in sorted(trials, key=lambda trial: trial.strength)]
+    rows = [asdict(t) for t in sorted(trials, key=lambda t: t.strength) if t.n_texts]
     write_json({"chosen": chosen, "tried": rows}, writer.folder / "steer.json")
     writer.progress.say(f"steering: strength {chosen:g} of {len(trials)} tried")
     run.strength = chosen
