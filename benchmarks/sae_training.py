@@ -21,6 +21,8 @@ from typing import Any
 from environments import CannotInstall, Environment
 from sae_training_report import LAYER, Contender, Plan, Turn, render
 
+from facsynth.features.train_settings import TrainSettings
+
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks" / "sae_training.md"
 SAELENS = Environment("saelens", ("sae-lens==6.54.12",))
@@ -33,11 +35,13 @@ class Failed(Exception):  # noqa: N818
 
 def contenders() -> list[Contender]:
     """All of them; the first is ours."""
+    ours, theirs = TrainSettings().learning_rate, 1e-3
     return [
-        Contender("facsynth", "train_facsynth"),
+        Contender(f"facsynth, rate {ours:g}", "train_facsynth", {"learning_rate": ours}),
+        Contender(f"facsynth, rate {theirs:g}", "train_facsynth", {"learning_rate": theirs}),
         Contender("facsynth, BatchTopK", "train_facsynth", {"architecture": "batchtopk"}),
-        Contender("SAELens", "train_saelens"),
-        Contender("SAELens, bfloat16 autocast", "train_saelens", {"autocast": True}),
+        Contender(f"SAELens, rate {theirs:g}", "train_saelens", {"learning_rate": theirs}),
+        Contender(f"SAELens, rate {ours:g}", "train_saelens", {"learning_rate": ours}),
     ]
 
 
@@ -80,7 +84,6 @@ def asked_plan() -> tuple[Plan, bool]:
     parser.add_argument("--batch", type=int, help="tokens of each step")
     parser.add_argument("--steps", type=int, help="optimiser steps of each trainer")
     parser.add_argument("--turns", type=int, help="turns of each trainer")
-    parser.add_argument("--learning-rate", type=float, help="peak rate of all trainers")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each run")
     asked = parser.parse_args()
     plan = replace(QUICK if asked.quick else Plan(), n_threads=asked.threads)
@@ -91,7 +94,6 @@ def asked_plan() -> tuple[Plan, bool]:
         batch_tokens=asked.batch or plan.batch_tokens,
         n_steps=asked.steps or plan.n_steps,
         n_turns=asked.turns or plan.n_turns,
-        learning_rate=asked.learning_rate or plan.learning_rate,
     ), asked.write
 
 

@@ -218,7 +218,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"settings": replace(SMALL, learning_rate=2e-3)}, r"learning_rate \(0.001, now 0.002\);"),
+        ({"settings": replace(SMALL, learning_rate=2e-3)}, r"learning_rate \(0.004, now 0.002\);"),
         ({"layer": 2}, r"layer \(1, now 2\);"),
         ({"texts": random_texts(39)}, "texts;"),
         ({"texts": random_texts()[::-1]}, "texts;"),

@@ -19,7 +19,7 @@ from facsynth.progress import SILENT
 job = json.loads(sys.argv[1])
 torch.set_num_threads(job["n_threads"])
 rows = load_file(job["activations"])["train"]
-names = ("n_features", "k", "batch_tokens", "learning_rate")
+names = ("n_features", "k", "batch_tokens")
 settings = TrainSettings(**{name: job[name] for name in names}, **job["options"])
 
 

@@ -16,7 +16,7 @@ from train_turns import take_turns
 job = json.loads(sys.argv[1])
 torch.set_num_threads(job["n_threads"])
 rows = load_file(job["activations"])["train"]
-size, n_steps = job["batch_tokens"], job["n_steps"]
+size, n_steps, rate = job["batch_tokens"], job["n_steps"], job["options"]["learning_rate"]
 
 
 def new_trainer() -> SAETrainer:
@@ -27,11 +27,10 @@ def new_trainer() -> SAETrainer:
     config = SAETrainerConfig(
         total_training_samples=n_steps * size,
         train_batch_size_samples=size,
-        lr=job["learning_rate"],
-        lr_end=job["learning_rate"] / 10,
+        lr=rate,
+        lr_end=rate / 10,
         lr_warm_up_steps=round(0.02 * n_steps) or 1,
         lr_decay_steps=round(0.3 * n_steps),
-        autocast=job["options"].get("autocast", False),
     )
     return SAETrainer(config, sae, iter(()))
 

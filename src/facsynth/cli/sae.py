@@ -47,7 +47,7 @@ sae.add_command(random_sae)
 @click.option("--k", default=32, show_default=True, help="Features active per token.")
 @click.option("--epochs", default=3, show_default=True, help="Passes over the tokens.")
 @click.option("--batch-tokens", default=4096, show_default=True, help="Tokens per step.")
-@click.option("--learning-rate", default=1e-3, show_default=True, help="Peak rate of Adam.")
+@click.option("--learning-rate", default=4e-3, show_default=True, help="Peak rate of Adam.")
 @click.option(
     "--memory-gb",
     default=8.0,

@@ -44,7 +44,7 @@ class TrainSettings:
     batch_tokens: int = 4096
     """Tokens per optimiser step, over all processes together."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     """Peak of Adam's rate: 2 % of the steps warm up, the last 30 % decay linearly to a tenth."""
 
     k_start: float = 4.0
