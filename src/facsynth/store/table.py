@@ -248,7 +248,7 @@ def write_part(
             pa.array(activations.hidden.reshape(-1)), activations.hidden.shape[1]
         )
         named = {"sample_id": pa.array(activations.sample_ids), "hidden": states}
-        _write(_part_path(folder, index, "hidden"), pa.table(named))
+        _write(_part_path(folder, index, "hidden"), pa.table(named), repeats=False)
     offsets = pa.array(activations.row_starts.astype(np.int32))
     lists = (activations.feature_ids, activations.values, activations.positions)
     columns = [
@@ -329,9 +329,10 @@ def _part_path(folder: Path, index: int, inner: str = ".") -> Path:
     return folder / inner / f"part-{index:05d}.parquet"
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def _write(path: Path, table: pa.Table, *, repeats: bool = True) -> None:
+    """Write a file; values that do not repeat are larger with a dictionary than without."""
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=repeats)
 
 
 def _flat(column: pa.ChunkedArray) -> np.ndarray:
