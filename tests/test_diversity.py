@@ -408,6 +408,8 @@ def test_command_measures_data_sets_with_their_tables(tables):
 def test_command_prints_a_column_for_each_data_set(tables):
     printed = call(tables / "small.jsonl", tables / "large.jsonl").stdout
     assert "Distinct-2" in printed
+    assert "small.jsonl" in printed
+    assert str(tables)[:20] not in printed
     assert "Vendi" not in printed
 
 

@@ -1,8 +1,10 @@
 """`fac labels`, `diff`, `overlap` and the reference profile, on tables of the planted pair."""
 
 import json
+import zlib
 
 import pytest
+import vl_convert
 from click.testing import CliRunner
 
 from facsynth.cli import main
@@ -10,6 +12,7 @@ from facsynth.data.pairs import split_pairs
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.features.extract import ExtractSettings
 from facsynth.records import Message, Sample
+from facsynth.report.plots import _packed, heat_map
 from facsynth.store.table import open_table
 from tiny_pair import PLANTED, planted_table, save_pair
 
@@ -178,6 +181,20 @@ def test_select_chooses_in_hidden_space(hidden, tables):
     assert row["selection"]["hidden_distance"] <= row["random"]["hidden_distance"]["low"]
     assert "closeness: shift" in fac("select", hidden / "one", *options).stdout
     assert "keeps no hidden states" in fac_error("select", tables / "one", *options)
+
+
+def test_png_is_packed_better_with_the_same_pixels():
+    chart = heat_map([[1.0, 0.5], [0.5, 1.0]], ["a", "b"], title="t", row_title="", column_title="")
+    loose = vl_convert.vegalite_to_png(chart, scale=2.0)
+    packed = _packed(loose)
+    assert len(packed) < 0.5 * len(loose)
+    assert packed[:33] == loose[:33]  # signature and header with its checksum
+    assert packed[-12:] == loose[-12:]
+    start = packed.index(b"IDAT")
+    size = int.from_bytes(packed[start - 4 : start], "big")
+    width, height = (int.from_bytes(packed[i : i + 4], "big") for i in (16, 20))
+    assert len(zlib.decompress(packed[start + 4 : start + 4 + size])) == height * (4 * width + 1)
+    assert _packed(packed) == packed
 
 
 # fac diff

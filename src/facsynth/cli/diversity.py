@@ -96,7 +96,7 @@ def diversity(
     error of the mean over the draws. Vectors are the feature activations of the tables, or
     embeddings by --embed.
     """
-    from facsynth.cli.load import load_samples
+    from facsynth.cli.load import load_samples, table_names
     from facsynth.cli.show import print_json
     from facsynth.coverage.compare import CompareSettings, compare_diversity
     from facsynth.errors import DataError
@@ -119,7 +119,8 @@ def diversity(
         sets = [_with_vectors(one, found) for one, found in zip(sets, vectors, strict=True)]
     settings = CompareSettings(sample, draws, clusters, threshold, random_seed)
     found = compare_diversity(sets, settings, anchor=target)
-    columns = [_column(name, one, draws, embed) for name, one in zip(data, found, strict=True)]
+    names = table_names([Path(name) for name in data])
+    columns = [_column(*one, draws, embed) for one in zip(data, names, found, strict=True)]
     if plot:
         write_chart(bar_charts(columns, _ROWS), plot)
     if as_json:
@@ -198,11 +199,11 @@ def _embed(
     return [vectors.astype(np.float64) for vectors in found]
 
 
-def _column(name: str, found: Any, n_draws: int, embed: str | None) -> dict[str, Any]:
+def _column(data: str, name: str, found: Any, n_draws: int, embed: str | None) -> dict[str, Any]:
     """A data set's measures as plain values."""
     from dataclasses import asdict
 
-    column = {"data": name, **asdict(found)}
+    column = {"data": data, "name": name, **asdict(found)}
     is_whole = found.n_measured == found.n_samples
     return {**column, "n_draws": 1 if is_whole else n_draws, "vectors": _vectors(found, embed)}
 
@@ -227,7 +228,7 @@ def _print(columns: list[dict[str, Any]]) -> None:
         sizes["samples without a vector"] = "n_silent"
     print_table(
         "Diversity at equal numbers of samples",
-        ("measure", *(column["data"] for column in columns)),
+        ("measure", *(column["name"] for column in columns)),
         [
             *((_ROWS[name], *(cell(c["metrics"][name]) for c in columns)) for name in names),
             *((title, *(c[key] for c in columns)) for title, key in sizes.items()),

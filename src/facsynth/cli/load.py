@@ -85,7 +85,7 @@ def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
 
 
 def table_names(paths: Sequence[Path]) -> list[str]:
-    """What to call tables: the folder's own name, or its whole path where two share that name."""
+    """What to call files and folders: their own name, or the whole path where two share it."""
     names = [path.name for path in paths]
     return [path.name if path.name and names.count(path.name) == 1 else str(path) for path in paths]
 

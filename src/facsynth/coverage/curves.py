@@ -48,7 +48,7 @@ def richness_curve(
     Args:
         activations: Table in which every entry counts as active, at least one sample.
         relevant: Features to count.
-        n_points: Points up to m, and as many beyond.
+        n_points: Points up to m spaced evenly, as many spaced by ratio, and all of them beyond.
         n_resamples: Resamples behind the band.
         rng: Source of the resamples.
 
@@ -58,7 +58,8 @@ def richness_curve(
     n = activations.n_tokens.size
     if not n:
         raise DataError("a table without samples has no richness curve")
-    inside = np.unique(np.linspace(1, n, n_points).round().astype(np.int64))
+    spaced = (np.linspace(1, n, n_points), np.geomspace(1, n, n_points))  # bent most at the start
+    inside = np.unique(np.concatenate(spaced).round().astype(np.int64))
     sizes = np.concatenate([inside, n + inside])
     counts = np.where(relevant, np.bincount(activations.feature_ids, minlength=relevant.size), 0)
     owner = np.repeat(np.arange(n), np.diff(activations.row_starts))
