@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from facsynth.data.chitchat import chitchat_samples
+from facsynth.data.write import write_jsonl
 from facsynth.features.evaluate import evaluate_sae
 from facsynth.features.extract import ExtractSettings, extract_features
 from facsynth.features.lm import LanguageModel, load_language_model
@@ -139,6 +140,19 @@ def test_a_conversation_about_music_and_one_about_maths_share_few_features(
         for a, b in zip(rows.row_starts[:-1], rows.row_starts[1:], strict=True)
     ]
     assert len(sets[0] & sets[1]) < 0.5 * min(map(len, sets))
+
+
+def test_coverage_against_the_shipped_reference_works_out_of_the_box(tmp_path: Path) -> None:
+    rows = [{"text": s.messages[0].content} for s in chitchat_samples(30, seed=4)]
+    write_jsonl(rows, tmp_path / "seed.jsonl")
+    command = [sys.executable, "-m", "facsynth"]
+    table = str(tmp_path / "table")
+    extract = [*command, "extract", str(tmp_path / "seed.jsonl"), "-o", table]
+    subprocess.run(extract, check=True, capture_output=True)
+    coverage = [*command, "coverage", "--anchor", "reference", "--seed", table, "--json"]
+    row = json.loads(subprocess.run(coverage, check=True, capture_output=True).stdout)
+    assert 0.2 < row["fac"] < 0.95
+    assert row["controls"]["random_hellinger"] < row["representativeness"]["hellinger"]
 
 
 def _run(recipe: Path, folder: Path, *, kill_after_s: float | None = None) -> int:

@@ -12,9 +12,11 @@ from facsynth.coverage.fac import firing_counts
 from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.reference import PROFILE_THRESHOLDS, ReferenceProfile, measure_reference
 from facsynth.errors import DataError, MismatchError
+from facsynth.features.default_model import default_sae_folder
 from facsynth.features.extract import extract_features
 from facsynth.features.profile import profile_rows, profile_sae
 from facsynth.features.reading import ExtractSettings
+from facsynth.features.sae import load_sae
 from facsynth.store.profile import read_densities, read_profile, write_profile
 from tiny_pair import PLANTED, WEAK, planted_pair, planted_table, talk
 
@@ -146,6 +148,16 @@ def test_what_is_no_profile_is_said(tmp_path):
     (tmp_path / "reference.npz").write_bytes(b"text")
     with pytest.raises(DataError, match="is not a reference profile"):
         read_profile(tmp_path)
+
+
+def test_the_shipped_sae_carries_a_profile_of_its_own():
+    profile, sae = read_profile(default_sae_folder()), load_sae()
+    assert profile.sae_hash == sae.content_hash
+    assert profile.model_hash == sae.config.model_hash
+    assert profile.sample_counts.shape == (len(PROFILE_THRESHOLDS), 4096)
+    assert (np.diff(profile.sample_counts, axis=0) <= 0).all()
+    assert profile.n_samples >= 4000
+    assert "training corpus" in profile.source
 
 
 # Published densities
