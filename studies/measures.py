@@ -1,15 +1,18 @@
 """Diversity, coverage with its controls, and overlap on real instruction data, by the commands.
 
-    python studies/measures.py --data ../shared/data           600 samples a set, some minutes
-    python studies/measures.py --data ../shared/data --cap 40  a quick look; writes no page
+    python studies/measures.py --data DATA          measure; goes on where it stopped
+    python studies/measures.py --data DATA --quick  a quick look; writes no page
+    python studies/measures.py --data DATA --page   only write the page again
 
-Writes docs/studies/measures.md, pictures beside it, and studies/results/measures.json. Extraction
-goes on where it stopped. No text of the data is printed or kept.
+Writes docs/studies/measures.md, pictures beside it, and studies/results/measures.json. Each
+command's answer is kept in the work folder, so a second call does only what is not done. No text
+of the data is printed or kept in the repository.
 """
 
 import argparse
 import gzip
 import json
+import platform
 import random
 import subprocess
 import sys
@@ -20,16 +23,20 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "measures.json"
 PAGE = ROOT / "docs" / "studies" / "measures.md"
+ALPACA = ("alpaca/alpaca_with_answers.jsonl.gz", "instruction", "output")
 SETS = {
-    "alpaca": ("alpaca/alpaca_with_answers.jsonl.gz", "instruction", "output"),
-    "gpteacher": ("gpteacher/codegen-instruct.json.gz", "instruction", "response"),
-    "gsm8k": ("gsm8k/test.jsonl", "question", "answer"),
-    "code_alpaca": ("code_alpaca/code_alpaca_2k.json", "instruction", "output"),
+    "alpaca": ALPACA,
     "llms_from_scratch": ("llms_from_scratch/instruction-data.json", "instruction", "output"),
+    "code_alpaca": ("code_alpaca/code_alpaca_2k.json", "instruction", "output"),
+    "gpteacher_code": ("gpteacher/codegen-instruct.json.gz", "instruction", "response"),
+    "gsm8k": ("gsm8k/test.jsonl", "question", "answer"),
 }
-"""File of each set, its field with the request and its field with the answer."""
+"""File of each set, its field with the request and its field with the answer. The anchor is
+another part of the first."""
 
-ANCHOR = "alpaca"
+PICTURED = ("code_alpaca", "gsm8k")
+MAX_TOKENS = 160
+THRESHOLD = 4.0
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -41,114 +48,239 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_set(name: str, data: Path, folder: Path, cap: int) -> Path:
-    """A seeded draw of at most `cap` conversations as JSONL."""
-    file, ask, answer = SETS[name]
+def write_set(out: Path, source: tuple[str, str, str], data: Path, part: slice) -> Path:
+    """A part of the shuffled conversations of a set as JSONL."""
+    file, ask, answer = source
     rows = [row for row in read_rows(data / file) if row[ask].strip() and row[answer].strip()]
     random.Random(0).shuffle(rows)
-    out = folder / f"{name}.jsonl"
     turns = [
         [
-            {"role": "user", "content": row[ask]},
+            {"role": "user", "content": "\n\n".join(filter(None, (row[ask], row.get("input"))))},
             {"role": "assistant", "content": row[answer]},
         ]
-        for row in rows[:cap]
+        for row in rows[part]
     ]
     out.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns), encoding="utf-8")
     return out
 
 
-def fac(*words: object) -> dict[str, Any] | None:
-    """The JSON of a command, or None when this version has no such command or option."""
-    command = [sys.executable, "-m", "facsynth", *map(str, words), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode == 2 and "No such" in done.stderr:
-        return None
-    if done.returncode:
-        raise SystemExit(f"fac {words[0]} failed: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, Any] = json.loads(done.stdout)
+def fac(kept: Path, *words: object) -> dict[str, Any]:
+    """The JSON of a command, from an earlier call where there was one."""
+    if not kept.is_file():
+        print(f"fac {words[0]} -> {kept.name}", flush=True)
+        command = [sys.executable, "-m", "facsynth", *map(str, words), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"fac {words[0]} failed: {done.stderr.strip().splitlines()[-1]}")
+        kept.write_text(done.stdout, encoding="utf-8")
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     return found
 
 
-def measure(data: Path, work: Path, cap: int, pictures: Path) -> dict[str, Any]:
-    files = {name: write_set(name, data, work, cap) for name in SETS}
-    tables = {name: work / f"{name}.table" for name in SETS}
+def measure(data: Path, work: Path, n_anchor: int, n_each: int, pictures: Path) -> dict[str, Any]:
+    files = {"anchor": write_set(work / "anchor.jsonl", ALPACA, data, slice(n_anchor))}
+    for name, source in SETS.items():
+        first = n_anchor if source is ALPACA else 0
+        part = slice(first, first + n_each)
+        files[name] = write_set(work / f"{name}.jsonl", source, data, part)
+    tables = {name: work / "tables" / name for name in files}
     for name, file in files.items():
-        print(f"extracting {name}", flush=True)
-        fac("extract", file, "-o", tables[name], "--max-tokens", 192)
-    pairs = [word for table in tables.values() for word in ("--table", table)]
-    print("diversity", flush=True)
-    anchor = ("--anchor", tables[ANCHOR])
-    plot = ("--plot", pictures / "diversity.svg")
-    diversity = fac("diversity", *files.values(), *pairs, *anchor, *plot)
+        options = ("-o", tables[name], "--max-tokens", MAX_TOKENS, "--hidden")
+        fac(work / f"extract-{name}.json", "extract", file, *options)
+    delta = ("--threshold", THRESHOLD)
+    pairs = [word for name in SETS for word in ("--table", tables[name])]
+    names = (work / f"{name}.jsonl" for name in SETS)
+    plot = ("--plot", pictures / "diversity.png")
+    anchor = ("--anchor", tables["anchor"], *delta)
+    diversity = fac(work / "diversity.json", "diversity", *names, *pairs, *anchor, *plot)
     coverage = {}
     for name in SETS:
-        if name != ANCHOR:
-            print(f"coverage of {ANCHOR} by {name}", flush=True)
-            words = ("--anchor", tables[ANCHOR], "--seed", tables[name])
-            coverage[name] = fac("coverage", *words, "--controls") or fac("coverage", *words)
-    print("overlap", flush=True)
-    overlap = fac("overlap", *tables.values(), "--plot", pictures / "overlap.svg")
-    return {"date": date.today().isoformat(), "cap": cap, "sets": list(SETS),
-            "diversity": diversity, "coverage": coverage, "overlap": overlap}  # fmt: skip
+        words = (*anchor, "--seed", tables[name], "--controls")
+        if name in PICTURED:
+            words += ("--plot", pictures / f"coverage-{name}.png")
+        coverage[name] = fac(work / f"coverage-{name}.json", "coverage", *words)
+    plot = ("--plot", pictures / "overlap.png")
+    own = [tables[name] for name in SETS]
+    overlap = fac(work / "overlap.json", "overlap", *own, *delta, *plot)
+    for row in overlap["sets"]:
+        del row["greedy_order"], row["table"]
+    for row in diversity["sets"]:
+        del row["data"]
+    for row in coverage.values():
+        for key in ("curves", "by_class"):
+            row.pop(key, None)
+    sizes = {"anchor": n_anchor, "each": n_each}
+    found = {"diversity": diversity, "coverage": coverage, "overlap": overlap}
+    return {"date": date.today().isoformat(), "sizes": sizes, "machine": machine(), **found}
+
+
+def machine() -> str:
+    import torch
+
+    names = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
+    cpu = names[0].partition(":")[2].strip() if names else platform.machine()
+    return f"{cpu}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def as_table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def diversity_table(found: dict[str, Any]) -> str:
     sets = found["sets"]
-    names = [Path(one["data"]).stem for one in sets]
-    lines = [f"| measure | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
-    for measure in sets[0]["metrics"]:
-        cells = [f"{one['metrics'][measure]['value']:.3f}" for one in sets]
-        lines.append(f"| {measure} | {' | '.join(cells)} |")
-    sizes = [str(one["n_measured"]) for one in sets]
-    return "\n".join([*lines, f"| samples measured | {' | '.join(sizes)} |"])
+    rows = [
+        [measure, *(f"{one['metrics'][measure]['value']:.3f}" for one in sets)]
+        for measure in sets[0]["metrics"]
+    ]
+    rows.append(["samples measured", *(str(one["n_measured"]) for one in sets)])
+    return as_table(["measure", *SETS], rows)
 
 
-def plain_values(row: dict[str, Any], before: str = "") -> dict[str, float]:
-    """Every number of a nested row under a dotted name; lists are left out."""
-    found: dict[str, float] = {}
-    for key, value in row.items():
-        if isinstance(value, dict):
-            found |= plain_values(value, f"{before}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[before + key] = float(value)
-    return found
+def value_at(row: dict[str, Any], path: str) -> str:
+    """A number of a nested row by its dotted name; of draws the mean and the range."""
+    found: Any = row
+    for key in path.split("."):
+        found = found[key] if found is not None else None
+    if found is None:
+        return "–"
+    if isinstance(found, dict):
+        return f"{found['mean']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
+    return f"{found:,}" if isinstance(found, int) else f"{found:.3f}"
+
+
+COVERAGE_ROWS = {
+    "closeness: Hellinger distance (0 best)": "representativeness.hellinger",
+    "– random anchor subset of that size": "controls.random_hellinger",
+    "closeness: shift of the mean hidden state, sd (0 best)": "hidden.distance",
+    "– random anchor subset ": "hidden.random_subset",
+    "– and of matched lengths ": "hidden.length_matched",
+    "FAC (1 best)": "fac",
+    "– 95 % interval, low": "interval.low",
+    "– 95 % interval, high": "interval.high",
+    "– random anchor subset": "controls.random_subset",
+    "– and of matched lengths": "controls.length_matched",
+    "– weighted by frequency": "weighted.frequency",
+    "missing features": "n_missing",
+    "features that fire in the seed and not in the anchor": "n_seed_only",
+    "features at equal samples, seed": "richness.seed_at_equal_samples",
+    "features at equal samples, anchor": "richness.anchor_at_equal_samples",
+    "features at equal tokens, seed": "richness.seed_at_equal_tokens",
+    "features at equal tokens, anchor": "richness.anchor_at_equal_tokens",
+    "samples": "n_samples.seed",
+    "scored tokens": "n_tokens.seed",
+    "chance that a seed sample is longer": "controls.length_auc",
+}
 
 
 def coverage_table(found: dict[str, dict[str, Any]]) -> str:
-    rows = {name: plain_values(row) for name, row in found.items()}
-    shared = [key for key in next(iter(rows.values())) if all(key in row for row in rows.values())]
-    lines = [f"| measure | {' | '.join(rows)} |", "|---|" + "---:|" * len(rows)]
-    for key in shared:
-        lines.append(f"| {key} | {' | '.join(f'{row[key]:,.3f}' for row in rows.values())} |")
-    return "\n".join(lines)
+    rows = [
+        [title.rstrip(), *(value_at(row, path) for row in found.values())]
+        for title, path in COVERAGE_ROWS.items()
+    ]
+    return as_table(["measure", *found], rows)
+
+
+def overlap_table(found: dict[str, Any], key: str) -> str:
+    shares = found["shares"] if key == "shares" else found["matched"]["shares"]
+    rows = [
+        [name, *(f"{share:.2f}" for share in row)] for name, row in zip(SETS, shares, strict=True)
+    ]
+    return as_table(["features of", *SETS], rows)
+
+
+def redundancy_table(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{100 * needed['share']:g} % of the features",
+            *(
+                f"{one['needed'][i]['greedy']} / {one['needed'][i]['random']}"
+                for one in found["sets"]
+            ),
+        ]
+        for i, needed in enumerate(found["sets"][0]["needed"])
+    ]
+    return as_table(["samples that keep, chosen / random", *SETS], rows)
+
+
+READING = """**Where the anchor's own source stands.** Another part of alpaca lies 1.4 times as far
+from the anchor as a random part *of* the anchor, in firing rates and in hidden states. That is
+sampling and no fault: a part of the anchor shares samples with it, and another sample of n beside
+an anchor of N lies √((N + n) / (N - n)) times as far, which is 1.41 here. Its FAC is that of random
+subsets.
+
+**The measures disagree about the others, and length says why.** By FAC llms_from_scratch is the
+poorest (0.45), by firing rates it is the nearest of the four. Its samples have 26 tokens, the
+anchor's 129; the anchor has none so short, so the length-matched subset cannot match it, and the
+command says so. It shows 1,706 features where as many anchor samples show 3,397, and as many anchor
+tokens 2,320: nearly two thirds of that gap is length. gsm8k is about as long as the anchor, and
+its FAC of 0.57 beside 0.91 for matched lengths is a real gap; it is the farthest in hidden states,
+while the two code sets are the farthest in firing rates. No one number ranks these sets.
+
+**Text measures follow length.** Distinct-1 calls the shortest set the most diverse and gsm8k the
+least; bigram entropy, which grows with the number of words, nearly turns this around. Vendi score
+and cosine distance of features find gsm8k the narrowest, which it is: one kind of task. Cluster
+entropy puts alpaca at the bottom, because clusters are found on all sets together and four of the
+five are about other things. Self-BLEU and compression see that the code tasks repeat their phrases.
+
+**Overlap is asymmetric, and not by size.** alpaca has 87 to 95 % of the features of the others,
+they have 48 to 60 % of its. At 100 samples with matched lengths it is still 79 to 91 % against 44
+to 55 %. The two code sets hold 78 and 79 % of each other's features there, about as much as two
+parts of one of them do (79 and 84 %): for this SAE they are nearly one set. Read the row of
+llms_from_scratch with its warning: parts of the other sets with its lengths do not exist.
+
+**Redundancy.** 74 to 109 of 200 samples, chosen greedily, keep 95 % of a set's features; random
+ones need 144 to 175. That is redundancy in features, no promise that the rest can be dropped: see
+[selection](selection.md).
+
+**Limits.** One small SAE, whose 4,096 features nearly all fire somewhere in 600 long answers; below
+δ = 4 everything saturates sooner. One seeded draw a set."""
 
 
 def page(report: dict[str, Any]) -> str:
-    overlap = "`fac overlap` is not part of this version."
-    if report["overlap"]:
-        overlap = "![Overlap of the sets' features](measures/overlap.svg)"
+    sizes, overlap = report["sizes"], report["overlap"]
+    n_part = overlap["matched"]["n_samples"]
     return f"""# What the measures say about real sets
 
-{len(report["sets"])} instruction sets, at most {report["cap"]} conversations of each (a seeded
-draw), cut at 192 tokens, features of the embedded default pair; {ANCHOR} is the anchor. Numbers
-are the output of the commands.
+{len(SETS)} instruction sets, {sizes["each"]} conversations of each (a seeded draw), cut at
+{MAX_TOKENS} tokens, features of the embedded default pair above δ = {THRESHOLD:g}. The anchor are
+{sizes["anchor"]:,} other conversations of alpaca, so the first column is what a set from the
+anchor's own source looks like. Numbers are the output of the commands; ranges are those of 20
+draws.
+
+{READING}
 
 ## Diversity
 
-![Diversity of the sets](measures/diversity.svg)
-
 {diversity_table(report["diversity"])}
 
-## Coverage of {ANCHOR}, beside its controls
+![Bars of each diversity measure by set](measures/diversity.png)
+
+## Coverage of the anchor, beside its controls
 
 {coverage_table(report["coverage"])}
 
+Features seen against samples, of gsm8k (seed) and the anchor, then of code_alpaca:
+
+![Curves of gsm8k and the anchor](measures/coverage-gsm8k.png)
+![Curves of code_alpaca and the anchor](measures/coverage-code_alpaca.png)
+
 ## Overlap
 
-{overlap}
+Share of the row's features that the column has:
 
-Made by `python studies/measures.py`; {report["date"]}.
+{overlap_table(overlap, "shares")}
+
+The same for random parts of {n_part} samples with matched lengths (diagonal: two parts of one set,
+the most to expect):
+
+{overlap_table(overlap, "matched")}
+
+{redundancy_table(overlap)}
+
+![Heat map of the shares](measures/overlap.png)
+
+Made by `python studies/measures.py --data DATA`; {report["machine"]}; {report["date"]}.
 """
 
 
@@ -156,20 +288,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "measures-study")
-    parser.add_argument("--cap", type=int, default=600, help="samples of each set, at most")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the samples, no page")
+    parser.add_argument("--page", action="store_true", help="write the page from the results")
     given = parser.parse_args()
-    is_full = given.cap >= 600
-    work = given.work / str(given.cap)
-    pictures = PAGE.parent / "measures" if is_full else work
+    if given.page:
+        report = json.loads(RESULTS.read_text(encoding="utf-8"))
+        PAGE.write_text(page(report), encoding="utf-8")
+        return
+    sizes = (60, 20) if given.quick else (600, 200)
+    work = given.work / ("quick" if given.quick else "full")
+    pictures = work if given.quick else PAGE.parent / "measures"
     for folder in (work, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    report = measure(given.data, work, given.cap, pictures)
-    print(diversity_table(report["diversity"]))
-    print(coverage_table(report["coverage"]))
-    if is_full:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(page(report), encoding="utf-8")
+    report = measure(given.data, work, *sizes, pictures)
+    if given.quick:
+        print(page(report))
+        return
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(report), encoding="utf-8")
 
 
 if __name__ == "__main__":
