@@ -18,14 +18,15 @@ from facsynth.coverage.representative import (
     measure_representativeness,
 )
 from facsynth.coverage.richness import Richness, expected_richness, measure_richness
-from facsynth.coverage.variants import SweepPoint, weighted_coverage
+from facsynth.coverage.variants import THRESHOLDS, SweepPoint, weighted_coverage
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations
 
 __all__ = ["PROFILE_THRESHOLDS", "ReferenceCoverage", "ReferenceProfile", "measure_reference"]
 
-PROFILE_THRESHOLDS = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0)
-"""Thresholds at which a profile counts: the grid of arXiv 2602.10388, Figure 6."""
+PROFILE_THRESHOLDS = (*THRESHOLDS, 8.0)
+"""Thresholds at which a profile counts: the grid of arXiv 2602.10388, Figure 6, and one above it,
+because a few hundred texts of usual length saturate the grid."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def measure_reference(
         random_subset=by_chance,
         random_hellinger=distance,
         missing=order[np.lexsort((order, -counts[order]))],
-        warnings=_warnings(profile, seed, by_chance),
+        warnings=_warnings(profile, seed, by_chance, threshold),
     )
 
 
@@ -199,7 +200,10 @@ def _sweep(
 
 
 def _warnings(
-    profile: ReferenceProfile, seed: FeatureActivations, by_chance: float | None
+    profile: ReferenceProfile,
+    seed: FeatureActivations,
+    by_chance: float | None,
+    threshold: float,
 ) -> tuple[str, ...]:
     mean = float(seed.n_tokens.mean())
     found = [
@@ -221,6 +225,11 @@ def _warnings(
     elif by_chance > 0.95:
         found.append(
             f"so many random reference samples cover {by_chance:.1%}, so FAC cannot tell sets of "
-            "this size apart; raise the threshold"
+            "this size apart; "
+            + (
+                "raise the threshold"
+                if threshold < max(profile.thresholds)
+                else "read the distance, or compare smaller parts"
+            )
         )
     return tuple(found)

@@ -17,6 +17,7 @@ from facsynth.coverage.fac import (
 from facsynth.records import FeatureActivations
 
 __all__ = [
+    "THRESHOLDS",
     "FoldCoverage",
     "SweepPoint",
     "coverage_sweep",
