@@ -166,7 +166,7 @@ def _run(recipe: Path, folder: Path, *, kill_after_s: float | None = None) -> in
         return -1
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_a_killed_run_ends_with_the_data_of_an_undisturbed_one(tmp_path: Path) -> None:
     recipe = tmp_path / "mini.toml"
     recipe.write_text(MINI)

@@ -76,7 +76,7 @@ def finish_run(children, recipe, folder) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_ten_kills_change_nothing(tmp_path, children):
     recipe = write_recipe(tmp_path)
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -20,7 +20,7 @@ from facsynth.features.default_model import default_model_folder
 from facsynth.pipeline import run_recipe
 from facsynth.records import Message
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RECIPE = """
 name = "served"
