@@ -203,8 +203,9 @@ def run_layers(
 def precision(lm: LanguageModel) -> Iterator[None]:
     """While open, a mixed model adds to a float32 residual stream what its layers give.
 
-    The stream is float32 from the embeddings on, because sums with it are; autocast rounds only
-    the inputs of products. Weights are stored in bfloat16, so there is nothing of them to cache.
+    The stream is float32 from the embeddings on, because sums with it are; autocast rounds
+    inputs and results of products. Weights are stored in bfloat16, so there is nothing of them to
+    cache.
     """
     if not lm.is_mixed:
         yield
