@@ -24,9 +24,10 @@ FILES = (
 
 
 def write_recipe(folder):
-    """A recipe whose generator is the tiny model itself, seeded."""
+    """A recipe whose generator is the tiny model itself, seeded; it ends one text in two in time."""
     model, sae = save_pair(folder)
-    texts = [f"we saw some old {word} under the red table near my road" for word in PLANTED]
+    one = "we saw some old {} under the red table near my road"
+    texts = [" and then ".join([one.format(word)] * n) for word in PLANTED for n in (1, 2)]
     for name, chosen in (("anchor", texts), ("seed", ["the house was very good today"])):
         rows = [{"messages": [{"role": "user", "content": text}]} for text in chosen]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -43,10 +44,10 @@ generator.batch_size = 4
 reply = true
 min_anchor_samples = 1
 [synthesize.sampling]
-max_tokens = 14
+max_tokens = 28
 [synthesize.budget]
-max_rounds = 3
-features_per_round = 4
+max_rounds = 9
+features_per_round = 3
 first_candidates = 4
 """)
     return recipe
