@@ -11,8 +11,8 @@ help: ## list these targets
 demo: .venv/.ready ## set up, then measure and fill the gaps of a small real data set (runs/demo)
 	$(BIN)/fac run recipes/demo.toml
 
-test: .venv/.ready ## set up, then run the tests: offline, on the CPU
-	$(BIN)/python -m pytest
+test: .venv/.ready ## set up, then run the tests: offline, on all cores
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/.ready ## run the slow tests, with the real default model
 	$(BIN)/python -m pytest -m slow --timeout 1800
