@@ -263,6 +263,13 @@ def test_the_content_hash_changes_with_a_weight(folder, saved):
     assert content_hash(folder) != before
 
 
+def test_the_content_hash_is_that_of_another_version_of_transformers(folder, saved):
+    config = json.loads((folder / "config.json").read_text())
+    newer = {**config, "transformers_version": "99.0.0", "rope_parameters": None}
+    (folder / "config.json").write_text(json.dumps(newer))
+    assert content_hash(folder) == content_hash(saved)
+
+
 def test_the_content_hash_is_remembered(folder, monkeypatch):
     before = content_hash(folder)
     monkeypatch.delattr(hashes, "file_hash")

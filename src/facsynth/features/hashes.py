@@ -11,11 +11,12 @@ __all__ = ["content_hash", "file_hash"]
 
 
 def content_hash(folder: Path) -> str:
-    """sha256 over `config.json` and the weight files, remembered by path, size and time."""
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    files = [file for file in files if file.is_file()]
+    """sha256 over the weight files, remembered by path, size and time.
+
+    `config.json` is left out, because every version of Transformers writes it in its own words.
+    """
     digest = hashlib.sha256()
-    for file in files:
+    for file in sorted(folder.glob("*.safetensors")):
         digest.update(_remembered_hash(file).encode())
     return digest.hexdigest()
 
