@@ -24,7 +24,7 @@ FILES = (
 
 
 def write_recipe(folder):
-    """A recipe whose generator is the tiny model itself, seeded; it ends one text in two in time."""
+    """A recipe whose generator is the tiny model itself, seeded; it ends half its texts in time."""
     model, sae = save_pair(folder)
     one = "we saw some old {} under the red table near my road"
     texts = [" and then ".join([one.format(word)] * n) for word in PLANTED for n in (1, 2)]
