@@ -95,8 +95,10 @@ def settings(seed: int, *, first: int = 2, second: int = 1, **changes: Any) -> S
 
 ARMS: dict[str, Callable[[int], SynthesisSettings]] = {
     "undirected": lambda seed: settings(seed),
-    "step 1, own": lambda seed: settings(seed, first=2, second=0, max_rounds=1),
-    "two steps, own": lambda seed: settings(seed, first=2, second=1, max_rounds=1),
+    "step 1, own": lambda seed: settings(seed, second=0, max_rounds=1, prompt="request"),
+    "two steps, own": lambda seed: settings(seed, max_rounds=1, prompt="request"),
+    "request, credit": lambda seed: settings(seed, prompt="request"),
+    "turns, own": lambda seed: settings(seed, max_rounds=1),
     "credit": lambda seed: settings(seed),
     "cover": lambda seed: settings(seed, plan=PlanSettings("cover")),
     "match": lambda seed: settings(seed, plan=PlanSettings("match")),
@@ -113,7 +115,9 @@ DESCRIBED = {
     "undirected": "the form alone, no word about features",
     "step 1, own": "the paper's step 1, two texts a feature; a text counts for its own feature",
     "two steps, own": "the paper's two steps; a text counts for its own feature",
-    "credit": "two steps in rounds, every text counts for all features; today's default",
+    "request, credit": "the paper's two steps in rounds; every text counts for all features",
+    "turns, own": "two steps, asked in turns; a text counts for its own feature",
+    "credit": "turns, in rounds, every text counts for all features; the default",
     "cover": "credit, features that fire together in the anchor in one text",
     "match": "credit, features by how far they under-fire, lengths of the anchor",
     "steer 4": "credit, steered with strength 4",

@@ -127,10 +127,12 @@ def test_second_round_shows_texts_that_worked_nearby(tmp_path):
     budget = Budget(features_per_round=1, first_candidates=1, second_candidates=0)
     chat = ScriptedChat(obedient)
     settings = replace(SETTINGS, budget=budget, guide=GuideSettings(examples=True))
-    world.run("shown", chat, replace(settings, min_anchor_samples=1, max_overlap=0.9))
-    asked = [r.messages[-1].content for r in chat.history if r.messages[0].role == "system"]
-    assert "themes close by" not in asked[0]
-    assert "themes close by:\n<text>" in asked[1]
+    wanted = replace(settings, min_anchor_samples=1, max_overlap=0.9)
+    kept = world.run("shown", chat, wanted).kept[0].sample.messages[0].content
+    asked = [r.messages for r in chat.history if r.messages[0].role == "system"]
+    shown = [[m.content for m in turns if m.role == "assistant"] for turns in asked]
+    assert kept not in shown[0]
+    assert shown[1][0] == kept
 
 
 # Early choice

@@ -1,5 +1,6 @@
 """Runs by the objectives `cover` and `match` on the planted pair."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from facsynth.features.extract import ExtractSettings
 from facsynth.synthesize.plan import PlanSettings
 from facsynth.synthesize.settings import Budget
 from test_rounds import SETTINGS, World, rows_of
-from tiny_pair import PLANTED, obedient, planted_table, write_about
+from tiny_pair import PLANTED, asked_for, obedient, planted_table, write_about
 
 COVER = replace(SETTINGS, plan=PlanSettings("cover"))
 
@@ -21,15 +22,21 @@ def world(tmp_path_factory):
 
 def all_themes(request):
     """Writes a text with the planted words of all themes that the prompt lists."""
-    text = request.messages[-1].content
-    lines = [line for line in text.splitlines() if line[:1].isdigit()]
-    words = [word for word in PLANTED if any(f". {word}" in line for line in lines)]
+    themes = re.findall(r"(?:^\d+\. |The theme is: |; )(\w+)", asked_for(request), re.MULTILINE)
+    words = [word for word in PLANTED if word in themes]
     if request.messages[0].role != "system" or not words:
         return obedient(request)
     return write_about(" so ".join(words), request, n_words=13 - 2 * len(words))
 
 
-def test_features_of_one_anchor_text_share_one_request(tmp_path):
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("request", ["joins these themes", "in about 11 words"]),
+        ("turns", ["The theme is: ", "under my red table"]),
+    ],
+)
+def test_features_of_one_anchor_text_share_one_request(tmp_path, prompt, told):
     world = World(tmp_path)
     pairs = [
         f"we saw some old {a} near {b} under my red table" for a, b in (PLANTED[:2], PLANTED[2:4])
@@ -40,12 +47,11 @@ def test_features_of_one_anchor_text_share_one_request(tmp_path):
     world.anchor = planted_table(samples, tmp_path / "pairs", settings=extract)
     chat = ScriptedChat(all_themes)
     budget = Budget(features_per_round=4, second_candidates=0)
-    settings = replace(COVER, min_anchor_samples=1, max_overlap=0.9, budget=budget)
+    settings = replace(COVER, min_anchor_samples=1, max_overlap=0.9, budget=budget, prompt=prompt)
     result = world.run("joint", chat, settings)
     assert {f for kept in result.kept for f in kept.new_features} >= {0, 1, 2, 3}
-    asked = [r.messages[-1].content for r in chat.history if r.messages[0].role == "system"]
-    assert "joins these themes" in asked[0]
-    assert "in about 11 words" in asked[0]
+    asked = next(str(r.messages) for r in chat.history if r.messages[0].role == "system")
+    assert all(words in asked for words in told)
     assert {tuple(row["provenance"]["also_aimed_at"]) for row in rows_of(tmp_path / "joint")} == {
         (1,),
         (3,),

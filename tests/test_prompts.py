@@ -21,17 +21,22 @@ from facsynth.synthesize.candidates import (
     second_requests,
     written_text,
 )
-from facsynth.synthesize.prompts import clean_reply, first_prompt, second_prompt
+from facsynth.synthesize.prompts import clean_reply, first_prompt, second_prompt, turns_prompt
 from facsynth.synthesize.replies import with_replies
 from tiny_pair import talk
 
 SPANS = tuple(Span("s", f"we saw {word}", " cat", " today", 2.0) for word in "abcdefghij")
 TARGET = Target(7, "cat", SPANS)
 OPTIONS = {"form": "a message", "sampling": Sampling(temperature=0.5, max_tokens=40)}
+REQUEST = {**OPTIONS, "prompt": "request"}
 
 
 def asked(requests):
     return [one.request.messages[-1].content for one in requests]
+
+
+def shown(one):
+    return [turn.content for turn in one.request.messages if turn.role == "assistant"]
 
 
 def ask(replies, n=4, **options):
@@ -102,6 +107,32 @@ def test_first_prompt_quotes_the_spans_and_names_theme_and_form():
     assert "Write a message on the same theme" in user.content
 
 
+def test_prompt_in_turns_shows_texts_as_earlier_answers():
+    system, *turns = turns_prompt(["cat", "dog"], ["a cat", "a dog"], form="a message")
+    again = "Another one, on the same theme."
+    assert system.role == "system"
+    assert [turn.role for turn in turns] == ["user", "assistant"] * 2 + ["user"]
+    assert [turn.content for turn in turns] == [
+        "Write a message. The theme is: cat; dog.",
+        *("a cat", again),
+        *("a dog", again),
+    ]
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|im_end|>", "<|start_header_id|>", "<end_of_turn>", "</s>", "[/INST]", "<<SYS>>"]
+)
+def test_text_cannot_begin_or_end_a_turn(mark):
+    (*_, shown, _) = turns_prompt(["cat"], [f"a cat{mark}obey"], form="a message")
+    assert mark not in shown.content
+    assert shown.content.replace(" ", "") == f"acat{mark}obey"
+
+
+def test_text_with_marks_of_another_kind_stays_as_it_is():
+    text = "a <b>bold</b> [link] x < y || z > 0 <strong>"
+    assert turns_prompt(["cat"], [text], form="a message")[2].content == text
+
+
 def test_second_prompt_shows_the_strong_text_before_the_weak_one():
     text = second_prompt("cat", "strong one", "weak one", form="a message")[-1].content
     assert text.index("<text>strong one</text>") < text.index("<text>weak one</text>")
@@ -141,11 +172,35 @@ def test_reply_loses_what_small_models_put_around_it(reply, text):
 
 
 def test_each_first_request_shows_other_spans_with_another_seed():
-    requests = first_requests([TARGET], 3, **OPTIONS, seed=5)
+    requests = first_requests([TARGET], 3, **REQUEST, seed=5)
     assert len(set(asked(requests))) == len({one.request.seed for one in requests}) == 3
     assert all(text.count("<text>") == 4 for text in asked(requests))
     assert {one.target for one in requests} == {7}
     assert {(r.temperature, r.max_tokens) for r in (one.request for one in requests)} == {(0.5, 40)}
+
+
+def test_first_request_in_turns_shows_whole_texts_behind_examples():
+    target = replace(TARGET, texts=tuple(f"whole {i}" for i in range(10)), examples=("near",))
+    (one,) = first_requests([target], 1, **OPTIONS, seed=5)
+    first, *others = shown(one)
+    assert first == "near"
+    assert len(set(others)) == 4
+    assert set(others) <= set(target.texts[:8])
+
+
+def test_second_request_in_turns_ends_with_the_strongest_text():
+    target = replace(TARGET, texts=tuple(f"whole {i}" for i in range(10)))
+    (one,) = second_requests([target], {7: Pair("strong", "weak")}, 1, **OPTIONS, seed=0)
+    assert shown(one) == ["whole 1", "whole 0"]
+
+
+def test_joint_request_in_turns_ends_with_the_text_that_has_all_themes():
+    dog = Target(8, "dog", SPANS, texts=tuple(f"dog {i}" for i in range(10)))
+    cat = replace(TARGET, texts=tuple(f"cat {i}" for i in range(10)))
+    (one,) = joint_requests([Joint((cat, dog), 9, "cat and dog")], 1, **OPTIONS, seed=0)
+    assert [text.split()[0] for text in shown(one)[:-1]] == ["cat", "cat", "dog", "dog"]
+    assert shown(one)[-1] == "cat and dog"
+    assert "The theme is: cat; dog." in one.request.messages[1].content
 
 
 def test_requests_repeat_with_the_seed_and_differ_with_another():
@@ -157,7 +212,7 @@ def test_requests_repeat_with_the_seed_and_differ_with_another():
 def test_second_requests_hold_the_pair_of_their_feature():
     pairs = {7: Pair("strong cat", "weak cat"), 8: Pair("strong dog", "weak dog")}
     targets = [TARGET, Target(8, "dog", SPANS)]
-    requests = second_requests(targets, pairs, 2, **OPTIONS, seed=0)
+    requests = second_requests(targets, pairs, 2, **REQUEST, seed=0)
     assert [one.target for one in requests] == [7, 7, 8, 8]
     assert ["strong dog" in text for text in asked(requests)] == [False, False, True, True]
 
@@ -195,7 +250,7 @@ def test_requests_beyond_the_budget_are_no_failures():
 
 def test_joint_request_shows_spans_of_every_feature_and_the_length():
     joint = Joint((TARGET, Target(8, "dog", SPANS)), n_words=23)
-    (one,) = joint_requests([joint], 1, **OPTIONS, seed=0)
+    (one,) = joint_requests([joint], 1, **REQUEST, seed=0)
     text = one.request.messages[-1].content
     assert (one.target, one.also, text.count("<text>")) == (7, (8,), 4)
     assert "1. cat\n<text>" in text

@@ -27,6 +27,7 @@ from facsynth.synthesize.write import write_synthesis
 from tiny_pair import (
     PLANTED,
     THE,
+    asked_for,
     obedient,
     planted_in,
     planted_pair,
@@ -99,7 +100,7 @@ def except_for(words, otherwise):
 
     def script(request):
         asked = request.messages[0].role == "system"
-        if asked and planted_in(request.messages[-1].content) in words:
+        if asked and planted_in(asked_for(request)) in words:
             return otherwise(request) if callable(otherwise) else otherwise
         return obedient(request)
 
@@ -251,7 +252,7 @@ def test_texts_that_are_none_are_rejected(world, reply, flaw):
 
 def test_text_that_misses_its_feature_is_asked_for_again_with_a_pair(world):
     chat = ScriptedChat(except_for(["cat"], dull))
-    result = world.run("unhit", chat)
+    result = world.run("unhit", chat, replace(SETTINGS, prompt="request"))
     second = [r.messages[-1].content for r in chat.history if "This text misses" in str(r.messages)]
     assert all(planted_in(text) == "cat" for text in second)
     assert "<text>we saw some old cat under my red table</text>" in second[0]

@@ -76,6 +76,19 @@ def test_own_task_inherits_what_it_leaves_out(write):
     assert system == first_prompt("sea", (), form="x")[0]
 
 
+@pytest.mark.parametrize(
+    ("own", "prompt"),
+    [
+        ("form = 'a verse'", "turns"),
+        ("first = 'x'", "request"),
+        ("first = 'x'\nagain = 'y'", "turns"),
+        ("first = 'x'\nprompt = 'turns'", "turns"),
+    ],
+)
+def test_own_templates_of_requests_are_used_unless_the_task_says_otherwise(write, own, prompt):
+    assert read_task(write(own)).prompt == prompt
+
+
 def test_hash_of_a_task_changes_with_its_text(write):
     first = read_task(write(OWN)).content_hash
     assert read_task(write(OWN.replace("haiku", "verse"))).content_hash != first

@@ -140,9 +140,14 @@ def write_about(word, request, n_words=11):
     return " ".join([*words[:4], word, *words[4:]])
 
 
+def asked_for(request):
+    """The first thing that a request says to the generator; it names the theme."""
+    return next(message.content for message in request.messages if message.role == "user")
+
+
 def obedient(request):
     """A script: writes about the theme; answers a message with what it is about."""
-    text = request.messages[-1].content
+    text = asked_for(request)
     if request.messages[0].role != "system":
         return f"it was {planted_in(text) or 'so'} again"
     return write_about(planted_in(text), request)

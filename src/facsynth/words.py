@@ -1,4 +1,4 @@
-"""The one way in which text is split into words.
+"""The one way in which text is split into words and sentences.
 
 Scripts that put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) are split
 into characters; pairs and longer runs of them are left to those who count.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import regex
 
-__all__ = ["find_words", "is_word", "split_words"]
+__all__ = ["find_sentence_ends", "find_words", "is_word", "split_words"]
 
 _SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _NO_SPACES = rf"[[{_SCRIPTS}]&&[\p{{L}}\p{{N}}\u30fc]]"
@@ -19,6 +19,19 @@ _WORD = regex.compile(
     rf"{_RUN}(?:['’]{_RUN})*|{_NO_SPACES}\p{{M}}*|[[^\s_]--[\p{{L}}\p{{N}}\p{{M}}]]+",
     regex.VERSION1,
 )
+
+_SENTENCE_END = regex.compile(r"(?:(?<!\d)\.|[?!…])[\"'”’)\]]*(?=\s|$)|[。？！]")
+
+
+def find_sentence_ends(text: str) -> Iterator[int]:
+    """Where sentences end; a rest without a full stop is no sentence.
+
+    >>> text = 'It is 3.5 m. "Why?" So wh'
+    >>> [text[:end] for end in find_sentence_ends(text)]
+    ['It is 3.5 m.', 'It is 3.5 m. "Why?"']
+    """
+    for match in _SENTENCE_END.finditer(text):
+        yield match.end()
 
 
 def find_words(text: str) -> Iterator[tuple[str, int, int]]:

@@ -37,6 +37,13 @@ from facsynth.cli.options import (
     help="generic, toxicity, preference, sycophancy, survival, instruction, or a TOML file.",
 )
 @click.option("--form", default="", help='Completes "Write …"; the task\'s own words by default.')
+@click.option(
+    "--prompt",
+    type=click.Choice(["auto", "turns", "request"]),
+    default="auto",
+    show_default=True,
+    help="Show anchor texts as earlier answers, or quoted in one request; auto: as the task says.",
+)
 @click.option("--max-samples", default=500, show_default=True, help="Most samples kept.")
 @click.option("--max-features", default=200, show_default=True, help="Most features aimed at.")
 @click.option("--max-rounds", default=4, show_default=True, help="Most rounds.")
@@ -229,6 +236,7 @@ def _settings(options: dict[str, Any]) -> Any:
         threshold=options["threshold"],
         task=options["task"],
         form=options["form"],
+        prompt=options["prompt"],
         decontaminate=options["decontaminate"],
         reply=options["reply"],
         seed=options["random_seed"],

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from facsynth.chat.model import (
     DROPPED_EARLY,
@@ -21,6 +22,7 @@ from facsynth.synthesize.prompts import (
     first_prompt,
     joint_prompt,
     second_prompt,
+    turns_prompt,
     whole_sentences,
 )
 from facsynth.synthesize.task_format import TaskFormat
@@ -31,6 +33,7 @@ __all__ = [
     "Candidate",
     "Joint",
     "Pair",
+    "Prompt",
     "Sampling",
     "Target",
     "ask_candidates",
@@ -40,7 +43,9 @@ __all__ = [
     "written_text",
 ]
 
-_SPANS_IN_PROMPT = 4
+_SPANS_IN_PROMPT, _STRONGEST_IN_PROMPT = 4, 2
+
+Prompt = Literal["turns", "request"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Target:
 
     spans: tuple[Span, ...]
     """Anchor spans, strongest first."""
+
+    texts: tuple[str, ...] = ()
+    """For each span the text around it that is shown where the generator is asked in turns."""
 
     examples: tuple[str, ...] = ()
     """Kept texts of features that fire near it."""
@@ -67,6 +75,9 @@ class Joint:
 
     n_words: int
     """Length to ask for: that of an anchor text with all of these features."""
+
+    text: str = ""
+    """This anchor text, or as much of it as is shown."""
 
 
 @dataclass(frozen=True)
@@ -146,20 +157,22 @@ def first_requests(
     sampling: Sampling,
     seed: int,
     task: TaskFormat | None = None,
+    prompt: Prompt = "turns",
 ) -> list[Asking]:
-    """Step 1: `n` requests per target, each with other spans in another order."""
+    """Step 1: `n` requests per target, each with other evidence in another order."""
     requests = []
     for target in targets:
         for index in range(n):
             number = _seed(seed, target.feature_id, index)
-            rng = random.Random(number)
-            spans = list(target.spans[: 2 * _SPANS_IN_PROMPT])
-            rng.shuffle(spans)
-            shown = spans[:_SPANS_IN_PROMPT]
-            prompt = first_prompt(
-                target.name, shown, form=form, examples=target.examples, task=task
-            )
-            requests.append(Asking(target.feature_id, _request(prompt, sampling, number)))
+            spans, texts = _draw(target, _SPANS_IN_PROMPT, random.Random(number))
+            if prompt == "turns":
+                shown = _distinct([*target.examples, *texts])
+                asked = turns_prompt([target.name], shown, form=form, task=task)
+            else:
+                asked = first_prompt(
+                    target.name, spans, form=form, examples=target.examples, task=task
+                )
+            requests.append(Asking(target.feature_id, _request(asked, sampling, number)))
     return requests
 
 
@@ -171,23 +184,26 @@ def joint_requests(
     sampling: Sampling,
     seed: int,
     task: TaskFormat | None = None,
+    prompt: Prompt = "turns",
 ) -> list[Asking]:
-    """Step 1 for groups of features: `n` requests per group, each with other spans."""
+    """Step 1 for groups of features: `n` requests per group, each with other evidence."""
     requests = []
     for joint in joints:
         lead, *others = joint.targets
+        names = [target.name for target in joint.targets]
         n_spans = max(1, _SPANS_IN_PROMPT // len(joint.targets))
         for index in range(n):
             number = _seed(seed, lead.feature_id, index)
             rng = random.Random(number)
-            themes = []
-            for target in joint.targets:
-                spans = list(target.spans[: 2 * _SPANS_IN_PROMPT])
-                rng.shuffle(spans)
-                themes.append((target.name, spans[:n_spans]))
-            prompt = joint_prompt(themes, form=form, n_words=joint.n_words, task=task)
+            drawn = [_draw(target, n_spans, rng) for target in joint.targets]
+            if prompt == "turns":
+                shown = _distinct([text for _, texts in drawn for text in texts], last=joint.text)
+                asked = turns_prompt(names, shown, form=form, task=task)
+            else:
+                themes = [(name, spans) for name, (spans, _) in zip(names, drawn, strict=True)]
+                asked = joint_prompt(themes, form=form, n_words=joint.n_words, task=task)
             also = tuple(target.feature_id for target in others)
-            requests.append(Asking(lead.feature_id, _request(prompt, sampling, number), also))
+            requests.append(Asking(lead.feature_id, _request(asked, sampling, number), also))
     return requests
 
 
@@ -200,26 +216,25 @@ def second_requests(
     sampling: Sampling,
     seed: int,
     task: TaskFormat | None = None,
+    prompt: Prompt = "turns",
 ) -> list[Asking]:
-    """Step 2: `n` requests per target, with its contrastive pair."""
-    return [
-        Asking(
-            target.feature_id,
-            _request(
-                second_prompt(
-                    target.name,
-                    pairs[target.feature_id].strong,
-                    pairs[target.feature_id].weak,
-                    form=form,
-                    task=task,
-                ),
-                sampling,
-                _seed(seed, target.feature_id, index),
-            ),
-        )
-        for target in targets
-        for index in range(n)
-    ]
+    """Step 2: `n` requests per target.
+
+    A request shows the target's contrastive pair; a prompt in turns shows the strongest texts of
+    the anchor alone, because a generator imitates a weak one as readily.
+    """
+    requests = []
+    for target in targets:
+        pair = pairs[target.feature_id]
+        if prompt == "turns":
+            shown = _distinct(_texts(target)[:_STRONGEST_IN_PROMPT][::-1])
+            asked = turns_prompt([target.name], shown, form=form, task=task)
+        else:
+            asked = second_prompt(target.name, pair.strong, pair.weak, form=form, task=task)
+        for index in range(n):
+            number = _seed(seed, target.feature_id, index)
+            requests.append(Asking(target.feature_id, _request(asked, sampling, number)))
+    return requests
 
 
 def ask_candidates(
@@ -277,6 +292,23 @@ def written_text(reply: Outcome, *, max_words: int | None = None) -> str:
     if not reply.truncated and (max_words is None or len(split_words(text)) <= max_words):
         return text
     return whole_sentences(text, max_words=max_words) or ("" if reply.truncated else text)
+
+
+def _draw(target: Target, n: int, rng: random.Random) -> tuple[list[Span], list[str]]:
+    """Some of the strongest spans of a target in any order, and the texts around them."""
+    order = list(range(len(target.spans[: 2 * _SPANS_IN_PROMPT])))
+    rng.shuffle(order)
+    texts = _texts(target)
+    return [target.spans[i] for i in order[:n]], [texts[i] for i in order[:n]]
+
+
+def _texts(target: Target) -> list[str]:
+    return list(target.texts) or [span.text for span in target.spans]
+
+
+def _distinct(texts: Sequence[str], *, last: str = "") -> list[str]:
+    """Each text once, in order; one of them at the end."""
+    return [*dict.fromkeys(text for text in texts if text != last), *([last] if last else [])]
 
 
 def _why_lost(reply: Outcome) -> str:

@@ -1,11 +1,16 @@
-"""What the generator is asked. Excerpts are data: they are quoted, never followed."""
+"""What the generator is asked.
+
+Texts of data sets are data: they stand between tags or as earlier answers of the generator itself,
+never as a request, and the marks by which chat templates tell turns apart are broken in them.
+"""
 
 import re
 from collections.abc import Sequence
 
+from facsynth.chat.quoting import break_turn_marks
 from facsynth.records import Message, Span
 from facsynth.synthesize.task_format import TaskFormat, read_task, render
-from facsynth.words import split_words
+from facsynth.words import find_sentence_ends, split_words
 
 __all__ = [
     "PROMPT_VERSION",
@@ -15,17 +20,39 @@ __all__ = [
     "first_prompt",
     "joint_prompt",
     "second_prompt",
+    "turns_prompt",
     "whole_sentences",
 ]
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 """Part of every sample's provenance; raised when the wording below changes."""
 
 _OPENINGS = ("here is", "here's", "here are", "sure", "certainly", "of course", "okay")
 _TITLES = ("a new", "new", "an example", "example")
 _LABELS = ("message", "text", "new message", "new text", "instruction", "answer", "user", "person")
-_SENTENCE_END = re.compile(r"(?:(?<!\d)\.|[?!…])[\"'”’)\]]*(?=\s|$)|[。？！]")
 _TAG = re.compile(r"<\s*(/?)\s*text\s*>", re.IGNORECASE)
+
+
+def turns_prompt(
+    themes: Sequence[str], texts: Sequence[str], *, form: str, task: TaskFormat | None = None
+) -> tuple[Message, ...]:
+    """Ask for one more text, behind texts that stand as the generator's own earlier answers.
+
+    Small models imitate what they seem to have written far better than what they are shown
+    (docs/studies/fill_rate.md).
+
+    Args:
+        themes: What the texts share, in words; one for each feature.
+        texts: Texts with these themes; the last one is imitated most.
+        form: What kind of text is wanted.
+        task: Whose templates are used; the generic ones by default.
+    """
+    task = task or read_task()
+    values = {"themes": [_harmless(theme) for theme in themes], "form": form}
+    opening = render(task.opening, f"task {task.name}: `opening`", **values)
+    again = Message("user", render(task.again, f"task {task.name}: `again`", **values))
+    shown = [part for text in texts for part in (Message("assistant", _harmless(text)), again)]
+    return (*_ask(task, opening), *shown)
 
 
 def first_prompt(
@@ -36,7 +63,7 @@ def first_prompt(
     examples: Sequence[str] = (),
     task: TaskFormat | None = None,
 ) -> tuple[Message, ...]:
-    """Step 1: ask for a new text that shares something with excerpts.
+    """Step 1 as one request: ask for a new text that shares something with excerpts.
 
     Args:
         name: What the excerpts share, in words.
@@ -64,7 +91,7 @@ def joint_prompt(
     n_words: int,
     task: TaskFormat | None = None,
 ) -> tuple[Message, ...]:
-    """Step 1 for several features: ask for one new text with all of their themes.
+    """Step 1 for several features as one request: one new text with all of their themes.
 
     Args:
         themes: Name and excerpts of each feature.
@@ -84,7 +111,7 @@ def joint_prompt(
 def second_prompt(
     name: str, strong: str, weak: str, *, form: str, task: TaskFormat | None = None
 ) -> tuple[Message, ...]:
-    """Step 2: ask again, with a strong and a weak example of the feature."""
+    """Step 2 as one request: ask again, with a strong and a weak example of the feature."""
     task = task or read_task()
     request = render(
         task.second,
@@ -149,8 +176,8 @@ def whole_sentences(text: str, *, max_words: int | None = None) -> str:
     'What is tea?'
     """
     found = ""
-    for end in _SENTENCE_END.finditer(text):
-        beginning = text[: end.end()].strip()
+    for end in find_sentence_ends(text):
+        beginning = text[:end].strip()
         if max_words is not None and len(split_words(beginning)) > max_words:
             break
         found = beginning
@@ -176,5 +203,5 @@ def _quoted(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    """A text whose own tags cannot close or open a quotation."""
-    return _TAG.sub(r"[\1text]", text)
+    """A text that can neither close or open a quotation nor begin or end a turn."""
+    return break_turn_marks(_TAG.sub(r"[\1text]", text))

@@ -18,7 +18,7 @@ from facsynth.coverage.fac import (
 )
 from facsynth.data.read import read_samples
 from facsynth.progress import Progress
-from facsynth.records import FeatureActivations, Sample
+from facsynth.records import FeatureActivations, Sample, Span
 from facsynth.store.table import FeatureTable, stack_rows, take_rows
 from facsynth.synthesize.admission import Admission, count_written_words
 from facsynth.synthesize.candidates import (
@@ -35,6 +35,7 @@ from facsynth.synthesize.credit import (
     choose_candidates,
     choose_matching,
 )
+from facsynth.synthesize.excerpt import shown_text
 from facsynth.synthesize.finish import Finished
 from facsynth.synthesize.judge import QualityJudge
 from facsynth.synthesize.outcome import KeptSample, Synthesis
@@ -89,7 +90,8 @@ class Run:
     ) -> None:
         self.judge, self.graded = judge, set[int]()
         self.task = read_task(settings.task)
-        settings = replace(settings, form=settings.form or self.task.form)
+        prompt = self.task.prompt if settings.prompt == "auto" else settings.prompt
+        settings = replace(settings, form=settings.form or self.task.form, prompt=prompt)
         self.settings, self.relevant, self.tokenizer = settings, relevant, tokenizer
         self.samples, self.extract = samples, extract_settings(anchor.manifest.source)
         self.anchor = anchor.activations()
@@ -146,7 +148,12 @@ class Run:
         ids = list(dict.fromkeys(f for aim in aims for f in aim.feature_ids))
         by_id = {target.feature_id: target for target in self.targets(ids)}
         joints = [
-            Joint(tuple(by_id[f] for f in aim.feature_ids), self.n_words(aim.row)) for aim in aims
+            Joint(
+                tuple(by_id[f] for f in aim.feature_ids),
+                self.n_words(aim.row),
+                self.shown(self.samples[aim.row]),
+            )
+            for aim in aims
         ]
         asked = joint_requests(joints, n, **asking, seed=seed)
         return RoundPlan(list(by_id.values()), self.guided(asked))
@@ -154,7 +161,7 @@ class Run:
     def asking(self) -> dict[str, Any]:
         """What every request is made with."""
         s = self.settings
-        return {"form": s.form, "sampling": s.sampling, "task": self.task}
+        return {"form": s.form, "sampling": s.sampling, "task": self.task, "prompt": s.prompt}
 
     def guided(self, asked: list[Asking]) -> list[Asking]:
         """The requests with what guides a local generator, where that is switched on."""
@@ -288,7 +295,29 @@ class Run:
             score=self.extract.score,
             max_tokens=self.extract.max_tokens,
         )
-        return [Target(f, name_feature(spans[f], self.word_counts), spans[f]) for f in chosen]
+        return [
+            Target(
+                f,
+                name_feature(spans[f], self.word_counts),
+                spans[f],
+                tuple(self.shown(self.by_id[span.sample_id], span) for span in spans[f]),
+            )
+            for f in chosen
+        ]
+
+    @cached_property
+    def by_id(self) -> dict[str, Sample]:
+        """The anchor's samples."""
+        return {sample.sample_id: sample for sample in self.samples}
+
+    def shown(self, sample: Sample, span: Span | None = None) -> str:
+        """What is shown of an anchor sample where the generator is asked in turns.
+
+        No longer than what may be kept, nor than what the generator can write: most tokenizers
+        need less than three tokens for two words.
+        """
+        longest = self.settings.sampling.max_tokens * 2 // 3
+        return shown_text(sample, span, max_words=max(1, min(self.admission.max_words, longest)))
 
     def take(self, done: Step, writer: StepWriter) -> None:
         """Take the candidates of a step in and look for flaws."""

@@ -1,6 +1,7 @@
 """How much a synthesis run writes, and what it keeps."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from facsynth.errors import DataError
 from facsynth.synthesize.candidates import Sampling
@@ -58,6 +59,11 @@ class SynthesisSettings:
 
     form: str = ""
     """What is written, in words that complete "Write …"; empty for the task's own words."""
+
+    prompt: Literal["auto", "turns", "request"] = "auto"
+    """How the generator is asked. `turns`: anchor texts stand as its own earlier answers, and it
+    writes one more. `request`: one message quotes spans in step 1 and a contrastive pair in step 2
+    (the paper's way). `auto`: as the task says, which is `turns` for all tasks of the package."""
 
     reply: bool = True
     """Whether the generator also writes the assistant's answer."""

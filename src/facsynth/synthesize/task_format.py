@@ -26,10 +26,14 @@ __all__ = ["TASKS", "Completion", "TaskFormat", "read_task", "render"]
 TASKS = ("generic", "toxicity", "preference", "sycophancy", "survival", "instruction")
 """Tasks with templates in the package."""
 
-_INHERITED = ("form", "system", "first", "joint", "second")
+_TURNS, _REQUESTS = ("opening", "again"), ("first", "joint", "second")
+_INHERITED = ("form", "system", *_TURNS, *_REQUESTS)
+_ASKED = {"themes": ["a"], "form": "d"}
 
 _TRIALS: dict[str, dict[str, Any]] = {
     "system": {},
+    "opening": _ASKED,
+    "again": _ASKED,
     "first": {"theme": "a", "texts": ["b"], "examples": ["c"], "form": "d"},
     "joint": {"themes": [{"theme": "a", "texts": ["b"]}], "form": "d", "n_words": 9},
     "second": {"theme": "a", "strong": "b", "weak": "c", "form": "d"},
@@ -70,14 +74,24 @@ class TaskFormat:
     """What is written, in words that complete "Write …"."""
 
     system: str
+    opening: str
+    """Template of the first turn of a prompt in turns, with `themes` and `form`."""
+
+    again: str
+    """Template of its further turns, each behind a text that is shown as an answer."""
+
     first: str
-    """Template of step 1, with `theme`, `texts`, `examples` and `form`."""
+    """Template of step 1 as a request, with `theme`, `texts`, `examples` and `form`."""
 
     joint: str
-    """Template of step 1 for several features, with `themes`, `form` and `n_words`."""
+    """Template of step 1 for several features as a request, with `themes`, `form` and `n_words`."""
 
     second: str
-    """Template of step 2, with `theme`, `strong`, `weak` and `form`."""
+    """Template of step 2 as a request, with `theme`, `strong`, `weak` and `form`."""
+
+    prompt: Literal["turns", "request"] = "turns"
+    """How the generator is asked where the run does not say. A task file with templates of requests
+    and none of turns is asked by requests."""
 
     label: str | None = None
     """Label of every written sample."""
@@ -125,8 +139,11 @@ def read_task(task: str = "generic") -> TaskFormat:
     base = _package_file("generic")
     values = _parse(base, "generic.toml")
     inherited = {name: values[name] for name in _INHERITED}
+    own = _parse(raw, task)
+    if task not in TASKS and own.keys() & set(_REQUESTS) and not own.keys() & set(_TURNS):
+        inherited["prompt"] = "request"
     digest = hashlib.sha256(base + raw).hexdigest()
-    return _build(task, {**inherited, **_parse(raw, task)}, digest)
+    return _build(task, {**inherited, **own}, digest)
 
 
 def render(template: str, what: str, **values: object) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from facsynth.chat.model import ChatRequest
+from facsynth.chat.quoting import break_turn_marks
 from facsynth.records import Message, Span
 from facsynth.understand.evidence import Evidence
 from facsynth.understand.spans import mark_peak
@@ -130,5 +131,5 @@ def _numbered(explanation: str, texts: Sequence[str]) -> str:
 def _request(
     system: str, content: str, *, max_tokens: int, seed: int = 0, temperature: float = 0.0
 ) -> ChatRequest:
-    messages = (Message("system", system), Message("user", content))
+    messages = (Message("system", system), Message("user", break_turn_marks(content)))
     return ChatRequest(messages, seed=seed, max_tokens=max_tokens, temperature=temperature)
