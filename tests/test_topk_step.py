@@ -214,3 +214,12 @@ def test_the_quick_choice_finds_the_largest_scores(n_tokens, n_groups, k, seed, 
     assert all(len(set(row)) == k for row in ids.tolist())
     expected = scores.topk(k, dim=1).values
     assert torch.equal(scores.gather(1, ids).sort(1, descending=True).values, expected)
+
+
+@pytest.mark.parametrize(("is_native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_scores_are_in_bfloat16_only_where_the_hardware_multiplies_it(
+    monkeypatch, is_native, dtype
+):
+    monkeypatch.setattr(topk_step, "multiplies_bfloat16", lambda device: is_native)
+    tokens, weights = make(n_features=512, dtype=torch.float32)
+    assert topk_step._scores(tokens, weights).dtype == dtype

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from facsynth.errors import ModelError
+from facsynth.features.hardware import multiplies_bfloat16
 from facsynth.features.hashes import content_hash
 from facsynth.features.hub import HubReference, hub_files, hub_folder, one_line, parse_hub
 
@@ -153,11 +154,9 @@ def pick_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
             known = ", ".join([*_DTYPES, MIXED])
             raise ModelError(f"unknown --dtype {dtype!r}; choose one of {known}")
         return _DTYPES[dtype]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    flags = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    native = flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("bf16")
-    return torch.bfloat16 if native else torch.float32
+    if multiplies_bfloat16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:

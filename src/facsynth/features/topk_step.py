@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from facsynth.features.hardware import multiplies_bfloat16
 from facsynth.features.ranks import ALONE, Ranks
 
 __all__ = [
@@ -245,7 +246,8 @@ def _guess_limit(scores: Float[Tensor, "n_tokens m"], count: int) -> float:
 
 def _scores(centred: Tensor, weights: Parameters) -> Tensor:
     """Pre-activations in bfloat16 where that is quick: good enough to choose by, not to train."""
-    if centred.dtype == torch.float64 or len(weights.encoder) < 512:
+    is_exact = centred.dtype == torch.float64 or len(weights.encoder) < 512
+    if is_exact or not multiplies_bfloat16(centred.device):
         return torch.addmm(weights.encoder_bias, centred, weights.encoder.T)
     low = torch.bfloat16
     product = centred.to(low) @ weights.encoder.T.to(low)
