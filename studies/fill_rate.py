@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import describe_processor
 from scipy.stats import ks_2samp
 
 from facsynth.chat.local import LocalChat
@@ -501,6 +502,8 @@ def add_facts(options: argparse.Namespace) -> dict[str, Any]:
         "hellinger_seed": hellinger_distance(firing_counts(world.s, threshold=THRESHOLD), counts),
         "length_distance_seed": float(ks_2samp(world.s.n_tokens, world.a.n_tokens).statistic),
         "date": date.today().isoformat(),
+        "dtype": str(next(world.lm.model.parameters()).dtype).removeprefix("torch."),
+        "processor": describe_processor(),
         "torch": torch.__version__,
     }
 

@@ -14,7 +14,7 @@ Cell = Mapping[str, Any]
 INTRO = """# Fill rate against generated tokens
 
 Anchor: {n_anchor:,} Alpaca instructions; seed: {n_seed} self-instruct tasks; features of
-SmolLM2-135M-Instruct with the shipped SAE, in bfloat16, threshold 1. **{n_goal} missing features**
+SmolLM2-135M-Instruct with the shipped SAE, in {dtype}, threshold 1. **{n_goal} missing features**
 are active in at least 5 anchor samples; they are the goal. Every cell writes until its budget of
 generated tokens is spent, at most 48 tokens a text, temperature 0.8, top-p 0.9, so arms are
 compared at equal budgets. Tokens that were generated and thrown away count.
@@ -24,7 +24,8 @@ compared at equal budgets. Tokens that were generated and thrown away count.
   rejects it (length, loops, remarks, scripts) and it shares at most half of its word 4-grams with
   anchor, seed and earlier texts.
 * *own hits*: share of all finished texts that activate the feature they were written for.
-* *near-copies*: share of all finished texts that were rejected as copies; none is kept.
+* *near-copies*: share of all finished texts that were rejected as copies of anchor, seed or an
+  earlier text; none is kept, so there are none in the data set.
 * *well-formed*: share of the texts that filled something which pass the form check of
   `is_well_formed` (one line, a capital first, a final stop, paired quotes, no list, label,
   placeholder or remark). {anchor_well_formed:.0%} of the anchor's own instructions pass it.
@@ -32,8 +33,8 @@ compared at equal budgets. Tokens that were generated and thrown away count.
   texts (0 is best; the seed alone {hellinger_seed:.3f}); *lengths*: Kolmogorov-Smirnov distance of
   token counts (the seed alone {length_distance_seed:.3f}).
 
-Written by `studies/fill_rate.py` on {date}: Intel Xeon with AVX-512, 2 cores shared with other
-work, one thread, torch {torch}. Means over seeds, ± half the range.
+Written by `studies/fill_rate.py` on {date}: one thread on {processor}, shared
+with other work, torch {torch}. Means over seeds, ± half the range.
 """
 
 

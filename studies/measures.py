@@ -20,6 +20,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from machine import describe_processor
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "measures.json"
 PAGE = ROOT / "docs" / "studies" / "measures.md"
@@ -117,9 +119,7 @@ def measure(data: Path, work: Path, n_anchor: int, n_each: int, pictures: Path) 
 def machine() -> str:
     import torch
 
-    names = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
-    cpu = names[0].partition(":")[2].strip() if names else platform.machine()
-    return f"{cpu}, Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{describe_processor()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def as_table(head: list[str], rows: list[list[str]]) -> str:
