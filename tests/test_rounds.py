@@ -305,6 +305,13 @@ def test_round_without_a_kept_sample_is_the_last(world):
     assert result.kept == ()
 
 
+def test_patient_run_goes_on_after_poor_rounds_and_spreads_its_attempts(world):
+    budget = Budget(features_per_round=4, max_rounds=9, max_attempts=3, patience=5)
+    result = world.run("patient", except_for(PLANTED, dull), replace(SETTINGS, budget=budget))
+    assert [row["n_new"] for row in result.rounds] == [0] * 5
+    assert aimed_at(world.folder / "patient") == [[0, 1, 2, 3], [4, 5, 6, 7]] * 2 + [[0, 1, 2, 3]]
+
+
 def test_rare_features_are_not_aimed_at(world):
     result = world.run("rare", obedient, replace(SETTINGS, min_anchor_samples=3))
     assert (result.kept, result.rounds) == ((), ())

@@ -51,8 +51,10 @@ from facsynth.cli.options import (
     "--min-kept-share",
     default=0.0,
     show_default=True,
-    help="A round that keeps no larger share of its texts is the last.",
+    help="A round that keeps no larger share of its texts is poor.",
 )
+@click.option("--patience", default=1, show_default=True, help="Poor rounds that end the run.")
+@click.option("--max-attempts", default=2, show_default=True, help="Rounds that aim at a feature.")
 @click.option("--candidates", default=2, show_default=True, help="Step-1 texts per feature.")
 @click.option("--second-candidates", default=2, show_default=True, help="Step-2 texts, 0 for none.")
 @click.option(
@@ -251,6 +253,8 @@ def _settings(options: dict[str, Any]) -> Any:
             max_samples=options["max_samples"],
             max_rounds=options["max_rounds"],
             min_kept_share=options["min_kept_share"],
+            patience=options["patience"],
+            max_attempts=options["max_attempts"],
             first_candidates=options["candidates"],
             second_candidates=options["second_candidates"],
         ),

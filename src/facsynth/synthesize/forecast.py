@@ -55,7 +55,7 @@ def forecast(
             candidate.
         n_trial: Texts of a trial before the first round.
         answer_tokens: Longest completion.
-        is_repeated: Whether a feature may be aimed at in every round; else it is in two.
+        is_repeated: Whether a feature may be aimed at in every round; else in `max_attempts`.
         limits: Prices.
     """
     limits = limits or Limits()
@@ -64,7 +64,7 @@ def forecast(
     n_aimed = min(n_features, budget.max_features)
     slots = budget.max_rounds * budget.features_per_round
     if not is_repeated:
-        slots = min(2 * n_aimed, slots)
+        slots = min(budget.max_attempts * n_aimed, slots)
     n_texts = n_trial + slots * (budget.first_candidates + budget.second_candidates)
     n_answers = n_texts if n_answers is None else min(n_answers, n_texts)
     if not requests:

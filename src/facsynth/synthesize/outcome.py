@@ -48,8 +48,9 @@ class Synthesis:
     generator: str
 
     stopped: str
-    """Why the run ended: `covered` (nothing left to aim at), `no_gain` (a round without a kept
-    sample), `diminishing` (one that kept too few), `max_samples`, `max_rounds` or `budget`."""
+    """Why the run ended: `covered` (nothing left to aim at), `no_gain` (no kept sample in the
+    last rounds that patience allows), `diminishing` (too few), `max_samples`, `max_rounds` or
+    `budget`."""
 
     n_unanswered: int
     """Kept texts without what the task adds, such as the assistant's answer."""

@@ -63,9 +63,6 @@ _SEED_STRIDE = 97
 
 _MAX_NEIGHBOURS, _MAX_EXAMPLES = 50, 2
 
-_MAX_ATTEMPTS = 2
-"""Rounds that aim at one feature."""
-
 
 @dataclass(frozen=True)
 class RoundPlan:
@@ -117,7 +114,7 @@ class Run:
 
     def run_rounds(self, writer: StepWriter) -> list[dict[str, float | int]]:
         """Rounds until nothing is missing, nothing new comes, or the budget is spent."""
-        budget, rounds = self.settings.budget, list[dict[str, float | int]]()
+        budget, rounds, n_poor = self.settings.budget, list[dict[str, float | int]](), 0
         for number in range(budget.max_rounds):
             if len(self.kept) >= budget.max_samples:
                 self.stopped = "max_samples"
@@ -131,7 +128,8 @@ class Run:
             if self.stopped == "budget":
                 break
             n_texts = rounds[-1]["n_candidates"] - (rounds[-2]["n_candidates"] if number else 0)
-            if rounds[-1]["n_new"] <= budget.min_kept_share * n_texts:
+            n_poor = n_poor + 1 if rounds[-1]["n_new"] <= budget.min_kept_share * n_texts else 0
+            if n_poor == budget.patience:
                 self.stopped = "diminishing" if rounds[-1]["n_new"] else "no_gain"
                 break
         return rounds
@@ -278,10 +276,11 @@ class Run:
         return [int(f) for f in self.missing if open_[f] and counts[f] >= s.min_anchor_samples]
 
     def choose_targets(self) -> list[int]:
-        """The next features to aim at: new ones by rank, then those aimed at before."""
+        """The next features to aim at: new ones by rank, then those aimed at least often."""
         budget, ranked = self.settings.budget, self.aimable()
         fresh = [f for f in ranked if f not in self.attempts]
-        again = [f for f in ranked if 0 < self.attempts[f] < _MAX_ATTEMPTS]
+        tried = [f for f in ranked if 0 < self.attempts[f] < budget.max_attempts]
+        again = sorted(tried, key=lambda f: self.attempts[f])
         n_fresh = budget.max_features - len(self.attempts)
         return [*fresh[:n_fresh], *again][: budget.features_per_round]
 

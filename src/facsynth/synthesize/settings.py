@@ -22,10 +22,13 @@ class Budget:
     """Samples kept."""
 
     max_rounds: int = 4
-    """Rounds; a round without a kept sample ends the run earlier."""
+    """Rounds."""
 
     features_per_round: int = 50
-    """Features aimed at in one round; a feature is aimed at in at most two rounds."""
+    """Features aimed at in one round."""
+
+    max_attempts: int = 2
+    """Rounds that aim at one feature, by the objectives `rank` and `cover`."""
 
     first_candidates: int = 2
     """Step-1 candidates per feature (n in the paper)."""
@@ -34,7 +37,10 @@ class Budget:
     """Step-2 candidates per feature that no candidate has hit (m in the paper); 0 skips it."""
 
     min_kept_share: float = 0.0
-    """A round that keeps no larger share of its texts is the last: returns have diminished."""
+    """A round that keeps no larger share of its texts is poor: returns have diminished."""
+
+    patience: int = 1
+    """Poor rounds in a row that end the run."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_kept_share <= 1:
