@@ -23,6 +23,9 @@ compared at equal budgets. Tokens that were generated and thrown away count.
   named *own* only the feature that the text was written for. A text is usable when no filter
   rejects it (length, loops, remarks, scripts) and it shares at most half of its word 4-grams with
   anchor, seed and earlier texts.
+* *fewer tokens*: the tokens that the undirected arm spends on what it fills, divided by those
+  after which this arm has filled as much. Where a fill rate comes near 100 %, this is what tells
+  arms apart, because little is left to fill.
 * *own hits*: share of all finished texts that activate the feature they were written for.
 * *near-copies*: share of all finished texts that were rejected as copies of anchor, seed or an
   earlier text; none is kept, so there are none in the data set.
@@ -62,7 +65,15 @@ def by_arm(cells: Sequence[Cell], described: Mapping[str, str]) -> dict[str, lis
 
 def table(cells: Sequence[Cell], described: Mapping[str, str]) -> str:
     head = [
-        *("arm", "seeds", "filled per 1,000 tokens", "fill rate", "× undirected", "× two steps"),
+        *(
+            "arm",
+            "seeds",
+            "filled per 1,000 tokens",
+            "fill rate",
+            "× undirected",
+            "fewer tokens",
+            "× two steps",
+        ),
         *(
             "own hits",
             "near-copies",
@@ -84,7 +95,9 @@ def table(cells: Sequence[Cell], described: Mapping[str, str]) -> str:
             f"{len(rows)}",
             spread([per_thousand(c) for c in rows], 1),
             f"{np.mean([c['n_filled'] / c['n_goal'] for c in rows]):.1%}",
-            *(times(rates, arm, base) for base in ("undirected", "two steps, own")),
+            times(rates, arm, "undirected"),
+            fewer_tokens(arms, arm, "undirected"),
+            times(rates, arm, "two steps, own"),
             "-" if arm == "undirected" else f"{np.mean([c['own_hits'] for c in rows]):.0%}",
             f"{np.mean(copies):.1%}",
             f"{1 - np.mean(copies) - np.mean(fine):.1%}",
@@ -112,6 +125,21 @@ def share(cell: Cell, outcome: str) -> float:
 
 def times(rates: Mapping[str, float], arm: str, base: str) -> str:
     return f"{rates[arm] / rates[base]:.2f}" if rates.get(base) else "-"
+
+
+def fewer_tokens(arms: Mapping[str, list[Cell]], arm: str, base: str) -> str:
+    """How many times as many tokens the base needs for what it fills, by mean curves."""
+    if base not in arms or arm == base:
+        return "-"
+    ours, theirs = (np.mean([c["curve"] for c in arms[name]], axis=0) for name in (arm, base))
+    reached = np.flatnonzero(ours >= theirs[-1])
+    if not reached.size:
+        return "< 1"
+    last = int(reached[0])
+    before = float(ours[last - 1]) if last else 0.0
+    place = last + (theirs[-1] - before) / (ours[last] - before)
+    needed = int(np.flatnonzero(theirs >= theirs[-1])[0]) + 1
+    return f"{needed / place:.2f}"
 
 
 def spread(values: Sequence[float], digits: int) -> str:
