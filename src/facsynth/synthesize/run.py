@@ -18,12 +18,11 @@ from facsynth.coverage.fac import (
 )
 from facsynth.data.read import read_samples
 from facsynth.progress import Progress
-from facsynth.records import FeatureActivations, Sample, Span
+from facsynth.records import FeatureActivations, Sample
 from facsynth.store.table import FeatureTable, stack_rows, take_rows
-from facsynth.synthesize.admission import Admission, count_written_words
+from facsynth.synthesize.admission import Admission
 from facsynth.synthesize.candidates import (
     Asking,
-    Joint,
     Target,
     first_requests,
     joint_requests,
@@ -35,7 +34,6 @@ from facsynth.synthesize.credit import (
     choose_candidates,
     choose_matching,
 )
-from facsynth.synthesize.excerpt import shown_text
 from facsynth.synthesize.finish import Finished
 from facsynth.synthesize.judge import QualityJudge
 from facsynth.synthesize.outcome import KeptSample, Synthesis
@@ -51,10 +49,10 @@ from facsynth.synthesize.plan import (
 from facsynth.synthesize.pool import Pool
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.steps import Step, StepWriter
+from facsynth.synthesize.targets import AnchorTexts
 from facsynth.synthesize.task_format import read_task
-from facsynth.understand.names import count_words, name_feature
 from facsynth.understand.neighbours import coactive_neighbours
-from facsynth.understand.spans import collect_spans, extract_settings
+from facsynth.understand.spans import extract_settings
 
 __all__ = ["RoundPlan", "Run"]
 
@@ -89,8 +87,7 @@ class Run:
         self.task = read_task(settings.task)
         prompt = self.task.prompt if settings.prompt == "auto" else settings.prompt
         settings = replace(settings, form=settings.form or self.task.form, prompt=prompt)
-        self.settings, self.relevant, self.tokenizer = settings, relevant, tokenizer
-        self.samples, self.extract = samples, extract_settings(anchor.manifest.source)
+        self.settings, self.relevant, self.samples = settings, relevant, samples
         self.anchor = anchor.activations()
         self.seed = stack_rows([seed.activations() for seed in seeds])
         self.missing = missing_features(
@@ -102,7 +99,13 @@ class Run:
             max_overlap=settings.max_overlap,
             evaluation=[x for source in settings.decontaminate for x in read_samples(source)],
         )
-        self.word_counts = count_words(samples)
+        self.texts = AnchorTexts(
+            samples,
+            self.anchor,
+            tokenizer,
+            extract=extract_settings(anchor.manifest.source),
+            max_words=_longest_shown(self.admission, settings),
+        )
         self.pool = Pool()
         self.kept: list[Kept] = []
         self.attempts: Counter[int] = Counter()
@@ -139,22 +142,14 @@ class Run:
         s = self.settings
         n, seed, asking = s.budget.first_candidates, s.seed * _SEED_STRIDE + number, self.asking()
         if s.plan.objective == "rank":
-            targets = self.with_examples(self.targets(self.choose_targets()))
+            targets = self.with_examples(self.texts.targets(self.choose_targets()))
             asked = first_requests(targets, n, **asking, seed=seed)
             return RoundPlan(targets, self.guided(asked))
         aims = self.choose_aims()
-        ids = list(dict.fromkeys(f for aim in aims for f in aim.feature_ids))
-        by_id = {target.feature_id: target for target in self.targets(ids)}
-        joints = [
-            Joint(
-                tuple(by_id[f] for f in aim.feature_ids),
-                self.n_words(aim.row),
-                self.shown(self.samples[aim.row]),
-            )
-            for aim in aims
-        ]
+        joints = self.texts.joints(aims)
         asked = joint_requests(joints, n, **asking, seed=seed)
-        return RoundPlan(list(by_id.values()), self.guided(asked))
+        aimed_at = {t.feature_id: t for joint in joints for t in joint.targets}
+        return RoundPlan(list(aimed_at.values()), self.guided(asked))
 
     def asking(self) -> dict[str, Any]:
         """What every request is made with."""
@@ -241,10 +236,6 @@ class Run:
             n_final=self.seed.n_tokens.size + budget.max_samples,
         )
 
-    def n_words(self, row: int) -> int:
-        """Words of what was written in an anchor sample: the user's, or the plain text's."""
-        return max(3, count_written_words(self.samples[row]))
-
     def run_round(self, number: int, plan: RoundPlan, writer: StepWriter) -> dict[str, float | int]:
         """Write, score and keep; the numbers of the round."""
         s, delta = self.settings, self.settings.threshold
@@ -283,40 +274,6 @@ class Run:
         again = sorted(tried, key=lambda f: self.attempts[f])
         n_fresh = budget.max_features - len(self.attempts)
         return [*fresh[:n_fresh], *again][: budget.features_per_round]
-
-    def targets(self, chosen: list[int]) -> list[Target]:
-        """The features with their spans and names."""
-        spans = collect_spans(
-            self.samples,
-            self.anchor,
-            self.tokenizer,
-            chosen,
-            score=self.extract.score,
-            max_tokens=self.extract.max_tokens,
-        )
-        return [
-            Target(
-                f,
-                name_feature(spans[f], self.word_counts),
-                spans[f],
-                tuple(self.shown(self.by_id[span.sample_id], span) for span in spans[f]),
-            )
-            for f in chosen
-        ]
-
-    @cached_property
-    def by_id(self) -> dict[str, Sample]:
-        """The anchor's samples."""
-        return {sample.sample_id: sample for sample in self.samples}
-
-    def shown(self, sample: Sample, span: Span | None = None) -> str:
-        """What is shown of an anchor sample where the generator is asked in turns.
-
-        No longer than what may be kept, nor than what the generator can write: most tokenizers
-        need less than three tokens for two words.
-        """
-        longest = self.settings.sampling.max_tokens * 2 // 3
-        return shown_text(sample, span, max_words=max(1, min(self.admission.max_words, longest)))
 
     def take(self, done: Step, writer: StepWriter) -> None:
         """Take the candidates of a step in and look for flaws."""
@@ -451,3 +408,11 @@ class Run:
         features, values = rows.feature_ids[start:end], rows.values[start:end]
         wanted = np.isin(features, self.missing) & (values > np.float32(self.settings.threshold))
         return {int(f): float(v) for f, v in zip(features[wanted], values[wanted], strict=True)}
+
+
+def _longest_shown(admission: Admission, settings: SynthesisSettings) -> int:
+    """Words of a text that is neither too long to be kept nor longer than the generator may write.
+
+    Most tokenizers need less than three tokens for two words.
+    """
+    return max(1, min(admission.max_words, settings.sampling.max_tokens * 2 // 3))
