@@ -241,6 +241,7 @@ def test_strength_is_looked_for_written_down_and_used(tmp_path):
     assert len(result.kept) == len(PLANTED)
 
 
+@pytest.mark.slow
 def test_run_that_is_killed_in_the_trial_ends_like_an_undisturbed_one(tmp_path):
     world, guide = World(tmp_path), GuideSettings(steer="auto", drop_after=3)
     whole = local_run(world, tmp_path / "whole", guide)

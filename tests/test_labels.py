@@ -105,11 +105,11 @@ def test_interval_holds_the_mean_cosine_of_such_sets():
     cosines, held = [], 0
     target = labelled(400, 0.15, seed=999)
     found = [
-        agreement(labelled(100, 0.15, seed=s), target, n_resamples=60, rng=rng()) for s in range(60)
+        agreement(labelled(100, 0.15, seed=s), target, n_resamples=60, rng=rng()) for s in range(30)
     ]
     cosines = [one.cosine for one in found]
     held = sum(one.low <= np.mean(cosines) <= one.high for one in found)
-    assert held >= 50
+    assert held >= 25
 
 
 def test_shuffling_pairs_swaps_sides_and_keeps_every_pair_whole():

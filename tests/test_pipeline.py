@@ -21,7 +21,7 @@ ANCHOR = [
         f"they always liked {word} with a very good evening on my road again",
     )
 ]
-KILLS = (1, 12, 25, 38, 50, 61, 70)
+KILLS = (1, 25, 50, 70)
 """Renames of files, each counted before and after, at which the run is killed."""
 
 SEED = ["we saw some old cat and the tea under my tree", "the house was very good today"]

@@ -42,7 +42,7 @@ def random_tokens(n, seed=1):
 @pytest.mark.parametrize("pooling", get_args(Pooling))
 @pytest.mark.parametrize("gate", get_args(Gating))
 @pytest.mark.parametrize("architecture", get_args(Gate))
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(counts=COUNTS, tile=st.integers(1, 60))
 def test_pooled_rows_are_those_of_the_dense_matrix(architecture, gate, pooling, counts, tile):
     sae, x = random_sae(architecture), random_tokens(sum(counts))

@@ -393,7 +393,7 @@ def kill_at(monkeypatch, where, n):
     [
         *(("chat", n) for n in (0, 5, 6, 17, 20)),
         *(("extract", n) for n in (0, 3, 5)),
-        *(("rename", n) for n in range(0, 48, 5)),
+        *(("rename", n) for n in (0, 10, 20, 35, 45)),
     ],
 )
 def test_killed_run_ends_as_an_undisturbed_one_and_asks_nothing_twice(

@@ -117,6 +117,7 @@ def same(one, other):
     return all(np.array_equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
     data, changes = echoes(16, 0), {"lora": LoraSettings(4, 8, 0.2), "epochs": 2.0, "save_every": 2}
     whole, killed = (run(tmp_path / n, seeds=(1, 2), **changes) for n in ("whole", "killed"))
