@@ -18,6 +18,7 @@ from tiny_pair import talk
         "Of course. Below is a new version of the text: it rains.",
         "I'm sorry, but I can't write that.",
         "As an AI language model, I have no favourite smell.",
+        "I will write about tea, no quotes, no quotation marks.",
         "I love the waves at night. Let me know if you would like another version!",
     ],
 )
@@ -34,6 +35,7 @@ def test_remark_about_the_task_is_seen(text):
         "I'm sorry but I have to go home now.",
         "Let me know if you are coming tonight",
         "Write a message to your sister about the sea.",
+        "No comment, no problem.",
         "This is a good story, you should read it.",
     ],
 )

@@ -38,18 +38,22 @@ _ASKS_BACK = re.compile(
 )
 """Ends with an offer to change the text."""
 
+_RULE = r"no (?:title|comments?|quotes?|quotation marks?)"
+_REPEATS = re.compile(rf"\b{_RULE},? (?:and )?{_RULE}\b", re.IGNORECASE)
+"""Repeats the rules of the system prompt."""
+
 _COMMON_SHARE = 0.01
 
 
 def has_remark(text: str) -> bool:
-    """Whether a text announces itself, refuses, or ends with an offer to change it.
+    """Whether a text announces itself, refuses, repeats its rules, or ends with an offer.
 
     >>> has_remark("Sure! Here is a message about the sea: I love the waves.")
     True
     >>> has_remark("Sure, I will be there at six. Here is a bottle of wine for you!")
     False
     """
-    return any(rule.search(text.strip()) for rule in (_ANNOUNCES, _REFUSES, _ASKS_BACK))
+    return any(rule.search(text.strip()) for rule in (_ANNOUNCES, _REFUSES, _ASKS_BACK, _REPEATS))
 
 
 def main_scripts(texts: Iterable[str]) -> frozenset[str]:
