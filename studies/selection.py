@@ -391,8 +391,8 @@ lengths; greedy with length quotas equal to random; herding better at 25-50 pick
 herding on the labelled direction won. Its external tests (OpenAI moderation, Vicomtech,
 ToxicChat) are not part of this study, so absolute numbers differ.
 
-The runs of 2026-11-22 (bfloat16) and 2026-11-26 (float32) end in the pilot's order where they can be
-compared: herding on the label
+The runs of 2026-11-22 (bfloat16) and 2026-11-26 (float32) end in the pilot's order where they
+can be compared: herding on the label
 direction, of features or of hidden states, is first in all three; greedy coverage without quotas
 falls below random for toxicity and far below for harmless pairs. Two things differ. For helpful
 pairs plain greedy coverage is not worse than random, and random picks of its lengths do as well:
