@@ -67,6 +67,12 @@ def test_task_of_the_package(name, kind, label, sensitive):
     assert (task.completion.kind, task.label, task.sensitive) == (kind, label, sensitive)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_only_excerpts_of_harmless_tasks_stand_as_the_generators_own_words(name):
+    task = read_task(name)
+    assert task.prompt == ("request" if task.sensitive else "turns")
+
+
 def test_own_task_inherits_what_it_leaves_out(write):
     task = read_task(write(OWN))
     generic = read_task()

@@ -69,7 +69,8 @@ class SynthesisSettings:
     prompt: Literal["auto", "turns", "request"] = "auto"
     """How the generator is asked. `turns`: anchor texts stand as its own earlier answers, and it
     writes one more. `request`: one message quotes spans in step 1 and a contrastive pair in step 2
-    (the paper's way). `auto`: as the task says, which is `turns` for all tasks of the package."""
+    (the paper's way). `auto`: as the task says; of the package's tasks the sensitive ones say
+    `request`, the others `turns`."""
 
     reply: bool = True
     """Whether the generator also writes the assistant's answer."""
