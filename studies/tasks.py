@@ -294,13 +294,15 @@ def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str]
         file = work / f"arm-{name}.json"
         if file.is_file() or (wanted and name not in wanted):
             continue
+        was_begun = (work / name).exists()
         done = [run(command) for command in commands]
         result = small(done[-1].pop("result"))
         config = json.loads((work / name / "task.json").read_text(encoding="utf-8"))
         done[0].pop("result")
         facts = {key: config[key] for key in KEPT if config.get(key) is not None}
         facts["answer_words"] = answer_words(work / name)
-        row = {"machine": machine(), "commands": done, "trained": facts, "result": result}
+        row = {"machine": machine(), "was_begun": was_begun, "commands": done}
+        row |= {"trained": facts, "result": result}
         write_json(row, file)
         print(f"{model} {name} done", flush=True)
 

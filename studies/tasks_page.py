@@ -57,7 +57,37 @@ def summary(models: dict[str, Any]) -> str:
         add(what, base, "the untrained model", value, f["models"][0]["prompt_strict_interval"])
     columns = ("task, measure", "model", "trained", "base", "the base is", "trained reaches")
     found = table((*columns, "95 %", "against the base"), rows)
-    return "\n\n".join(["## Base against trained", found, SUMMARY])
+    return "\n\n".join(["## Base against trained", found, SUMMARY, *findings(models)])
+
+
+def findings(models: dict[str, Any]) -> list[str]:
+    """What the tables do not say at a glance, with its numbers."""
+    told = []
+    for model, arm, _, f in found_arms(models, "toxicity"):
+        if arm == "toxicity":
+            worst = sorted(f["groups"], key=lambda row: row["accuracy"])[:5]
+            named = ", ".join(f"{row['group']} {row['accuracy']:.2f}" for row in worst)
+            told.append(
+                f"Toxicity, {model}: the head is right in {right_share(f, 1.0):.0%} of the hateful cases and in {right_share(f, 0.0):.0%} "
+                f"of the others; worst are {named}. Its accuracy, "
+                f"{mean([seed['accuracy'] for seed in f['seeds']]):.3f}, stands beside "
+                f"{f['prevalence']:.3f} for calling everything hateful."
+            )
+    for model, _, _, f in found_arms(models, "reward"):
+        told.append(
+            f"Reward, {model}: {f['accuracy']:.3f}, with swapped training pairs "
+            f"{f['shuffled_accuracy']:.3f}; most of LLMBar is made to mislead, so that preferring "
+            f"the longer answer reaches {f['longer_accuracy']:.3f}."
+        )
+    for model, done in models.items():
+        for name in (n for n in BEHAVIOURS if n in done):
+            base = done[name]["result"]["base"]
+            told.append(
+                f"Steering, {model}, {name}: without steering {base['consistent']:.0%} of the "
+                "questions get one answer in both orders of the options; the rest is answered by "
+                "letter, and cannot be steered robustly."
+            )
+    return ["\n".join(f"* {line}" for line in told)] if told else []
 
 
 SUMMARY = (
@@ -193,6 +223,8 @@ def instruction_page(models: dict[str, Any]) -> str:
             + tuple(mean([float(m[k]) for m in found["models"]]) for k in counts[:2])
             + (found["models"][0]["n_prompts"],)
         )
+    if not rows:
+        return ""
     columns = ("model", "trained", "conversations", "seeds", "prompts, strict", "95 % over prompts")
     columns += ("prompts, loose", "instructions, strict", "instructions, loose", "words an answer")
     columns += ("empty", "cut", "prompts asked")
@@ -251,6 +283,8 @@ def steering_page(models: dict[str, Any], folder: Path) -> str:
     columns = ("model", "behaviour", "questions", "seeds", "layer", "strength", "SCR")
     columns += ("95 % over questions", "random", "shuffled", "prompt only", "robust at 0")
     columns += ("consistent at 0", "letters at 0", "test questions")
+    if not rows:
+        return ""
     parts += [table(columns, rows), STEERING]
     columns = ("model", "behaviour", "layer", "strength", "SCR", "random", "shuffled")
     parts += ["Every layer:", table((*columns, "plain SCR", "balanced SCR", "read"), layers)]
@@ -287,7 +321,8 @@ def mean(values: list[float]) -> float | None:
 def cost_page(models: dict[str, Any]) -> str:
     """Time and memory of every arm, and the commands of the first model."""
     rows = [
-        (model, name, one["commands"][0]["cpu_s"] / 60, one["commands"][1]["cpu_s"] / 60)
+        (model, name + " (went on)" * one.get("was_begun", False))
+        + tuple(command["cpu_s"] / 60 for command in one["commands"])
         + (sum(c["wall_s"] for c in one["commands"]) / 60,)
         + (max(c["peak_gb"] for c in one["commands"]),)
         for model, done in models.items()
@@ -309,7 +344,8 @@ def cost_page(models: dict[str, Any]) -> str:
 
 COST = (
     "Minutes of processor time of each command, loading included, and minutes by the clock of "
-    "both, which say how busy the machine was. The hidden states that `toxicity-few` trains on "
+    "both, which say how busy the machine was. An arm that went on after a kill has only the time "
+    "from there on. The hidden states that `toxicity-few` trains on "
     "are those of `toxicity` and were in the cache."
 )
 
@@ -325,8 +361,8 @@ def page(report: dict[str, Any], folder: Path) -> str:
         "Heads, adapters and vectors as in [tasks.md](../tasks.md). smollm2 is "
         "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct, both in float32. Seeds "
         f"{', '.join(map(str, report['seeds']))}, or the first of them; ± is the standard "
-        "deviation over seeds, and intervals are bootstrapped over test items. Sizes were cut to "
-        "what two busy cores do in under two hours:",
+        "deviation over seeds, and intervals are bootstrapped over test items. Sizes are small, for "
+        "two busy cores:",
         table(("size", *report["sizes"]), zip(names, *(row[1:] for row in sizes), strict=True)),
         "Their meanings stand in `studies/tasks.py`. Adapters were trained with "
         f"`{report['lora']}`, otherwise as in the paper; the values were not tuned.",
