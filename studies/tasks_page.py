@@ -68,8 +68,9 @@ def findings(models: dict[str, Any]) -> list[str]:
             worst = sorted(f["groups"], key=lambda row: row["accuracy"])[:5]
             named = ", ".join(f"{row['group']} {row['accuracy']:.2f}" for row in worst)
             told.append(
-                f"Toxicity, {model}: the head is right in {right_share(f, 1.0):.0%} of the hateful cases and in {right_share(f, 0.0):.0%} "
-                f"of the others; worst are {named}. Its accuracy, "
+                f"Toxicity, {model}: the head is right in {right_share(f, 1.0):.0%} of the "
+                f"hateful cases and in {right_share(f, 0.0):.0%} of the others; worst are "
+                f"{named}. Its accuracy, "
                 f"{mean([seed['accuracy'] for seed in f['seeds']]):.3f}, stands beside "
                 f"{f['prevalence']:.3f} for calling everything hateful."
             )
@@ -361,8 +362,8 @@ def page(report: dict[str, Any], folder: Path) -> str:
         "Heads, adapters and vectors as in [tasks.md](../tasks.md). smollm2 is "
         "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct, both in float32. Seeds "
         f"{', '.join(map(str, report['seeds']))}, or the first of them; ± is the standard "
-        "deviation over seeds, and intervals are bootstrapped over test items. Sizes are small, for "
-        "two busy cores:",
+        "deviation over seeds, and intervals are bootstrapped over test items. Sizes are "
+        "small, for two busy cores:",
         table(("size", *report["sizes"]), zip(names, *(row[1:] for row in sizes), strict=True)),
         "Their meanings stand in `studies/tasks.py`. Adapters were trained with "
         f"`{report['lora']}`, otherwise as in the paper; the values were not tuned.",
