@@ -1,6 +1,6 @@
 """The page of `studies/tasks.py`, from what it measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +30,30 @@ def summary(models: dict[str, Any]) -> str:
     """One row for each arm: what it reached, and what is reached without it."""
     rows: list[tuple[object, ...]] = []
 
-    def add(what: tuple[str, ...], base: Any, name: str, value: str, ends: Sequence[float]) -> None:
-        told = "–" if base is None else compared(base, ends)
-        rows.append((*what, base, name, value, span(ends), told))
+    def add(what: tuple[str, ...], base: Any, name: str, value: str, ends: list[Ends]) -> None:
+        told = None if base is None else compared(base, ends)
+        rows.append((*what, base, name, value, span(ends[0]), told))
 
     for model, arm, _, f in found_arms(models, "toxicity"):
-        what, ends = ("toxicity, AUPRC", model, WAYS[arm]), f["seeds"][0]["auprc"]
-        value = pm(f["auprc"], f["auprc_sd"])
-        add(what, f["prevalence"], "a constant", value, (ends["low"], ends["high"]))
+        value, ends = pm(f["auprc"], f["auprc_sd"]), [low_high(s["auprc"]) for s in f["seeds"]]
+        what = ("toxicity, AUPRC", model, WAYS[arm])
+        add(what, f["prevalence"], "a constant", value, ends)
     for model, arm, _, f in found_arms(models, "reward"):
-        what, ends = ("reward, accuracy", model, WAYS[arm]), f["seeds"][0]
-        value = pm(f["accuracy"], f["accuracy_sd"])
-        add(what, 0.5, "a guess", value, (ends["low"], ends["high"]))
+        value, ends = pm(f["accuracy"], f["accuracy_sd"]), [low_high(s) for s in f["seeds"]]
+        add(("reward, accuracy", model, WAYS[arm]), 0.5, "a guess", value, ends)
     for model, done in models.items():
         for name in (n for n in done if n.startswith(BEHAVIOURS)):
             f = done[name]["result"]
-            what, ends = (f"{name}, SCR", model, "a vector"), chosen_layer(f)["seeds"][0]
-            value = pm(f["scr"], f["scr_sd"])
-            add(what, f["shuffled_scr"], "shuffled answers", value, (ends["low"], ends["high"]))
+            value, ends = pm(f["scr"], f["scr_sd"]), [low_high(s) for s in chosen_layer(f)["seeds"]]
+            add((f"{name}, SCR", model, "a vector"), 0.0, "no vector", value, ends)
     bases: dict[str, Any] = {}
     for model, arm, _, f in found_arms(models, "instruction"):
         bases[model] = f["base"] or bases.get(model)
         base = bases[model]["prompt_strict"] if bases[model] else None
         value = pm(f["prompt_strict"], f["prompt_strict_sd"])
+        ends = [tuple(m["prompt_strict_interval"]) for m in f["models"]]
         what = ("instruction, strict prompts", model, WAYS[arm])
-        add(what, base, "the untrained model", value, f["models"][0]["prompt_strict_interval"])
+        add(what, base, "the untrained model", value, ends)
     columns = ("task, measure", "model", "trained", "base", "the base is", "trained reaches")
     found = table((*columns, "95 %", "against the base"), rows)
     return "\n\n".join(["## Base against trained", found, SUMMARY, *findings(models)])
@@ -63,7 +62,7 @@ def summary(models: dict[str, Any]) -> str:
 def findings(models: dict[str, Any]) -> list[str]:
     """What the tables do not say at a glance, with its numbers."""
     told = []
-    for model, arm, _, f in found_arms(models, "toxicity"):
+    for model, arm, one, f in found_arms(models, "toxicity"):
         if arm == "toxicity":
             worst = sorted(f["groups"], key=lambda row: row["accuracy"])[:5]
             named = ", ".join(f"{row['group']} {row['accuracy']:.2f}" for row in worst)
@@ -74,6 +73,13 @@ def findings(models: dict[str, Any]) -> list[str]:
                 f"{mean([seed['accuracy'] for seed in f['seeds']]):.3f}, stands beside "
                 f"{f['prevalence']:.3f} for calling everything hateful."
             )
+        if arm == "toxicity-lora":
+            training = next(iter(one["trained"]["training"].values()))
+            each = ", ".join(f"{seed['auprc']['value']:.3f}" for seed in f["seeds"])
+            told.append(
+                f"Toxicity, {model}, adapters: AUPRC by seed {each} after {training['n_steps']} "
+                f"steps; a constant has {f['prevalence']:.3f}."
+            )
     for model, _, _, f in found_arms(models, "reward"):
         told.append(
             f"Reward, {model}: {f['accuracy']:.3f}, with swapped training pairs "
@@ -82,23 +88,40 @@ def findings(models: dict[str, Any]) -> list[str]:
         )
     for model, done in models.items():
         for name in (n for n in BEHAVIOURS if n in done):
-            base = done[name]["result"]["base"]
+            f = done[name]["result"]
+            read = done[name]["trained"]["read_share"][str(f["layer"])]
             told.append(
-                f"Steering, {model}, {name}: without steering {base['consistent']:.0%} of the "
-                "questions get one answer in both orders of the options; the rest is answered by "
-                "letter, and cannot be steered robustly."
+                f"Steering, {model}, {name}: without steering {f['base']['consistent']:.0%} of "
+                f"the {f['n_items']} questions get one answer in both orders of the options; the "
+                "others are answered by letter. Along the vector the matching letter lies further "
+                f"in {read:.0%} of the kept-out questions, where chance has half. A rate of "
+                f"{1 / f['n_items']:.3f} is one question."
+            )
+    for model, _, _, f in found_arms(models, "instruction"):
+        if f["base"]:
+            told.append(
+                f"Instruction, {model}: of {f['base']['n_prompts']} prompts the untrained model "
+                f"leaves {f['base']['n_cut']} answers unfinished at the limit, the trained ones "
+                f"{mean([float(m['n_cut']) for m in f['models']]):.1f}; a difference of a prompt "
+                f"is {1 / f['base']['n_prompts']:.3f}."
             )
     return ["\n".join(f"* {line}" for line in told)] if told else []
 
 
 SUMMARY = (
-    "Against the base: whether the 95 % interval of the first seed, over test items, lies above "
-    "the base, below it, or holds it. Where it holds it, nothing was shown."
+    "95 %: interval of the first seed, over test items. Against the base: in how many seeds this "
+    "interval lies above the base, or below it; where it holds the base in all, no difference was "
+    "shown. What shuffled labels and random vectors reach stands in the tables below."
 )
 
+Ends = tuple[float, float]
 
-def compared(base: float, ends: Sequence[float]) -> str:
-    return "above" if ends[0] > base else "below" if ends[1] < base else "no difference shown"
+
+def compared(base: float, ends: list[Ends]) -> str:
+    above, below = sum(low > base for low, _ in ends), sum(high < base for _, high in ends)
+    counted = (("above", above), ("below", below))
+    told = [f"{where} in {n} of {len(ends)}" for where, n in counted if n]
+    return ", ".join(told) or "no difference shown"
 
 
 def heads_page(models: dict[str, Any]) -> str:
@@ -176,10 +199,14 @@ def found_arms(models: dict[str, Any], task: str) -> list[tuple[str, str, Any, A
 
 
 def interval(found: dict[str, float]) -> str:
-    return span((found["low"], found["high"]))
+    return span(low_high(found))
 
 
-def span(ends: Sequence[float]) -> str:
+def low_high(found: dict[str, float]) -> Ends:
+    return found["low"], found["high"]
+
+
+def span(ends: Ends) -> str:
     return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
@@ -300,7 +327,7 @@ STEERING = (
     "SCR: robust accuracy at multiplier +1 minus that at -1; robust: right in both orders of the "
     "options; balanced: by the mean log-odds of both orders, in which a preference for a letter "
     "cancels; consistent: with one answer in both orders, whichever. A model that is not "
-    "consistent answers by letter, and no vector can steer it robustly. Letters: the probability "
+    "consistent answers by letter. Letters: the probability "
     "of the two letters together. The interval is of the first seed. Layer and strength (in "
     "median lengths of a state) were chosen on training questions. Random: vectors of equal "
     "length. Shuffled: vectors of randomly exchanged answers. Prompt only: one answered question "
@@ -324,14 +351,13 @@ def cost_page(models: dict[str, Any]) -> str:
     rows = [
         (model, name + " (went on)" * one.get("was_begun", False))
         + tuple(command["cpu_s"] / 60 for command in one["commands"])
-        + (sum(c["wall_s"] for c in one["commands"]) / 60,)
         + (max(c["peak_gb"] for c in one["commands"]),)
         for model, done in models.items()
         for name, one in done.items()
     ]
     first = next(iter(models.values()))
     lines = "\n".join(c["command"] for one in first.values() for c in one["commands"])
-    columns = ("model", "arm", "training", "evaluation", "by the clock", "peak memory, GB")
+    columns = ("model", "arm", "training", "evaluation", "peak memory, GB")
     return "\n\n".join(
         [
             "## Cost",
@@ -344,10 +370,10 @@ def cost_page(models: dict[str, Any]) -> str:
 
 
 COST = (
-    "Minutes of processor time of each command, loading included, and minutes by the clock of "
-    "both, which say how busy the machine was. An arm that went on after a kill has only the time "
-    "from there on. The hidden states that `toxicity-few` trains on "
-    "are those of `toxicity` and were in the cache."
+    "Minutes of processor time of each command, loading included; by the clock they took several "
+    "times as long, because the machine was busy. An arm that went on after a kill has only the "
+    "time from there on. The hidden states that `toxicity-few` trains on are those of `toxicity` "
+    "and were in the cache."
 )
 
 
