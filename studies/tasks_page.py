@@ -370,7 +370,7 @@ def cost_page(models: dict[str, Any]) -> str:
 
 
 COST = (
-    "Minutes of processor time of each command, loading included; by the clock they took several "
+    "Minutes of processor time of each command, loading included; by the clock most took several "
     "times as long, because the machine was busy. An arm that went on after a kill has only the "
     "time from there on. The hidden states that `toxicity-few` trains on are those of `toxicity` "
     "and were in the cache."
