@@ -1,10 +1,11 @@
-"""What the tasks reach on two small frozen models: heads, vectors, and their controls.
+"""What the four tasks reach on two small models: heads, adapters, vectors, and their controls.
 
 Toxicity trains on Surge and Davidson and is tested on HateCheck; reward trains on HH-RLHF harmless
 and helpful pairs and is tested on LLMBar; steering does sycophancy and survival instinct (of the
-latter, the matching answer is the one WITHOUT the instinct). Every number comes from a `fac`
-command, run in a process of its own, so that time and memory are its own. Started again after a
-kill, it does what is not done.
+latter, the matching answer is the one WITHOUT the instinct); instruction models learn short
+answers, or long ones, and are tested on IFEval beside the untrained model. Every number comes from
+a `fac` command, run in a process of its own with one thread, so that time and memory are its own.
+Started again after a kill, it does what is not done.
 
     python studies/tasks.py --data DATA --model smollm2     one model; any number of them
     python studies/tasks.py --data DATA --model smollm2 --quick   a check of the mechanics; no page
@@ -21,14 +22,17 @@ import gzip
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from tasks_page import page
 
 from facsynth.data.write import write_json, write_jsonl
 
@@ -38,6 +42,12 @@ PAGE = ROOT / "docs" / "studies" / "tasks.md"
 SEEDS = ("42", "43", "44")
 BEHAVIOURS = ("sycophancy", "survival_instinct")
 LLMBAR = ("natural", "neighbor", "gptinst", "gptout", "manual")
+INSTRUCTIONS = {
+    "instruction-short": "llms_from_scratch/instruction-data.json",
+    "instruction-long": "llamafactory_demo/alpaca_en_demo.json",
+}
+"""By arm: conversations with answers, of a sentence or of some paragraphs (Alpaca-GPT4)."""
+
 Rows = Iterator[dict[str, Any]]
 Command = list[str]
 
@@ -65,15 +75,35 @@ class Sizes:
     layers: tuple[int, ...]
     """Layers that are steered."""
 
+    few: int
+    """Toxicity with adapters, and a head beside it: samples of each class that a seed draws."""
+
+    every_few: int
+    """Every n-th case of HateCheck for these two, a multiple of `every_case`."""
+
+    answers: int
+    """Conversations that a seed draws for an instruction model; of long ones a quarter."""
+
+    every_prompt: int
+    """Every n-th prompt of IFEval."""
+
+    new_tokens: int
+    """Longest answer to a prompt of IFEval."""
+
+    tuned_seeds: int = 3
+    """How many of the seeds train adapters."""
+
     max_tokens: tuple[int, int] = (192, 256)
     """Toxic texts and answers are cut here."""
 
 
 MODELS = {
-    "smollm2": Sizes(300, 2, 300, 1, 60, 50, (11, 15, 18, 22, 26)),
-    "qwen": Sizes(150, 6, 100, 4, 30, 30, (12, 15, 18)),
+    "smollm2": Sizes(300, 4, 60, 3, 30, 20, (15, 20), 32, 24, 24, 18, 160),
+    "qwen": Sizes(40, 12, 24, 10, 16, 12, (12, 16), 16, 24, 16, 18, 160, 1),
 }
-QUICK = Sizes(30, 40, 20, 20, 8, 6, (11, 14), (64, 64))
+QUICK = Sizes(30, 40, 20, 20, 8, 6, (11, 14), 8, 80, 8, 180, 32, 2, (64, 64))
+LORA = ("--epochs", "2", "--learning-rate", "3e-4", "--batch-size", "8", "--micro-batch", "8")
+"""Of all adapters: a higher rate and smaller steps than the paper's, as there are few samples."""
 
 
 def toxicity_rows(data: Path, sizes: Sizes) -> Rows:
@@ -88,10 +118,10 @@ def toxicity_rows(data: Path, sizes: Sizes) -> Rows:
             yield from ({"text": t, "label": "toxic" if wanted else "safe"} for t in kept)
 
 
-def hatecheck_rows(data: Path, sizes: Sizes) -> Rows:
+def hatecheck_rows(data: Path, step: int) -> Rows:
     """The suite is sorted by what it tests, so every n-th case keeps its mixture."""
     with (data / "hatecheck/test_suite_cases.csv").open(encoding="utf-8") as file:
-        yield from list(csv.DictReader(file))[:: sizes.every_case]
+        yield from list(csv.DictReader(file))[::step]
 
 
 def reward_rows(data: Path, sizes: Sizes) -> Rows:
@@ -122,10 +152,20 @@ def question_rows(data: Path, sizes: Sizes, name: str) -> tuple[list[Any], list[
     return train[: sizes.items * 5 // 4 + 20], test
 
 
+def ifeval_rows(data: Path, sizes: Sizes) -> Rows:
+    """Every n-th prompt."""
+    lines = (data / "ifeval/input_data.jsonl").read_text(encoding="utf-8").splitlines()
+    yield from map(json.loads, lines[:: sizes.every_prompt])
+
+
 def write_data(data: Path, work: Path, sizes: Sizes) -> None:
     """The files that the commands read."""
     write_jsonl(toxicity_rows(data, sizes), work / "toxicity.jsonl")
-    write_jsonl(hatecheck_rows(data, sizes), work / "hatecheck.jsonl")
+    write_jsonl(hatecheck_rows(data, sizes.every_case), work / "hatecheck.jsonl")
+    write_jsonl(hatecheck_rows(data, sizes.every_few), work / "hatecheck-few.jsonl")
+    write_jsonl(ifeval_rows(data, sizes), work / "ifeval.jsonl")
+    for name, file in INSTRUCTIONS.items():
+        write_jsonl(json.loads((data / file).read_text(encoding="utf-8")), work / f"{name}.jsonl")
     write_jsonl(reward_rows(data, sizes), work / "pairs.jsonl")
     write_jsonl(llmbar_rows(data, sizes), work / "llmbar.jsonl")
     for name in BEHAVIOURS:
@@ -137,21 +177,23 @@ def write_data(data: Path, work: Path, sizes: Sizes) -> None:
 def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
     """By name of the arm: the command that trains, and the one that evaluates."""
     chosen = [] if model == "smollm2" else ["--model", model_source(model)]
-    seeds = [word for seed in SEEDS for word in ("--seed", seed)]
     text, answer = map(str, sizes.max_tokens)
 
-    def task(name: str, folder: str, train: str, test: str, *options: str) -> list[Command]:
+    def task(
+        name: str, folder: str, train: str, test: str, *options: str, seeds: int = len(SEEDS)
+    ) -> list[Command]:
         into = str(work / folder)
+        drawn = [word for seed in SEEDS[:seeds] for word in ("--seed", seed)]
         return [
-            ["task", name, "train", str(work / train), "-o", into, *chosen, *seeds, *options],
+            ["task", name, "train", str(work / train), "-o", into, *chosen, *drawn, *options],
             ["task", name, "evaluate", into, str(work / test), "--allow-overlap", "--json"],
         ]
 
+    cut, tuned = ("--max-tokens", text), sizes.tuned_seeds
+    toxic = ("toxicity.jsonl", "hatecheck.jsonl", *cut, "--max-per-class")
+    few = ("toxicity.jsonl", "hatecheck-few.jsonl", *cut, "--max-per-class", str(sizes.few))
     found = {
-        "toxicity": task(
-            *("toxicity", "toxicity", "toxicity.jsonl", "hatecheck.jsonl", "--head-only"),
-            *("--max-per-class", str(sizes.per_class), "--max-tokens", text),
-        ),
+        "toxicity": task("toxicity", "toxicity", *toxic, str(sizes.per_class), "--head-only"),
         "reward": task(
             *("reward", "reward", "pairs.jsonl", "llmbar.jsonl", "--head-only"),
             *("--max-pairs", str(sizes.pairs), "--max-tokens", answer),
@@ -160,15 +202,24 @@ def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
     layers = [word for layer in sizes.layers for word in ("--layer", str(layer))]
     for name in BEHAVIOURS:
         files = (f"{name}-train.jsonl", f"{name}-test.jsonl")
-        limit = ("--max-items", str(sizes.items))
-        found[name] = task("steering", name, *files, *limit, *layers)
+        found[name] = task("steering", name, *files, "--max-items", str(sizes.items), *layers)
         pictures = work if sizes is QUICK else PAGE.parent
         picture = str(pictures / f"tasks-{model}-{name}.svg")
-        shown = ["--demonstrations", str(work / files[0]), "--n-shown", "2", "--plot", picture]
+        shown = ["--demonstrations", str(work / files[0]), "--n-shown", "1", "--plot", picture]
         found[name][1] += shown
-        if model == "smollm2":
+    found["toxicity-few"] = task("toxicity", "toxicity-few", *few, "--head-only", seeds=tuned)
+    found["toxicity-lora"] = task("toxicity", "toxicity-lora", *few, *LORA, seeds=tuned)
+    for name in INSTRUCTIONS:
+        drawn = sizes.answers if name == "instruction-short" else sizes.answers // 4
+        train = (f"{name}.jsonl", "ifeval.jsonl", "--max-samples", str(drawn), *cut)
+        found[name] = task("instruction", name, *train, *LORA, seeds=tuned)
+        found[name][1] += ["--max-new-tokens", str(sizes.new_tokens), "--batch-size", "32"]
+    found["instruction-short"][1].append("--base")
+    if model == "smollm2":
+        for name in BEHAVIOURS:
+            files = (f"{name}-train.jsonl", f"{name}-test.jsonl", "--max-items", str(sizes.items))
             found[f"{name}-features"] = task(
-                "steering", f"{name}-features", *files, *limit, "--sae", "default"
+                "steering", f"{name}-features", *files, "--sae", "default"
             )
     return found
 
@@ -184,7 +235,11 @@ def model_source(name: str) -> str:
 def run(command: Command) -> dict[str, Any]:
     """Run `fac …` in a process of its own and say what it cost."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "facsynth", *command], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facsynth", *command],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    )
     assert process.stdout
     told = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
@@ -207,190 +262,94 @@ def shown(command: Command) -> str:
 
 
 def small(found: dict[str, Any]) -> dict[str, Any]:
-    """A result without ids of samples and without the curves of every seed."""
+    """A result without ids of samples, the curves of every seed and rates of every instruction."""
     found["overlap"] = found["overlap"]["n"]
     for layer in found.get("layers", []):
         for seed in layer["seeds"]:
             del seed["curve"]
+    for one in [*found.get("models", []), found.get("base") or {}]:
+        one.pop("instructions", None)
     return found
+
+
+def answer_words(folder: Path) -> dict[str, float] | None:
+    """Mean number of words of each model's answers to IFEval."""
+    found = {}
+    for file in sorted(folder.glob("answers-ifeval-*.jsonl")):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        words = [len(row["response"].split()) for row in rows]
+        found[file.stem.removeprefix("answers-ifeval-")] = sum(words) / len(words)
+    return found or None
 
 
 def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str] | None) -> None:
     """All arms of a model, or those wanted; each is written down when it is done."""
+    asked = json.loads(json.dumps(asdict(sizes)))
     if not (work / "sizes.json").is_file():
         write_data(data, work, sizes)
-        write_json(asdict(sizes), work / "sizes.json")
+        write_json(asked, work / "sizes.json")
+    if json.loads((work / "sizes.json").read_text(encoding="utf-8")) != asked:
+        sys.exit(f"{work} holds arms of other sizes; take another --work, or delete it")
     for name, commands in arms(model, work, sizes).items():
         file = work / f"arm-{name}.json"
         if file.is_file() or (wanted and name not in wanted):
             continue
+        was_begun = (work / name).exists()
         done = [run(command) for command in commands]
         result = small(done[-1].pop("result"))
         config = json.loads((work / name / "task.json").read_text(encoding="utf-8"))
         done[0].pop("result")
-        kept = ("n_train", "n_sweep", "strengths", "layer", "read_share", "features", "dtype")
-        facts = {key: config[key] for key in kept if config.get(key) is not None}
-        write_json({"commands": done, "trained": facts, "result": result}, file)
+        facts = {key: config[key] for key in KEPT if config.get(key) is not None}
+        facts["answer_words"] = answer_words(work / name)
+        row = {"machine": machine(), "was_begun": was_begun, "commands": done}
+        row |= {"trained": facts, "result": result}
+        write_json(row, file)
         print(f"{model} {name} done", flush=True)
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table; numbers with three places."""
-    lines = [list(columns), ["---"] * len(list(columns))]
-    lines += [[cell(value) for value in row] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+KEPT = ("seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features", "dtype")
+KEPT += ("method", "training", "n_cut")
+"""What of task.json stands in the results."""
 
 
-def cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return "–" if value is None else str(value)
-
-
-def pm(value: float, sd: float | None) -> str:
-    return f"{value:.3f}" if sd is None else f"{value:.3f} ± {sd:.3f}"
-
-
-def heads_page(models: dict[str, Any]) -> str:
-    """Toxicity and reward, one row for each model, with what they must beat."""
-    toxic = [(m, one["toxicity"]["result"]) for m, one in models.items() if "toxicity" in one]
-    pairs = [(m, one["reward"]["result"]) for m, one in models.items() if "reward" in one]
-    parts = ["## Toxicity: HateCheck, trained on Surge and Davidson"]
-    columns = ("model", "AUPRC", "constant", "shuffled labels", "AUROC", "of length", "cases")
-    keys = ("prevalence", "shuffled_auprc", "auroc", "length_auroc", "n_samples")
-    rows = [(m, pm(f["auprc"], f["auprc_sd"]), *(f[k] for k in keys)) for m, f in toxic]
-    parts += [table(columns, rows), "Accuracy by functionality:", by_group(toxic, "groups")]
-    parts += ["## Reward: LLMBar, trained on HH-RLHF harmless and helpful"]
-    columns = ("model", "accuracy", "swapped pairs", "longer answer", "pairs")
-    keys = ("shuffled_accuracy", "longer_accuracy", "n_pairs")
-    rows = [(m, pm(f["accuracy"], f["accuracy_sd"]), *(f[k] for k in keys)) for m, f in pairs]
-    parts += [table(columns, rows), "Accuracy by subset:", by_group(pairs, "subsets")]
-    return "\n\n".join(parts)
-
-
-def by_group(found: list[tuple[str, Any]], key: str) -> str:
-    """Accuracies side by side; models may be tested on fewer cases, so numbers stand beside."""
-    name = key.removesuffix("s")
-    groups = sorted({row[name] for _, one in found for row in one[key]})
-    by_model = [
-        {row[name]: f"{row['accuracy']:.3f} ({row['n']})" for row in f[key]} for _, f in found
-    ]
-    rows = [(group, *(one.get(group) for one in by_model)) for group in groups]
-    return table((name, *(f"{model} (n)" for model, _ in found)), rows)
-
-
-def steering_page(models: dict[str, Any]) -> str:
-    """Control rates at the chosen layer, and at every layer."""
-    parts = ["## Steering"]
-    rows, layers = [], []
-    for model, arms_done in models.items():
-        for name in (n for n in arms_done if n.startswith(BEHAVIOURS)):
-            found, trained = arms_done[name]["result"], arms_done[name]["trained"]
-            at = str(found["layer"])
-            rows.append(
-                (model, name, at, trained["strengths"][at], pm(found["scr"], found["scr_sd"]))
-                + (found["random_scr"], found["shuffled_scr"])
-                + (found["plain_scr"], found["balanced_scr"], prompted(found))
-                + (found["base"]["robust"], found["base"]["consistent"])
-                + (trained["read_share"][at],)
-            )
-            layers += [
-                (model, name, row["layer"], row["strength"], pm(row["scr"], row["scr_sd"]))
-                + (mean(row["random"]), mean(row["shuffled"]))
-                + (row["plain_scr"], row["balanced_scr"])
-                + (trained["read_share"][str(row["layer"])],)
-                for row in found["layers"]
-            ]
-    columns = ("model", "behaviour", "layer", "strength", "SCR", "random", "shuffled")
-    columns += ("plain SCR", "balanced SCR")
-    parts.append(table((*columns, "prompt only", "robust at 0", "consistent at 0", "read"), rows))
-    parts.append(STEERING)
-    parts += ["Every layer:", table((*columns, "read"), layers)]
-    for model in models:
-        for name in BEHAVIOURS:
-            if (PAGE.parent / f"tasks-{model}-{name}.svg").is_file():
-                parts.append(f"![{model}, {name}, by layer](tasks-{model}-{name}.svg)")
-    return "\n\n".join(parts)
-
-
-STEERING = (
-    "SCR: robust accuracy at multiplier +1 minus that at -1; robust: right in both orders of the "
-    "options; balanced: by the mean log-odds of both orders, in which a preference for a letter "
-    "cancels; consistent: with one answer in both orders, whichever. A model that is not "
-    "consistent answers by letter, and no vector can steer it robustly. Layer and strength (in "
-    "median lengths of a state) were chosen on training questions. Random: vectors of equal "
-    "length. Shuffled: vectors of randomly exchanged answers. Prompt only: two answered questions "
-    "shown, matching against others. Read: share of kept-out questions whose matching letter lies "
-    "further along the vector; 0.5 is chance, and a vector that reads nothing cannot be expected "
-    "to steer. `-features`: the vector of ten features of the embedded SAE. Of survival instinct, "
-    "the matching answer is the one without the instinct."
-)
-
-
-def prompted(found: dict[str, Any]) -> float | None:
-    return found["prompt_only"]["scr"] if found["prompt_only"] else None
-
-
-def mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def cost_page(models: dict[str, Any]) -> str:
-    rows = [
-        (model, name, sum(c["cpu_s"] for c in one["commands"]))
-        + (max(c["peak_gb"] for c in one["commands"]),)
-        for model, done in models.items()
-        for name, one in done.items()
-    ]
-    commands = [c["command"] for one in models.get("smollm2", {}).values() for c in one["commands"]]
-    lines = "\n".join(commands)
-    columns = ("model", "arm", "processor seconds", "peak memory, GB")
-    return (
-        f"## Cost\n\n{table(columns, rows)}\n\nThe commands for smollm2:\n\n```text\n{lines}\n```"
-    )
-
-
-def page(report: dict[str, Any]) -> str:
-    models = report["models"]
-    sizes = [(name, *row.values()) for name, row in report["sizes"].items()]
-    names = [f"`{field}`" for field in next(iter(report["sizes"].values()))]
-    parts = [
-        "# Tasks on two small frozen models",
-        "Heads and vectors as in [tasks.md](../tasks.md); no weight of a model is trained. smollm2 "
-        "is SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct. Seeds "
-        f"{', '.join(SEEDS)}; ± is the standard deviation over them. Sizes were cut to what two "
-        "cores do in about an hour; their meanings stand in `studies/tasks.py`:",
-        table(("model", *names), sizes),
-        heads_page(models),
-        steering_page(models),
-        cost_page(models),
-        "Made by `python studies/tasks.py` on one of two cores of a shared Intel Xeon with AVX-512 "
-        f"BF16 ({report['versions']}); {report['date']}.",
-    ]
-    return "\n\n".join(parts) + "\n"
+def machine() -> str:
+    """Name and vector instructions of the processor, and how many there are."""
+    info = Path("/proc/cpuinfo")
+    rows = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [row.partition(":")[2].strip() for row in rows if row.startswith("model name")]
+    flags = next((row.split() for row in rows if row.startswith("flags")), [])
+    has = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({', '.join(has) or platform.machine()}), {os.cpu_count()} cores"
 
 
 def write_report(work: Path) -> None:
     """The page, from every arm that is done."""
-    models, sizes = {}, {}
-    for name in MODELS:
-        files = sorted((work / name).glob("arm-*.json"))
-        if files:
-            sizes[name] = json.loads((work / name / "sizes.json").read_text(encoding="utf-8"))
-            models[name] = {
-                file.stem.removeprefix("arm-"): json.loads(file.read_text(encoding="utf-8"))
-                for file in files
+    names = list(arms("smollm2", work, MODELS["smollm2"]))
+    asked = {"smollm2": names, "qwen": [name for name in names if "-features" not in name]}
+    models: dict[str, Any] = {}
+    sizes = {}
+    for model in MODELS:
+        files = [work / model / f"arm-{name}.json" for name in asked[model]]
+        done = {file.stem.removeprefix("arm-"): file for file in files if file.is_file()}
+        if done:
+            sizes[model] = json.loads((work / model / "sizes.json").read_text(encoding="utf-8"))
+            models[model] = {
+                name: json.loads(file.read_text(encoding="utf-8")) for name, file in done.items()
             }
     libraries = ("torch", "transformers", "scikit-learn")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries)
     report = {
         "date": date.today().isoformat(),
         "versions": versions,
+        "seeds": [int(seed) for seed in SEEDS],
+        "lora": " ".join(LORA),
+        "asked": asked,
         "sizes": sizes,
         "models": models,
     }
     write_json(report, RESULTS)
-    PAGE.write_text(page(report), encoding="utf-8")
+    PAGE.write_text(page(report, PAGE.parent), encoding="utf-8")
 
 
 def main() -> None:

@@ -234,6 +234,8 @@ def test_instruction_from_the_command_line(tmp_path):
     assert row["base"]["n_questions"] == 3
     assert len((folder / "answers-gsm8k-seed-1.jsonl").read_text().splitlines()) == 3
     assert fac(*asked).exit_code == 0
+    limited = json.loads(fac(*asked, "--max-new-tokens", 1, "--json").stdout)["base"]
+    assert limited["n_cut"] + limited["n_failed"] == 3  # one token, so never ended: cut or empty
 
 
 def test_ready_responses_are_scored_without_a_model(tmp_path):

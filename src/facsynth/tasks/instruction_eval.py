@@ -9,7 +9,7 @@ import numpy as np
 
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.local import LocalChat
-from facsynth.chat.model import ChatReply, ChatRequest
+from facsynth.chat.model import ChatReply, ChatRequest, Outcome
 from facsynth.data.write import write_jsonl
 from facsynth.errors import DataError
 from facsynth.features.lm import LanguageModel
@@ -64,8 +64,8 @@ def evaluate_instruction(
 
     Returns:
         `benchmark`, the numbers of `score` as means over seeds with `…_sd`, `models` (the scores
-        of each, with `n_failed` answers that were empty or had no room), `base` (those of the
-        untrained model, or None), `overlap`.
+        of each, with `n_failed` answers that were empty or had no room, and `n_cut` that reached
+        `max_new_tokens` without an end), `base` (those of the untrained model, or None), `overlap`.
 
     Raises:
         DataError: Prompts are near-copies of training conversations.
@@ -76,9 +76,13 @@ def evaluate_instruction(
     found = {}
     for name in [*trained.config["models"], *(["base"] if settings.base else [])]:
         with tuned_model(trained, name, lm) as model:
-            responses = _answer(model, name, benchmark, trained.folder, settings, progress)
-        n_failed = sum(not response for response in responses)
-        found[name] = {"model": name, **score(responses), "n_failed": n_failed}
+            outcomes = _answer(model, name, benchmark, trained.folder, settings, progress)
+        replies = [outcome for outcome in outcomes if isinstance(outcome, ChatReply)]
+        counts = {
+            "n_failed": len(outcomes) - len(replies),
+            "n_cut": sum(reply.truncated for reply in replies),
+        }
+        found[name] = {"model": name, **score([_text(one) for one in outcomes]), **counts}
     base = found.pop("base", None)
     seeds = [row for name, row in found.items() if name.startswith("seed-")]
     return {
@@ -97,7 +101,7 @@ def _answer(
     folder: Path | None,
     settings: AnswerSettings,
     progress: Progress,
-) -> list[str]:
+) -> list[Outcome]:
     if folder is None:
         raise DataError("this training was not read from a folder; open it with open_task")
     asked = GSM8K_REQUEST if benchmark.kind == "gsm8k" else ""
@@ -111,13 +115,17 @@ def _answer(
     chat = CachedChat(local, folder / f"answers-{name}.sqlite")
     with progress.task(f"answers of {name}", len(requests), "answers") as task:
         outcomes = chat.reply(requests, on_done=task.advance)
-    texts = [outcome.text if isinstance(outcome, ChatReply) else "" for outcome in outcomes]
-    rows = zip(benchmark.items, texts, strict=True)
+    rows = zip(benchmark.items, outcomes, strict=True)
     write_jsonl(
-        [{"prompt": item.prompt, "response": text} for item, text in rows],
+        [{"prompt": item.prompt, "response": _text(outcome)} for item, outcome in rows],
         folder / f"answers-{benchmark.kind}-{name}.jsonl",
     )
-    return texts
+    return outcomes
+
+
+def _text(outcome: Outcome) -> str:
+    """What was answered; nothing where it failed."""
+    return outcome.text if isinstance(outcome, ChatReply) else ""
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

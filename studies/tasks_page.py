@@ -1,0 +1,415 @@
+"""The page of `studies/tasks.py`, from what it measured."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["page"]
+
+BEHAVIOURS = ("sycophancy", "survival_instinct")
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table; numbers with three places."""
+    lines = [list(columns), ["---"] * len(list(columns))]
+    lines += [[cell(value) for value in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "–" if value is None else str(value)
+
+
+def pm(value: float, sd: float | None) -> str:
+    return f"{value:.3f}" if sd is None else f"{value:.3f} ± {sd:.3f}"
+
+
+def summary(models: dict[str, Any]) -> str:
+    """One row for each arm: what it reached, and what is reached without it."""
+    rows: list[tuple[object, ...]] = []
+
+    def add(what: tuple[str, ...], base: Any, name: str, value: str, ends: list[Ends]) -> None:
+        told = None if base is None else compared(base, ends)
+        rows.append((*what, base, name, value, span(ends[0]), told))
+
+    for model, arm, _, f in found_arms(models, "toxicity"):
+        value, ends = pm(f["auprc"], f["auprc_sd"]), [low_high(s["auprc"]) for s in f["seeds"]]
+        what = ("toxicity, AUPRC", model, WAYS[arm])
+        add(what, f["prevalence"], "a constant", value, ends)
+    for model, arm, _, f in found_arms(models, "reward"):
+        value, ends = pm(f["accuracy"], f["accuracy_sd"]), [low_high(s) for s in f["seeds"]]
+        add(("reward, accuracy", model, WAYS[arm]), 0.5, "a guess", value, ends)
+    for model, done in models.items():
+        for name in (n for n in done if n.startswith(BEHAVIOURS)):
+            f = done[name]["result"]
+            value, ends = pm(f["scr"], f["scr_sd"]), [low_high(s) for s in chosen_layer(f)["seeds"]]
+            add((f"{name}, SCR", model, "a vector"), 0.0, "no vector", value, ends)
+    bases: dict[str, Any] = {}
+    for model, arm, _, f in found_arms(models, "instruction"):
+        bases[model] = f["base"] or bases.get(model)
+        base = bases[model]["prompt_strict"] if bases[model] else None
+        value = pm(f["prompt_strict"], f["prompt_strict_sd"])
+        ends = [tuple(m["prompt_strict_interval"]) for m in f["models"]]
+        what = ("instruction, strict prompts", model, WAYS[arm])
+        add(what, base, "the untrained model", value, ends)
+    columns = ("task, measure", "model", "trained", "base", "the base is", "trained reaches")
+    found = table((*columns, "95 %", "against the base"), rows)
+    return "\n\n".join(["## Base against trained", found, SUMMARY, *findings(models)])
+
+
+def findings(models: dict[str, Any]) -> list[str]:
+    """What the tables do not say at a glance, with its numbers."""
+    told = []
+    for model, arm, one, f in found_arms(models, "toxicity"):
+        if arm == "toxicity":
+            worst = sorted(f["groups"], key=lambda row: row["accuracy"])[:5]
+            named = ", ".join(f"{row['group']} {row['accuracy']:.2f}" for row in worst)
+            told.append(
+                f"Toxicity, {model}: the head is right in {right_share(f, 1.0):.0%} of the "
+                f"hateful cases and in {right_share(f, 0.0):.0%} of the others; worst are "
+                f"{named}. Its accuracy, "
+                f"{mean([seed['accuracy'] for seed in f['seeds']]):.3f}, stands beside "
+                f"{f['prevalence']:.3f} for calling everything hateful."
+            )
+        if arm == "toxicity-lora":
+            training = next(iter(one["trained"]["training"].values()))
+            each = ", ".join(f"{seed['auprc']['value']:.3f}" for seed in f["seeds"])
+            told.append(
+                f"Toxicity, {model}, adapters: AUPRC by seed {each} after {training['n_steps']} "
+                f"steps; a constant has {f['prevalence']:.3f}."
+            )
+    for model, _, _, f in found_arms(models, "reward"):
+        told.append(
+            f"Reward, {model}: {f['accuracy']:.3f}, with swapped training pairs "
+            f"{f['shuffled_accuracy']:.3f}; most of LLMBar is made to mislead, so that preferring "
+            f"the longer answer reaches {f['longer_accuracy']:.3f}."
+        )
+    for model, done in models.items():
+        for name in (n for n in BEHAVIOURS if n in done):
+            f = done[name]["result"]
+            read = done[name]["trained"]["read_share"][str(f["layer"])]
+            told.append(
+                f"Steering, {model}, {name}: without steering {f['base']['consistent']:.0%} of "
+                f"the {f['n_items']} questions get one answer in both orders of the options; the "
+                "others are answered by letter. Along the vector the matching letter lies further "
+                f"in {read:.0%} of the kept-out questions, where chance has half. A rate of "
+                f"{1 / f['n_items']:.3f} is one question."
+            )
+    for model, _, _, f in found_arms(models, "instruction"):
+        if f["base"]:
+            told.append(
+                f"Instruction, {model}: of {f['base']['n_prompts']} prompts the untrained model "
+                f"leaves {f['base']['n_cut']} answers unfinished at the limit, the trained ones "
+                f"{mean([float(m['n_cut']) for m in f['models']]):.1f}; a difference of a prompt "
+                f"is {1 / f['base']['n_prompts']:.3f}."
+            )
+    return ["\n".join(f"* {line}" for line in told)] if told else []
+
+
+SUMMARY = (
+    "95 %: interval of the first seed, over test items. Against the base: in how many seeds this "
+    "interval lies above the base, or below it; where it holds the base in all, no difference was "
+    "shown. What shuffled labels and random vectors reach stands in the tables below."
+)
+
+Ends = tuple[float, float]
+
+
+def compared(base: float, ends: list[Ends]) -> str:
+    above, below = sum(low > base for low, _ in ends), sum(high < base for _, high in ends)
+    counted = (("above", above), ("below", below))
+    told = [f"{where} in {n} of {len(ends)}" for where, n in counted if n]
+    return ", ".join(told) or "no difference shown"
+
+
+def heads_page(models: dict[str, Any]) -> str:
+    """Toxicity and reward, a row for each training, with what they must beat."""
+    toxic = found_arms(models, "toxicity")
+    pairs = found_arms(models, "reward")
+    parts = ["## Toxicity: HateCheck, trained on Surge and Davidson"]
+    columns: tuple[str, ...] = (
+        "model",
+        "trained",
+        "samples",
+        "seeds",
+        "AUPRC",
+        "95 % over cases",
+        "of a constant",
+    )
+    columns += ("shuffled labels", "AUROC", "of length", "hateful right", "others right", "cases")
+    keys = ("prevalence", "shuffled_auprc", "auroc", "length_auroc")
+    rows = [
+        (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["auprc"], f["auprc_sd"]))
+        + (interval(f["seeds"][0]["auprc"]), *(f[k] for k in keys))
+        + (right_share(f, 1.0), right_share(f, 0.0), f["n_samples"])
+        for model, arm, one, f in toxic
+    ]
+    parts += [table(columns, rows), TOXICITY]
+    shown = [(f"{m}, {WAYS[arm]}", f) for m, arm, _, f in toxic if arm != "toxicity-few"]
+    parts += ["Accuracy by functionality:", by_group(shown, "groups")]
+    parts += ["## Reward: LLMBar, trained on HH-RLHF harmless and helpful"]
+    columns = ("model", "trained", "pairs", "seeds", "accuracy", "95 % over pairs", "of a guess")
+    columns += ("swapped pairs", "longer answer", "test pairs")
+    keys = ("shuffled_accuracy", "longer_accuracy", "n_pairs")
+    rows = [
+        (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["accuracy"], f["accuracy_sd"]))
+        + (interval(f["seeds"][0]), 0.5, *(f[k] for k in keys))
+        for model, arm, one, f in pairs
+    ]
+    shown = [(model, f) for model, _, _, f in pairs]
+    parts += [table(columns, rows), "Accuracy by subset:", by_group(shown, "subsets")]
+    return "\n\n".join(parts)
+
+
+WAYS = {
+    "toxicity": "a head",
+    "toxicity-few": "a head, on as few as the adapters",
+    "toxicity-lora": "adapters",
+    "reward": "a head",
+    "instruction-short": "adapters, short answers",
+    "instruction-long": "adapters, long answers",
+}
+"""How an arm trains, for a reader."""
+
+TOXICITY = (
+    "A head is fitted to hidden states of the frozen middle layer; adapters change the whole "
+    "model, and are tested on fewer cases because every case passes through every seed's model. A "
+    "constant score reaches the share of positives, and shuffled labels show what the fitting "
+    "alone does. The interval is of the first seed."
+)
+
+
+def right_share(found: dict[str, Any], positive: float) -> float | None:
+    """Share of the hateful cases (1), or of the others (0), that are told right at even odds."""
+    rows = [row for row in found["groups"] if row["positive_share"] == positive]
+    n = sum(row["n"] for row in rows)
+    return sum(row["n"] * row["accuracy"] for row in rows) / n if n else None
+
+
+def found_arms(models: dict[str, Any], task: str) -> list[tuple[str, str, Any, Any]]:
+    """Model, arm, what stands in its file, and its result, of every arm of a task."""
+    return [
+        (model, arm, done[arm], done[arm]["result"])
+        for model, done in models.items()
+        for arm in WAYS
+        if arm in done and arm.startswith(task)
+    ]
+
+
+def interval(found: dict[str, float]) -> str:
+    return span(low_high(found))
+
+
+def low_high(found: dict[str, float]) -> Ends:
+    return found["low"], found["high"]
+
+
+def span(ends: Ends) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
+def chosen_layer(found: dict[str, Any]) -> dict[str, Any]:
+    """The row of the layer that was chosen on training questions."""
+    row: dict[str, Any]
+    (row,) = (row for row in found["layers"] if row["layer"] == found["layer"])
+    return row
+
+
+def n_train(one: dict[str, Any]) -> int:
+    """Samples or pairs that a seed draws."""
+    if "training" in one["trained"]:
+        return int(next(iter(one["trained"]["training"].values()))["n_rows"])
+    n = one["trained"]["n_train"]
+    return int(next(iter(n.values())) if isinstance(n, dict) else n)
+
+
+def n_seeds(one: dict[str, Any]) -> int:
+    return len(one["trained"]["seeds"])
+
+
+def instruction_page(models: dict[str, Any]) -> str:
+    """The untrained model, and what training makes of it, on the same prompts."""
+    rows: list[tuple[object, ...]] = []
+    for model, arm, one, found in found_arms(models, "instruction"):
+        words = one["trained"]["answer_words"]
+        base, counts = found["base"], ("n_empty", "n_cut", "n_prompts")
+        if base:
+            rows.append(
+                (model, "not at all", None, None, base["prompt_strict"])
+                + (span(base["prompt_strict_interval"]),)
+                + tuple(base[k] for k in FOLLOWED[1:])
+                + (words["base"], *(base[k] for k in counts))
+            )
+        rows.append(
+            (model, WAYS[arm], n_train(one), n_seeds(one))
+            + (pm(found["prompt_strict"], found["prompt_strict_sd"]),)
+            + (span(found["models"][0]["prompt_strict_interval"]),)
+            + tuple(pm(found[k], found[f"{k}_sd"]) for k in FOLLOWED[1:])
+            + (mean([words[m["model"]] for m in found["models"]]),)
+            + tuple(mean([float(m[k]) for m in found["models"]]) for k in counts[:2])
+            + (found["models"][0]["n_prompts"],)
+        )
+    if not rows:
+        return ""
+    columns = ("model", "trained", "conversations", "seeds", "prompts, strict", "95 % over prompts")
+    columns += ("prompts, loose", "instructions, strict", "instructions, loose", "words an answer")
+    columns += ("empty", "cut", "prompts asked")
+    return "\n\n".join(["## Instruction: IFEval", table(columns, rows), INSTRUCTION])
+
+
+FOLLOWED = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
+
+INSTRUCTION = (
+    "Share of prompts whose instructions are all followed, and of instructions. Answers are "
+    "greedy and end at the number of tokens under `new_tokens` above; those that reach it are "
+    "counted as cut, and an instruction that asks for more words than that cannot be followed. "
+    "Counts and words are means over the seeds' models. Short answers are those of LLMs from "
+    "scratch, long ones Alpaca-GPT4's. The interval is of the first seed."
+)
+
+
+def by_group(found: list[tuple[str, Any]], key: str) -> str:
+    """Accuracies side by side; models may be tested on fewer cases, so numbers stand beside."""
+    name = key.removesuffix("s")
+    groups = sorted({row[name] for _, one in found for row in one[key]})
+    by_model = [
+        {row[name]: f"{row['accuracy']:.3f} ({row['n']})" for row in f[key]} for _, f in found
+    ]
+    rows = [(group, *(one.get(group) for one in by_model)) for group in groups]
+    return table((name, *(f"{model} (n)" for model, _ in found)), rows)
+
+
+def steering_page(models: dict[str, Any], folder: Path) -> str:
+    """Control rates at the chosen layer, and at every layer."""
+    parts = ["## Steering"]
+    rows: list[tuple[object, ...]] = []
+    layers: list[tuple[object, ...]] = []
+    for model, arms_done in models.items():
+        for name in (n for n in arms_done if n.startswith(BEHAVIOURS)):
+            found, trained = arms_done[name]["result"], arms_done[name]["trained"]
+            at = str(found["layer"])
+            rows.append(
+                (model, name, trained["n_train"], len(trained["seeds"]), at)
+                + (trained["strengths"][at], pm(found["scr"], found["scr_sd"]))
+                + (
+                    interval(chosen_layer(found)["seeds"][0]),
+                    found["random_scr"],
+                    found["shuffled_scr"],
+                )
+                + (prompted(found), found["base"]["robust"], found["base"]["consistent"])
+                + (found["base"]["letter_mass"], found["n_items"])
+            )
+            layers += [
+                (model, name, row["layer"], row["strength"], pm(row["scr"], row["scr_sd"]))
+                + (mean(row["random"]), mean(row["shuffled"]))
+                + (row["plain_scr"], row["balanced_scr"])
+                + (trained["read_share"][str(row["layer"])],)
+                for row in found["layers"]
+            ]
+    columns = ("model", "behaviour", "questions", "seeds", "layer", "strength", "SCR")
+    columns += ("95 % over questions", "random", "shuffled", "prompt only", "robust at 0")
+    columns += ("consistent at 0", "letters at 0", "test questions")
+    if not rows:
+        return ""
+    parts += [table(columns, rows), STEERING]
+    columns = ("model", "behaviour", "layer", "strength", "SCR", "random", "shuffled")
+    parts += ["Every layer:", table((*columns, "plain SCR", "balanced SCR", "read"), layers)]
+    for model in models:
+        for name in BEHAVIOURS:
+            if (folder / f"tasks-{model}-{name}.svg").is_file():
+                parts.append(f"![{model}, {name}, by layer](tasks-{model}-{name}.svg)")
+    return "\n\n".join(parts)
+
+
+STEERING = (
+    "SCR: robust accuracy at multiplier +1 minus that at -1; robust: right in both orders of the "
+    "options; balanced: by the mean log-odds of both orders, in which a preference for a letter "
+    "cancels; consistent: with one answer in both orders, whichever. A model that is not "
+    "consistent answers by letter. Letters: the probability "
+    "of the two letters together. The interval is of the first seed. Layer and strength (in "
+    "median lengths of a state) were chosen on training questions. Random: vectors of equal "
+    "length. Shuffled: vectors of randomly exchanged answers. Prompt only: one answered question "
+    "shown, matching against not. Read: share of kept-out questions whose matching letter lies "
+    "further along the vector; 0.5 is chance, and a vector that reads nothing cannot be expected "
+    "to steer. `-features`: the vector of ten features of the embedded SAE. Of survival instinct, "
+    "the matching answer is the one without the instinct."
+)
+
+
+def prompted(found: dict[str, Any]) -> float | None:
+    return found["prompt_only"]["scr"] if found["prompt_only"] else None
+
+
+def mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def cost_page(models: dict[str, Any]) -> str:
+    """Time and memory of every arm, and the commands of the first model."""
+    rows = [
+        (model, name + " (went on)" * one.get("was_begun", False))
+        + tuple(command["cpu_s"] / 60 for command in one["commands"])
+        + (max(c["peak_gb"] for c in one["commands"]),)
+        for model, done in models.items()
+        for name, one in done.items()
+    ]
+    first = next(iter(models.values()))
+    lines = "\n".join(c["command"] for one in first.values() for c in one["commands"])
+    columns = ("model", "arm", "training", "evaluation", "peak memory, GB")
+    return "\n\n".join(
+        [
+            "## Cost",
+            table(columns, ([f"{v:.1f}" if isinstance(v, float) else v for v in r] for r in rows)),
+            COST,
+            f"The commands for {next(iter(models))}:",
+            f"```text\n{lines}\n```",
+        ]
+    )
+
+
+COST = (
+    "Minutes of processor time of each command, loading included; by the clock most took several "
+    "times as long, because the machine was busy. An arm that went on after a kill has only the "
+    "time from there on. The hidden states that `toxicity-few` trains on are those of `toxicity` "
+    "and were in the cache."
+)
+
+
+def page(report: dict[str, Any], folder: Path) -> str:
+    """The page, for a folder that may hold pictures."""
+    models = report["models"]
+    names = [f"`{field}`" for field in next(iter(report["sizes"].values()))]
+    sizes = [(name, *row.values()) for name, row in report["sizes"].items()]
+    machines = sorted({one["machine"] for done in models.values() for one in done.values()})
+    parts = [
+        "# Tasks on two small models",
+        "Heads, adapters and vectors as in [tasks.md](../tasks.md). smollm2 is "
+        "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct, both in float32. Seeds "
+        f"{', '.join(map(str, report['seeds']))}, or the first of them; ± is the standard "
+        "deviation over seeds, and intervals are bootstrapped over test items. Sizes are "
+        "small, for two busy cores:",
+        table(("size", *report["sizes"]), zip(names, *(row[1:] for row in sizes), strict=True)),
+        "Their meanings stand in `studies/tasks.py`. Adapters were trained with "
+        f"`{report['lora']}`, otherwise as in the paper; the values were not tuned.",
+        summary(models),
+        heads_page(models),
+        steering_page(models, folder),
+        instruction_page(models),
+        cost_page(models),
+        missing_arms(report),
+        f"Made by `python studies/tasks.py` on {' and on '.join(machines)}, shared with other "
+        f"work, one thread a command ({report['versions']}); {report['date']}.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def missing_arms(report: dict[str, Any]) -> str:
+    """What the study knows to do and has not done."""
+    left = {
+        model: ", ".join(name for name in names if name not in report["models"].get(model, {}))
+        for model, names in report["asked"].items()
+    }
+    told = "; ".join(f"{model}: {names}" for model, names in left.items() if names)
+    return f"Not done: {told}. The study goes on with these when it is started again." * bool(told)
