@@ -139,7 +139,7 @@ def goals(cells: Sequence[Cell]) -> str:
         ("well-formed", "90 %", f"{formed:.0%}"),
     ]
     head = "| goal | wanted | reached by `" + DEFAULT + "` |\n|---|---|---|\n"
-    return head + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return head + "\n".join("| " + " | ".join(row) + " |" for row in rows if row[-1] != "-")
 
 
 def per_thousand(cell: Cell) -> float:
