@@ -22,7 +22,6 @@ import gzip
 import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from machine import describe_processor
 from tasks_page import page
 
 from facsynth.data.write import write_json, write_jsonl
@@ -301,7 +301,7 @@ def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str]
         done[0].pop("result")
         facts = {key: config[key] for key in KEPT if config.get(key) is not None}
         facts["answer_words"] = answer_words(work / name)
-        row = {"machine": machine(), "was_begun": was_begun, "commands": done}
+        row = {"machine": describe_processor(), "was_begun": was_begun, "commands": done}
         row |= {"trained": facts, "result": result}
         write_json(row, file)
         print(f"{model} {name} done", flush=True)
@@ -310,17 +310,6 @@ def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str]
 KEPT = ("seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features", "dtype")
 KEPT += ("method", "training", "n_cut")
 """What of task.json stands in the results."""
-
-
-def machine() -> str:
-    """Name and vector instructions of the processor, and how many there are."""
-    info = Path("/proc/cpuinfo")
-    rows = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [row.partition(":")[2].strip() for row in rows if row.startswith("model name")]
-    flags = next((row.split() for row in rows if row.startswith("flags")), [])
-    has = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name} ({', '.join(has) or platform.machine()}), {os.cpu_count()} cores"
 
 
 def write_report(work: Path) -> None:
