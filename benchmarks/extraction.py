@@ -20,12 +20,12 @@ from extraction_profile import profile
 from extraction_report import Outcome, report
 from mixes import write_mixes
 
-_PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks" / "extraction.md"
+_PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 _SAELENS = Environment("saelens", ("sae-lens==6.54.12",))
 _INTERP_EMBED = Environment("interp-embed", ("interp-embed==0.1.0", "sae-lens==6.54.12"))
 
 _FAST, _SLOW = {"short": 128, "long": 8}, {"short": 32, "long": 4}
-CONTENDERS = (
+ON_CPU = (
     Contender("facsynth", "facsynth_table", _FAST),
     Contender("facsynth, mixed", "facsynth_table", _FAST, dtype="mixed"),
     Contender("plain Transformers", "plain_transformers", _SLOW),
@@ -33,26 +33,43 @@ CONTENDERS = (
     Contender("interp-embed", "interp_embed_dataset", _SLOW, _INTERP_EMBED),
     Contender("authors' procedure", "authors", _SLOW),
 )
-REFERENCE = Contender(
-    "float32 reference", "plain_transformers", _SLOW, dtype="float32", is_reference=True
+_MANY, _FEW = {"short": 512, "long": 32}, {"short": 512, "long": 32}
+ON_GPU = (
+    Contender("facsynth", "facsynth_table", _MANY),
+    Contender("facsynth, mixed", "facsynth_table", _MANY, dtype="mixed"),
+    Contender("facsynth, float32", "facsynth_table", _MANY, dtype="float32"),
+    Contender("plain Transformers", "plain_transformers", _FEW),
+    Contender("authors' procedure", "authors", _FEW),
 )
+"""The others have no environment with CUDA here."""
+
 PRODUCT = Contender("matrix products alone", "matrix_product", {"short": 0, "long": 0})
+
+
+def reference(contenders: Sequence[Contender]) -> Contender:
+    """The slow way in float32, on as many texts as the slow ways take."""
+    n_texts = contenders[-1].n_texts
+    return Contender(
+        "float32 reference", "plain_transformers", n_texts, dtype="float32", is_reference=True
+    )
 
 
 def main() -> None:
     options = parse(sys.argv[1:])
     with tempfile.TemporaryDirectory() as scratch:
-        job = make_job(options, Path(scratch))
+        contenders = chosen_contenders(options)
+        job = make_job(options, contenders, Path(scratch))
         if options.profile:
             print(profile(job, quick=options.quick))
             return
-        starts = start_up_s(job, 1 if options.quick else 3)
-        outcome = measure(options, job, Path(scratch))
+        starts = start_up_s(job, 1 if options.quick else 3) if options.device == "cpu" else None
+        outcome = measure(options, contenders, job, Path(scratch))
         text = report(outcome, starts_s=starts, profile=profile(job, quick=options.quick))
     print(text)
     if options.write:
-        _PAGE.parent.mkdir(parents=True, exist_ok=True)
-        _PAGE.write_text(text)
+        page = "extraction.md" if options.device == "cpu" else "extraction_gpu.md"
+        _PAGES.mkdir(parents=True, exist_ok=True)
+        (_PAGES / page).write_text(text)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -60,11 +77,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="measured runs of each [5]")
     parser.add_argument("--limit", type=int, default=900, help="seconds for all runs [900]")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", default="auto", help="of the model; the SAE is in float32")
     parser.add_argument("--only", default="", help="names of contenders, separated by commas")
     parser.add_argument("--quick", action="store_true", help="few texts, one run")
     parser.add_argument("--profile", action="store_true", help="only where facsynth's time goes")
-    parser.add_argument("--write", action="store_true", help=f"write {_PAGE.name}")
+    parser.add_argument("--write", action="store_true", help="write the page")
     options = parser.parse_args(arguments)
     if options.quick and options.write:
         parser.error("--quick is for looking; leave it out to write the page")
@@ -73,14 +91,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def make_job(options: argparse.Namespace, scratch: Path) -> Job:
+def chosen_contenders(options: argparse.Namespace) -> list[Contender]:
+    """All of the device, or those asked for."""
+    wanted = options.only.split(",") if options.only else None
+    every = ON_CPU if options.device == "cpu" else ON_GPU
+    return [c for c in every if wanted is None or c.name in wanted]
+
+
+def make_job(options: argparse.Namespace, contenders: Sequence[Contender], scratch: Path) -> Job:
     from facsynth.features.default_model import default_model_folder, default_sae_folder
     from facsynth.features.lm import load_tokenizer, pick_device, pick_dtype
     from facsynth.features.sae import load_sae
 
     model = str(default_model_folder())
-    most = {mix: max(c.n_texts[mix] for c in CONTENDERS) for mix in ("short", "long")}
-    dtype = pick_dtype(pick_device("cpu"), options.dtype)
+    most = {mix: max(c.n_texts[mix] for c in contenders) for mix in ("short", "long")}
+    dtype = pick_dtype(pick_device(options.device), options.dtype)
     return Job(
         model=model,
         sae=str(default_sae_folder()),
@@ -90,6 +115,7 @@ def make_job(options: argparse.Namespace, scratch: Path) -> Job:
         texts=write_mixes(
             load_tokenizer(model), scratch, n_short=most["short"], n_long=most["long"]
         ),
+        device=options.device,
     )
 
 
@@ -121,17 +147,18 @@ def start_up_s(job: Job, n_runs: int) -> dict[str, list[float]]:
     return seconds
 
 
-def measure(options: argparse.Namespace, job: Job, scratch: Path) -> Outcome:
-    wanted = options.only.split(",") if options.only else [c.name for c in CONTENDERS]
-    contenders = [c for c in CONTENDERS if c.name in wanted]
+def measure(
+    options: argparse.Namespace, contenders: Sequence[Contender], job: Job, scratch: Path
+) -> Outcome:
+    exact = reference(contenders)
     share = 128 if options.quick else 1
     runs = [
         Runs(c, mix, max(4, c.n_texts[mix] // share), scratch / f"{number}-{mix}.npz")
         for mix in job.texts
-        for number, c in enumerate([*contenders, REFERENCE])
+        for number, c in enumerate([*contenders, exact])
     ]
     runs += [Runs(PRODUCT, mix, 0, scratch / f"none-{mix}.npz") for mix in job.texts]
-    with started([*contenders, REFERENCE, PRODUCT], job) as found:
+    with started([*contenders, exact, PRODUCT], job) as found:
         take_turns(found, runs, options.runs, limit_s=options.limit)
         return Outcome(
             job=job,

@@ -15,17 +15,21 @@ from contenders.worker import Job, Text, read_texts
 
 __all__ = ["profile"]
 
-_N_TEXTS = {"short": 256, "long": 16}
+_N_TEXTS = {"cpu": {"short": 256, "long": 16}, "cuda": {"short": 2048, "long": 128}}
 
 _BESIDE = " (in a thread beside)"
 
 _GROUPS = {
-    "matrix products": ("addmm", "::mm", "bmm", "linear", "mkldnn", "matmul"),
-    "attention": ("attention", "flash"),
-    "SAE: largest values": ("topk",),
-    "casts and copies": ("copy_", "_to_copy", "::to", "clone", "contiguous", "cat", "fill_"),
+    "attention": ("attention", "flash", "fmha"),
+    "matrix products": ("addmm", "::mm", "bmm", "linear", "mkldnn", "matmul", "gemm", "cublas"),
+    "SAE: largest values": ("topk", "TopK", "sort", "Sort", "radix"),
+    "casts and copies": (
+        *("copy_", "_to_copy", "::to", "clone", "contiguous", "cat", "fill_"),
+        *("Memcpy", "copy_kernel", "CatArray"),
+    ),
     "norms, rotary, activation, sums": (
-        *("mul", "add", "pow", "mean", "rsqrt", "silu", "neg", "sub", "relu"),
+        *("mul", "add", "pow", "mean", "rsqrt", "silu", "neg", "sub", "relu", "elementwise"),
+        *("reduce_kernel", "vectorized"),
     ),
 }
 """First group with a part of the operation's name wins."""
@@ -45,6 +49,8 @@ class _Clock:
             try:
                 return function(*arguments, **keywords)
             finally:
+                if torch.cuda.is_initialized():
+                    torch.cuda.synchronize()
                 beside = threading.current_thread() is not threading.main_thread()
                 self.seconds[phase + _BESIDE * beside] += time.perf_counter() - start
 
@@ -56,10 +62,11 @@ def profile(job: Job, *, quick: bool) -> str:
     loaded = facsynth_table.load(job)
     lines = []
     for mix, path in job.texts.items():
-        texts = read_texts(path, _N_TEXTS[mix] // (8 if quick else 1))
+        texts = read_texts(path, _N_TEXTS[loaded.lm.device.type][mix] // (8 if quick else 1))
         facsynth_table.run(loaded, texts)
         lines += [f"{mix} mix, {len(texts)} texts: phases", *_phases(loaded, texts)]
-        lines += [f"{mix} mix: operations, of all CPU time", *_operations(loaded, texts)]
+        clock = "CPU" if loaded.lm.device.type == "cpu" else "GPU"
+        lines += [f"{mix} mix: operations, of all {clock} time", *_operations(loaded, texts)]
     return "\n".join(lines)
 
 
@@ -95,11 +102,14 @@ def _patched(clock: _Clock) -> Iterator[None]:
 
 
 def _operations(loaded: Any, texts: Sequence[Text]) -> list[str]:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+    kinds = torch.profiler.ProfilerActivity
+    on_gpu = loaded.lm.device.type == "cuda"
+    with torch.profiler.profile(activities=[kinds.CUDA if on_gpu else kinds.CPU]) as found:
         facsynth_table.run(loaded, texts)
     seconds: dict[str, float] = defaultdict(float)
     for event in found.key_averages():
-        seconds[_group(event.key)] += event.self_cpu_time_total / 1e6
+        spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        seconds[_group(event.key)] += spent / 1e6
     return _shares(seconds)
 
 

@@ -19,6 +19,11 @@ _FIRST, _PRODUCT, _OTHER_GATE = "facsynth", "matrix products alone", "authors' p
 _REFERENCE = "float32 reference"
 _THRESHOLD, _NEAR = 1.0, 0.1
 
+_COMMANDS = {
+    "cpu": "make bench-extraction",
+    "cuda": "python benchmarks/extraction.py --device cuda --write",
+}
+
 _NOTES = """\
 * Tokens are those of the texts with their chat template, the same for all. A slow way takes fewer
   texts: the first ones of the same mix.
@@ -105,8 +110,8 @@ def _setting(outcome: Outcome) -> str:
     n_runs = max((len(r.measured) for r in outcome.runs), default=0)
     rows = [
         ["date", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")],
-        ["command", "`make bench-extraction`"],
-        ["machine", f"{_cpu()}, {job.threads} threads, load {os.getloadavg()[1]:.1f} at the end"],
+        ["command", f"`{_COMMANDS[job.device]}`"],
+        ["machine", f"{_machine(job)}, load {os.getloadavg()[1]:.1f} at the end"],
         ["model", f"{Path(job.model).name}, layers 0 to {job.layer}, {job.dtype}"],
         ["SAE", "the embedded default, float32"],
         ["runs", f"median of {n_runs}, in turns, after one warm-up"],
@@ -133,6 +138,7 @@ def _speed_table(outcome: Outcome, mix: str) -> str:
         speed, tokens = _tokens_per_s(outcome.job, one), _n_tokens(outcome.job, one)
         n_positions = one.warm_up["n_positions"]
         walls = [run["wall_s"] for run in one.measured]
+        on_device = [run for run in one.measured[-1:] if "peak_device_bytes" in run]
         rows.append(
             [
                 name,
@@ -147,10 +153,12 @@ def _speed_table(outcome: Outcome, mix: str) -> str:
                 f"{outcome.loaded[name] / 1e6:,.0f}",
                 f"{n_positions / tokens:.2f}",
                 f"{_share(one, product, n_positions):.0%}" if product else "",
+                *(f"{run['peak_device_bytes'] / 1e6:,.0f}" for run in on_device),
             ]
         )
     header = "way|texts|tokens/s|range|facsynth is x times as fast|wall s|CPU s|CPU µs/token"
     header += "|peak MB|loaded MB|positions/token|share of the product rate"
+    header += "" if outcome.job.device == "cpu" else "|peak GPU MB"
     rates = _rates(product) if product else {}
     line = ", ".join(f"{rate / 1e9:,.0f} at {rows_} tokens" for rows_, rate in rates.items())
     return _table(header.split("|"), rows) + f"\n\nMatrix products alone, GFLOP/s: {line}."
@@ -256,6 +264,14 @@ def _tokens_per_s(job: Job, one: Runs) -> float:
 
 def _median(one: Runs, key: str) -> float:
     return median(run[key] for run in one.measured)
+
+
+def _machine(job: Job) -> str:
+    if job.device == "cpu":
+        return f"{_cpu()}, {job.threads} threads"
+    import torch
+
+    return f"{torch.cuda.get_device_name()}, {_cpu()}, {job.threads} threads"
 
 
 def _cpu() -> str:

@@ -38,6 +38,7 @@ def contenders() -> list[Contender]:
     ours, theirs = TrainSettings().learning_rate, 1e-3
     return [
         Contender(f"facsynth, rate {ours:g}", "train_facsynth", {"learning_rate": ours}),
+        Contender("facsynth, half the time", "train_facsynth", {"learning_rate": ours}, 1.75),
         Contender(f"facsynth, rate {theirs:g}", "train_facsynth", {"learning_rate": theirs}),
         Contender("facsynth, BatchTopK", "train_facsynth", {"architecture": "batchtopk"}),
         Contender(f"SAELens, rate {theirs:g}", "train_saelens", {"learning_rate": theirs}),
@@ -60,9 +61,10 @@ def main() -> None:
             for entry in entries:
                 print(f"warming up {entry.name}", file=sys.stderr)
                 processes.append(stack.enter_context(started(entry, plan, folder)))
-            for number, (first, last) in enumerate(plan.turns()):
+            for number in range(plan.n_turns):
                 pairs = list(zip(entries, processes, strict=True))
                 for entry, process in pairs if number % 2 == 0 else reversed(pairs):
+                    first, last = list(plan.of(entry).turns())[number]
                     target = folder / f"{entries.index(entry)}-{number}"
                     measured = ask(entry, process, first=first, last=last, folder=str(target))
                     entry.turns.append(Turn(last, **measured, **judge(target, plan)))
@@ -134,7 +136,7 @@ def store_activations(plan: Plan) -> tuple[int, int]:
 def started(entry: Contender, plan: Plan, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that has loaded the activations and warmed up."""
     python = SAELENS.python() if entry.worker == "train_saelens" else sys.executable
-    job = {**asdict(plan), "options": entry.options, "layer": LAYER}
+    job = {**asdict(plan.of(entry)), "options": entry.options, "layer": LAYER}
     script = HERE / "contenders" / f"{entry.worker}.py"
     with (folder / f"{entry.name}.log").open("w+") as log:
         process = subprocess.Popen(

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -12,8 +12,8 @@ __all__ = ["LAYER", "Contender", "Plan", "Turn", "render"]
 LAYER = 14
 _TABLE = """\
 | trainer | tokens/s, median (range) | facsynth is faster by | CPU s per 100k tokens | CPU ratio \
-| explained variance | L0 | dead |
-|---|---:|---:|---:|---:|---:|---:|---:|"""
+| steps | seconds | explained variance | L0 | dead |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Plan:
     """File with the tensors `train` and `heldout`."""
 
     n_threads: int = 2
+
+    def of(self, entry: "Contender") -> "Plan":
+        """The plan of one trainer."""
+        return replace(self, n_steps=round(self.n_steps * entry.longer))
 
     def turns(self) -> Iterator[tuple[int, int]]:
         """First step of each turn and the step behind its last."""
@@ -66,6 +70,9 @@ class Contender:
     name: str
     worker: str
     options: dict[str, object] = field(default_factory=dict)
+    longer: float = 1.0
+    """Its steps as a multiple of the plan's."""
+
     turns: list[Turn] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -101,7 +108,8 @@ tokens.
 
 {chr(10).join([_TABLE, *rows])}
 
-Explained variance of the held-out activations after so many steps:
+Explained variance of the held-out activations after so many of {plan.n_steps:,} steps, or as far \
+into a longer run:
 
 {chr(10).join(curve)}
 
@@ -109,15 +117,19 @@ Explained variance of the held-out activations after so many steps:
 
 
 def _row(plan: Plan, entry: Contender, ours: Contender) -> str:
-    speeds = _speeds(plan, entry)
+    speeds = _speeds(plan.of(entry), entry)
     pairs = list(zip(entry.turns, ours.turns, strict=True))
-    faster = median(theirs.seconds / own.seconds for theirs, own in pairs)
-    cheaper = median(theirs.cpu_seconds / own.cpu_seconds for theirs, own in pairs)
-    cpu = sum(turn.cpu_seconds for turn in entry.turns) / (plan.n_steps * plan.batch_tokens)
+    faster = median(theirs.seconds / own.seconds for theirs, own in pairs) / entry.longer
+    cheaper = median(theirs.cpu_seconds / own.cpu_seconds for theirs, own in pairs) / entry.longer
+    seconds = sum(turn.seconds for turn in entry.turns)
+    own_plan = plan.of(entry)
+    cpu = sum(turn.cpu_seconds for turn in entry.turns)
+    cpu /= own_plan.n_steps * plan.batch_tokens
     last = entry.turns[-1]
     return (
         f"| {entry.name} | {median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f}) "
-        f"| {faster:.1f} x | {cpu * 1e5:.1f} | {cheaper:.1f} x "
+        f"| {faster:.1f} x | {cpu * 1e5:.1f} | {cheaper:.1f} x | {own_plan.n_steps:,} "
+        f"| {seconds:.1f} "
         f"| {last.explained_variance:.3f} | {last.l0:.1f} | {last.dead:.1%} |"
     )
 
@@ -145,10 +157,12 @@ away are left out.
   CPU time is that of all threads; unlike wall time it hardly depends on what else the machine does.
 * Peak rates are in the names; they do not mean the same for both: facsynth holds decoder rows at
   norm 1, SAELens starts them at norm 0.1, so at one rate its directions turn ten times as fast.
+* "Half the time": as many steps of facsynth as take half the time of SAELens' run, roughly; what
+  it took stands in the column of seconds.
 * The rate warms up over 2 % of the steps and falls over the last 30 %: in facsynth to a tenth, in
   SAELens to zero (its schedule knows nothing else). Everything else is each trainer's default:
-  facsynth starts with 4 k and shrinks it over the first 10 %, SAELens initialises decoder rows with
-  norm 0.1 and clips gradients to norm 1. Its progress bar and logs are off.
+  facsynth starts with encoder rows of norm 0.3, SAELens with decoder rows of norm 0.1, and it clips
+  gradients to norm 1. Its progress bar and logs are off.
 * facsynth chooses a token's features by a product in bfloat16 and computes their activations and
   all gradients in float32; SAELens computes everything in float32 (its autocast was slower here).
 * Explained variance: 1 - Σ‖x - x̂‖² / Σ‖x - mean‖² over the held-out rows, computed by one function

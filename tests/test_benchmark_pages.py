@@ -101,7 +101,9 @@ def outcome(folder: Path, *, failed: str = "") -> Any:
     job = Job("m/model", "sae", 14, "bfloat16", 2, {"short": str(folder / "short.jsonl")})
     measured = {"wall_s": 2.0, "cpu_s": 4.0, "peak_bytes": 10**9}
     found = []
-    for number, contender in enumerate([*extraction.CONTENDERS, extraction.REFERENCE]):
+    for number, contender in enumerate(
+        [*extraction.ON_CPU, extraction.reference(extraction.ON_CPU)]
+    ):
         is_plain = contender.name == "plain Transformers"
         save_result(folder / f"{number}.npz", [{1: 2.0, 7: 0.9 if is_plain else 1.05}, {2: 3.0}])
         one = Runs(contender, "short", 2, folder / f"{number}.npz")
@@ -182,9 +184,7 @@ def test_pins_are_exact_and_hold_what_the_environment_is_for(name: str) -> None:
     import selection
     from environments import pinned
 
-    made = [c.environment for c in extraction.CONTENDERS if c.environment] + [
-        *selection.PEERS.values()
-    ]
+    made = [c.environment for c in extraction.ON_CPU if c.environment] + [*selection.PEERS.values()]
     wanted = next(e for e in made if e.name == name).requirements
     assert set(wanted) <= set(pinned(name))
     assert all("==" in pin for pin in pinned(name))

@@ -140,6 +140,12 @@ def test_a_model_s_residual_stream_is_explained():
     assert sae.config.metadata["training_tokens"] == 12 * sum(t.n_scored for t in texts)
 
 
+@pytest.mark.parametrize("change", [{"encoder_norm": 0.0}, {"k_start": 0.5}])
+def test_a_start_that_cannot_learn_is_refused(change):
+    with pytest.raises(ModelError, match="encoder_norm"):
+        replace(SMALL, **change)
+
+
 def test_batch_wide_choice_ends_in_a_threshold_that_keeps_k_on_average(planted):
     _, tokens, texts = planted
     options = TrainSettings(
@@ -154,9 +160,9 @@ def test_batch_wide_choice_ends_in_a_threshold_that_keeps_k_on_average(planted):
     )
     sae = train_sae(tiny_lm(), texts, layer=1, settings=options)
     assert (sae.config.architecture, sae.config.k) == ("jumprelu", None)
-    assert (sae.encode(tokens) > 0).sum(1).float().mean() == pytest.approx(3, rel=0.05)
+    assert (sae.encode(tokens) > 0).sum(1).float().mean() == pytest.approx(3, rel=0.1)
     assert len(sae.threshold.unique()) == 1
-    assert explained_variance(sae, tokens) > 0.75
+    assert explained_variance(sae, tokens) > 0.9
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ def load(job: Job) -> Loaded:
     torch.set_num_threads(job.threads)
     tokenizer = AutoTokenizer.from_pretrained(job.model)
     model = AutoModelForCausalLM.from_pretrained(job.model, dtype=getattr(torch, job.dtype)).eval()
-    return Loaded(model, tokenizer, load_sae(job.sae))
+    model = model.to(job.device)
+    return Loaded(model, tokenizer, load_sae(job.sae).to(job.device))
 
 
 @torch.inference_mode()
@@ -50,6 +51,7 @@ def read_one(loaded: Loaded, text: Text) -> torch.Tensor:
 
     handle = loaded.model.model.layers[loaded.sae.config.layer].register_forward_hook(keep)
     inputs = loaded.tokenizer(text.rendered, add_special_tokens=False, return_tensors="pt")
+    inputs = inputs.to(loaded.model.device)
     try:
         loaded.model(**inputs)
     except Stop:
@@ -59,7 +61,7 @@ def read_one(loaded: Loaded, text: Text) -> torch.Tensor:
     pre = loaded.sae.pre_activations(kept[0].view(-1, kept[0].shape[-1]))
     values, ids = pre.topk(pre.shape[1], dim=1)  # k = the width: a full sort
     code = torch.zeros_like(pre).scatter_(1, ids, values.relu())
-    return code[torch.from_numpy(text.scored)].amax(0)
+    return code[torch.from_numpy(text.scored)].amax(0).cpu()
 
 
 def results(found: list[torch.Tensor]) -> list[TextResult]:

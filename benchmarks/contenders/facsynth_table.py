@@ -28,8 +28,8 @@ class Loaded:
 
 def load(job: Job) -> Loaded:
     torch.set_num_threads(job.threads)
-    lm = load_language_model(job.model, device="cpu", dtype=job.dtype)
-    return Loaded(lm, load_sae(job.sae), tempfile.TemporaryDirectory())
+    lm = load_language_model(job.model, device=job.device, dtype=job.dtype)
+    return Loaded(lm, load_sae(job.sae).to(job.device), tempfile.TemporaryDirectory())
 
 
 def run(loaded: Loaded, texts: Sequence[Text]) -> FeatureTable:

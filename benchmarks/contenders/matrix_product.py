@@ -27,7 +27,7 @@ class Loaded:
 
 def load(job: Job) -> Loaded:
     torch.set_num_threads(job.threads)
-    model = AutoModel.from_pretrained(job.model, dtype=getattr(torch, job.dtype))
+    model = AutoModel.from_pretrained(job.model, dtype=getattr(torch, job.dtype)).to(job.device)
     layers = model.layers[: job.layer + 1]
     linears = (m for layer in layers for m in layer.modules() if isinstance(m, torch.nn.Linear))
     return Loaded([m.weight.detach() for m in linears])
@@ -44,12 +44,14 @@ def run(loaded: Loaded, _texts: Sequence[Text]) -> dict[str, Any]:
 
 def seconds(loaded: Loaded, rows: int) -> float:
     """Mean time of all products of one batch."""
-    dtype, widths = loaded.weights[0].dtype, {w.shape[1] for w in loaded.weights}
-    inputs = {width: torch.randn(rows, width).to(dtype) for width in widths}
+    like, widths = loaded.weights[0], {w.shape[1] for w in loaded.weights}
+    inputs = {width: torch.randn(rows, width).to(like) for width in widths}
+    wait = torch.cuda.synchronize if like.is_cuda else (lambda: None)
     start, n_rounds = time.perf_counter(), 0
     while n_rounds < 2 or time.perf_counter() - start < SECONDS:
         for weight in loaded.weights:
             linear(inputs[weight.shape[1]], weight)
+        wait()
         n_rounds += 1
     return (time.perf_counter() - start) / n_rounds
 

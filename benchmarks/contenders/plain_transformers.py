@@ -26,8 +26,10 @@ def load(job: Job) -> Loaded:
     torch.set_num_threads(job.threads)
     tokenizer = AutoTokenizer.from_pretrained(job.model)
     tokenizer.padding_side = "right"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModel.from_pretrained(job.model, dtype=getattr(torch, job.dtype)).eval()
-    return Loaded(model, tokenizer, load_sae(job.sae))
+    model = model.to(job.device)
+    return Loaded(model, tokenizer, load_sae(job.sae).to(job.device))
 
 
 @torch.inference_mode()
@@ -39,11 +41,11 @@ def run(loaded: Loaded, texts: Sequence[Text]) -> list[torch.Tensor]:
         rendered = [text.rendered for text in batch]
         inputs = loaded.tokenizer(
             rendered, padding=True, add_special_tokens=False, return_tensors="pt"
-        )
+        ).to(loaded.model.device)
         states = loaded.model(**inputs, output_hidden_states=True).hidden_states[layer + 1]
         codes = loaded.sae.encode(states.flatten(0, 1)).view(*states.shape[:2], -1)
         for code, text in zip(codes, batch, strict=True):
-            found.append(code[torch.from_numpy(text.scored)].amax(0))
+            found.append(code[torch.from_numpy(text.scored)].amax(0).cpu())
     return found
 
 

@@ -39,6 +39,9 @@ class Job:
     texts: dict[str, str]
     """File of each mix; see `Text`."""
 
+    device: str = "cpu"
+    """What the model runs on, as PyTorch names it."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -106,6 +109,8 @@ def serve(
         output = run(state, texts)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         report = {"wall_s": wall, "cpu_s": cpu, "peak_bytes": _memory("VmHWM")}
+        if job.device != "cpu":
+            report["peak_device_bytes"] = sys.modules["torch"].cuda.max_memory_allocated()
         report |= facts(output)
         if order["save"]:
             _save(results(output), order["save"])

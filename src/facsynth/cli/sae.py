@@ -48,6 +48,10 @@ sae.add_command(random_sae)
 @click.option("--epochs", default=3, show_default=True, help="Passes over the tokens.")
 @click.option("--batch-tokens", default=4096, show_default=True, help="Tokens per step.")
 @click.option("--learning-rate", default=4e-3, show_default=True, help="Peak rate of Adam.")
+@click.option("--encoder-norm", default=0.3, show_default=True, help="Of its rows at the start.")
+@click.option(
+    "--k-start", default=1.0, show_default=True, help="Start with so many times k, for 10 %."
+)
 @click.option(
     "--memory-gb",
     default=8.0,
@@ -86,6 +90,8 @@ def train(
         epochs=options["epochs"],
         batch_tokens=options["batch_tokens"],
         learning_rate=options["learning_rate"],
+        encoder_norm=options["encoder_norm"],
+        k_start=options["k_start"],
         memory_gb=options["memory_gb"],
         seed=options["random_seed"],
     )

@@ -118,7 +118,11 @@ def read_activations(
     settings: ExtractSettings,
     meter: Meter,
 ) -> list[FeatureActivations]:
-    """Pooled activations of texts for each SAE, from one forward pass per batch."""
+    """Pooled activations of texts for each SAE, which is moved to the model's device.
+
+    All of them come from one forward pass per batch.
+    """
+    saes = [sae.to(lm.device) for sae in saes]
     layers = {sae.config.layer for sae in saes}
     prefix = _shared_prefix(texts, lm, max(layers))
     skip = prefix.n_tokens if prefix else 0

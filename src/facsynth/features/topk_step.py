@@ -310,7 +310,7 @@ def _pair_products(rows: Tensor, matrix: Tensor, pairs: _Pairs) -> Tensor:
 
 
 def _csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
-    """A sparse matrix; columns in any order. PyTorch's remark that this is in beta is silenced."""
+    """A sparse matrix; columns in any order. PyTorch's remarks (beta, unchecked) are silenced."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor|invariant checks)", UserWarning)
         return torch.sparse_csr_tensor(starts, columns, values, size=size, check_invariants=False)

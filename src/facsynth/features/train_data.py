@@ -19,7 +19,10 @@ from facsynth.progress import Task
 __all__ = ["ActivationReader", "TokenGroup", "plan_groups"]
 
 _READ_TOKENS = 2048
-"""Tokens per forward pass: the intermediate results still fit into a CPU's cache."""
+"""Tokens per forward pass on a CPU, whose cache still holds the intermediate results."""
+
+_READ_TOKENS_GPU = 16_384
+"""The same on a GPU; not by its free memory, as rounding depends on what is read together."""
 
 
 def plan_groups(texts: Sequence[TokenizedSample], settings: TrainSettings) -> list[list[int]]:
@@ -104,7 +107,8 @@ class ActivationReader:
     def _run_model(self, group: Sequence[int]) -> None:
         group = [i for i in group if self.owner[i] == self.number]
         lengths = [len(self.texts[i].input_ids) for i in group]
-        for batch in batch_by_length(lengths, batch_tokens=_READ_TOKENS):
+        size = _READ_TOKENS if self.lm.device.type == "cpu" else _READ_TOKENS_GPU
+        for batch in batch_by_length(lengths, batch_tokens=size):
             indices = [group[b] for b in batch]
             output = read_residual(self.lm, [self.texts[i].input_ids for i in indices], self.layer)
             for row, index in enumerate(indices):

@@ -97,7 +97,7 @@ def initial_state(
     decoder = torch.randn(settings.n_features, d_model, generator=rng)
     decoder /= decoder.norm(dim=1, keepdim=True)
     tensors = {
-        "encoder": decoder.clone(),
+        "encoder": decoder * settings.encoder_norm,
         "encoder_bias": torch.zeros(settings.n_features),
         "decoder": decoder,
         "decoder_bias": torch.zeros(d_model),
