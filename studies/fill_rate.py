@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -250,10 +251,18 @@ def write_cell(
 
 
 def read_calls(log: Log, calls: Sequence[dict[int, Outcome]], folder: Path) -> None:
-    """Add what the calls of one run gave; each call is one step with a table of its own."""
-    tables = sorted(folder.glob("*/step-?*/manifest.json"), key=_when)
-    for call, manifest in zip([c for c in calls if c], tables, strict=True):
-        table = open_table(manifest.parent)
+    """Add what the calls of one run gave; each is one step, with a table if any text was written.
+
+    Of a step that the budget cut short before its first text nothing is on disk.
+    """
+    steps = sorted({path.with_suffix("") for path in folder.glob("*/step-?*")}, key=_when)
+    made = [call for call in calls if call]
+    assert len(made) - 1 <= len(steps) <= len(made), (len(made), steps)
+    for call, step in zip_longest(made, steps):
+        if step is None or not step.is_dir():
+            read_nothing(log, call)
+            continue
+        table = open_table(step)
         numbers = [sample.sample_id.split("-") for sample in table.samples()]
         found = {int(parts[4]): row for row, parts in enumerate(numbers)}
         samples, rows = table.samples(), table.activations()
@@ -267,10 +276,19 @@ def read_calls(log: Log, calls: Sequence[dict[int, Outcome]], folder: Path) -> N
                 log.rows.append(take_rows(rows, [row]))
 
 
-def _when(manifest: Path) -> tuple[int, float, str]:
+def read_nothing(log: Log, call: dict[int, Outcome]) -> None:
+    """Add a call none of whose answers was a text."""
+    for _, outcome in sorted(call.items()):
+        log.n_tokens.append(outcome.completion_tokens)
+        log.is_dropped.append(getattr(outcome, "reason", "") == DROPPED_EARLY)
+        log.samples.append(None)
+        log.targets.append(-1)
+
+
+def _when(step: Path) -> tuple[int, float, str]:
     """Trials by strength come first, then rounds and steps in their order."""
-    kind, number = manifest.parent.parent.name.split("-")
-    return (kind == "round", float(number), manifest.parent.name)
+    kind, number = step.parent.name.split("-")
+    return (kind == "round", float(number), step.name)
 
 
 def write_undirected(

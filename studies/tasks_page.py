@@ -382,14 +382,17 @@ def page(report: dict[str, Any], folder: Path) -> str:
     models = report["models"]
     names = [f"`{field}`" for field in next(iter(report["sizes"].values()))]
     sizes = [(name, *row.values()) for name, row in report["sizes"].items()]
-    machines = sorted({one["machine"] for done in models.values() for one in done.values()})
+    arms = [one for done in models.values() for one in done.values()]
+    machines = sorted({one["machine"] for one in arms})
+    dtypes = sorted({one["trained"]["dtype"] for one in arms if "dtype" in one["trained"]})
     parts = [
         "# Tasks on two small models",
         "Heads, adapters and vectors as in [tasks.md](../tasks.md). smollm2 is "
-        "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct, both in float32. Seeds "
+        "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct, both in "
+        f"{' or '.join(dtypes)}. Seeds "
         f"{', '.join(map(str, report['seeds']))}, or the first of them; ± is the standard "
         "deviation over seeds, and intervals are bootstrapped over test items. Sizes are "
-        "small, for two busy cores:",
+        "chosen for an hour of two busy cores:",
         table(("size", *report["sizes"]), zip(names, *(row[1:] for row in sizes), strict=True)),
         "Their meanings stand in `studies/tasks.py`. Adapters were trained with "
         f"`{report['lora']}`, otherwise as in the paper; the values were not tuned.",
