@@ -7,8 +7,8 @@ import torch
 from facsynth.features.extract import extract_features
 from facsynth.features.lm import load_language_model
 from facsynth.features.sae import load_sae
-from facsynth.features.train import TrainSettings, train_sae
 from facsynth.features.tokens import tokenize_samples
+from facsynth.features.train import TrainSettings, train_sae
 from tiny_pair import PLANTED, save_pair, talk
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

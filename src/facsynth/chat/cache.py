@@ -7,7 +7,7 @@ processes may use one file, on a local disk.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -133,14 +133,21 @@ class CachedChat:
 
         Args:
             model: The model to ask; its `name` is part of each key.
-            path: The SQLite file; created when absent.
+            path: The SQLite file; where it is absent, it is created with the first reply.
 
         Raises:
             DataError: The file is not a reply cache.
-            SpaceError: The file cannot be written.
+            SpaceError: The file cannot be read.
         """
         self._model = model
-        self._store = ReplyStore(Path(path))
+        self._path = Path(path)
+        self._found = ReplyStore(self._path) if self._path.exists() else None
+
+    @property
+    def _store(self) -> ReplyStore:
+        if self._found is None:
+            self._found = ReplyStore(self._path)
+        return self._found
 
     @property
     def name(self) -> str:
@@ -156,7 +163,7 @@ class CachedChat:
     def uncached(self, requests: Sequence[ChatRequest]) -> list[ChatRequest]:
         """Requests that `reply` would put to the model, for an estimate before it does."""
         units = self._units(requests)
-        there = self._store.get(list(units))
+        there = self._kept(units)
         return [
             requests[position]
             for key, positions in units.items()
@@ -167,7 +174,7 @@ class CachedChat:
     def stream(self, requests: Sequence[ChatRequest], on_outcomes: OnOutcomes) -> None:
         """Answer the requests and pass outcomes on; see `StreamingChatModel`."""
         units = self._units(requests)
-        there = self._store.get(list(units))
+        there = self._kept(units)
         hits = [
             (position, _as_cached(outcome))
             for key, outcomes in there.items()
@@ -180,6 +187,9 @@ class CachedChat:
             self._run_batches(requests, missing, on_outcomes)
         elif missing:
             self._run_single(requests, missing, on_outcomes)
+
+    def _kept(self, keys: Iterable[str]) -> dict[str, list[Outcome]]:
+        return {} if self._found is None else self._found.get(list(keys))
 
     def _is_batched(self) -> bool:
         return isinstance(self._model, BatchedChatModel) and self._model.deterministic_batches
