@@ -497,7 +497,7 @@ def run_long(options: argparse.Namespace) -> None:
     made = ARMS[options.arm]
     ARMS[options.arm] = lambda seed: replace(
         made(seed),
-        budget=replace(made(seed).budget, max_samples=100_000, max_attempts=100, patience=10),
+        budget=replace(made(seed).budget, max_samples=100_000, max_attempts=100, patience=30),
     )
     run_cell(world, options.generator, options.arm, options.random_seed or 0, options.tokens)
 

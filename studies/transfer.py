@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from machine import describe_processor
 from tasks import ROOT, model_source, run, table
 
 from facsynth.data.write import write_json, write_jsonl
@@ -134,8 +135,8 @@ def page(report: dict[str, Any]) -> str:
             "## Cost",
             table(("step", "processor seconds", "peak memory, GB"), costs),
             f"```text\n{lines}\n```",
-            "Made by `python studies/transfer.py` on a shared Intel Xeon with AVX-512 BF16, 2 "
-            f"cores; {report['date']}.",
+            f"Made by `python studies/transfer.py` on {report['machine']}, shared with other work; "
+            f"{report['date']}.",
         ]
     )
 
@@ -162,7 +163,12 @@ def main() -> None:
         for name, sides in PAIRS.items()
     }
     costs = {name: {k: v for k, v in c.items() if k != "result"} for name, c in commands.items()}
-    report = {"date": date.today().isoformat(), "pairs": found, "costs": costs}
+    report = {
+        "date": date.today().isoformat(),
+        "machine": describe_processor(),
+        "pairs": found,
+        "costs": costs,
+    }
     write_json(report, RESULTS)
     PAGE.write_text(page(report) + "\n", encoding="utf-8")
 
