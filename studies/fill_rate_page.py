@@ -53,7 +53,7 @@ def page(results: Mapping[str, Any], described: Mapping[str, str], folder: Path)
     )
     for generator, budget in groups:
         mine = [c for c in cells if (c["generator"], c["budget"]) == (generator, budget)]
-        name = f"fill_rate_{generator.lower().split('-')[0]}_{budget}.svg"
+        name = f"fill_rate_{generator.lower().split('.')[0].split('-')[0]}_{budget}.svg"
         draw(mine, folder / name, budget)
         parts += [f"## {generator}, {budget:,} tokens a cell", table(mine, described)]
         parts += [f"![Filled features against generated tokens]({name})"]
