@@ -48,6 +48,9 @@ INSTRUCTIONS = {
 }
 """By arm: conversations with answers, of a sentence or of some paragraphs (Alpaca-GPT4)."""
 
+LONGEST_QUESTION = 400
+"""Characters."""
+
 Rows = Iterator[dict[str, Any]]
 Command = list[str]
 
@@ -152,6 +155,13 @@ def question_rows(data: Path, sizes: Sizes, name: str) -> tuple[list[Any], list[
     return train[: sizes.items * 5 // 4 + 20], test
 
 
+def instruction_rows(file: Path) -> Rows:
+    """Conversations whose question leaves room for the answer before it is cut."""
+    for row in json.loads(file.read_text(encoding="utf-8")):
+        if len(row["instruction"]) + len(row.get("input", "")) <= LONGEST_QUESTION:
+            yield row
+
+
 def ifeval_rows(data: Path, sizes: Sizes) -> Rows:
     """Every n-th prompt."""
     lines = (data / "ifeval/input_data.jsonl").read_text(encoding="utf-8").splitlines()
@@ -165,7 +175,7 @@ def write_data(data: Path, work: Path, sizes: Sizes) -> None:
     write_jsonl(hatecheck_rows(data, sizes.every_few), work / "hatecheck-few.jsonl")
     write_jsonl(ifeval_rows(data, sizes), work / "ifeval.jsonl")
     for name, file in INSTRUCTIONS.items():
-        write_jsonl(json.loads((data / file).read_text(encoding="utf-8")), work / f"{name}.jsonl")
+        write_jsonl(instruction_rows(data / file), work / f"{name}.jsonl")
     write_jsonl(reward_rows(data, sizes), work / "pairs.jsonl")
     write_jsonl(llmbar_rows(data, sizes), work / "llmbar.jsonl")
     for name in BEHAVIOURS:
