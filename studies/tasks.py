@@ -48,7 +48,7 @@ INSTRUCTIONS = {
 }
 """By arm: conversations with answers, of a sentence or of some paragraphs (Alpaca-GPT4)."""
 
-LONGEST_QUESTION = 400
+LONGEST_QUESTION = 200
 """Characters."""
 
 Rows = Iterator[dict[str, Any]]
