@@ -388,8 +388,9 @@ def page(report: dict[str, Any], folder: Path) -> str:
     parts = [
         "# Tasks on two small models",
         "Heads, adapters and vectors as in [tasks.md](../tasks.md). smollm2 is "
-        "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct, both in "
-        f"{' or '.join(dtypes)}. Seeds "
+        "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct. Steering ran in "
+        f"{' or '.join(dtypes)}, all else in what `--dtype auto` takes: bfloat16 where the machine "
+        "multiplies it. Seeds "
         f"{', '.join(map(str, report['seeds']))}, or the first of them; ± is the standard "
         "deviation over seeds, and intervals are bootstrapped over test items. Sizes are "
         "chosen for an hour of two busy cores:",
