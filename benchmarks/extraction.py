@@ -1,7 +1,8 @@
 """How fast features are extracted: facsynth beside other ways, on the same texts, model and SAE.
 
-`make bench-extraction` runs it and writes docs/benchmarks/extraction.md. Each contender is a
-process that loads once and is told to run; the contenders take turns, and medians are reported.
+`make bench-extraction` runs it and writes a page of docs/benchmarks: extraction.md where the CPU
+multiplies bfloat16, extraction_float32.md where it does not. Each contender is a process that loads
+once and is told to run; the contenders take turns, and medians are reported.
 """
 
 import argparse
@@ -57,8 +58,9 @@ def reference(contenders: Sequence[Contender]) -> Contender:
 def main() -> None:
     options = parse(sys.argv[1:])
     with tempfile.TemporaryDirectory() as scratch:
-        contenders = chosen_contenders(options)
-        job = make_job(options, contenders, Path(scratch))
+        dtype = chosen_dtype(options)
+        contenders = chosen_contenders(options, dtype)
+        job = make_job(options, dtype, contenders, Path(scratch))
         if options.profile:
             print(profile(job, quick=options.quick))
             return
@@ -67,9 +69,15 @@ def main() -> None:
         text = report(outcome, starts_s=starts, profile=profile(job, quick=options.quick))
     print(text)
     if options.write:
-        page = "extraction.md" if options.device == "cpu" else "extraction_gpu.md"
         _PAGES.mkdir(parents=True, exist_ok=True)
-        (_PAGES / page).write_text(text)
+        (_PAGES / page_name(job)).write_text(text)
+
+
+def page_name(job: Job) -> str:
+    """Rates in another rounding are another table, so that none replaces the other."""
+    if job.device == "cuda":
+        return "extraction_gpu.md"
+    return "extraction.md" if job.dtype == "bfloat16" else f"extraction_{job.dtype}.md"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -91,26 +99,36 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def chosen_contenders(options: argparse.Namespace) -> list[Contender]:
-    """All of the device, or those asked for."""
+def chosen_dtype(options: argparse.Namespace) -> str:
+    """That of all contenders which name none."""
+    from facsynth.features.lm import pick_device, pick_dtype
+
+    return str(pick_dtype(pick_device(options.device), options.dtype)).removeprefix("torch.")
+
+
+def chosen_contenders(options: argparse.Namespace, dtype: str) -> list[Contender]:
+    """All of the device, or those asked for; those of another dtype only beside bfloat16."""
     wanted = options.only.split(",") if options.only else None
     every = ON_CPU if options.device == "cpu" else ON_GPU
-    return [c for c in every if wanted is None or c.name in wanted]
+    return [
+        c for c in every if (c.name in wanted if wanted else not c.dtype or dtype == "bfloat16")
+    ]
 
 
-def make_job(options: argparse.Namespace, contenders: Sequence[Contender], scratch: Path) -> Job:
+def make_job(
+    options: argparse.Namespace, dtype: str, contenders: Sequence[Contender], scratch: Path
+) -> Job:
     from facsynth.features.default_model import default_model_folder, default_sae_folder
-    from facsynth.features.lm import load_tokenizer, pick_device, pick_dtype
+    from facsynth.features.lm import load_tokenizer
     from facsynth.features.sae import load_sae
 
     model = str(default_model_folder())
     most = {mix: max(c.n_texts[mix] for c in contenders) for mix in ("short", "long")}
-    dtype = pick_dtype(pick_device(options.device), options.dtype)
     return Job(
         model=model,
         sae=str(default_sae_folder()),
         layer=load_sae().config.layer,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=dtype,
         threads=options.threads,
         texts=write_mixes(
             load_tokenizer(model), scratch, n_short=most["short"], n_long=most["long"]
@@ -123,7 +141,7 @@ _PLAIN_START = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=getattr(torch, sys.argv[2]))
 model(**tokenizer("Which violin concerto do you like best?", return_tensors="pt"))
 """
 
@@ -139,7 +157,7 @@ def start_up_s(job: Job, n_runs: int) -> dict[str, list[float]]:
             words += ["--model", job.model, "--sae", job.sae]
             for way, arguments in (
                 ("facsynth", words),
-                ("plain Transformers", ["-c", _PLAIN_START, job.model]),
+                ("plain Transformers", ["-c", _PLAIN_START, job.model, job.dtype]),
             ):
                 start = time.perf_counter()
                 subprocess.run([sys.executable, *arguments], check=True, capture_output=True)

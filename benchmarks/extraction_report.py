@@ -41,7 +41,8 @@ _NOTES = """\
   (plain Transformers and the dense SAE in float32) and against facsynth's. Rounding the model to
   bfloat16 moves activations by about a percent, so pairs near δ flip; the fourth column of numbers
   says how many of the pairs that differ from the reference exceed δ by at most 10 % where they do.
-* "facsynth, mixed" (`--dtype mixed`): products in bfloat16, the residual stream in float32.
+* "facsynth, mixed" (`--dtype mixed`; beside bfloat16 only): products in bfloat16, the residual
+  stream in float32.
 * Share of the product rate: 2 x the weights of the layers that are read x positions per second
   (attention's own products not counted), over the fastest rate at which this machine multiplied
   those same weights in the same rounds.
@@ -79,7 +80,7 @@ def report(
         starts_s: Seconds from the start of a process to the end of one text, by way.
         profile: Where facsynth's time goes.
     """
-    parts = ["# Speed of extraction", _setting(outcome)]
+    parts = [f"# Speed of extraction, in {outcome.job.dtype}", _setting(outcome)]
     for mix in outcome.job.texts:
         parts += [f"## {_title(outcome.job, mix)}", _speed_table(outcome, mix)]
         parts += ["### Same results", _equality_table(outcome, mix)]

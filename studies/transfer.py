@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe_processor
-from tasks import ROOT, model_source, run, table
+from tasks import ROOT, model_source, run
+from tasks_page import table
 
 from facsynth.data.write import write_json, write_jsonl
 
