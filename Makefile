@@ -27,7 +27,7 @@ bench-sae: .venv/.ready ## train SAEs with facsynth and with SAELens on the same
 	$(BIN)/python benchmarks/sae_training.py --write
 
 bench-select: .venv/.ready ## time `fac select` beside apricot-select and submodlib (8 minutes at most)
-	$(BIN)/python benchmarks/selection.py --write
+	$(BIN)/python benchmarks/select_samples.py --write
 
 bench-chat: .venv/.ready ## time the endpoint client against the bare OpenAI SDK on a mock server (1 minute)
 	$(BIN)/python benchmarks/chat.py --write

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import platform
 import time
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 from importlib.metadata import version
@@ -123,7 +124,7 @@ def bare(url: str, calls: list[ChatRequest], *, aiohttp: bool = False) -> float:
     return time.perf_counter() - began
 
 
-SIDES = {
+SIDES: dict[str, Callable[[str, list[ChatRequest]], float]] = {
     "facsynth": ours,
     "AsyncOpenAI behind a semaphore": bare,
     "the same with the aiohttp transport": partial(bare, aiohttp=True),

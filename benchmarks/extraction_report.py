@@ -251,7 +251,7 @@ def _rates(product: Runs) -> dict[str, float]:
 
 
 def _share(one: Runs, product: Runs, n_positions: int) -> float:
-    flops = product.measured[0]["flops_per_token"] * n_positions
+    flops = float(product.measured[0]["flops_per_token"]) * n_positions
     return flops / _median(one, "wall_s") / max(_rates(product).values())
 
 
@@ -264,7 +264,7 @@ def _tokens_per_s(job: Job, one: Runs) -> float:
 
 
 def _median(one: Runs, key: str) -> float:
-    return median(run[key] for run in one.measured)
+    return median(float(run[key]) for run in one.measured)
 
 
 def _machine(job: Job) -> str:

@@ -137,10 +137,10 @@ def started(entry: Contender, plan: Plan, folder: Path) -> Iterator[subprocess.P
     """A process that has loaded the activations and warmed up."""
     python = SAELENS.python() if entry.worker == "train_saelens" else sys.executable
     job = {**asdict(plan.of(entry)), "options": entry.options, "layer": LAYER}
-    script = HERE / "contenders" / f"{entry.worker}.py"
     with (folder / f"{entry.name}.log").open("w+") as log:
         process = subprocess.Popen(
-            [str(python), str(script), json.dumps(job)],
+            [str(python), "-m", f"contenders.{entry.worker}", json.dumps(job)],
+            cwd=HERE,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

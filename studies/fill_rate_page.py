@@ -143,7 +143,7 @@ def goals(cells: Sequence[Cell]) -> str:
 
 
 def per_thousand(cell: Cell) -> float:
-    return 1000.0 * cell["n_filled"] / max(1, cell["n_tokens"])
+    return 1000.0 * float(cell["n_filled"]) / max(1, int(cell["n_tokens"]))
 
 
 def share(cell: Cell, outcome: str) -> float:

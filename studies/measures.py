@@ -97,7 +97,7 @@ def measure(data: Path, work: Path, n_anchor: int, n_each: int, pictures: Path) 
     diversity = fac(work / "diversity.json", "diversity", *names, *pairs, *anchor, *plot)
     coverage = {}
     for name in SETS:
-        words = (*anchor, "--seed", tables[name], "--controls")
+        words: tuple[object, ...] = (*anchor, "--seed", tables[name], "--controls")
         if name in PICTURED:
             words += ("--plot", pictures / f"coverage-{name}.png")
         coverage[name] = fac(work / f"coverage-{name}.json", "coverage", *words)

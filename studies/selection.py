@@ -46,6 +46,7 @@ THRESHOLD = 1.0
 N_RELEVANT = 300
 REFERENCE = "random, length quotas"
 Rows = np.ndarray
+Exchange = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def toxicity_samples(data: Path, sizes: Sizes) -> tuple[list[Sample], list[str]]
             ("hatecheck", row["test_case"], row["label_gold"] == "hateful")
             for row in csv.DictReader(file)
         ]
-    samples, sources = [], []
+    samples: list[Sample] = []
+    sources: list[str] = []
     for found in (surge, davidson, hatecheck):
         random.Random(0).shuffle(found)
         for wanted in (True, False):
@@ -100,7 +102,7 @@ def toxicity_samples(data: Path, sizes: Sizes) -> tuple[list[Sample], list[str]]
     return samples, sources
 
 
-def last_exchange(text: str) -> tuple[Message, ...]:
+def last_exchange(text: str) -> Exchange:
     """The last question and answer of an HH transcript."""
     before, _, answer = text.rpartition("\n\nAssistant:")
     question = before.rpartition("\n\nHuman:")[2]
@@ -113,19 +115,20 @@ def reward_samples(data: Path, sizes: Sizes) -> tuple[list[Sample], list[str]]:
         harm = [(r["chosen"], r["rejected"]) for r in map(json.loads, file)]
     with gzip.open(data / "dsp/helpful.test.json.gz", "rt", encoding="utf-8") as file:
         rows = json.load(io.StringIO(file.read()))
-    help_ = [tuple(r["text"] if r["score"][0] > r["score"][1] else r["text"][::-1]) for r in rows]
-    pairs = []
+    ranked = [r["text"] if r["score"][0] > r["score"][1] else r["text"][::-1] for r in rows]
+    help_ = [(good, bad) for good, bad in ranked]
+    pairs: list[tuple[str, Exchange, Exchange]] = []
     for source, found in (("harmless", harm), ("helpful", help_)):
-        sides = [tuple(map(last_exchange, pair)) for pair in found]
+        sides = [(last_exchange(chosen), last_exchange(rejected)) for chosen, rejected in found]
         good = [s for s in sides if all(m.content for side in s for m in side) and s[0] != s[1]]
         random.Random(0).shuffle(good)
         pairs += [(source, *pair) for pair in good[: sizes.pairs]]
     for row in json.loads((data / "llmbar/natural.json").read_text(encoding="utf-8")):
-        sides = [
+        one, two = (
             (Message("user", row["input"]), Message("assistant", row[f"output_{i}"]))
             for i in (1, 2)
-        ]
-        pairs.append(("llmbar", *(sides if int(row["label"]) == 1 else sides[::-1])))
+        )
+        pairs.append(("llmbar", one, two) if int(row["label"]) == 1 else ("llmbar", two, one))
     samples = [
         Sample(f"{source}-{i}-{side}", messages=messages)
         for i, (source, *both) in enumerate(pairs)
@@ -157,7 +160,7 @@ def length_free(hidden: Rows, n_tokens: Rows, fit: Rows) -> Rows:
     log = np.log(np.maximum(n_tokens, 1))
     design = np.stack([np.ones_like(log), log, log**2], axis=1)
     weights, *_ = np.linalg.lstsq(design[fit], hidden[fit], rcond=None)
-    return hidden - design @ weights
+    return np.asarray(hidden - design @ weights)
 
 
 def toxicity_score(hidden: Rows, labels: Rows, picks: Rows, tests: list[Rows]) -> float:
@@ -426,9 +429,10 @@ def main() -> None:
             rows += found
             print(f"{name}: seed {seed} done", flush=True)
     sae = load_sae(None)
+    summary = summarize(rows)
     report = {"date": date.today().isoformat(), "n_seeds": sizes.seeds, "layer": sae.config.layer,
-              "sae": sae.content_hash[:12], "summary": summarize(rows)}  # fmt: skip
-    print(tables(report["summary"]))
+              "sae": sae.content_hash[:12], "summary": summary}  # fmt: skip
+    print(tables(summary))
     if not given.quick:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         PAGE.parent.mkdir(parents=True, exist_ok=True)

@@ -227,10 +227,9 @@ def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
     found["instruction-short"][1].append("--base")
     if model == "smollm2":
         for name in BEHAVIOURS:
-            files = (f"{name}-train.jsonl", f"{name}-test.jsonl", "--max-items", str(sizes.items))
-            found[f"{name}-features"] = task(
-                "steering", f"{name}-features", *files, "--sae", "default"
-            )
+            files = (f"{name}-train.jsonl", f"{name}-test.jsonl")
+            read = ("--max-items", str(sizes.items), "--sae", "default")
+            found[f"{name}-features"] = task("steering", f"{name}-features", *files, *read)
     return found
 
 
@@ -317,8 +316,8 @@ def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str]
         print(f"{model} {name} done", flush=True)
 
 
-KEPT = ("seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features", "dtype")
-KEPT += ("method", "training", "n_cut")
+KEPT = ["seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features", "dtype"]
+KEPT += ["method", "training", "n_cut"]
 """What of task.json stands in the results."""
 
 

@@ -129,17 +129,9 @@ def heads_page(models: dict[str, Any]) -> str:
     toxic = found_arms(models, "toxicity")
     pairs = found_arms(models, "reward")
     parts = ["## Toxicity: HateCheck, trained on Surge and Davidson"]
-    columns: tuple[str, ...] = (
-        "model",
-        "trained",
-        "samples",
-        "seeds",
-        "AUPRC",
-        "95 % over cases",
-        "of a constant",
-    )
-    columns += ("shuffled labels", "AUROC", "of length", "hateful right", "others right", "cases")
-    keys = ("prevalence", "shuffled_auprc", "auroc", "length_auroc")
+    columns = ["model", "trained", "samples", "seeds", "AUPRC", "95 % over cases", "of a constant"]
+    columns += ["shuffled labels", "AUROC", "of length", "hateful right", "others right", "cases"]
+    keys = ["prevalence", "shuffled_auprc", "auroc", "length_auroc"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["auprc"], f["auprc_sd"]))
         + (interval(f["seeds"][0]["auprc"]), *(f[k] for k in keys))
@@ -150,9 +142,9 @@ def heads_page(models: dict[str, Any]) -> str:
     shown = [(f"{m}, {WAYS[arm]}", f) for m, arm, _, f in toxic if arm != "toxicity-few"]
     parts += ["Accuracy by functionality:", by_group(shown, "groups")]
     parts += ["## Reward: LLMBar, trained on HH-RLHF harmless and helpful"]
-    columns = ("model", "trained", "pairs", "seeds", "accuracy", "95 % over pairs", "of a guess")
-    columns += ("swapped pairs", "longer answer", "test pairs")
-    keys = ("shuffled_accuracy", "longer_accuracy", "n_pairs")
+    columns = ["model", "trained", "pairs", "seeds", "accuracy", "95 % over pairs", "of a guess"]
+    columns += ["swapped pairs", "longer answer", "test pairs"]
+    keys = ["shuffled_accuracy", "longer_accuracy", "n_pairs"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["accuracy"], f["accuracy_sd"]))
         + (interval(f["seeds"][0]), 0.5, *(f[k] for k in keys))
@@ -253,9 +245,9 @@ def instruction_page(models: dict[str, Any]) -> str:
         )
     if not rows:
         return ""
-    columns = ("model", "trained", "conversations", "seeds", "prompts, strict", "95 % over prompts")
-    columns += ("prompts, loose", "instructions, strict", "instructions, loose", "words an answer")
-    columns += ("empty", "cut", "prompts asked")
+    columns = ["model", "trained", "conversations", "seeds", "prompts, strict", "95 % over prompts"]
+    columns += ["prompts, loose", "instructions, strict", "instructions, loose", "words an answer"]
+    columns += ["empty", "cut", "prompts asked"]
     return "\n\n".join(["## Instruction: IFEval", table(columns, rows), INSTRUCTION])
 
 
@@ -308,14 +300,14 @@ def steering_page(models: dict[str, Any], folder: Path) -> str:
                 + (trained["read_share"][str(row["layer"])],)
                 for row in found["layers"]
             ]
-    columns = ("model", "behaviour", "questions", "seeds", "layer", "strength", "SCR")
-    columns += ("95 % over questions", "random", "shuffled", "prompt only", "robust at 0")
-    columns += ("consistent at 0", "letters at 0", "test questions")
+    columns = ["model", "behaviour", "questions", "seeds", "layer", "strength", "SCR"]
+    columns += ["95 % over questions", "random", "shuffled", "prompt only", "robust at 0"]
+    columns += ["consistent at 0", "letters at 0", "test questions"]
     if not rows:
         return ""
     parts += [table(columns, rows), STEERING]
-    columns = ("model", "behaviour", "layer", "strength", "SCR", "random", "shuffled")
-    parts += ["Every layer:", table((*columns, "plain SCR", "balanced SCR", "read"), layers)]
+    columns = ["model", "behaviour", "layer", "strength", "SCR", "random", "shuffled"]
+    parts += ["Every layer:", table([*columns, "plain SCR", "balanced SCR", "read"], layers)]
     for model in models:
         for name in BEHAVIOURS:
             if (folder / f"tasks-{model}-{name}.svg").is_file():

@@ -153,17 +153,18 @@ def main() -> None:
         prepare(given.data, work)
     commands = steps(work)
     commands |= {name: compare(work, name, *sides) for name, sides in PAIRS.items()}
+    done: dict[str, Any] = {}
     for name, command in commands.items():
         file = work / f"step-{name.replace(' ', '-')}.json"
         if not file.is_file():
             write_json(run(command), file)
             print(f"{name} done", flush=True)
-        commands[name] = json.loads(file.read_text(encoding="utf-8"))
+        done[name] = json.loads(file.read_text(encoding="utf-8"))
     found = {
-        name: {"sides": sides, "result": small(commands[name].pop("result"))}
+        name: {"sides": sides, "result": small(done[name].pop("result"))}
         for name, sides in PAIRS.items()
     }
-    costs = {name: {k: v for k, v in c.items() if k != "result"} for name, c in commands.items()}
+    costs = {name: {k: v for k, v in c.items() if k != "result"} for name, c in done.items()}
     report = {
         "date": date.today().isoformat(),
         "machine": describe_processor(),

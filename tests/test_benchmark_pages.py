@@ -36,9 +36,9 @@ SELECT = {
 
 
 def test_selection_page_shows_peers_that_ran_and_a_lower_bound_for_a_stopped_one() -> None:
-    import selection
+    import select_samples
 
-    page = selection.page(SELECT, "make bench-select")
+    page = select_samples.page(SELECT, "make bench-select")
     assert "| apricot | 50.00 | 25.0 | 899 | 90 |" in page
     assert "| submodlib | stopped after 140 s | > 70 | – | – |" in page
     assert "| 500 | 10 | 0.500 s | 20.00 s | 40 |" in page
@@ -55,10 +55,10 @@ def test_selection_page_shows_peers_that_ran_and_a_lower_bound_for_a_stopped_one
     ],
 )
 def test_selection_goal_is_judged_by_what_the_rival_did(rival: dict, verdict: str) -> None:
-    import selection
+    import select_samples
 
     results = SELECT["results"] | {"apricot": rival}
-    assert selection.verdict(SELECT | {"results": results}) == verdict
+    assert select_samples.verdict(SELECT | {"results": results}) == verdict
 
 
 def test_chat_page_shows_both_clients_and_the_goals() -> None:
@@ -181,10 +181,12 @@ def test_a_pair_of_which_one_lies_just_above_the_threshold_counts_as_near() -> N
 @pytest.mark.parametrize("name", ["saelens", "interp-embed", "apricot", "submodlib"])
 def test_pins_are_exact_and_hold_what_the_environment_is_for(name: str) -> None:
     import extraction
-    import selection
+    import select_samples
     from environments import pinned
 
-    made = [c.environment for c in extraction.ON_CPU if c.environment] + [*selection.PEERS.values()]
+    made = [c.environment for c in extraction.ON_CPU if c.environment] + [
+        *select_samples.PEERS.values()
+    ]
     wanted = next(e for e in made if e.name == name).requirements
     assert set(wanted) <= set(pinned(name))
     assert all("==" in pin for pin in pinned(name))

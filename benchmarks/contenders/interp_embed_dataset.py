@@ -20,22 +20,22 @@ from transformer_lens.model_bridge import TransformerBridge
 from contenders.worker import Job, Text, TextResult, count_positions, serve
 
 
-class FromDisk(LocalSAE):
+class FromDisk(LocalSAE):  # type: ignore[misc]  # it has no types
     """The same encoder, loaded from folders and kept between runs."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(sae_id="local", release="local", device="cpu")
         self.job = job
+        self.model: Any = None
 
     def load_models(self) -> None:
         """Read the model and the SAE once."""
         if self.model is None:
             dtype = getattr(torch, self.job.dtype)
             self.sae = SAE.load_from_disk(self.job.sae, device="cpu")
-            self.model = TransformerBridge.boot_transformers(
-                self.job.model, device="cpu", dtype=dtype
-            )
-            self.tokenizer = self.model.tokenizer
+            model = TransformerBridge.boot_transformers(self.job.model, device="cpu", dtype=dtype)
+            self.model = model
+            self.tokenizer = model.tokenizer
             self.tokenizer.padding_side = "right"
             self.tokenizer.chat_template = None  # the texts have been through it
 

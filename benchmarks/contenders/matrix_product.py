@@ -1,7 +1,7 @@
 """The machine's matrix-product rate: the weights of the layers that are read, and nothing else."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ def seconds(loaded: Loaded, rows: int) -> float:
     """Mean time of all products of one batch."""
     like, widths = loaded.weights[0], {w.shape[1] for w in loaded.weights}
     inputs = {width: torch.randn(rows, width).to(like) for width in widths}
-    wait = torch.cuda.synchronize if like.is_cuda else (lambda: None)
+    wait: Callable[[], None] = torch.cuda.synchronize if like.is_cuda else (lambda: None)
     start, n_rounds = time.perf_counter(), 0
     while n_rounds < 2 or time.perf_counter() - start < SECONDS:
         for weight in loaded.weights:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, load_npz
 
 
-def run_apricot(rows: csr_matrix, n_picks: int) -> list[int]:
+def run_apricot(rows: csr_matrix, n_picks: int) -> list[float]:
     from apricot import MaxCoverageSelection
 
     small = MaxCoverageSelection(2, threshold=1.0, optimizer="lazy")
@@ -21,7 +21,7 @@ def run_apricot(rows: csr_matrix, n_picks: int) -> list[int]:
     return [time.perf_counter() - start, *map(int, chosen.ranking)]
 
 
-def run_submodlib(rows: csr_matrix, n_picks: int) -> list[int]:
+def run_submodlib(rows: csr_matrix, n_picks: int) -> list[float]:
     from submodlib import SetCoverFunction
 
     start = time.perf_counter()

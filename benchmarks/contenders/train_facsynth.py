@@ -3,12 +3,13 @@
 import json
 import sys
 from functools import partial
+from pathlib import Path
 
 import torch
 import transformers
 from safetensors.torch import load_file
-from train_turns import take_turns
 
+from contenders.train_turns import take_turns
 from facsynth.features.ranks import ALONE
 from facsynth.features.sae import save_sae
 from facsynth.features.train import SaeTrainer, TrainSettings, folded_sae
@@ -27,7 +28,7 @@ def new_trainer() -> SaeTrainer:
     return SaeTrainer(initial_state(rows, settings, ALONE), settings, ALONE, n_steps=job["n_steps"])
 
 
-def train(trainer, first, last):
+def train(trainer: SaeTrainer, first: int, last: int) -> None:
     size = settings.batch_tokens
     order = torch.arange(first * size, last * size) % len(rows)
     with SILENT.task("", 0, "") as task:
@@ -35,7 +36,7 @@ def train(trainer, first, last):
     assert trainer.state.step == last
 
 
-def save(folder):
+def save(folder: Path) -> None:
     save_sae(folded_sae(measured.state, settings, layer=job["layer"], metadata={}), folder)
 
 

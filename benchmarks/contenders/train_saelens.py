@@ -5,13 +5,15 @@ import json
 import sys
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
 from safetensors.torch import load_file
-from train_turns import take_turns
+
+from contenders.train_turns import take_turns
 
 job = json.loads(sys.argv[1])
 torch.set_num_threads(job["n_threads"])
@@ -35,7 +37,7 @@ def new_trainer() -> SAETrainer:
     return SAETrainer(config, sae, iter(()))
 
 
-def train(trainer, first, last):
+def train(trainer: SAETrainer, first: int, last: int) -> None:
     """What `SAETrainer.fit` does for each batch, without its progress bar and logs."""
     for step in range(first, last):
         trainer.maybe_reset_sparsity()
@@ -44,7 +46,7 @@ def train(trainer, first, last):
     assert trainer.n_training_steps == last
 
 
-def save(folder):
+def save(folder: Path) -> None:
     copy.deepcopy(measured.sae).save_inference_model(folder)
 
 

@@ -16,13 +16,14 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 WINDOW = 1600
 SEED = 20261122
 SHARE = 0.84
 """Part of the shuffled texts that is kept: about 5.6 million scored tokens."""
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def opened(path: Path) -> io.TextIOBase:
@@ -31,13 +32,15 @@ def opened(path: Path) -> io.TextIOBase:
     return path.open(encoding="utf-8")
 
 
-def rows(path: Path) -> list[dict]:
+def rows(path: Path) -> list[Row]:
+    found: list[Row]
     with opened(path) as stream:
         if ".jsonl" in path.name:
             return [json.loads(line) for line in stream if line.strip()]
         if ".csv" in path.name:
             return list(csv.DictReader(stream))
-        return json.load(stream)
+        found = json.load(stream)
+    return found
 
 
 def chat(*turns: str) -> Row:
@@ -69,13 +72,13 @@ def zipped(path: Path) -> Iterator[Row]:
             yield from windows(archive.read(name).decode("utf-8", errors="replace"))
 
 
-def instructions(data: list[dict], answer: str = "output") -> Iterator[Row]:
+def instructions(data: list[Row], answer: str = "output") -> Iterator[Row]:
     for row in data:
         question = "\n\n".join(filter(None, [row["instruction"], row.get("input", "")]))
         yield chat(question, row[answer])
 
 
-def hh(data: list[dict]) -> Iterator[Row]:
+def hh(data: list[Row]) -> Iterator[Row]:
     for row in data:
         parts = row["chosen"].split("\n\nHuman: ")[1:]
         turns = [turn for part in parts for turn in part.split("\n\nAssistant: ", 1)]
@@ -97,7 +100,7 @@ def dialogues(values: list[list[str]]) -> Iterator[Row]:
         yield chat(*turns[:16])
 
 
-def persona(data: list[dict]) -> Iterator[Row]:
+def persona(data: list[Row]) -> Iterator[Row]:
     for row in data:
         lines = row["Best Generated Conversation"].splitlines()
         yield chat(*[line.split(": ", 1)[-1] for line in lines][:16])

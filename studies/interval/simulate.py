@@ -19,12 +19,12 @@ def make_source(kind: str, n_features: int, rng: np.random.Generator) -> np.ndar
     if kind == "independent":
         return rates[None]
     own = rng.integers(0, 30, n_features)
-    return np.minimum(0.9, rates * np.where(own == np.arange(30)[:, None], 10.0, 0.5))
+    return np.asarray(np.minimum(0.9, rates * np.where(own == np.arange(30)[:, None], 10.0, 0.5)))
 
 
 def draw(source: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     topics = rng.integers(0, len(source), n)
-    return rng.random((n, source.shape[1])) < source[topics]
+    return np.asarray(rng.random((n, source.shape[1])) < source[topics])
 
 
 def table(active: np.ndarray) -> FeatureActivations:
@@ -53,16 +53,17 @@ def main() -> None:
             source = make_source(kind, arguments.features, rng)
             anchor = table(draw(source, 3000, rng))
             goal = np.bincount(anchor.feature_ids, minlength=relevant.size) > 0
-            target = np.mean([draw(source, n, rng).any(axis=0)[goal].mean() for _ in range(400)])
-            held = plain = 0
+            drawn = [draw(source, n, rng)[:, goal].any(axis=0) for _ in range(400)]
+            target = float(np.mean([one.mean() for one in drawn]))
+            held, plain = 0, 0
             widths, scales = [], []
             for _ in range(arguments.runs):
                 seed = table(draw(source, n, rng))
                 found = bootstrap_interval(anchor, seed, relevant, threshold=0.0, rng=rng)
-                held += found.low <= target <= found.high
+                held += bool(found.low <= target <= found.high)
                 half = (found.resampled_high - found.resampled_low) / 2
                 middle = (found.low + found.high) / 2
-                plain += abs(target - middle) <= half
+                plain += bool(abs(target - middle) <= half)
                 widths.append(found.high - found.low)
                 scales.append(getattr(found, "scale", 1.0))
             print(

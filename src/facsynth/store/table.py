@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from facsynth.data.write import atomic_path, sample_row, write_json
 from facsynth.errors import DataError, MismatchError
@@ -287,7 +288,9 @@ def check_same_features(one: FeatureTable, other: FeatureTable) -> None:
             )
 
 
-def take_rows(activations: FeatureActivations, rows: Sequence[int]) -> FeatureActivations:
+def take_rows(
+    activations: FeatureActivations, rows: Sequence[int] | NDArray[np.integer]
+) -> FeatureActivations:
     """Some rows of a table, in the order given."""
     index = np.asarray(rows, dtype=np.int64)
     lengths = np.diff(activations.row_starts)[index]

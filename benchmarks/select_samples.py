@@ -6,9 +6,9 @@ one pick per feature and no quotas. Peers run in an environment of their own, ea
 with a time limit; what is stopped there is reported as slower than the limit. Smaller pools show
 how the time of the slowest peer grows.
 
-    python benchmarks/selection.py            100,000 samples x 65,536 features, 2,000 picks
-    python benchmarks/selection.py --quick    a hundredth of it
-    python benchmarks/selection.py --write    also writes docs/benchmarks/select.md
+    python benchmarks/select_samples.py            100,000 samples x 65,536 features, 2,000 picks
+    python benchmarks/select_samples.py --quick    a hundredth of it
+    python benchmarks/select_samples.py --write    also writes docs/benchmarks/select.md
 """
 
 import argparse
@@ -20,7 +20,7 @@ import tempfile
 import time
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from environments import CannotInstall, Environment
@@ -60,7 +60,7 @@ def run_ours(name: str, rows: csr_array, n_picks: int) -> list[int]:
     from facsynth.coverage.picks import Purse, plan_groups
 
     n_tokens = np.random.default_rng(SEED).integers(5, 200, rows.shape[0])
-    quota = "length" if "quotas" in name else "none"
+    quota: Literal["length", "none"] = "length" if "quotas" in name else "none"
     if quota == "none":
         n_tokens = np.ones_like(n_tokens)  # ties go to the earlier sample
     groups = plan_groups(n_tokens, budget=n_picks, quota=quota)
@@ -70,7 +70,7 @@ def run_ours(name: str, rows: csr_array, n_picks: int) -> list[int]:
         found = stochastic_picks(rows, groups, weights, purse, epsilon=0.1, rng=rng)
     else:
         found = coverage_picks(rows, groups, weights, purse)
-    return found.tolist()
+    return [int(pick) for pick in found]
 
 
 def run_peer(name: str, file: Path, n_picks: int, limit_s: int) -> dict[str, Any]:
@@ -243,7 +243,9 @@ def main() -> None:
     print(table(report), growth_table(report["growth"]), sep="\n")
     if given.write:
         command = (
-            "make bench-select" if not given.quick else "python benchmarks/selection.py --quick"
+            "make bench-select"
+            if not given.quick
+            else "python benchmarks/select_samples.py --quick"
         )
         PAGE.parent.mkdir(parents=True, exist_ok=True)
         PAGE.write_text(page(report, command), encoding="utf-8")
