@@ -1,7 +1,10 @@
 """Training: what it learns, how it goes on after a kill, and what it folds into the weights."""
 
 import json
+import re
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,6 +224,18 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     first = train_sae(tiny_lm(), random_texts(), **run)
     monkeypatch.delattr(train_step, "topk_gradients")
     assert torch.equal(train_sae(tiny_lm(), random_texts(), **run).W_enc, first.W_enc)
+
+
+def test_reading_the_model_tells_how_far_it_is():
+    notes = []
+
+    class Noting(Silent):
+        @contextmanager
+        def task(self, name, total, unit):
+            yield SimpleNamespace(advance=lambda n=1, note="": notes.append(note))
+
+    train_sae(tiny_lm(), random_texts(), layer=1, settings=SMALL, progress=Noting())
+    assert any(re.match(r"reading the model, 0 of \d+ tokens$", note) for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Progress bars on standard error, tables and JSON on standard output."""
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,9 @@ from facsynth.progress import Task
 __all__ = ["RichProgress", "print_json", "print_result", "print_table"]
 
 
+_QUIET_S = 60
+"""Longest time without a line where there is no terminal."""
+
 Row = dict[str, Any]
 """What a command has found, as plain values under stable keys."""
 
@@ -39,18 +43,20 @@ class _BarTask:
 
 
 class _LineTask:
-    """Without a terminal: one line at the start and one at every tenth."""
+    """Without a terminal: a line at every tenth, and after a minute without one."""
 
     def __init__(self, console: Console, name: str, total: int | float, unit: str) -> None:
         self._console, self._name, self._total, self._unit = console, name, total, unit
         self._done = 0.0
         self._said = 0
+        self._when = time.monotonic()
 
     def advance(self, n: int | float = 1, note: str = "") -> None:
         self._done += n
         tenth = int(10 * self._done / self._total) if self._total else 10
-        if tenth > self._said:
-            self._said = tenth
+        now = time.monotonic()
+        if tenth > self._said or now - self._when > _QUIET_S:
+            self._said, self._when = tenth, now
             tail = f" ({note})" if note else ""
             self._console.print(
                 f"  {self._name}: {self._done:,.0f} of {self._total:,.0f} {self._unit}{tail}",

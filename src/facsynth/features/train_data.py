@@ -93,22 +93,24 @@ class ActivationReader:
 
     def read(self, group: Sequence[int], number: int, task: Task) -> TokenGroup:
         """Read the group with this number, counted over all epochs, in a shuffled order."""
-        task.advance(0, note="reading the model")
         own = [i for i in group if self.owner[i] == self.number]
         for index in own:
             if index not in self.by_text:
-                self._run_model(self.first_group[index] if self.keeps else group)
+                self._run_model(self.first_group[index] if self.keeps else group, task)
         nothing = torch.empty((0, self.lm.d_model), dtype=torch.bfloat16, device=self.lm.device)
         rows = torch.cat([nothing, *(self.by_text[i] for i in own)])
         if not self.keeps:
             self.by_text.clear()
         return TokenGroup(rows, self._order(group, number).to(rows.device))
 
-    def _run_model(self, group: Sequence[int]) -> None:
+    def _run_model(self, group: Sequence[int], task: Task) -> None:
         group = [i for i in group if self.owner[i] == self.number]
         lengths = [len(self.texts[i].input_ids) for i in group]
+        n_read, total = 0, sum(lengths)
         size = _READ_TOKENS if self.lm.device.type == "cpu" else _READ_TOKENS_GPU
         for batch in batch_by_length(lengths, batch_tokens=size):
+            task.advance(0, note=f"reading the model, {n_read:,} of {total:,} tokens")
+            n_read += sum(lengths[b] for b in batch)
             indices = [group[b] for b in batch]
             output = read_residual(self.lm, [self.texts[i].input_ids for i in indices], self.layer)
             for row, index in enumerate(indices):

@@ -1,0 +1,32 @@
+"""What a command says while it works."""
+
+import pytest
+
+from facsynth.cli.show import RichProgress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_long_work_in_a_log_says_where_it_is_every_minute(clock, capsys):
+    with RichProgress().task("training", 100, "tokens") as task:
+        for second in range(0, 150, 10):
+            clock[0] = second
+            task.advance(0, note=f"{second} s")
+    assert capsys.readouterr().err.splitlines() == [
+        "  training: 0 of 100 tokens (70 s)",
+        "  training: 0 of 100 tokens (140 s)",
+    ]
+
+
+def test_quick_work_in_a_log_is_a_line_at_every_tenth(clock, capsys):
+    with RichProgress().task("reading", 40, "samples") as task:
+        for _ in range(40):
+            task.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[-1] == "  reading: 40 of 40 samples"
