@@ -404,7 +404,7 @@ def test_thousand_calls_with_faults_all_end_none_lost_and_none_twice(serve, tmp_
     patient = RetrySettings(
         max_attempts=60, call_timeout_s=90.0, backoff_s=0.005, max_backoff_s=0.05
     )
-    chat = chat_with(server, attempt_timeout_s=0.3, start_concurrency=32, retry=patient)
+    chat = chat_with(server, attempt_timeout_s=0.15, start_concurrency=32, retry=patient)
     arrived = Counter()
 
     def note(batch):
