@@ -49,7 +49,7 @@ class _Clock:
             try:
                 return function(*arguments, **keywords)
             finally:
-                if torch.cuda.is_initialized():
+                if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                     torch.cuda.synchronize()
                 beside = threading.current_thread() is not threading.main_thread()
                 self.seconds[phase + _BESIDE * beside] += time.perf_counter() - start

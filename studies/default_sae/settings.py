@@ -70,7 +70,7 @@ def judge(sae: SparseAutoencoder, rows: Tensor) -> dict[str, float]:
     x = x[norms <= 10 * norms.median()]
     mean, error, total = x.mean(0), 0.0, 0.0
     fired = torch.zeros(sae.config.d_sae, dtype=torch.bool, device=x.device)
-    for part in x.split(8192):
+    for part in torch.split(x, 8192):
         code = sae.encode(part)
         fired |= (code > 0).any(0)
         error += float((part - sae.decode(code)).square().sum())
