@@ -275,6 +275,22 @@ def test_controls_show_classes_richness_and_shifts(tables, tmp_path):
     assert row["curves"]["seed"][-1]["n_samples"] == 60
 
 
+def test_controls_name_what_fires_too_much_and_too_little(tables, model):
+    pair = ("--anchor", tables / "one", "--seed", tables / "plain", "--model", model)
+    shifts = fac_json("coverage", *pair, "--controls")["representativeness"]
+    assert shifts["over_fired"][0]["name"] == PLANTED[shifts["over_fired"][0]["feature_id"]]
+    assert shifts["under_fired"][0]["name"] == PLANTED[shifts["under_fired"][0]["feature_id"]]
+    assert PLANTED[0] in fac("coverage", *pair, "--controls").stdout
+
+
+def test_controls_without_the_model_say_why_there_are_no_names(tables):
+    pair = ("--anchor", tables / "one", "--seed", tables / "plain")
+    done = fac("coverage", *pair, "--controls")
+    assert "no names" in done.stderr
+    assert "'planted' is neither a folder" in done.stderr
+    assert "no names" not in fac("coverage", *pair, "--controls", "--no-spans").stderr
+
+
 def test_coverage_against_the_profile_beside_the_sae(tables, tmp_path):
     model, sae = save_pair(tmp_path)
     words = [said(f"r{i}", w) for i, w in enumerate(PLANTED * 5)]

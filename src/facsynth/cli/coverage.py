@@ -5,7 +5,13 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import json_option, plot_option, relevant_option, threshold_option
+from facsynth.cli.options import (
+    json_option,
+    naming_options,
+    plot_option,
+    relevant_option,
+    threshold_option,
+)
 
 REFERENCE = "reference"
 
@@ -40,6 +46,7 @@ REFERENCE = "reference"
     help="Show all controls: richness at equal size and what more samples would bring, at least k "
     "samples a feature, features of each class, and those that fire too much or too little.",
 )
+@naming_options
 @plot_option
 @json_option
 def coverage(
@@ -49,6 +56,8 @@ def coverage(
     controls: bool,
     plot: Path | None,
     as_json: bool,
+    spans: bool,
+    model: str | None,
     **options: Any,
 ) -> None:
     """Measure how close the seed is to the anchor, and how much of its features it activates.
@@ -77,8 +86,12 @@ def coverage(
         if controls:
             print_controls(found)
 
+    notes = list(row["controls"]["warnings"])
+    if controls and spans and row["representativeness"]:
+        tables = (None if measure is _against_reference else anchor, seeds)
+        notes += _name_shifts(row["representativeness"], *tables, options["threshold"], model)
     row |= {"curves": curves} if curves else {}
-    print_result(row, print_tables, as_json=as_json, notes=row["controls"]["warnings"])
+    print_result(row, print_tables, as_json=as_json, notes=notes)
     if plot:
         _draw(curves, plot)
 
@@ -142,6 +155,36 @@ def _against_reference(
         path = None if str(anchor) == REFERENCE else anchor
         row, missing = against_profile(path, tables[0].manifest.source, rows, flags, threshold)
     return row, missing, _curves({"seed": rows} if with_curves else {}, flags, threshold)
+
+
+def _name_shifts(
+    shifts: dict[str, Any],
+    anchor: Path | None,
+    seeds: tuple[Path, ...],
+    threshold: float,
+    model: str | None,
+) -> list[str]:
+    """Name what the seed fires too much by its own words, the rest by those of the anchor.
+
+    Coverage needs no model, names need its tokenizer: without one there is a note instead.
+    """
+    from facsynth.cli.coverage_tables import N_SHIFTS
+    from facsynth.cli.load import load_tables
+    from facsynth.cli.naming import name_rows
+    from facsynth.coverage.fac import active_only
+    from facsynth.errors import FacsynthError
+    from facsynth.store.table import stack_rows
+
+    seed_tables = load_tables(seeds)
+    anchor_tables = load_tables((anchor,)) if anchor else seed_tables
+    for side, tables in (("over_fired", seed_tables), ("under_fired", anchor_tables)):
+        entries = stack_rows([table.activations() for table in tables])
+        entries = active_only(entries, threshold=threshold)
+        try:
+            name_rows((shifts.get(side) or ())[:N_SHIFTS], tables, entries, model=model)
+        except FacsynthError as error:
+            return [f"the listed features have no names (--model or --no-spans): {error}"]
+    return []
 
 
 def _holds_densities(anchor: Path) -> bool:

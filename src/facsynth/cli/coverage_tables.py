@@ -5,7 +5,10 @@ from typing import Any
 
 from facsynth.cli.show import print_table
 
-__all__ = ["print_controls", "print_coverage"]
+__all__ = ["N_SHIFTS", "print_controls", "print_coverage"]
+
+N_SHIFTS = 10
+"""Features that are listed as firing too much, and too little."""
 
 
 def print_coverage(row: Mapping[str, Any]) -> None:
@@ -94,13 +97,14 @@ def print_controls(row: Mapping[str, Any]) -> None:
     for key, title in (("over_fired", "more"), ("under_fired", "less")):
         shifts = (row["representativeness"] or {}).get(key) or []
         if shifts:
+            named = ("name",) * all("name" in one for one in shifts[:N_SHIFTS])
             print_table(
-                f"Features that the seed fires {title} than the anchor, first 10",
-                ("feature", "seed samples", "anchor samples", "log odds", "z"),
+                f"Features that the seed fires {title} than the anchor, first {N_SHIFTS}",
+                ("feature", "seed samples", "anchor samples", "log odds", "z", *named),
                 [
                     (str(s["feature_id"]), s["n_seed_samples"], s["n_anchor_samples"])
-                    + (f"{s['log_odds']:+.2f}", f"{s['z']:+.1f}")
-                    for s in shifts[:10]
+                    + (f"{s['log_odds']:+.2f}", f"{s['z']:+.1f}", *(s[key] for key in named))
+                    for s in shifts[:N_SHIFTS]
                 ],
             )
 
@@ -109,7 +113,10 @@ def _print_richness(richness: Mapping[str, Any]) -> None:
     seed, anchor = richness["seed"], richness["anchor"] or {}
     rows: list[tuple[object, ...]] = [
         ("features seen", seed["n_seen"], anchor.get("n_seen")),
-        ("estimated in the source (Chao2, a lower bound)", seed["chao2"], anchor.get("chao2")),
+        (
+            "estimated in the source (Chao2, a lower bound)",
+            *(_of(s, "chao2") for s in (seed, anchor)),
+        ),
         ("share of firings of features seen", *(_of(s, "sample_coverage") for s in (seed, anchor))),
         (
             "more such samples for 95 % of the estimate",
@@ -120,8 +127,8 @@ def _print_richness(richness: Mapping[str, Any]) -> None:
         rows += [
             (
                 f"features at {richness['equal_' + unit]:,} {unit}",
-                richness[f"seed_at_equal_{unit}"],
-                richness[f"anchor_at_equal_{unit}"],
+                round(richness[f"seed_at_equal_{unit}"]),
+                round(richness[f"anchor_at_equal_{unit}"]),
             )
             for unit in ("samples", "tokens")
         ]
@@ -130,7 +137,7 @@ def _print_richness(richness: Mapping[str, Any]) -> None:
 
 def _of(side: Mapping[str, Any], name: str) -> object:
     value = side.get(name)
-    return round(value) if name == "n_more_for_95" and value is not None else value
+    return round(value) if name in ("chao2", "n_more_for_95") and value is not None else value
 
 
 def _draws(value: Any) -> object:

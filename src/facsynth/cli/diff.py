@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import json_option, relevant_option, threshold_option
+from facsynth.cli.options import json_option, naming_options, relevant_option, threshold_option
 
 
 @click.command()
@@ -33,13 +33,7 @@ from facsynth.cli.options import json_option, relevant_option, threshold_option
     show_default=True,
     help="Features to show on either side.",
 )
-@click.option(
-    "--spans/--no-spans",
-    default=True,
-    show_default=True,
-    help="Name the shown features by the words at their peaks, with an example each.",
-)
-@click.option("--model", help="Model that extracted the tables; without it the one they name.")
+@naming_options
 @relevant_option
 @threshold_option
 @json_option
@@ -60,6 +54,7 @@ def diff(a: Path, b: Path, as_json: bool, **options: Any) -> None:
 
 def _measure(a: Path, b: Path, options: dict[str, Any]) -> dict[str, Any]:
     from facsynth.cli.load import load_tables, relevant_flags
+    from facsynth.cli.naming import name_rows
     from facsynth.coverage.difference import compare_features
     from facsynth.coverage.fac import active_only
 
@@ -72,9 +67,9 @@ def _measure(a: Path, b: Path, options: dict[str, Any]) -> dict[str, Any]:
     for side, chosen in (("more_in_a", found.log_odds > 0), ("more_in_b", found.log_odds < 0)):
         order = [i for i in found.order().tolist() if chosen[i] and is_different[i]]
         sides[side] = [_row(found, i) for i in order]
-        table = tables[side == "more_in_b"]
         if options["spans"]:
-            _add_names(sides[side][: options["top"]], table, rows[side == "more_in_b"], options)
+            own, shown = side == "more_in_b", sides[side][: options["top"]]
+            name_rows(shown, [tables[own]], rows[own], model=options["model"])
     return {
         **{side: str(path) for side, path in (("a", a), ("b", b))},
         "n_samples": {"a": rows[0].n_tokens.size, "b": rows[1].n_tokens.size},
@@ -96,31 +91,6 @@ def _row(found: Any, i: int) -> dict[str, Any]:
         "feature_id": int(found.feature_ids[i]),
         **{name: getattr(found, name)[i].item() for name in names},
     }
-
-
-def _add_names(rows: list[dict[str, Any]], table: Any, activations: Any, options: Any) -> None:
-    """Give rows the `name` of their feature and its strongest `example` in a table."""
-    if not rows:
-        return
-    from facsynth.cli.load import load_table_tokenizer
-    from facsynth.understand.names import count_words, name_feature
-    from facsynth.understand.spans import collect_spans, extract_settings, mark_peak
-
-    source, samples = table.manifest.source, table.samples()
-    settings = extract_settings(source)
-    spans = collect_spans(
-        samples,
-        activations,
-        load_table_tokenizer(source, options["model"]),
-        [row["feature_id"] for row in rows],
-        score=settings.score,
-        max_tokens=settings.max_tokens,
-    )
-    words = count_words(samples)
-    for row in rows:
-        found = spans[row["feature_id"]]
-        row["name"] = name_feature(found, words)
-        row["example"] = mark_peak(found[0]) if found else None
 
 
 def _warnings(tables: Any, rows: Any, found: Any, options: dict[str, Any]) -> list[str]:
