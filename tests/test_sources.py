@@ -50,6 +50,13 @@ def test_a_local_path_wins(tmp_path, monkeypatch):
     assert load_sae("owner/name").config.layer == 1
 
 
+def test_default_names_the_embedded_sae_unless_a_folder_has_that_name(tmp_path, monkeypatch):
+    assert load_sae("default").content_hash == load_sae().content_hash
+    monkeypatch.chdir(tmp_path)
+    save_sae(random_sae(layer=3), "default")
+    assert load_sae("default").config.layer == 3
+
+
 def test_the_only_sae_of_a_repository_is_found():
     cache_repository("owner/name", lambda folder: save_sae(random_sae(layer=2), folder))
     assert load_sae("owner/name").config.layer == 2

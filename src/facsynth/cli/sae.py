@@ -199,7 +199,7 @@ def info(source: str | None, as_json: bool) -> None:
     """Show size, gate, layer, model and files of SAE, or of the embedded one.
 
     SAE is a folder or a file in any layout that is read, a Hub repository (owner/name,
-    owner/name/folder@revision) or saelens:RELEASE/ID.
+    owner/name/folder@revision), saelens:RELEASE/ID, or default.
     """
     from facsynth.cli.show import print_json, print_table
     from facsynth.features.default_model import default_sae_folder

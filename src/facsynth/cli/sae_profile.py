@@ -41,14 +41,14 @@ def profile(
     """
     from facsynth.cli.load import load_model, load_samples
     from facsynth.cli.show import RichProgress, print_json, print_table
-    from facsynth.features.default_model import default_sae_folder
     from facsynth.features.profile import profile_rows, profile_sae
     from facsynth.features.sae import load_sae
+    from facsynth.features.sources import find_sae
     from facsynth.store.profile import PROFILE_FILE, write_profile
     from facsynth.store.table import open_table
 
     progress = RichProgress()
-    folder = default_sae_folder() if sae == "default" else Path(sae)
+    folder = find_sae(sae)
     target = output or folder / PROFILE_FILE
     if (Path(data) / "manifest.json").is_file():
         table = open_table(data)

@@ -20,6 +20,6 @@ def random_sae(sae: str, output: Path, random_seed: int) -> None:
     from facsynth.features.random_sae import random_directions
     from facsynth.features.sae import load_sae, save_sae
 
-    trained = load_sae(None if sae == "default" else sae)
+    trained = load_sae(sae)
     save_sae(random_directions(trained, seed=random_seed), output)
     click.echo(f"random directions in {output}", err=True)

@@ -85,7 +85,7 @@ def train_vectors(data: str, output: Path, **options: Any) -> None:
     lm = load_model(_precise(options), progress)
     sae = None
     if options["sae"]:
-        sae = load_sae(None if options["sae"] == "default" else options["sae"], device=lm.device)
+        sae = load_sae(options["sae"], device=lm.device)
     layers = tuple(range(lm.n_layers)) if options["all_layers"] else options["layers"]
     settings = SteeringSettings(
         layers=layers or ((sae.config.layer,) if sae else spread_layers(lm.n_layers)),

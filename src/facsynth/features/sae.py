@@ -211,7 +211,8 @@ def load_sae(
 
     Args:
         path: A folder or file in a layout that `facsynth.features.formats` knows, a repository of
-            the Hub or `saelens:RELEASE/ID`; see `facsynth.features.sources`.
+            the Hub, `saelens:RELEASE/ID` or `default`, the embedded one; see
+            `facsynth.features.sources`.
         device: Where the weights go.
 
     Raises:

@@ -3,6 +3,7 @@
 | `--sae` | what it names |
 |---|---|
 | `runs/sae`, `layer7.sae.pt` | a folder or a file, in any layout of `facsynth.features.formats` |
+| `default` | the embedded one, unless a file or folder has that name |
 | `owner/name`, `owner/name/folder` | a Hub repository with one SAE, or a folder or file of it |
 | `owner/name/folder@revision` | the same at a branch, tag or commit |
 | `saelens:RELEASE/ID` | an SAE of sae-lens' registry, through the extra `facsynth[saelens]` |
@@ -13,6 +14,7 @@ from typing import Any
 
 from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import ModelError
+from facsynth.features.default_model import default_sae_folder
 from facsynth.features.formats import LAYOUTS
 from facsynth.features.hub import HubReference, hub_files, hub_folder, one_line, parse_hub
 from facsynth.folders import cache_folder
@@ -31,13 +33,15 @@ def find_sae(source: str | Path) -> Path:
     """
     if Path(source).exists() or isinstance(source, Path):
         return Path(source)
+    if source == "default":
+        return default_sae_folder()
     if source.startswith(_SAELENS):
         return _from_saelens(source.removeprefix(_SAELENS))
     reference = parse_hub(source)
     if reference is None:
         raise ModelError(
             f"the SAE {source!r} does not exist; expected a folder, a file, a Hub repository "
-            "(owner/name/folder@revision) or saelens:RELEASE/ID"
+            "(owner/name/folder@revision), saelens:RELEASE/ID or default"
         )
     return _from_hub(reference)
 
