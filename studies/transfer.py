@@ -102,6 +102,26 @@ def average(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def reading(pairs: dict[str, Any]) -> str:
+    """What the shares say, side A of each pair."""
+    one, two, better = (pairs[name]["result"]["a"] for name in PAIRS)
+
+    def share(found: dict[str, Any]) -> str:
+        return f"{found['share']['value']:.0%}"
+
+    return (
+        f"**{share(two)} of the features of SmolLM2's small SAE have a counterpart in Qwen's, of "
+        f"the embedded one's {share(better)}; {two['random']:.0%} and {better['random']:.0%} have "
+        "one in as many random directions of Qwen, none when samples are shuffled.** Two SAEs of "
+        f"one layer of one model do not share much more: {share(one)} (random directions "
+        f"{one['random']:.0%}). So most of the disagreement is there before the model changes: "
+        "read the share between models beside the one within a model. The best pairs stand for "
+        "punctuation, single words and forms of a task, and peak on the same word; what lies lower "
+        "is less alike. It is one kind of text, short instructions, and features that fire in 20 "
+        "of them or more."
+    )
+
+
 def page(report: dict[str, Any]) -> str:
     rows = []
     for name, one in report["pairs"].items():
@@ -115,7 +135,7 @@ def page(report: dict[str, Any]) -> str:
     columns = ("pair", "features of", "compared", "share with a counterpart", "mutual")
     pairs = report["pairs"][list(PAIRS)[1]]["result"]["pairs"]
     shown = [(p["a"], p["b"], p["r"], p["same_word"], *p["names"]) for p in pairs]
-    costs = [(name, c["cpu_s"], c["peak_gb"]) for name, c in report["costs"].items()]
+    costs = [(name, f"{c['cpu_s']:.0f}", c["peak_gb"]) for name, c in report["costs"].items()]
     lines = "\n".join(c["command"] for c in report["costs"].values())
     return "\n\n".join(
         [
@@ -125,6 +145,7 @@ def page(report: dict[str, Any]) -> str:
             f"`smollm2` and `qwen` are SAEs of 4,096 features, k = 32, trained alike on {TEXTS} "
             "texts only: small SAEs, which a user can make on two cores. `embedded` is the one "
             "that ships, trained on 5.4 million tokens. Method: [method.md](../method.md).",
+            reading(report["pairs"]),
             table((*columns, "shuffled at like lengths", "in random directions", "median r"), rows),
             "A feature has a counterpart when its best partner, found on one half of the "
             "instructions, correlates above 0.5 on the other. Random directions stand for the "

@@ -206,7 +206,10 @@ def test_transfer_from_the_command_line(tmp_path):
     first = row["pairs"][0]
     assert first["same_word"] == 1.0
     assert first["names"][0] == first["names"][1]
-    assert "Features with a counterpart" in plot.read_text()
+    drawn = plot.read_text()
+    assert "Features with a counterpart" in drawn
+    assert "A in random directions" in drawn
+    assert str(tmp_path) not in drawn
 
 
 def test_a_table_of_other_texts_under_the_same_ids_is_refused(tmp_path):

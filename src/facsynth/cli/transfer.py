@@ -51,7 +51,6 @@ def transfer(a: Path, b: Path, plot: Path | None, as_json: bool, **options: Any)
     """
     from facsynth.cli.show import print_json
     from facsynth.report.plots import check_plot_path, write_chart
-    from facsynth.report.transfer_chart import share_chart
 
     if plot:
         check_plot_path(plot)
@@ -63,9 +62,24 @@ def transfer(a: Path, b: Path, plot: Path | None, as_json: bool, **options: Any)
     for note in row["warnings"]:
         click.echo(f"Note: {note}", err=True)
     if plot:
-        lines = {f"{side.upper()}: {row[side]['table']}": row[side]["curve"] for side in "ab"}
-        lines |= {f"  mutual, {side.upper()}": row[side]["mutual_curve"] for side in "ab"}
-        write_chart(share_chart(lines, min_correlation=options["min_correlation"]), plot)
+        write_chart(_chart(row), plot)
+
+
+def _chart(row: dict[str, Any]) -> dict[str, Any]:
+    """Lines of both sides, and dots for what chance reaches."""
+    from statistics import mean
+
+    from facsynth.report.transfer_chart import share_chart
+
+    names = {side: f"{side.upper()}: {Path(row[side]['table']).name}" for side in "ab"}
+    lines = {name: row[side]["curve"] for side, name in names.items()}
+    lines |= {f"mutual, {side.upper()}": row[side]["mutual_curve"] for side in "ab"}
+    chance = {"A in random directions": row["a"]["random"]}
+    for side in "ab":
+        shuffled = row[side]["shuffled_by_length"]
+        chance[f"{side.upper()}, samples shuffled"] = mean(shuffled) if shuffled else None
+    dots = {name: share for name, share in chance.items() if share is not None}
+    return share_chart(lines, dots, min_correlation=row["min_correlation"])
 
 
 def _measure(a: Path, b: Path, options: dict[str, Any]) -> dict[str, Any]:
