@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from activations import make_activations
 from facsynth.coverage.density import DensityProfile, measure_densities
@@ -223,6 +224,20 @@ def test_densities_are_read_from_the_rows_of_an_export(tmp_path):
     assert found.densities.tolist() == [0, 0.25, 0, 0.5]
     assert found.max_activations.tolist() == [0, 7.5, 0, 0]
     assert read_densities(batch, 4).source == "batch-0.jsonl, 1 features"
+
+
+def test_densities_are_read_from_what_saelens_writes(tmp_path):
+    path = tmp_path / "sparsity.safetensors"
+    logs = [-10.0, -0.6020600199699402, 0.0, -5.9999566078186035]  # of 0, 1/4, 1, 1e-6 by 6.54.12
+    save_file({"sparsity": np.array(logs, dtype=np.float32)}, path)
+    found = read_densities(path, 4)
+    np.testing.assert_allclose(found.densities, [0, 0.25, 1, 1e-6], rtol=1e-5)
+    assert found.densities[0] == 0.0
+    with pytest.raises(DataError, match="expected log10 of the shares of 3 features"):
+        read_densities(path, 3)
+    save_file({"shares": np.zeros(4)}, path)
+    with pytest.raises(DataError, match="holds no tensor `sparsity`"):
+        read_densities(path, 4)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ REFERENCE = "reference"
     type=click.Path(path_type=Path),
     required=True,
     help="Feature table of the data that stands for the whole domain; `reference` for the profile "
-    "of general text beside the SAE, or the .npz file of a profile; or, weaker, a .jsonl(.gz) file "
-    "of published densities (index, frac_nonzero), with --threshold 0.",
+    "of general text beside the SAE, or the .npz file of a profile; or, weaker, published "
+    "densities with --threshold 0: a .jsonl(.gz) file (index, frac_nonzero), or SAELens' "
+    "sparsity.safetensors.",
 )
 @click.option(
     "--seed",
@@ -188,7 +189,7 @@ def _name_shifts(
 
 
 def _holds_densities(anchor: Path) -> bool:
-    return anchor.name.endswith((".jsonl", ".jsonl.gz"))
+    return anchor.name.endswith((".jsonl", ".jsonl.gz", ".safetensors"))
 
 
 def _curves(sets: dict[str, Any], flags: Any, threshold: float) -> dict[str, Any]:

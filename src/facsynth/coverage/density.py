@@ -1,10 +1,11 @@
 """Published feature densities as an anchor: weaker than a profile, and said to be so.
 
 Pages such as Neuronpedia publish, for each feature of an SAE, the share of tokens that activate
-it (`frac_nonzero`). A feature table counts samples. From shares of tokens p_i a sample of n tokens
-would activate feature i with the chance 1 - (1 - p_i)^n if its tokens were independent. They are
-not: features come in bursts, so that real samples activate fewer. What random text reaches is
-therefore only known from above here, and closeness only beside that assumption.
+it (`frac_nonzero`), and SAELens writes it beside the weights. A feature table counts samples. From
+shares of tokens p_i a sample of n tokens would activate feature i with the chance 1 - (1 - p_i)^n
+if its tokens were independent. They are not: features come in bursts, so that real samples activate
+fewer. What random text reaches is therefore only known from above here, and closeness only beside
+that assumption.
 """
 
 from dataclasses import dataclass

@@ -18,6 +18,8 @@ __all__ = ["PROFILE_FILE", "read_densities", "read_profile", "write_profile"]
 
 PROFILE_FILE = "reference.npz"
 _ARRAYS = ("sample_counts", "max_activations")
+_SPARSITY_FLOOR = 1e-10
+"""SAELens adds it before it takes the logarithm; a feature there never fired."""
 
 
 def write_profile(profile: ReferenceProfile, path: str | Path) -> None:
@@ -64,19 +66,23 @@ def read_profile(path: str | Path) -> ReferenceProfile:
 
 
 def read_densities(path: str | Path, n_features: int) -> DensityProfile:
-    """Read shares of tokens that activate each feature, as Neuronpedia exports them.
+    """Read shares of tokens that activate each feature, as Neuronpedia or SAELens writes them.
 
-    Rows hold the feature as `index` (or `feature_id`), its share as `frac_nonzero`, and perhaps
-    its largest activation as `maxActApprox`; everything else is left alone.
+    Neuronpedia's rows hold the feature as `index` (or `feature_id`), its share as `frac_nonzero`,
+    and perhaps its largest activation as `maxActApprox`; everything else is left alone. SAELens'
+    `sparsity.safetensors`, beside the weights of many public SAEs, holds log10(share + 1e-10).
 
     Args:
-        path: A `.jsonl` or `.jsonl.gz` file, or a folder of them (`features/` of an export).
+        path: A `.jsonl` or `.jsonl.gz` file, a folder of them (`features/` of an export), or a
+            `.safetensors` file.
         n_features: Width of the SAE; features without a row count as silent.
 
     Raises:
         DataError: There is no such row, a row is of another form, or a feature does not exist.
     """
     path = Path(path)
+    if path.suffix == ".safetensors":
+        return _read_sparsity(path, n_features)
     files = sorted(path.glob("*.jsonl*")) if path.is_dir() else [path]
     densities, largest = np.zeros(n_features), np.zeros(n_features)
     n_rows = 0
@@ -98,3 +104,22 @@ def read_densities(path: str | Path, n_features: int) -> DensityProfile:
     if not n_rows:
         raise DataError(f"{path} holds no densities; expected rows with index and frac_nonzero")
     return DensityProfile(densities, largest, f"{path.name}, {n_rows:,} features")
+
+
+def _read_sparsity(path: Path, n_features: int) -> DensityProfile:
+    """`sparsity.safetensors` of SAELens (`_log_feature_sparsity` of its trainer)."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        logs = load_file(path)["sparsity"].astype(np.float64)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(f"{path} holds no tensor `sparsity` ({error!r})") from error
+    if logs.shape != (n_features,) or not (logs <= 1e-6).all():
+        raise DataError(
+            f"{path}: `sparsity` has the shape {logs.shape} and values up to {logs.max():g}; "
+            f"expected log10 of the shares of {n_features} features, at most 0"
+        )
+    densities = np.clip(10.0**logs - _SPARSITY_FLOOR, 0.0, 1.0)
+    densities[densities < _SPARSITY_FLOOR] = 0.0
+    return DensityProfile(densities, np.zeros(n_features), f"{path.name}, {n_features:,} features")
