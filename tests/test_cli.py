@@ -156,6 +156,7 @@ def test_missing_features_are_written_and_can_be_explained(desk, tmp_path):
     desk.json("coverage", *desk.tables, "--missing", missing)
     found = {row["feature_id"] for row in lines(missing)}
     assert found == {f for f, word in enumerate(PLANTED) if word not in ("cat", "tea")}
+    assert all(row["name"] == PLANTED[row["feature_id"]] for row in lines(missing))
     done = desk.fac("explain", desk.anchor, "-o", explained, "--features", missing)
     assert "6 features written" in done.stderr
     assert {row["feature_id"] for row in lines(explained)} == found

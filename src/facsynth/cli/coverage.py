@@ -1,5 +1,6 @@
 """`fac coverage`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from facsynth.cli.options import (
 )
 
 REFERENCE = "reference"
+N_NAMED = 1000
+"""Missing features that get names, which take some milliseconds each."""
+
+Listed = tuple[Any, tuple[Path, ...]]
+"""Rows of features, and the tables whose words name them."""
 
 
 @click.command()
@@ -39,7 +45,7 @@ REFERENCE = "reference"
 @click.option(
     "--missing",
     type=click.Path(path_type=Path),
-    help="Write the ranked missing features to this JSONL file.",
+    help="Write the ranked missing features to this JSONL file, the first 1,000 with names.",
 )
 @click.option(
     "--controls",
@@ -78,6 +84,13 @@ def coverage(
     is_profile = (str(anchor) == REFERENCE and not anchor.exists()) or anchor.suffix == ".npz"
     measure = _against_reference if is_profile or _holds_densities(anchor) else _against_table
     row, found, curves = measure(anchor, seeds, with_curves=controls or plot is not None, **options)
+    found = list(found) if missing else []
+    notes = list(row["controls"]["warnings"])
+    if spans:
+        anchors = () if measure is _against_reference else (anchor,)
+        listed: list[Listed] = [(found[:N_NAMED], anchors)]
+        listed += _shifts(row["representativeness"] or {}, anchors, seeds) if controls else []
+        notes += _name(listed, options["threshold"], model)
     if missing:
         written = write_jsonl(found, missing)
         RichProgress().say(f"{written:,} missing features written to {missing}")
@@ -87,10 +100,6 @@ def coverage(
         if controls:
             print_controls(found)
 
-    notes = list(row["controls"]["warnings"])
-    if controls and spans and row["representativeness"]:
-        tables = (None if measure is _against_reference else anchor, seeds)
-        notes += _name_shifts(row["representativeness"], *tables, options["threshold"], model)
     row |= {"curves": curves} if curves else {}
     print_result(row, print_tables, as_json=as_json, notes=notes)
     if plot:
@@ -158,31 +167,33 @@ def _against_reference(
     return row, missing, _curves({"seed": rows} if with_curves else {}, flags, threshold)
 
 
-def _name_shifts(
-    shifts: dict[str, Any],
-    anchor: Path | None,
-    seeds: tuple[Path, ...],
-    threshold: float,
-    model: str | None,
-) -> list[str]:
-    """Name what the seed fires too much by its own words, the rest by those of the anchor.
+def _shifts(found: Any, anchors: tuple[Path, ...], seeds: tuple[Path, ...]) -> list[Listed]:
+    """What the seed fires too much, by its own words, and too little, by the anchor's."""
+    from facsynth.cli.coverage_tables import N_SHIFTS
+
+    sides = (("over_fired", seeds), ("under_fired", anchors or seeds))
+    return [((found.get(side) or ())[:N_SHIFTS], tables) for side, tables in sides]
+
+
+def _name(listed: Sequence[Listed], threshold: float, model: str | None) -> list[str]:
+    """Name rows by the words at their features' peaks in some tables.
 
     Coverage needs no model, names need its tokenizer: without one there is a note instead.
     """
-    from facsynth.cli.coverage_tables import N_SHIFTS
     from facsynth.cli.load import load_tables
     from facsynth.cli.naming import name_rows
     from facsynth.coverage.fac import active_only
     from facsynth.errors import FacsynthError
     from facsynth.store.table import stack_rows
 
-    seed_tables = load_tables(seeds)
-    anchor_tables = load_tables((anchor,)) if anchor else seed_tables
-    for side, tables in (("over_fired", seed_tables), ("under_fired", anchor_tables)):
+    for rows, paths in listed:
+        if not rows or not paths:
+            continue
+        tables = load_tables(paths)
         entries = stack_rows([table.activations() for table in tables])
         entries = active_only(entries, threshold=threshold)
         try:
-            name_rows((shifts.get(side) or ())[:N_SHIFTS], tables, entries, model=model)
+            name_rows(rows, tables, entries, model=model)
         except FacsynthError as error:
             return [f"the listed features have no names (--model or --no-spans): {error}"]
     return []
