@@ -33,9 +33,10 @@ class FromDisk(LocalSAE):  # type: ignore[misc]  # it has no types
         if self.model is None:
             dtype = getattr(torch, self.job.dtype)
             self.sae = SAE.load_from_disk(self.job.sae, device="cpu")
-            model = TransformerBridge.boot_transformers(self.job.model, device="cpu", dtype=dtype)
-            self.model = model
-            self.tokenizer = model.tokenizer
+            self.model = TransformerBridge.boot_transformers(
+                self.job.model, device="cpu", dtype=dtype
+            )
+            self.tokenizer = self.model.tokenizer
             self.tokenizer.padding_side = "right"
             self.tokenizer.chat_template = None  # the texts have been through it
 

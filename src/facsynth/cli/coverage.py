@@ -1,8 +1,8 @@
 """`fac coverage`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -18,8 +18,13 @@ REFERENCE = "reference"
 N_NAMED = 1000
 """Missing features that get names, which take some milliseconds each."""
 
-Listed = tuple[Any, tuple[Path, ...]]
-"""Rows of features, and the tables whose words name them."""
+
+class _Measured(NamedTuple):
+    row: dict[str, Any]
+    missing: Iterable[dict[str, Any]]
+    sides: dict[str, tuple[Any, Any]]
+    """Tables and all their entries; of the seed, and of an anchor that is a table."""
+    relevant: Any
 
 
 @click.command()
@@ -83,14 +88,12 @@ def coverage(
         check_plot_path(plot)
     is_profile = (str(anchor) == REFERENCE and not anchor.exists()) or anchor.suffix == ".npz"
     measure = _against_reference if is_profile or _holds_densities(anchor) else _against_table
-    row, found, curves = measure(anchor, seeds, with_curves=controls or plot is not None, **options)
-    found = list(found) if missing else []
+    measured = measure(anchor, seeds, **options)
+    row, threshold = measured.row, options["threshold"]
+    found = list(measured.missing) if missing else []
     notes = list(row["controls"]["warnings"])
     if spans:
-        anchors = () if measure is _against_reference else (anchor,)
-        listed: list[Listed] = [(found[:N_NAMED], anchors)]
-        listed += _shifts(row["representativeness"] or {}, anchors, seeds) if controls else []
-        notes += _name(listed, options["threshold"], model)
+        notes += _name(measured, found[:N_NAMED], threshold, model, with_shifts=controls)
     if missing:
         written = write_jsonl(found, missing)
         RichProgress().say(f"{written:,} missing features written to {missing}")
@@ -100,6 +103,7 @@ def coverage(
         if controls:
             print_controls(found)
 
+    curves = _curves(measured, threshold) if controls or plot else {}
     row |= {"curves": curves} if curves else {}
     print_result(row, print_tables, as_json=as_json, notes=notes)
     if plot:
@@ -112,9 +116,7 @@ def _against_table(
     *,
     relevant: Path | None,
     threshold: float,
-    with_curves: bool,
-) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    """The coverage row, the rows of missing features, and curves by set."""
+) -> _Measured:
     from dataclasses import asdict
 
     from facsynth.cli.load import load_tables, relevant_flags
@@ -139,8 +141,8 @@ def _against_table(
         click.echo(f"Note: the {side} keeps no hidden states (`fac extract --hidden`)", err=True)
     ids = missing_features(rows, seed_rows, flags, threshold=threshold)
     found = (asdict(one) for one in describe_missing(rows, ids, threshold=threshold))
-    sets = {"anchor": rows, "seed": seed_rows} if with_curves else {}
-    return coverage_row(result), found, _curves(sets, flags, threshold)
+    sides = {"anchor": ([anchor_table], rows), "seed": (seed_tables, seed_rows)}
+    return _Measured(coverage_row(result), found, sides, flags)
 
 
 def _against_reference(
@@ -149,8 +151,7 @@ def _against_reference(
     *,
     relevant: Path | None,
     threshold: float,
-    with_curves: bool,
-) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+) -> _Measured:
     """The same against a profile or published densities; what these cannot tell is null."""
     from facsynth.cli.load import load_tables, relevant_flags
     from facsynth.cli.reference import against_densities, against_profile
@@ -164,38 +165,37 @@ def _against_reference(
     else:
         path = None if str(anchor) == REFERENCE else anchor
         row, missing = against_profile(path, tables[0].manifest.source, rows, flags, threshold)
-    return row, missing, _curves({"seed": rows} if with_curves else {}, flags, threshold)
+    return _Measured(row, missing, {"seed": (tables, rows)}, flags)
 
 
-def _shifts(found: Any, anchors: tuple[Path, ...], seeds: tuple[Path, ...]) -> list[Listed]:
-    """What the seed fires too much, by its own words, and too little, by the anchor's."""
-    from facsynth.cli.coverage_tables import N_SHIFTS
-
-    sides = (("over_fired", seeds), ("under_fired", anchors or seeds))
-    return [((found.get(side) or ())[:N_SHIFTS], tables) for side, tables in sides]
-
-
-def _name(listed: Sequence[Listed], threshold: float, model: str | None) -> list[str]:
-    """Name rows by the words at their features' peaks in some tables.
+def _name(
+    measured: _Measured,
+    missing: list[dict[str, Any]],
+    threshold: float,
+    model: str | None,
+    *,
+    with_shifts: bool,
+) -> list[str]:
+    """Name what the seed fires too much by its own words, all else by those of the anchor.
 
     Coverage needs no model, names need its tokenizer: without one there is a note instead.
     """
-    from facsynth.cli.load import load_tables
+    from facsynth.cli.coverage_tables import N_SHIFTS
     from facsynth.cli.naming import name_rows
     from facsynth.coverage.fac import active_only
     from facsynth.errors import FacsynthError
-    from facsynth.store.table import stack_rows
 
-    for rows, paths in listed:
-        if not rows or not paths:
-            continue
-        tables = load_tables(paths)
-        entries = stack_rows([table.activations() for table in tables])
-        entries = active_only(entries, threshold=threshold)
-        try:
-            name_rows(rows, tables, entries, model=model)
-        except FacsynthError as error:
-            return [f"the listed features have no names (--model or --no-spans): {error}"]
+    shifts = (measured.row["representativeness"] or {}) if with_shifts else {}
+    over, under = ((shifts.get(key) or ())[:N_SHIFTS] for key in ("over_fired", "under_fired"))
+    listed = {"seed": [*over], "anchor": [*missing, *under]}
+    if "anchor" not in measured.sides:
+        listed["seed"] += under
+    try:
+        for side, (tables, entries) in measured.sides.items():
+            active = active_only(entries, threshold=threshold)
+            name_rows(listed[side], tables, active, model=model)
+    except FacsynthError as error:
+        return [f"the listed features have no names (--model or --no-spans): {error}"]
     return []
 
 
@@ -203,7 +203,7 @@ def _holds_densities(anchor: Path) -> bool:
     return anchor.name.endswith((".jsonl", ".jsonl.gz", ".safetensors"))
 
 
-def _curves(sets: dict[str, Any], flags: Any, threshold: float) -> dict[str, Any]:
+def _curves(measured: _Measured, threshold: float) -> dict[str, Any]:
     from dataclasses import asdict
 
     import numpy as np
@@ -215,9 +215,11 @@ def _curves(sets: dict[str, Any], flags: Any, threshold: float) -> dict[str, Any
     return {
         name: [
             asdict(point)
-            for point in richness_curve(active_only(rows, threshold=threshold), flags, rng=rng)
+            for point in richness_curve(
+                active_only(rows, threshold=threshold), measured.relevant, rng=rng
+            )
         ]
-        for name, rows in sets.items()
+        for name, (_, rows) in measured.sides.items()
     }
 
 

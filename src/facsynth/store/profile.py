@@ -117,8 +117,8 @@ def _read_sparsity(path: Path, n_features: int) -> DensityProfile:
         raise DataError(f"{path} holds no tensor `sparsity` ({error!r})") from error
     if logs.shape != (n_features,) or not (logs <= 1e-6).all():
         raise DataError(
-            f"{path}: `sparsity` has the shape {logs.shape} and values up to {logs.max():g}; "
-            f"expected log10 of the shares of {n_features} features, at most 0"
+            f"{path}: expected log10 of the shares of {n_features} features, at most 0, and found "
+            f"{logs.shape} values, the largest {logs.max(initial=-np.inf):g}"
         )
     densities = np.clip(10.0**logs - _SPARSITY_FLOOR, 0.0, 1.0)
     densities[densities < _SPARSITY_FLOOR] = 0.0
