@@ -101,9 +101,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def chosen_dtype(options: argparse.Namespace) -> str:
     """That of all contenders which name none."""
-    from facsynth.features.lm import pick_device, pick_dtype
+    from facsynth.features.lm import pick_device, pick_precision
 
-    return str(pick_dtype(pick_device(options.device), options.dtype)).removeprefix("torch.")
+    picked = pick_precision(pick_device(options.device), options.dtype)
+    return "bfloat16" if picked == "mixed" else picked  # the others have no mixed one
 
 
 def chosen_contenders(options: argparse.Namespace, dtype: str) -> list[Contender]:

@@ -41,8 +41,9 @@ _NOTES = """\
   (plain Transformers and the dense SAE in float32) and against facsynth's. Rounding the model to
   bfloat16 moves activations by about a percent, so pairs near δ flip; the fourth column of numbers
   says how many of the pairs that differ from the reference exceed δ by at most 10 % where they do.
-* "facsynth, mixed" (`--dtype mixed`; beside bfloat16 only): products in bfloat16, the residual
-  stream in float32.
+* "facsynth, mixed" is the default where the processor multiplies bfloat16: large products in
+  bfloat16, attention and the residual stream in float32. The first line is `--dtype bfloat16`,
+  which is how the others run.
 * Share of the product rate: 2 x the weights of the layers that are read x positions per second
   (attention's own products not counted), over the fastest rate at which this machine multiplied
   those same weights in the same rounds.

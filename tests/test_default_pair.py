@@ -111,7 +111,7 @@ def test_a_float32_residual_stream_lies_nearer_to_float32_than_bfloat16() -> Non
         extract_features(samples, load_language_model(dtype=dtype), load_sae(), settings=settings)
         for dtype in ("float32", "mixed", "bfloat16")
     )
-    assert _jaccard(exact, mixed) > max(0.98, _jaccard(exact, rounded))
+    assert _jaccard(exact, mixed) > max(0.985, _jaccard(exact, rounded))
 
 
 def _jaccard(one: FeatureActivations, other: FeatureActivations) -> float:

@@ -19,7 +19,7 @@ from facsynth.features.lm import (
     load_language_model,
     load_tokenizer,
     pick_device,
-    pick_dtype,
+    pick_precision,
 )
 from hub_cache import cache_repository
 from tiny import chat, make_model, make_tokenizer, random_sae, tiny_lm
@@ -246,12 +246,12 @@ def test_a_device_that_is_not_there_is_refused(device):
 @pytest.mark.parametrize("dtype", ["float12", "int8", "nn"])
 def test_an_unknown_dtype_is_refused(dtype):
     with pytest.raises(ModelError, match=f"unknown --dtype '{dtype}'; choose one of bfloat16, fl"):
-        pick_dtype(torch.device("cpu"), dtype)
+        pick_precision(torch.device("cpu"), dtype)
 
 
 def test_auto_picks_a_device_and_a_dtype():
     assert pick_device("auto").type in ("cpu", "cuda")
-    assert pick_dtype(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+    assert pick_precision(torch.device("cpu")) in ("mixed", "float32")
 
 
 def test_the_content_hash_changes_with_a_weight(folder, saved):

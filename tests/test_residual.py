@@ -85,6 +85,28 @@ def test_the_residual_stream_of_a_mixed_model_is_not_rounded_to_bfloat16(family)
 
 
 @each_family
+@pytest.mark.parametrize("part", ["q_proj", "k_proj", "v_proj"])
+def test_what_attention_of_a_mixed_model_is_given_is_not_rounded(family, part):
+    lm = tiny_lm(family)
+    rounded = replace(lm, model=copy.deepcopy(lm.model).bfloat16(), is_mixed=True)
+    given = []
+    for name, module in rounded.model.named_modules():
+        if name.endswith(part):
+            module.register_forward_hook(lambda _m, _i, output: given.append(output))
+    read_residual(rounded, [IDS], 1)
+    assert given
+    assert all((x - x.bfloat16().float()).abs().max() > 0 for x in given)
+
+
+def test_a_mixed_model_leaves_the_rounding_of_other_products_as_it_was():
+    products = torch.backends.mkldnn.matmul
+    lm, before = tiny_lm(), products.fp32_precision
+    rounded = replace(lm, model=copy.deepcopy(lm.model).bfloat16(), is_mixed=True)
+    read_residual(rounded, [IDS], 1)
+    assert products.fp32_precision == before
+
+
+@each_family
 def test_padding_does_not_change_a_row(family):
     lm = tiny_lm(family)
     rows = [IDS[:n] for n in (3, 25, 1, 14)]

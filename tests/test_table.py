@@ -203,6 +203,20 @@ def test_a_table_is_not_started_over_other_files(tmp_path):
         start_table(tmp_path / "thesis.tex", SOURCE, "hash", part_samples=5)
 
 
+def test_a_table_goes_on_in_the_precision_it_was_begun_with(tmp_path):
+    start_table(tmp_path, replace(SOURCE, dtype="mixed"), "hash", part_samples=5)
+    with pytest.raises(DataError, match="dtype 'mixed' there, 'float32' here"):
+        start_table(tmp_path, replace(SOURCE, dtype="float32"), "hash", part_samples=5)
+
+
+def test_a_table_begun_before_precision_was_recorded_goes_on(tmp_path):
+    start_table(tmp_path, SOURCE, "hash", part_samples=5)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    del plan["source"]["dtype"]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert start_table(tmp_path, replace(SOURCE, dtype="mixed"), "hash", part_samples=9) == 5
+
+
 def test_a_table_is_not_started_over_another_one(tmp_path):
     start_table(tmp_path, SOURCE, "hash", part_samples=5)
     with pytest.raises(DataError, match="holds a feature table of other samples, model, SAE or"):

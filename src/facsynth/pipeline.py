@@ -106,7 +106,7 @@ class _Tools:
 
     @cached_property
     def lm(self) -> LanguageModel:
-        return load_language_model(self.recipe.model)
+        return load_language_model(self.recipe.model, dtype=self.recipe.dtype)
 
     @cached_property
     def sae(self) -> SparseAutoencoder:
@@ -166,6 +166,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     del wanted["generator"]["limits"]
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault("dtype", "auto")  # which older versions did not write
         changed = [key for key in wanted if found.get(key) != wanted[key]]
         if changed:
             raise MismatchError(

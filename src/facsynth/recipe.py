@@ -70,6 +70,9 @@ class Recipe:
     sae: str | None = None
     """Its SAE; None for the embedded default."""
 
+    dtype: str = "auto"
+    """Precision of the model; see `load_language_model`. Name one to go on on another machine."""
+
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     generator: Generator = field(default_factory=Generator)
     synthesize: SynthesisSettings = field(default_factory=SynthesisSettings)

@@ -19,7 +19,7 @@ def doctor(as_json: bool) -> None:
     from facsynth import __version__
     from facsynth.cli.show import print_json, print_table
     from facsynth.features.default_model import default_sae_folder
-    from facsynth.features.lm import pick_device, pick_dtype
+    from facsynth.features.lm import pick_device, pick_precision
     from facsynth.folders import cache_folder
 
     device = pick_device("auto")
@@ -31,7 +31,7 @@ def doctor(as_json: bool) -> None:
         "python": sys.version.split()[0],
         **{name: version(name) for name in ("torch", "transformers", "pyarrow", "openai")},
         "device": str(device),
-        "dtype": str(pick_dtype(device)).removeprefix("torch."),
+        "dtype": pick_precision(device),
         "threads": torch.get_num_threads(),
         "cache": str(cache),
         "cache_free_gb": round(free / 1e9, 1),

@@ -91,8 +91,9 @@ def model_options(command: Command) -> Command:
             "--dtype",
             default="auto",
             show_default=True,
-            help="Precision of the model: bfloat16, float16, float32, float64, or mixed: products "
-            "in bfloat16, the residual stream in float32.",
+            help="Precision of the model: bfloat16, float16, float32, float64, or mixed: large "
+            "products in bfloat16, the residual stream and attention in float32. auto takes mixed "
+            "on a processor that multiplies bfloat16, bfloat16 on a GPU, else float32.",
         ),
         click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
         click.option(

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from facsynth.progress import Progress
 
 
+save_dtype_option = click.option(
+    "--save-dtype",
+    type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the saved matrices.",
+)
+
+
 @click.group()
 def sae() -> None:
     """Train, evaluate and look at sparse autoencoders."""
@@ -61,7 +70,7 @@ sae.add_command(random_sae)
 @click.option("--random-seed", default=0, show_default=True, help="Weights and shuffles.")
 @click.option("--holdout", default=0.05, show_default=True, help="Share of samples kept out.")
 @click.option("--max-tokens", default=512, show_default=True, help="Longer samples are cut here.")
-@click.option("--save-dtype", default="float32", show_default=True, help="Of the saved matrices.")
+@save_dtype_option
 @model_options
 @score_option
 @data_options
@@ -73,11 +82,9 @@ def train(
     With several processes each reads a share of the texts, and the result is that of one:
     torchrun --nproc-per-node 2 -m facsynth sae train DATA ...
     """
-    import torch
-
     from facsynth.cli.load import load_samples
     from facsynth.data.write import sample_row, write_jsonl
-    from facsynth.features.lm import pick_dtype
+    from facsynth.features.lm import named_dtype
     from facsynth.features.ranks import open_ranks
     from facsynth.features.sae import save_sae
     from facsynth.features.tokens import tokenize_samples
@@ -95,7 +102,7 @@ def train(
         memory_gb=options["memory_gb"],
         seed=options["random_seed"],
     )
-    saved_as = pick_dtype(torch.device("cpu"), options["save_dtype"])
+    saved_as = named_dtype(options["save_dtype"])
     used, held_out = split_holdout(load_samples(data, options), share=holdout)
     with open_ranks() as ranks:
         progress = _first_rank_progress(ranks)
@@ -230,7 +237,7 @@ def info(source: str | None, as_json: bool) -> None:
 @click.option("--k", type=int, help="Features kept per token, when the files do not say.")
 @click.option("--input-scale", type=float, help="Factor on the inputs in training, to be folded.")
 @click.option("--model-name", default="", help="Model that it was trained on.")
-@click.option("--save-dtype", default="float32", show_default=True, help="Of the saved matrices.")
+@save_dtype_option
 def convert(source: str, target: Path, save_dtype: str, **options: Any) -> None:
     """Convert SAE from another layout to OUT, a folder in SAELens' layout.
 
@@ -238,14 +245,12 @@ def convert(source: str, target: Path, save_dtype: str, **options: Any) -> None:
     1 and 2, Llama Scope, Qwen-Scope and Goodfire; pickles are read without executing them. SAE is
     a folder or a file, a Hub repository (owner/name/folder@revision) or saelens:RELEASE/ID.
     """
-    import torch
-
     from facsynth.cli.show import RichProgress
     from facsynth.features.formats import read_external_sae
-    from facsynth.features.lm import pick_dtype
+    from facsynth.features.lm import named_dtype
     from facsynth.features.sae import save_sae
     from facsynth.features.sources import find_sae
 
-    dtype = pick_dtype(torch.device("cpu"), save_dtype)
+    dtype = named_dtype(save_dtype)
     save_sae(read_external_sae(find_sae(source), **options), target, dtype=dtype)
     RichProgress().say(f"SAE written to {target}")

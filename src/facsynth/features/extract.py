@@ -165,6 +165,7 @@ def table_source(
         model_name=lm.name,
         sae_name=sae_name,
         hidden=settings.hidden,
+        dtype=lm.dtype,
     )
 
 

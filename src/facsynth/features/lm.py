@@ -18,13 +18,14 @@ __all__ = [
     "load_language_model",
     "load_tokenizer",
     "one_line",
+    "named_dtype",
     "pick_device",
-    "pick_dtype",
+    "pick_precision",
     "text_config",
 ]
 
 MIXED = "mixed"
-"""Weights and products in bfloat16, the residual stream between layers in float32."""
+"""Large products in bfloat16, the residual stream and attention in float32; see `precision`."""
 
 _DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -50,7 +51,12 @@ class LanguageModel:
     """sha256 over configuration and weights."""
 
     is_mixed: bool = False
-    """Whether activations are read with the residual stream in float32; see `--dtype mixed`."""
+    """Whether activations are read in the precision `mixed`; text is written in bfloat16."""
+
+    @property
+    def dtype(self) -> str:
+        """Precision in which activations are read: `mixed`, or that of the weights."""
+        return MIXED if self.is_mixed else str(self.model.dtype).removeprefix("torch.")
 
     @property
     def device(self) -> torch.device:
@@ -82,9 +88,10 @@ def load_language_model(
             in it (`owner/name/file.gguf`), with `@revision` if need be; None for the embedded
             default. Weights are read from safetensors and GGUF, never from pickles.
         device: `auto` (CUDA where present, else CPU) or a torch device.
-        dtype: `auto` (bfloat16 where the hardware has it, else float32), `bfloat16`, `float16`,
-            `float32`, `float64`, or `mixed`: bfloat16 products between which the residual stream
-            stays in float32, so that activations lie nearer to those in float32.
+        dtype: `auto`, `bfloat16`, `float16`, `float32`, `float64`, or `mixed`: large products in
+            bfloat16, the residual stream and attention in float32, so that activations lie nearer
+            to those in float32. `auto` is `mixed` on a processor that multiplies bfloat16,
+            `bfloat16` on such a GPU, else `float32` (`float16` on a GPU).
         trust_remote_code: Run Python code that comes with the model; off unless asked for.
 
     Raises:
@@ -92,15 +99,14 @@ def load_language_model(
     """
     folder = _folder(source, code=trust_remote_code)
     where = pick_device(device)
-    is_mixed = dtype == MIXED
-    precision = torch.bfloat16 if is_mixed else pick_dtype(where, dtype)
-    model, tokenizer = _load(folder, where, precision, trust_remote_code)
+    precision = pick_precision(where, dtype)
+    model, tokenizer = _load(folder, where, named_dtype(precision), trust_remote_code)
     return LanguageModel(
         model,
         tokenizer,
         name=_name(source),
         content_hash=content_hash(folder),
-        is_mixed=is_mixed,
+        is_mixed=precision == MIXED,
     )
 
 
@@ -147,16 +153,28 @@ def pick_device(device: str) -> torch.device:
         raise ModelError(f"--device {device!r} cannot be used: {one_line(error)}") from error
 
 
-def pick_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies it natively, else float32."""
-    if dtype != "auto":
-        if dtype not in _DTYPES:
-            known = ", ".join([*_DTYPES, MIXED])
-            raise ModelError(f"unknown --dtype {dtype!r}; choose one of {known}")
-        return _DTYPES[dtype]
-    if multiplies_bfloat16(device):
-        return torch.bfloat16
-    return torch.float16 if device.type == "cuda" else torch.float32
+def pick_precision(device: torch.device, dtype: str = "auto") -> str:
+    """`auto` is the fastest precision of the device that comes near float32; others stay as named.
+
+    A processor that multiplies bfloat16 takes `mixed`. On a GPU that is not measured, so it takes
+    `bfloat16`, or `float16` where it is too old for that.
+
+    Raises:
+        ModelError: No such precision.
+    """
+    if dtype == "auto":
+        if device.type == "cuda":
+            return "bfloat16" if multiplies_bfloat16(device) else "float16"
+        return MIXED if multiplies_bfloat16(device) else "float32"
+    if dtype not in (*_DTYPES, MIXED):
+        known = ", ".join([*_DTYPES, MIXED])
+        raise ModelError(f"unknown --dtype {dtype!r}; choose one of {known}")
+    return dtype
+
+
+def named_dtype(precision: str) -> torch.dtype:
+    """Type of the weights in one of the precisions; see `pick_precision`."""
+    return torch.bfloat16 if precision == MIXED else _DTYPES[precision]
 
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:

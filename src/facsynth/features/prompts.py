@@ -10,7 +10,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from facsynth.features.lm import LanguageModel
-from facsynth.features.residual import precision, run_layers
+from facsynth.features.precision import precision
+from facsynth.features.residual import run_layers
 
 __all__ = ["ReadPrompts"]
 

@@ -106,7 +106,8 @@ def pick_batch_tokens(lm: LanguageModel) -> int:
     if lm.device.type != "cuda":
         return _CPU_BATCH_TOKENS
     free, _ = torch.cuda.mem_get_info(lm.device)
-    fitting = free // (2 * _VALUES_PER_TOKEN * lm.d_model * lm.model.dtype.itemsize)
+    itemsize = 4 if lm.is_mixed else lm.model.dtype.itemsize
+    fitting = free // (2 * _VALUES_PER_TOKEN * lm.d_model * itemsize)
     power = 1 << max(0, int(fitting).bit_length() - 1)
     return min(_MAX_BATCH_TOKENS, max(_CPU_BATCH_TOKENS, power))
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from facsynth.errors import ModelError
 from facsynth.features.lm import LanguageModel, text_config
+from facsynth.features.precision import precision
 
 __all__ = [
     "Prefix",
     "batch_by_length",
     "check_layer",
     "decoder_layers",
-    "precision",
     "read_prefix",
     "read_residual",
     "read_residuals",
@@ -197,29 +197,6 @@ def run_layers(
         for handle in handles:
             handle.remove()
     return kept
-
-
-@contextmanager
-def precision(lm: LanguageModel) -> Iterator[None]:
-    """While open, a mixed model adds to a float32 residual stream what its layers give.
-
-    The stream is float32 from the embeddings on, because sums with it are; autocast rounds
-    inputs and results of products. Weights are stored in bfloat16, so there is nothing of them to
-    cache.
-    """
-    if not lm.is_mixed:
-        yield
-        return
-
-    def widen(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        return output.float()
-
-    handle = lm.model.get_input_embeddings().register_forward_hook(widen)
-    try:
-        with torch.autocast(lm.device.type, dtype=torch.bfloat16, cache_enabled=False):
-            yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

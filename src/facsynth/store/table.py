@@ -97,6 +97,9 @@ class TableSource:
     hidden: bool = False
     """Whether mean hidden states are kept; tables with and without compare in their features."""
 
+    dtype: str = ""
+    """Precision of the model, such as `mixed` or `float32`; empty in tables of older versions."""
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -205,11 +208,12 @@ def start_table(
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         begun_with = int(found.pop("part_samples", part_samples))
-        found["source"] = {"hidden": False} | found["source"]  # as version 1 means it
+        older = {"hidden": False, "dtype": source.dtype}  # which older versions did not write
+        found["source"] = older | found["source"]
         if found != plan:
             raise DataError(
-                f"{folder} holds a feature table of other samples, model, SAE or settings; choose "
-                "another output folder or delete it"
+                f"{folder} holds a feature table of other samples, model, SAE or settings "
+                f"({_difference(found, plan)}); choose another output folder or delete it"
             )
         return begun_with
     if folder.exists() and not _is_empty(folder):
@@ -217,6 +221,16 @@ def start_table(
     folder.mkdir(parents=True, exist_ok=True)
     write_json({**plan, "part_samples": part_samples}, path)
     return part_samples
+
+
+def _difference(found: dict[str, Any], plan: dict[str, Any]) -> str:
+    """Which fields of two plans differ, with the values of those that are short."""
+    before, now = ({"samples_hash": p["samples_hash"]} | p["source"] for p in (found, plan))
+    names = [name for name in now if before.get(name) != now[name]]
+    return ", ".join(
+        name if name.endswith("_hash") else f"{name} {before.get(name)!r} there, {now[name]!r} here"
+        for name in names
+    )
 
 
 def _is_empty(folder: Path) -> bool:

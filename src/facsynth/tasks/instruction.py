@@ -88,9 +88,7 @@ def tuned_model(trained: TrainedTask, name: str, lm: LanguageModel) -> Iterator[
     if not folder.is_dir():
         raise DataError(f"{folder} is gone, which task.json names; train again")
     if not (folder / "adapter_config.json").is_file():
-        whole = load_language_model(
-            str(folder), device=str(lm.device), dtype=str(lm.model.dtype).removeprefix("torch.")
-        )
+        whole = load_language_model(str(folder), device=str(lm.device), dtype=lm.dtype)
         yield whole
         return
     with load_adapters(lm.model, folder) as model:

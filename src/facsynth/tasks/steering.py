@@ -137,7 +137,7 @@ def train_steering(
     config = {
         "model": lm.name,
         "model_hash": lm.content_hash,
-        "dtype": str(lm.model.dtype).removeprefix("torch."),
+        "dtype": lm.dtype,
         "settings": asdict(settings),
         "seeds": list(seeds),
         "n_train": min(len(kept), settings.max_items or len(kept)),

@@ -121,7 +121,7 @@ def read_vectors(
     for text in cut:
         if not text.n_scored:
             raise DataError(f"sample {text.sample_id!r} has no words to read; leave it out")
-    key = [lm.content_hash, str(lm.model.dtype), chat_format(lm.tokenizer), samples_hash(chats)]
+    key = [lm.content_hash, lm.dtype, chat_format(lm.tokenizer), samples_hash(chats)]
     name = hashlib.sha256(json.dumps([*key, asdict(settings)]).encode()).hexdigest()[:24]
     path = cache_folder() / "hidden" / f"{name}.npy"
     if path.is_file():
