@@ -1,16 +1,15 @@
 """How fast features are extracted: facsynth beside other ways, on the same texts, model and SAE.
 
-`make bench-extraction` runs it and writes a page of docs/benchmarks: extraction.md where the CPU
-multiplies bfloat16, extraction_float32.md where it does not. Each contender is a process that loads
+`make bench-extraction` runs it and writes a page of docs/benchmarks: extraction_amx.md where the
+CPU multiplies tiles of bfloat16, extraction.md where it multiplies vectors of them,
+extraction_float32.md where it does neither. Each contender is a process that loads
 once and is told to run; the contenders take turns, and medians are reported.
 """
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from environments import Environment
 from extraction_profile import profile
 from extraction_report import Outcome, report
 from mixes import write_mixes
+from starting import measure_starts
 
 _PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 _SAELENS = Environment("saelens", ("sae-lens==6.54.12",))
@@ -64,9 +64,9 @@ def main() -> None:
         if options.profile:
             print(profile(job, quick=options.quick))
             return
-        starts = start_up_s(job, 1 if options.quick else 3) if options.device == "cpu" else None
+        starts = measure_starts(job, 1 if options.quick else 5) if options.device == "cpu" else None
         outcome = measure(options, contenders, job, Path(scratch))
-        text = report(outcome, starts_s=starts, profile=profile(job, quick=options.quick))
+        text = report(outcome, starts=starts, profile=profile(job, quick=options.quick))
     print(text)
     if options.write:
         _PAGES.mkdir(parents=True, exist_ok=True)
@@ -74,10 +74,15 @@ def main() -> None:
 
 
 def page_name(job: Job) -> str:
-    """Rates in another rounding are another table, so that none replaces the other."""
+    """Rates of another unit or rounding are another table, so that none replaces the other."""
     if job.device == "cuda":
         return "extraction_gpu.md"
-    return "extraction.md" if job.dtype == "bfloat16" else f"extraction_{job.dtype}.md"
+    import torch
+
+    if job.dtype != "bfloat16":
+        return f"extraction_{job.dtype}.md"
+    has_tiles = torch.cpu.get_capabilities().get("amx_bf16", False)
+    return "extraction_amx.md" if has_tiles else "extraction.md"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -136,34 +141,6 @@ def make_job(
         ),
         device=options.device,
     )
-
-
-_PLAIN_START = """
-import sys, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=getattr(torch, sys.argv[2]))
-model(**tokenizer("Which violin concerto do you like best?", return_tensors="pt"))
-"""
-
-
-def start_up_s(job: Job, n_runs: int) -> dict[str, list[float]]:
-    """Seconds from the start of a process to the end of one short text, in turns."""
-    seconds: dict[str, list[float]] = {"facsynth": [], "plain Transformers": []}
-    for _ in range(n_runs):
-        with tempfile.TemporaryDirectory() as name:
-            data = Path(name) / "one.txt"
-            data.write_text("Which violin concerto do you like best?\n")
-            words = ["-m", "facsynth", "extract", str(data), "-o", str(Path(name) / "table")]
-            words += ["--model", job.model, "--sae", job.sae]
-            for way, arguments in (
-                ("facsynth", words),
-                ("plain Transformers", ["-c", _PLAIN_START, job.model, job.dtype]),
-            ):
-                start = time.perf_counter()
-                subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-                seconds[way].append(time.perf_counter() - start)
-    return seconds
 
 
 def measure(

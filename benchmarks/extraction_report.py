@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 from contenders.worker import Job, read_texts
 from contest import Runs
+from starting import Start
 
 __all__ = ["Comparison", "Outcome", "compare", "report"]
 
@@ -72,21 +73,21 @@ class Outcome:
 
 
 def report(
-    outcome: Outcome, *, starts_s: Mapping[str, Sequence[float]] | None = None, profile: str = ""
+    outcome: Outcome, *, starts: Mapping[str, Sequence[Start]] | None = None, profile: str = ""
 ) -> str:
     """Markdown: machine and versions, a table for each mix, equality, limits, notes.
 
     Args:
         outcome: What was measured.
-        starts_s: Seconds from the start of a process to the end of one text, by way.
+        starts: From the start of a process to its first batch and to its end, by way.
         profile: Where facsynth's time goes.
     """
     parts = [f"# Speed of extraction, in {outcome.job.dtype}", _setting(outcome)]
     for mix in outcome.job.texts:
         parts += [f"## {_title(outcome.job, mix)}", _speed_table(outcome, mix)]
         parts += ["### Same results", _equality_table(outcome, mix)]
-    if starts_s:
-        parts += ["## Start-up", _start_up(starts_s)]
+    if starts:
+        parts += ["## Start-up", _start_up(starts)]
     if profile:
         parts += ["## What limits the speed", f"```text\n{profile}\n```", _LIMITS]
     if outcome.reasons:
@@ -95,16 +96,25 @@ def report(
     return "\n\n".join([*parts, "## How to read it", _NOTES])
 
 
-def _start_up(starts_s: Mapping[str, Sequence[float]]) -> str:
+def _start_up(starts: Mapping[str, Sequence[Start]]) -> str:
     rows = [
-        [way, f"{median(seconds):.1f}", f"{min(seconds):.1f} to {max(seconds):.1f}"]
-        for way, seconds in starts_s.items()
+        [
+            way,
+            _seconds([run.first_batch_s for run in runs]),
+            _seconds([run.end_s for run in runs]),
+        ]
+        for way, runs in starts.items()
     ]
     what = (
-        "From the start of a process to its end: `fac extract` of one short text into a table, and "
-        "a script that loads the same model with Transformers and runs it once on that text."
+        "Seconds from the start of a process until its first decoder layer is called, and until it "
+        "ends (median, range): `fac extract` of one short text into a table, and a script that "
+        "loads the same model with Transformers and runs it once on that text."
     )
-    return f"{what}\n\n{_table(['way', 'seconds, median', 'range'], rows)}"
+    return f"{what}\n\n{_table(['way', 'to the first batch', 'to the end'], rows)}"
+
+
+def _seconds(values: Sequence[float]) -> str:
+    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def _setting(outcome: Outcome) -> str:

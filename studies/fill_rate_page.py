@@ -57,7 +57,8 @@ def page(results: Mapping[str, Any], described: Mapping[str, str], folder: Path)
         draw(mine, folder / name, budget)
         parts += [f"## {generator}, {budget:,} tokens a cell", table(mine, described)]
         parts += [f"![Filled features against generated tokens]({name})"]
-        parts += [line for line in (strengths(mine), dropped(mine), ended(mine)) if line]
+        notes = (unsteered(generator), strengths(mine), dropped(mine), ended(mine))
+        parts += [line for line in notes if line]
         parts += [goals(mine)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -131,7 +132,7 @@ def goals(cells: Sequence[Cell]) -> str:
             "3 ×",
             fewer_tokens(arms, DEFAULT, BASE),
         ),
-        ("filled a token, × undirected", "3", times(rates, DEFAULT, BASE)),
+        ("filled a token, × undirected", "3", times(rates, DEFAULT, BASE) + most(arms, BASE)),
         ("filled a token, × the paper's two steps", "1.5", times(rates, DEFAULT, PAPER)),
         ("the same, with every text credited", "1.5", times(rates, DEFAULT, CREDITED)),
         ("fill rate", "99.8 % given rounds", f"{fill:.1%}"),
@@ -158,6 +159,14 @@ def times(rates: Mapping[str, float], arm: str, base: str) -> str:
     return f"{rates[arm] / rates[base]:.2f}" if rates.get(base) else "-"
 
 
+def most(arms: Mapping[str, list[Cell]], base: str) -> str:
+    """How many times what the base fills there is to fill, in words."""
+    if base not in arms:
+        return ""
+    filled = float(np.mean([cell["n_filled"] / cell["n_goal"] for cell in arms[base]]))
+    return f" (all there is to fill: {1 / filled:.2f})"
+
+
 def fewer_tokens(arms: Mapping[str, list[Cell]], arm: str, base: str) -> str:
     """How many times as many tokens the base needs for what it fills, by mean curves."""
     if base not in arms or arm == base:
@@ -176,6 +185,15 @@ def fewer_tokens(arms: Mapping[str, list[Cell]], arm: str, base: str) -> str:
 def spread(values: Sequence[float], digits: int) -> str:
     half = (max(values) - min(values)) / 2
     return f"{np.mean(values):.{digits}f} ± {half:.{digits}f}"
+
+
+def unsteered(generator: str) -> str:
+    if generator == "smollm2":
+        return ""
+    return (
+        "Not steered: that adds directions of an SAE to the generator's own residual stream, and "
+        "the SAE of these features is SmolLM2's."
+    )
 
 
 def strengths(cells: Sequence[Cell]) -> str:
