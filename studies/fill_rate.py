@@ -9,7 +9,11 @@ the results.
     python studies/fill_rate.py run --data DATA --generator smollm2
     python studies/fill_rate.py run --data DATA --generator QWEN.gguf --tokens 2500
     python studies/fill_rate.py long --data DATA --arm cover --tokens 40000
-    python studies/fill_rate.py report
+    python studies/fill_rate.py run --data DATA --generator QWEN.gguf --tokens 2500 --sae QWEN_SAE
+    python studies/fill_rate.py report --data DATA
+
+With --sae the generator also reads: the features are its own, so it can be steered. The SAE of
+Qwen is the one that `studies/transfer.py` trains.
 
 QWEN.gguf is what `python benchmarks/models.py qwen` prints. A look at the mechanics:
 `--n-anchor 300 --tokens 300 --seeds 1 --output runs/small`.
@@ -175,9 +179,12 @@ class World:
 
     def __init__(self, options: argparse.Namespace) -> None:
         torch.set_num_threads(1)
-        self.lm = load_language_model()
-        self.sae = load_sae(None, device=self.lm.device)
-        self.output: Path = options.output
+        self.reads_itself = options.sae is not None
+        is_other = self.reads_itself and options.generator != "smollm2"
+        self.lm = load_language_model(options.generator if is_other else None)
+        self.sae = load_sae(options.sae, device=self.lm.device)
+        own = f"{short_name(options.generator)}, own features"
+        self.output: Path = options.output / own if self.reads_itself else options.output
         data: Path = options.data
         anchor = data / "alpaca" / "alpaca_instructions_only.jsonl.gz"
         self.anchor = self._table("anchor", anchor, options.n_anchor)
@@ -202,9 +209,8 @@ class World:
     def chat(self, generator: str, wanted: SynthesisSettings, n_tokens: int) -> Ledger:
         """The generator of a cell; without a cache, because a cell is done as a whole."""
         if generator not in self._writers:
-            self._writers[generator] = (
-                self.lm if generator == "smollm2" else load_language_model(generator)
-            )
+            is_reader = self.reads_itself or generator == "smollm2"
+            self._writers[generator] = self.lm if is_reader else load_language_model(generator)
         lm = self._writers[generator]
         help_ = help_generator(wanted, self.anchor, self.lm, self.sae)
         model = LocalChat(
@@ -461,9 +467,9 @@ EXTRA = ("cover, step 1", "cover, steer 4")
 
 
 def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -> None:
-    if "steer" in arm and generator != "smollm2":
+    if "steer" in arm and generator != "smollm2" and not world.reads_itself:
         return  # the SAE is SmolLM2's
-    name = Path(generator).stem.split(".Q")[0]
+    name = short_name(generator) + ", own features" * world.reads_itself
     slug = re.sub(r"\W+", "-", arm)
     folder = world.output / "cells" / name / f"{slug}-{n_tokens}" / f"seed-{seed}"
     if (folder / "result.json").is_file():
@@ -491,6 +497,10 @@ def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -
     )
 
 
+def short_name(generator: str) -> str:
+    return Path(generator).stem.split(".Q")[0]
+
+
 def run_long(options: argparse.Namespace) -> None:
     """One arm with many tokens: how far rounds go."""
     world = World(options)
@@ -503,7 +513,7 @@ def run_long(options: argparse.Namespace) -> None:
 
 
 def collect_results(output: Path) -> list[dict[str, Any]]:
-    paths = sorted((output / "cells").glob("*/*/seed-*/result.json"))
+    paths = sorted(output.glob("**/cells/*/*/seed-*/result.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
@@ -549,6 +559,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/fill_rate"))
     parser.add_argument("--data", type=Path, required=True, help="folder with alpaca/ and so on")
     parser.add_argument("--generator", default="smollm2", help="smollm2, or a model")
+    parser.add_argument("--sae", type=Path, help="SAE of the generator, which then reads, too")
     parser.add_argument("--arm", action="append", choices=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--random-seed", type=int, help="run this seed alone")

@@ -53,14 +53,15 @@ def page(results: Mapping[str, Any], described: Mapping[str, str], folder: Path)
     )
     for generator, budget in groups:
         mine = [c for c in cells if (c["generator"], c["budget"]) == (generator, budget)]
-        name = f"fill_rate_{generator.lower().split('.')[0].split('-')[0]}_{budget}.svg"
+        own = "_own" if generator.endswith("own features") else ""
+        name = f"fill_rate_{generator.lower().split('.')[0].split('-')[0]}{own}_{budget}.svg"
         draw(mine, folder / name, budget)
         parts += [f"## {generator}, {budget:,} tokens a cell", table(mine, described)]
         parts += [f"![Filled features against generated tokens]({name})"]
-        notes = (unsteered(generator), strengths(mine), dropped(mine), ended(mine))
-        parts += [line for line in notes if line]
+        parts += [features_of(generator, mine[0]["n_goal"])]
+        parts += [strengths(mine), dropped(mine), ended(mine)]
         parts += [goals(mine)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 def by_arm(cells: Sequence[Cell], described: Mapping[str, str]) -> dict[str, list[Cell]]:
@@ -187,9 +188,16 @@ def spread(values: Sequence[float], digits: int) -> str:
     return f"{np.mean(values):.{digits}f} ± {half:.{digits}f}"
 
 
-def unsteered(generator: str) -> str:
+def features_of(generator: str, n_goal: int) -> str:
+    """What a generator other than SmolLM2 is judged by."""
     if generator == "smollm2":
         return ""
+    if generator.endswith("own features"):
+        return (
+            "Features of the generator itself, by the small SAE that [the study of transfer]"
+            "(transfer.md) trains on 700 texts, so that it can be steered; here "
+            f"{n_goal} features are missing."
+        )
     return (
         "Not steered: that adds directions of an SAE to the generator's own residual stream, and "
         "the SAE of these features is SmolLM2's."
