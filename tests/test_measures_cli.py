@@ -1,6 +1,7 @@
 """`fac labels`, `diff`, `overlap` and the reference profile, on tables of the planted pair."""
 
 import json
+import shutil
 import zlib
 
 import pytest
@@ -65,6 +66,15 @@ def tables(tmp_path_factory):
     planted_table(split_pairs(pairs), folder / "pairs")
     planted_table(pairs, folder / "chosen-only")
     return folder
+
+
+def test_tables_of_two_precisions_compare_with_a_warning(tables, tmp_path):
+    shutil.copytree(tables / "plain", tmp_path / "rounded")
+    manifest = tmp_path / "rounded" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"dtype": "float32"', '"dtype": "mixed"'))
+    words = ("coverage", "--anchor", tables / "one", "--seed")
+    assert "extracted in float32 and" in fac(*words, tmp_path / "rounded").stderr
+    assert "extracted in" not in fac(*words, tables / "plain").stderr
 
 
 # fac labels

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
 from facsynth.data.read import json_lines, read_samples
 from facsynth.errors import DataError, MismatchError
 from facsynth.features.default_model import EMBEDDED_SAE
@@ -16,7 +18,13 @@ from facsynth.features.sae import SparseAutoencoder, load_sae
 from facsynth.features.tokens import chat_format
 from facsynth.progress import Progress
 from facsynth.records import Sample
-from facsynth.store.table import FeatureTable, TableSource, check_same_features, open_table
+from facsynth.store.table import (
+    FeatureTable,
+    TableSource,
+    check_same_features,
+    open_table,
+    precision_remark,
+)
 
 __all__ = [
     "load_included",
@@ -73,7 +81,7 @@ def load_pair(
 
 
 def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
-    """Feature tables that speak of the same features.
+    """Feature tables that speak of the same features; says so where their precisions differ.
 
     Raises:
         MismatchError: One differs from the first in its model, its SAE or what was scored.
@@ -81,6 +89,8 @@ def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
     tables = [open_table(path) for path in paths]
     for table in tables[1:]:
         check_same_features(tables[0], table)
+        if remark := precision_remark(tables[0], table):
+            click.echo(f"warning: {remark}", err=True)
     return tables
 
 

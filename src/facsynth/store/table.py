@@ -33,6 +33,7 @@ __all__ = [
     "check_same_features",
     "has_part",
     "open_table",
+    "precision_remark",
     "samples_hash",
     "stack_rows",
     "start_table",
@@ -300,6 +301,17 @@ def check_same_features(one: FeatureTable, other: FeatureTable) -> None:
                 f"first and {_short(b)} in the second; run `fac extract` again with the same "
                 "--model, --sae, --gate, --pooling and --score"
             )
+
+
+def precision_remark(one: FeatureTable, other: FeatureTable) -> str:
+    """What to say of two tables that were made in different precisions; empty if they were not."""
+    a, b = one.manifest.source.dtype, other.manifest.source.dtype
+    if not a or not b or a == b:
+        return ""
+    return (
+        f"{one.folder} was extracted in {a} and {other.folder} in {b}: features near the threshold "
+        "can differ by rounding; run `fac extract` again with the same --dtype"
+    )
 
 
 def take_rows(
