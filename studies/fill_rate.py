@@ -531,7 +531,7 @@ def add_facts(options: argparse.Namespace) -> dict[str, Any]:
         "hellinger_seed": hellinger_distance(firing_counts(world.s, threshold=THRESHOLD), counts),
         "length_distance_seed": float(ks_2samp(world.s.n_tokens, world.a.n_tokens).statistic),
         "date": date.today().isoformat(),
-        "dtype": str(next(world.lm.model.parameters()).dtype).removeprefix("torch."),
+        "dtype": world.lm.dtype,
         "processor": describe_processor(),
         "torch": torch.__version__,
     }

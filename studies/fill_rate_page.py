@@ -17,10 +17,11 @@ DEFAULT = "credit"
 INTRO = """# Fill rate against generated tokens
 
 Anchor: {n_anchor:,} Alpaca instructions; seed: {n_seed} self-instruct tasks; features of
-SmolLM2-135M-Instruct with the shipped SAE, in {dtype}, threshold 1. **{n_goal} missing features**
-are active in at least 5 anchor samples; they are the goal. Every cell writes until its budget of
-generated tokens is spent, at most 48 tokens a text, temperature 0.8, top-p 0.9, so arms are
-compared at equal budgets. Tokens that were generated and thrown away count.
+SmolLM2-135M-Instruct with the shipped SAE, read in the precision {dtype}, threshold 1.
+**{n_goal} missing features** are active in at least 5 anchor samples; they are the goal. Every
+cell writes until its budget of generated tokens is spent, at most 48 tokens a text, temperature
+0.8, top-p 0.9, so arms are compared at equal budgets. Tokens that were generated and thrown away
+count.
 
 * *filled*: missing features that a usable text activates, in the order of writing; in the arms
   named *own* only the feature that the text was written for. A text is usable when no filter
