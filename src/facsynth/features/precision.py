@@ -1,7 +1,7 @@
 """Which products of a forward pass are rounded to bfloat16, and which are not."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ def precision(lm: LanguageModel) -> Iterator[None]:
     try:
         with (
             torch.autocast(lm.device.type, dtype=torch.bfloat16, cache_enabled=False),
-            _FineAttention(lm.model),
+            _FineAttention(lm),
         ):
             yield
     finally:
@@ -55,11 +55,12 @@ class _FineAttention(TorchFunctionMode):
     Attention that is written out in matrix products (`eager`) is left to autocast.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, lm: LanguageModel) -> None:
         super().__init__()
+        self._device = lm.device.type
         self._weights = {
             id(module.weight)
-            for name, module in model.named_modules()
+            for name, module in lm.model.named_modules()
             if isinstance(module, nn.Linear) and name.endswith(_TOWARDS_ATTENTION)
         }
 
@@ -72,14 +73,15 @@ class _FineAttention(TorchFunctionMode):
     ) -> Any:
         del types
         kwargs = kwargs or {}
-        if func is F.linear and id(args[1]) in self._weights:
-            with _fine_results(args[0].device.type):
-                return func(*map(_widened, args), **kwargs)
-        if func is F.scaled_dot_product_attention:
+        if func is F.linear and len(args) > 1 and id(args[1]) in self._weights:
+            fine: AbstractContextManager[Any] = _fine_results(self._device)
+        elif func is F.scaled_dot_product_attention:
+            fine = torch.autocast(self._device, enabled=False)
+        else:
+            return func(*args, **kwargs)
+        with fine:
             wide = {name: _widened(value) for name, value in kwargs.items()}
-            with torch.autocast(args[0].device.type, enabled=False):
-                return func(*map(_widened, args), **wide)
-        return func(*args, **kwargs)
+            return func(*map(_widened, args), **wide)
 
 
 def _widened(value: Any) -> Any:
