@@ -183,8 +183,8 @@ class World:
         is_other = self.reads_itself and options.generator != "smollm2"
         self.lm = load_language_model(options.generator if is_other else None)
         self.sae = load_sae(options.sae, device=self.lm.device)
-        own = f"{short_name(options.generator)}, own features"
-        self.output: Path = options.output / own if self.reads_itself else options.output
+        name = group_name(options.generator, reads_itself=self.reads_itself)
+        self.output: Path = options.output / name if self.reads_itself else options.output
         data: Path = options.data
         anchor = data / "alpaca" / "alpaca_instructions_only.jsonl.gz"
         self.anchor = self._table("anchor", anchor, options.n_anchor)
@@ -469,7 +469,7 @@ EXTRA = ("cover, step 1", "cover, steer 4")
 def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -> None:
     if "steer" in arm and generator != "smollm2" and not world.reads_itself:
         return  # the SAE is SmolLM2's
-    name = short_name(generator) + ", own features" * world.reads_itself
+    name = group_name(generator, reads_itself=world.reads_itself)
     slug = re.sub(r"\W+", "-", arm)
     folder = world.output / "cells" / name / f"{slug}-{n_tokens}" / f"seed-{seed}"
     if (folder / "result.json").is_file():
@@ -497,8 +497,10 @@ def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -
     )
 
 
-def short_name(generator: str) -> str:
-    return Path(generator).stem.split(".Q")[0]
+def group_name(generator: str, *, reads_itself: bool) -> str:
+    """What the cells of a generator are called; those on its own features are a group apart."""
+    name = Path(generator).stem.split(".Q")[0]
+    return f"{name}, own features" if reads_itself else name
 
 
 def run_long(options: argparse.Namespace) -> None:

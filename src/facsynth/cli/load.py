@@ -27,6 +27,7 @@ from facsynth.store.table import (
 )
 
 __all__ = [
+    "check_tables",
     "load_included",
     "load_model",
     "load_pair",
@@ -88,10 +89,15 @@ def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
     """
     tables = [open_table(path) for path in paths]
     for table in tables[1:]:
-        check_same_features(tables[0], table)
-        if remark := precision_remark(tables[0], table):
-            click.echo(f"warning: {remark}", err=True)
+        check_tables(tables[0], table)
     return tables
+
+
+def check_tables(one: FeatureTable, other: FeatureTable) -> None:
+    """Refuse tables that do not speak of the same features, and say where precisions differ."""
+    check_same_features(one, other)
+    if remark := precision_remark(one, other):
+        click.echo(f"warning: {remark}", err=True)
 
 
 def table_names(paths: Sequence[Path]) -> list[str]:

@@ -149,15 +149,15 @@ def select(
 
 def _load_pool(found: Any, paths: dict[str, Any], settings: Any) -> Any:
     """The pool with all that is named beside it."""
-    from facsynth.cli.load import load_included, load_relevant
+    from facsynth.cli.load import check_tables, load_included, load_relevant
     from facsynth.coverage.select import Pool
-    from facsynth.store.table import check_same_features, open_table
+    from facsynth.store.table import open_table
 
     is_hidden = settings.space == "hidden"
     rows = found.activations(hidden=is_hidden)
     tables = {name: open_table(paths[name]) for name in ("anchor", "rejected") if paths[name]}
     for other in tables.values():
-        check_same_features(found, other)
+        check_tables(found, other)
     target = tables.get("anchor")
     others = {name: table.activations(hidden=is_hidden) for name, table in tables.items()}
     with_labels = settings.objective == "direction" and "rejected" not in tables

@@ -106,17 +106,17 @@ def synthesize(
     The --model writes, or the local --generator, or the --chat-model at an endpoint.
     A limit that is reached ends the run with what it has; raise it and run again to go on.
     """
-    from facsynth.cli.load import load_pair, load_relevant
+    from facsynth.cli.load import load_pair, load_relevant, load_tables
     from facsynth.cli.show import RichProgress
     from facsynth.pipeline import load_generator
-    from facsynth.store.table import open_table, stack_rows
+    from facsynth.store.table import stack_rows
     from facsynth.synthesize.early import help_generator
     from facsynth.synthesize.rounds import forecast_run
     from facsynth.synthesize.rounds import synthesize as run
     from facsynth.synthesize.write import write_synthesis
 
     progress = RichProgress()
-    anchor_table, seed_tables = open_table(anchor), [open_table(seed) for seed in seeds]
+    anchor_table, *seed_tables = load_tables((anchor, *seeds))
     lm, features = load_pair(options, sae, progress)
     generator, settings = _generator(options), _settings(options)
     relevant_mask = load_relevant(relevant, anchor_table.manifest.source.n_features)

@@ -136,13 +136,12 @@ def detect(train: Path, test: Path, as_json: bool, **options: Any) -> None:
     """
     import numpy as np
 
+    from facsynth.cli.load import load_tables
     from facsynth.cli.show import print_json, print_table
-    from facsynth.store.table import check_same_features, open_table
     from facsynth.tasks.detector import evaluate_detector, fit_detector
     from facsynth.tasks.labelled import positive_labels
 
-    one, other = open_table(train), open_table(test)
-    check_same_features(one, other)
+    one, other = load_tables((train, test))
     flags = [
         positive_labels(table.samples(), str(table.folder), positive=options["positive"])
         for table in (one, other)
