@@ -20,8 +20,8 @@ _N_TEXTS = {"cpu": {"short": 256, "long": 16}, "cuda": {"short": 2048, "long": 1
 _BESIDE = " (in a thread beside)"
 
 _GROUPS = {
-    "attention": ("attention", "flash", "fmha"),
-    "matrix products": ("addmm", "::mm", "bmm", "linear", "mkldnn", "matmul", "gemm", "cublas"),
+    "attention": ("attention", "flash", "fmha", "bmm", "softmax"),
+    "matrix products": ("addmm", "::mm", "linear", "mkldnn", "matmul", "gemm", "cublas"),
     "SAE: largest values": ("topk", "TopK", "sort", "Sort", "radix"),
     "casts and copies": (
         *("copy_", "_to_copy", "::to", "clone", "contiguous", "cat", "fill_"),

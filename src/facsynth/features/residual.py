@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from facsynth.errors import ModelError
+from facsynth.features.attention import attention_in_blocks
 from facsynth.features.lm import LanguageModel, text_config
 from facsynth.features.precision import precision
 
@@ -184,7 +185,7 @@ def run_layers(
     modules = decoder_layers(lm.model)
     handles = [modules[i].register_forward_hook(partial(keep, i)) for i in set(layers)]
     try:
-        with torch.inference_mode(), precision(lm):
+        with torch.inference_mode(), precision(lm), attention_in_blocks(lm):
             lm.model(
                 input_ids=ids.to(lm.device),
                 past_key_values=past,
