@@ -218,3 +218,13 @@ def test_a_table_of_other_texts_under_the_same_ids_is_refused(tmp_path):
     done = CliRunner().invoke(main, ["transfer", str(tmp_path / "a"), str(tmp_path / "b")])
     assert done.exit_code == 1
     assert "sample 's0' has another text" in done.output
+
+
+def test_tables_of_two_precisions_are_measured_with_a_warning(tmp_path):
+    planted_pair_of_tables(tmp_path)
+    manifest = tmp_path / "b" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"float32"', '"mixed"'))
+    words = ["transfer", tmp_path / "a", tmp_path / "b", "--no-spans", "--json"]
+    done = CliRunner().invoke(main, [*map(str, words)])
+    assert done.exit_code == 0, done.output
+    assert "in float32 and " in json.loads(done.stdout)["warnings"][0]

@@ -239,7 +239,9 @@ def _describe(
 
 
 def _warnings(tables: Any, found: Any) -> list[str]:
-    notes = []
+    from facsynth.store.table import precision_remark
+
+    notes = [remark] if (remark := precision_remark(*tables)) else []
     one, other = (table.manifest.source for table in tables)
     for name in ("gate", "pooling", "score"):
         if getattr(one, name) != getattr(other, name):
