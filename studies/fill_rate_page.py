@@ -197,7 +197,8 @@ def features_of(generator: str, n_goal: int) -> str:
         return (
             "Features of the generator itself, by the small SAE that [the study of transfer]"
             "(transfer.md) trains on 700 texts, so that it can be steered; here "
-            f"{n_goal} features are missing."
+            f"{n_goal} features are missing. Distances are over these features too, so the seed's "
+            "above is not theirs."
         )
     return (
         "Not steered: that adds directions of an SAE to the generator's own residual stream, and "
