@@ -25,7 +25,7 @@ _PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 _SAELENS = Environment("saelens", ("sae-lens==6.54.12",))
 _INTERP_EMBED = Environment("interp-embed", ("interp-embed==0.1.0", "sae-lens==6.54.12"))
 
-_FAST, _SLOW = {"short": 128, "long": 8}, {"short": 32, "long": 4}
+_FAST, _SLOW = {"short": 512, "long": 16}, {"short": 32, "long": 4}
 ON_CPU = (
     Contender("facsynth", "facsynth_table", _FAST),
     Contender("facsynth, mixed", "facsynth_table", _FAST, dtype="mixed"),

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -208,3 +209,20 @@ def test_batches_stay_in_the_budget_and_hold_each_text_once(lengths, budget, max
         width = max(lengths[i] for i in batch)
         assert len(batch) == 1 or len(batch) * width <= budget
         assert 1 <= len(batch) <= max_rows
+
+
+def cost(batches, lengths, budget):
+    """Tokens with padding, a sixteenth of the budget for each batch, endless beyond the budget."""
+    tokens = [len(batch) * max(lengths[i] for i in batch) for batch in batches]
+    fits = all(len(b) == 1 or n <= budget for b, n in zip(batches, tokens, strict=True))
+    return sum(tokens) + len(batches) * budget / 16 if fits else float("inf")
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.integers(1, 100))
+def test_no_other_cut_of_the_sorted_texts_has_less_padding(lengths, budget):
+    found = batch_by_length(lengths, batch_tokens=budget)
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    cuts = (c for n in range(len(order)) for c in combinations(range(1, len(order)), n))
+    every = ([order[a:b] for a, b in pairwise((0, *cut, len(order)))] for cut in cuts)
+    assert cost(found, lengths, budget) == min(cost(b, lengths, budget) for b in every)
