@@ -19,6 +19,7 @@ def doctor(as_json: bool) -> None:
     from facsynth import __version__
     from facsynth.cli.show import print_json, print_table
     from facsynth.features.default_model import default_sae_folder
+    from facsynth.features.hardware import free_memory
     from facsynth.features.lm import pick_device, pick_precision
     from facsynth.folders import cache_folder
 
@@ -32,6 +33,7 @@ def doctor(as_json: bool) -> None:
         **{name: version(name) for name in ("torch", "transformers", "pyarrow", "openai")},
         "device": str(device),
         "dtype": pick_precision(device),
+        "memory_free_gb": round(free_memory(device) / 1e9, 1),
         "threads": torch.get_num_threads(),
         "cache": str(cache),
         "cache_free_gb": round(free / 1e9, 1),

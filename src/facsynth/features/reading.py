@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from facsynth.errors import DataError, ModelError
+from facsynth.features.hardware import free_memory
 from facsynth.features.lm import LanguageModel
 from facsynth.features.pooling import Gating, PooledRows, Pooling, join_rows, pool_tokens
 from facsynth.features.residual import Prefix, batch_by_length, read_prefix, read_residuals
@@ -102,13 +103,15 @@ class Meter:
 
 
 def pick_batch_tokens(lm: LanguageModel) -> int:
-    """Tokens per forward pass: 2,048 on a CPU, on a GPU a power of two by its free memory."""
-    if lm.device.type != "cuda":
-        return _CPU_BATCH_TOKENS
-    free, _ = torch.cuda.mem_get_info(lm.device)
+    """Tokens per forward pass: a power of two by the free memory, at most 2,048 on a CPU.
+
+    A GPU is tried with at least as many: where they do not fit, it says so and they are halved.
+    """
     itemsize = 4 if lm.is_mixed else lm.model.dtype.itemsize
-    fitting = free // (2 * _VALUES_PER_TOKEN * lm.d_model * itemsize)
-    power = 1 << max(0, int(fitting).bit_length() - 1)
+    fitting = free_memory(lm.device) // (2 * _VALUES_PER_TOKEN * lm.d_model * itemsize)
+    power = 1 << max(0, fitting.bit_length() - 1)
+    if lm.device.type != "cuda":
+        return min(_CPU_BATCH_TOKENS, power)
     return min(_MAX_BATCH_TOKENS, max(_CPU_BATCH_TOKENS, power))
 
 

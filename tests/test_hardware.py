@@ -1,0 +1,53 @@
+import psutil
+import pytest
+import torch
+
+from facsynth.features import hardware
+from facsynth.features.hardware import free_memory
+
+CPU = torch.device("cpu")
+
+V1 = {
+    "memory/memory.limit_in_bytes": "9000",
+    "memory/memory.usage_in_bytes": "5000",
+    "memory/memory.stat": "cache 2000\ntotal_inactive_file 1500\n",
+}
+V2 = {
+    "memory.max": "9000\n",
+    "memory.current": "5000\n",
+    "memory.stat": "anon 3000\ninactive_file 1500\n",
+}
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "_CONTROL_GROUPS", tmp_path)
+    (tmp_path / "memory").mkdir()
+    return tmp_path
+
+
+def write(folder, files):
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("files", [V1, V2], ids=["version 1", "version 2"])
+def test_a_container_has_what_its_limit_leaves_beside_caches(groups, files):
+    write(groups, files)
+    assert free_memory(CPU) == 9000 - 5000 + 1500
+
+
+@pytest.mark.parametrize("files", [{}, V2 | {"memory.max": "max\n"}], ids=["none", "no limit"])
+def test_without_a_limit_the_whole_machines_memory_counts(groups, files):
+    write(groups, files)
+    assert free_memory(CPU) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+def test_a_limit_above_the_machines_memory_does_not_count(groups):
+    write(groups, V1 | {"memory/memory.limit_in_bytes": str(2**63)})
+    assert free_memory(CPU) < psutil.virtual_memory().total
+
+
+def test_a_container_over_its_limit_has_nothing_left(groups):
+    write(groups, V2 | {"memory.current": "20000"})
+    assert free_memory(CPU) == 0
