@@ -85,9 +85,28 @@ def test_in_bfloat16_it_is_as_near_as_pytorchs_kernel(n_queries, n_keys):
     assert error < 2 * (kernel.transpose(1, 2).double() - exact).norm()
 
 
-@pytest.mark.parametrize(("bytes_per_query", "block"), [(1, 128), (2**16, 64), (10**6, 16)])
-def test_a_block_holds_four_mebibytes_of_scores_within_bounds(bytes_per_query, block):
-    assert attention._block_size(bytes_per_query) == block
+@pytest.mark.parametrize(
+    ("dtype", "n_queries", "n_keys", "used"),
+    [
+        (torch.float32, 700, 700, True),
+        (torch.float32, 900, 900, False),
+        (torch.float32, 900, 924, True),
+        (torch.bfloat16, 900, 900, True),
+        (torch.bfloat16, 1, 30, False),
+        (torch.float16, 30, 30, False),
+        (torch.float16, 30, 33, False),
+    ],
+)
+def test_blocks_or_the_kernel_give_the_same(monkeypatch, dtype, n_queries, n_keys, used):
+    calls = []
+    monkeypatch.setattr(attention, "attend", lambda *a, **k: calls.append(1) or attend(*a, **k))
+    q, k, v = heads(1, 2, n_queries, 8), heads(1, 1, n_keys, 8, seed=1), heads(1, 1, n_keys, 8)
+    layer = torch.nn.Identity()
+    layer.num_key_value_groups = 2
+    found, _ = attention._attention(layer, q.to(dtype), k.to(dtype), v.to(dtype), None, scaling=0.4)
+    exact = plainly(q, k, v, scale=0.4, mask=up_to_own(n_queries, n_keys))
+    assert bool(calls) == used
+    assert_close(found.double(), exact, atol=1e-5 if dtype == torch.float32 else 0.05, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -149,3 +168,10 @@ def test_a_mixed_model_attends_in_float32(implementation):
             found, _ = attention._attention(torch.nn.Identity(), q, k, v, None, scaling=0.4)
     assert found.dtype == torch.float32
     assert (found - exact).abs().max() < 1e-5
+
+
+def test_values_that_autocast_rounded_follow_the_queries():
+    q, k, v = (heads(1, 4, 30, 8, seed=i).float() for i in range(3))
+    found, _ = attention._attention(torch.nn.Identity(), q, k, v.bfloat16(), None, scaling=0.4)
+    mask = up_to_own(30, 30)
+    assert_close(found, plainly(q, k, v.bfloat16().float(), scale=0.4, mask=mask))

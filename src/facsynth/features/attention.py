@@ -17,17 +17,18 @@ __all__ = ["attend", "attention_in_blocks"]
 _NAME = "facsynth"
 """What Transformers knows this attention by."""
 
-_SCORE_BYTES = 1 << 22
-"""Scores of one block, so that they stay in a processor's caches."""
+_LONGEST_IN_FLOAT32 = 768
+"""From about 1,000 keys on PyTorch's kernel is faster in float32, as it keeps no row of scores."""
 
 
 @contextmanager
 def attention_in_blocks(lm: LanguageModel) -> Iterator[None]:
-    """While open, a model on the CPU attends by `attend`, which is 1.3 to 2.5 times as fast.
+    """While open, a model on the CPU attends by `attend` where that beats PyTorch's kernel.
 
-    PyTorch's kernel is left where something else than attention to all earlier tokens is asked
-    for: padding in front, windows that texts exceed. Models on a GPU, and models whose attention
-    is neither PyTorch's nor Gemma 2's (whose scores are capped), are left alone.
+    The kernel stays for long texts in float32 and where something else than attention to all
+    earlier tokens is asked for: padding in front, windows that texts exceed. Models on a GPU, and
+    models whose attention is neither PyTorch's nor Gemma 2's (whose scores are capped), are left
+    alone.
     """
     before = getattr(lm.model.config, "_attn_implementation", None)
     if lm.device.type != "cpu" or not _can_switch(lm.model, before):
@@ -63,14 +64,15 @@ def attend(
         scale: Factor of the scores.
         softcap: Scores s become softcap · tanh(s / softcap) (Gemma 2, arXiv 2408.00118, section 2).
         mask: Which keys each query sees, instead of all up to its own.
-        block: Queries at a time; None picks as many as have 4 MiB of scores, 16 to 128.
+        block: Queries at a time; None picks what was fastest: 32 in float32, in bfloat16 64, or
+            128 before more than 1,024 keys.
 
     Returns:
         Sums of values, tokens before heads.
     """
     n_rows, n_heads, n_queries, d_head = query.shape
     n_groups, n_keys, d_value = value.shape[1:]
-    block = block or _block_size(n_rows * n_heads * n_keys * query.element_size())
+    block = block or _block_size(n_keys, query.dtype)
     queries = query.view(n_rows, n_groups, -1, n_queries, d_head)
     keys = key.flatten(0, 1).transpose(1, 2)
     values = value.flatten(0, 1)
@@ -96,10 +98,10 @@ def attend(
     return summed
 
 
-def _block_size(bytes_per_query: int) -> int:
-    """A power of two."""
-    fitting = max(1, _SCORE_BYTES // max(1, bytes_per_query))
-    return min(128, max(16, 1 << (fitting.bit_length() - 1)))
+def _block_size(n_keys: int, dtype: torch.dtype) -> int:
+    if dtype.itemsize > 2:
+        return 32
+    return 64 if n_keys <= 1024 else 128
 
 
 def _can_switch(model: Any, implementation: str | None) -> bool:
@@ -136,7 +138,8 @@ def _attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     is_plain = attention_mask is None and others.get("position_bias") is None and causal
-    if softcap is not None or (is_plain and query.shape[2] > 1):
+    if softcap is not None or (is_plain and _pays(query, key)):
+        key, value = key.to(query.dtype), value.to(query.dtype)  # autocast may leave them apart
         with torch.autocast(query.device.type, enabled=False):
             summed = attend(query, key, value, scale=scale, softcap=softcap, mask=attention_mask)
             return summed, None
@@ -146,6 +149,15 @@ def _attention(
         module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, **others
     )
     return found
+
+
+def _pays(query: Tensor, key: Tensor) -> bool:
+    """Whether `attend` is faster than the kernel, which needs a mask behind cached keys."""
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    if n_queries == 1 or query.dtype == torch.float16:
+        return False
+    is_short = n_keys <= _LONGEST_IN_FLOAT32
+    return is_short or query.dtype == torch.bfloat16 or n_queries < n_keys
 
 
 def _up_to_own(n_queries: int, n_keys: int) -> Bool[Tensor, "1 1 n_queries n_keys"]:
