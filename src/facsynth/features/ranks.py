@@ -103,5 +103,6 @@ def open_ranks() -> Iterator[Ranks]:
     distributed.init_process_group("nccl" if cuda else "gloo")
     try:
         yield _Group()
+        distributed.barrier()  # one that ends while another is still connected can abort
     finally:
         distributed.destroy_process_group()
