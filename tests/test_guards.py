@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, get_type_hints
@@ -29,12 +30,16 @@ LAYERS = [  # bottom first; a module imports from its own package and from lower
     {"errors", "folders", "words"},
     {"records"},
     {"progress"},
-    {"coverage", "data", "chat"},
-    {"store"},
-    {"features"},
+    {"data", "chat"},
+    {"models"},
+    {"sae"},
+    {"table"},
+    {"coverage"},
+    {"select"},
+    {"compare"},
     {"understand"},
-    {"synthesize", "baselines", "tasks"},
-    {"report", "scale", "recipe"},
+    {"synthesize", "tasks"},
+    {"report", "recipe"},
     {"pipeline"},
     {"cli"},
     {"__main__"},
@@ -65,6 +70,25 @@ def upward_imports(here: str, code: str) -> list[str]:
                 if there != here and RANK.get(there, len(LAYERS)) >= RANK[here]:
                     bad.append(module)
     return bad
+
+
+def file_circle(files: dict[str, str]) -> list[str]:
+    """A circle of modules that import each other, also inside functions; empty without one."""
+    graph = {
+        name: {
+            there
+            for node in ast.walk(ast.parse(code))
+            if isinstance(node, ast.ImportFrom) and node.module
+            for there in (node.module, *(f"{node.module}.{a.name}" for a in node.names))
+            if there in files
+        }
+        for name, code in files.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def top_package(file: Path) -> str:
@@ -168,6 +192,18 @@ def test_layer_guard_sees_an_upward_import(line):
 def test_layer_guard_lets_a_downward_import_pass():
     code = "from facsynth import __version__\nfrom facsynth.errors import DataError\nimport json"
     assert upward_imports("data", code) == []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    names = {f: ".".join(f.relative_to(ROOT.parent).with_suffix("").parts) for f in SOURCES}
+    assert file_circle({names[f]: f.read_text() for f in SOURCES}) == []
+
+
+def test_circle_guard_sees_a_circle_through_a_function():
+    late = "def late():\n    from facsynth.data import read"
+    files = {"facsynth.data.read": "from facsynth.data.rows import row", "facsynth.data.rows": late}
+    assert set(file_circle(files)) == set(files)
+    assert file_circle(files | {"facsynth.data.rows": "import json"}) == []
 
 
 def test_root_package_imports_nothing_of_its_own_at_once():
