@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,9 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from facsynth.progress import Task
+from facsynth.show import Result, TextTable, cell_text
 
-__all__ = ["RichProgress", "print_json", "print_result", "print_table"]
+__all__ = ["RichProgress", "print_json", "print_result", "print_table", "print_tables", "show"]
 
 
 _QUIET_S = 60
@@ -125,6 +126,22 @@ def print_result(
         click.echo(f"Note: {note}", err=True)
 
 
+def print_tables(tables: Iterable[TextTable]) -> None:
+    """Print the tables of a result on standard output."""
+    for table in tables:
+        print_table(table.title, table.columns, table.rows, table.note)
+
+
+def show(result: Result, *, as_json: bool, notes: Iterable[str] = ()) -> None:
+    """Print a result: JSON or tables on standard output, notes on standard error."""
+    if as_json:
+        print_json(result.row())
+    else:
+        print_tables(result.tables())
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+
+
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = ""
 ) -> None:
@@ -133,15 +150,5 @@ def print_table(
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(cell_text(value) for value in row))
     Console().print(table, markup=False)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if isinstance(value, Mapping):
-        return json.dumps(value)
-    return "–" if value is None else str(value)

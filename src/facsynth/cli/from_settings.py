@@ -1,0 +1,117 @@
+"""Command-line options made from settings records."""
+
+import functools
+from collections.abc import Callable, Collection
+from dataclasses import MISSING
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+from facsynth.errors import DataError
+from facsynth.settings import Setting, Settings, settings_of
+
+__all__ = ["settings_options"]
+
+Command = Callable[..., Any]
+
+_TYPES: dict[Any, Any] = {Path: click.Path(path_type=Path)}
+"""What click has a type of its own for."""
+
+
+def settings_options(
+    record: type[Settings], argument: str, *, without: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """One option for each field of a settings record, those of its groups included.
+
+    `max_rounds` becomes `--max-rounds`; a switch that is on by default gets `--no-…`; a tuple is
+    an option that can be repeated. The command gets the finished record.
+
+    Args:
+        record: The settings.
+        argument: Parameter of the command that takes the record.
+        without: Fields (`name`, or `group.name`) that get no option and keep their defaults.
+    """
+
+    def decorate(command: Command) -> Command:
+        names = _option_names(record, without)
+
+        @functools.wraps(command)
+        def run(**options: Any) -> Any:
+            given = {name: options.pop(name) for name in names}
+            try:
+                settings = _build(record, given, without)
+            except DataError as error:
+                raise click.UsageError(str(error)) from error
+            return command(**{argument: settings}, **options)
+
+        made: Command = run
+        for setting in reversed(_settings(record, without)):
+            made = _option(setting)(made)
+        return made
+
+    return decorate
+
+
+def _settings(record: type[Settings], without: Collection[str], group: str = "") -> list[Setting]:
+    """The fields that become options, groups flattened."""
+    found: list[Setting] = []
+    for setting in settings_of(record):
+        name = f"{group}{setting.name}"
+        if name in without:
+            continue
+        found += _settings(setting.kind, without, f"{name}.") if setting.is_group else [setting]
+    return found
+
+
+def _option_names(record: type[Settings], without: Collection[str]) -> list[str]:
+    names = [setting.name for setting in _settings(record, without)]
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, f"{record.__name__} has two options called {twice}"
+    return names
+
+
+def _build(
+    record: type[Settings], given: dict[str, Any], without: Collection[str], group: str = ""
+) -> Any:
+    values = {}
+    for setting in settings_of(record):
+        name = f"{group}{setting.name}"
+        if name in without:
+            continue
+        values[setting.name] = (
+            _build(setting.kind, given, without, f"{name}.")
+            if setting.is_group
+            else given[setting.name]
+        )
+    return record(**values)
+
+
+def _option(setting: Setting) -> Callable[[Command], Command]:
+    flag = "--" + setting.name.replace("_", "-")
+    kind, repeats = _plain_kind(setting.kind)
+    required = setting.default is MISSING
+    shared: dict[str, Any] = {"help": setting.text, "required": required}
+    if kind is bool:
+        names = f"{flag}/--no-{setting.name.replace('_', '-')}" if setting.default else flag
+        return click.option(names, setting.name, is_flag=True, default=setting.default, **shared)
+    if not required:
+        shared["default"] = setting.default
+        shared["show_default"] = setting.default not in (None, "", ())
+    return click.option(flag, setting.name, type=_click_type(kind), multiple=repeats, **shared)
+
+
+def _plain_kind(kind: Any) -> tuple[Any, bool]:
+    """A field's type without `| None` and without its tuple, and whether it was a tuple."""
+    if isinstance(kind, UnionType):
+        [kind] = [one for one in get_args(kind) if one is not type(None)]
+    if get_origin(kind) is tuple:
+        return get_args(kind)[0], True
+    return kind, False
+
+
+def _click_type(kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    return _TYPES.get(kind, kind)

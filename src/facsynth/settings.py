@@ -1,0 +1,131 @@
+"""Settings records: the one place of a stage's names, defaults and explanations.
+
+Command-line options, tables of recipes and the documentation are made from the fields of these
+records and from the docstring under each field.
+"""
+
+import ast
+import difflib
+import inspect
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from facsynth.errors import DataError
+
+__all__ = ["Setting", "Settings", "read_settings", "settings_of"]
+
+T = TypeVar("T")
+
+
+class Settings:
+    """Marks a frozen dataclass as the settings of a stage.
+
+    Every field has a default or is required, and a docstring under it. A field that is itself a
+    `Settings` record groups settings: a sub-table of a recipe, flat options on the command line.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (what pydantic looks for)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a settings record."""
+
+    name: str
+    kind: Any
+    """Its type annotation, resolved."""
+
+    default: Any
+    """`MISSING` where a value is required."""
+
+    text: str
+    """What it means: its docstring as one line."""
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it holds settings of its own."""
+        return isinstance(self.kind, type) and issubclass(self.kind, Settings)
+
+
+def settings_of(record: type[Settings]) -> tuple[Setting, ...]:
+    """The fields of a settings record, in the order in which they are written."""
+    assert is_dataclass(record)
+    texts, kinds = _field_docs(record), get_type_hints(record)
+    return tuple(
+        Setting(f.name, kinds[f.name], _default(f), texts.get(f.name, "")) for f in fields(record)
+    )
+
+
+def _default(field: Any) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _field_docs(record: type) -> dict[str, str]:
+    """The string that stands under each field of a class, its white space folded."""
+    [body] = ast.parse(textwrap.dedent(inspect.getsource(record))).body
+    assert isinstance(body, ast.ClassDef)
+    pairs = zip(body.body, body.body[1:], strict=False)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairs
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
+    """A settings record from a table of plain values, such as a recipe.
+
+    Args:
+        record: A dataclass whose tables are `Settings`.
+        values: The table; arrays become tuples, whole numbers pass as numbers.
+        source: Names the table in errors.
+
+    Raises:
+        DataError: A key is unknown or missing, or a value does not fit; each one is named.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # As JSON, because only there strict validation takes arrays for tuples.
+        text = json.dumps(values)
+        return TypeAdapter(record).validate_json(text, strict=True)
+    except (TypeError, ValidationError) as error:
+        if not isinstance(error, ValidationError):
+            raise DataError(f"{source} holds a value that no setting takes: {error}") from error
+        lines = "; ".join(_complaint(record, one) for one in error.errors())
+        raise DataError(f"{source}: {lines}") from error
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
+
+
+def _complaint(record: type, error: Any) -> str:
+    """One validation error in words: the key, the value, and what fits."""
+    where = [
+        str(part) for part in error["loc"] if not str(part).startswith(("tagged-", "function-"))
+    ]
+    key = ".".join(where)
+    if error["type"] == "unexpected_keyword_argument":
+        known = _names_at(record, where[:-1])
+        near = difflib.get_close_matches(where[-1], known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key `{key}`; {hint}"
+    if error["type"] == "missing":
+        return f"the key `{key}` is missing"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"`{key}` is {json.dumps(error['input'])[:60]}; {message}"
+
+
+def _names_at(record: type, path: list[str]) -> list[str]:
+    for name in path:
+        kind = get_type_hints(record).get(name)
+        if not is_dataclass(kind):
+            return []
+        record = kind  # type: ignore[assignment]
+    return [f.name for f in fields(record)]
