@@ -3,10 +3,10 @@
 Array axes: `n_samples`, `n_tokens`, `n_features`, `n_entries` (stored activations).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt16, UInt32
+from jaxtyping import Bool, Float32, Int64, UInt16, UInt32
 
 __all__ = ["FeatureActivations", "Message", "Sample", "Span", "sample_text"]
 
@@ -73,6 +73,19 @@ class FeatureActivations:
     hidden: Float32[np.ndarray, "n_samples d_model"] | None = None
     """Mean over the scored tokens of the residual stream that the SAE reads, zeros for a sample
     without scored tokens; None where it was not kept."""
+
+    def keep_entries(self, kept: Bool[np.ndarray, " n_entries"]) -> "FeatureActivations":
+        """The same samples with some of the entries only."""
+        if kept.all():
+            return self
+        n_kept = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
+        return replace(
+            self,
+            row_starts=n_kept[self.row_starts],
+            feature_ids=self.feature_ids[kept],
+            values=self.values[kept],
+            positions=self.positions[kept],
+        )
 
 
 @dataclass(frozen=True, slots=True)
