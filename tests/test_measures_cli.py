@@ -376,7 +376,6 @@ def odd(tmp_path_factory):
         ("select", "{odd}", "--budget", "99"),
         ("select", "{odd}", "--budget", "2", "--objective", "both", "--quota", "none"),
         ("select", "{plain}", "--anchor", "{odd}", "--budget", "2"),
-        ("select", "{odd}", "--budget", "2", "--objective", "dissimilar"),
     ],
     ids=lambda words: " ".join(words),
 )
