@@ -17,8 +17,7 @@ from scipy.stats import entropy as scipy_entropy
 
 from activations import make_activations, write_table
 from facsynth.cli.diversity import diversity
-from facsynth.coverage.compare import CompareSettings, DataSet, compare_diversity
-from facsynth.coverage.diversity import (
+from facsynth.compare.diversity import (
     cluster_entropy,
     compression_ratio,
     distinct_n,
@@ -32,6 +31,7 @@ from facsynth.coverage.diversity import (
     self_bleu,
     vendi_score,
 )
+from facsynth.compare.side_by_side import CompareSettings, DataSet, compare_diversity
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample, sample_text

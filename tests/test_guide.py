@@ -10,7 +10,6 @@ from facsynth.chat.local import LocalChat
 from facsynth.chat.model import DROPPED_EARLY, ChatFailure, ChatRequest
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.extract import ExtractSettings
 from facsynth.pipeline import load_generator
 from facsynth.recipe import Generator
 from facsynth.records import Message
@@ -24,6 +23,7 @@ from facsynth.synthesize.guide import (
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget
 from facsynth.synthesize.steps import StepWriter
+from facsynth.table.extract import ExtractSettings
 from test_rounds import SETTINGS, World, dull
 from tiny_pair import PLANTED, VOCABULARY, obedient, planted_pair, planted_sae, planted_table
 

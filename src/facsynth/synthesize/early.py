@@ -13,14 +13,14 @@ import numpy as np
 
 from facsynth.chat.model import ChatRequest
 from facsynth.errors import MismatchError
-from facsynth.features.extract import extract_features
-from facsynth.features.lm import LanguageModel
-from facsynth.features.sae import SparseAutoencoder
+from facsynth.models.lm import LanguageModel
 from facsynth.records import Message, Sample
-from facsynth.store.table import FeatureTable, TableSource
+from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.guide import Steering
 from facsynth.synthesize.prompts import clean_reply
 from facsynth.synthesize.settings import SynthesisSettings
+from facsynth.table.extract import extract_features
+from facsynth.table.table import FeatureTable, TableSource
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["EarlyChoice", "LocalHelp", "help_generator"]

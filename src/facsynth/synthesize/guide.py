@@ -15,9 +15,9 @@ from torch import Tensor
 
 from facsynth.chat.model import ChatRequest
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.lm import LanguageModel
-from facsynth.features.residual import check_layer, replace_residual
-from facsynth.features.sae import SparseAutoencoder
+from facsynth.models.lm import LanguageModel
+from facsynth.models.residual import check_layer, replace_residual
+from facsynth.sae.module import SparseAutoencoder
 
 __all__ = ["STRENGTHS", "GuideSettings", "Steering", "Trial", "best_strength"]
 
