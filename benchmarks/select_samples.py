@@ -33,7 +33,7 @@ PEERS = {
     "apricot": Environment("apricot", ("apricot-select==0.6.1",)),
     "submodlib": Environment("submodlib", ("submodlib-py==0.0.3",)),
 }
-OURS = ("facsynth", "facsynth, length quotas", "facsynth, stochastic ε = 0.1")
+OURS = ("facsynth", "facsynth, length quotas")
 STEPS = ((5_000, 100), (10_000, 200), (20_000, 400))
 """Samples and picks of the smaller pools, all with the features of the large one."""
 
@@ -56,7 +56,7 @@ def zipf_rows(n_samples: int, n_features: int) -> csr_array:
 
 
 def run_ours(name: str, rows: csr_array, n_picks: int) -> list[int]:
-    from facsynth.select.greedy import coverage_picks, stochastic_picks
+    from facsynth.select.greedy import coverage_picks
     from facsynth.select.picks import Purse, plan_groups
 
     n_tokens = np.random.default_rng(SEED).integers(5, 200, rows.shape[0])
@@ -65,12 +65,7 @@ def run_ours(name: str, rows: csr_array, n_picks: int) -> list[int]:
         n_tokens = np.ones_like(n_tokens)  # ties go to the earlier sample
     groups = plan_groups(n_tokens, budget=n_picks, quota=quota)
     weights, purse = np.ones(rows.shape[1], dtype=np.int64), Purse(n_tokens)
-    if "stochastic" in name:
-        rng = np.random.default_rng(SEED)
-        found = stochastic_picks(rows, groups, weights, purse, epsilon=0.1, rng=rng)
-    else:
-        found = coverage_picks(rows, groups, weights, purse)
-    return [int(pick) for pick in found]
+    return [int(pick) for pick in coverage_picks(rows, groups, weights, purse)]
 
 
 def run_peer(name: str, file: Path, n_picks: int, limit_s: int) -> dict[str, Any]:
@@ -219,8 +214,8 @@ at least 10 times faster than apricot-select ({verdict(report)}).
 facsynth and apricot-select are timed from sparse rows in memory, submodlib from there too, with the
 Python sets that it needs; starting Python and compiling apricot's kernels are not counted. Greedy
 choices differ where gains tie: facsynth takes the earlier sample. A program that was stopped is at
-least as slow as the limit says. With length quotas and with the stochastic rule facsynth
-solves another problem and may cover less.
+least as slow as the limit says. With length quotas facsynth solves another
+problem and may cover less.
 
 How apricot-select's time grows with the pool and the picks, at {report["n_features"]:,} features:
 

@@ -5,7 +5,6 @@ import json
 import math
 import sys
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +32,6 @@ from facsynth.compare.diversity import (
     vendi_score,
 )
 from facsynth.compare.side_by_side import CompareSettings, DataSet, compare_diversity
-from facsynth.data.tags import tag_words
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample, sample_text
@@ -353,28 +351,9 @@ def test_embeddings_take_the_place_of_activations():
     assert found.metrics["vendi"].value == pytest.approx(4.0)
 
 
-def test_distinct_2_of_tags_is_measured_where_there_are_tags():
-    tags = (("DT", "NN"), ("DT", "NN"), ("PRP", "VBZ", "DT"))
-    (found,) = compare_diversity([DataSet(("a b", "c d", "e f g"), tags=tags)], CompareSettings())
-    assert found.metrics["pos_distinct_2"].value == pytest.approx(3 / 7)
-
-
-def test_vectors_or_tags_of_another_number_are_an_error():
-    with pytest.raises(DataError, match="2 texts and 3 vectors or tags"):
+def test_vectors_of_another_number_are_an_error():
+    with pytest.raises(DataError, match="2 texts and 3 vectors"):
         compare_diversity([DataSet(("a", "b"), vectors=np.eye(3))], CompareSettings())
-
-
-def test_tags_leave_punctuation_out(monkeypatch):
-    fake = SimpleNamespace(tag=lambda text: [("A", "DT"), ("cat", "NN"), (".", ".")])
-    monkeypatch.setitem(sys.modules, "textblob", SimpleNamespace(en=fake))
-    monkeypatch.setitem(sys.modules, "textblob.en", fake)
-    assert tag_words(["A cat.", " "]) == [("DT", "NN"), ()]
-
-
-def test_tags_without_textblob_are_an_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "textblob.en", None)
-    with pytest.raises(DataError, match=r"facsynth\[pos\]"):
-        tag_words(["A cat."])
 
 
 # The command

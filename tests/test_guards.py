@@ -47,6 +47,23 @@ LAYERS = [  # bottom first; a module imports from its own package and from lower
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
+ARRAY = re.compile(r"(?:Bool|Float|Int|UInt|Num|Real|Shaped)\d*")
+AXIS = re.compile(r"(?<![\w.])[A-Za-z]\w*")
+CONTAINERS = {"Collection", "Iterable", "Iterator", "Mapping", "Sequence", "dict", "list", "set"}
+ALIKE = {  # arrays of one container that do agree in these axes
+    "coverage/matching.py": {"n_features_b"},  # tiles of one product
+    "coverage/overlap.py": {"n_samples"},  # scores of one pool
+    "data/scores.py": {"n_samples"},  # columns of one file
+    "features/prompts.py": {"n_rows", "n_tail", "d_model"},  # layers of one pass
+    "features/reading.py": {"d_model"},  # batches through one model
+    "features/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass
+    "features/sae.py": {"n_tokens"},  # feature tiles of one batch
+    "features/train_data.py": {"d_model"},  # batches through one model
+    "tasks/answers.py": {"n_items", "d_model"},  # layers of one pass
+    "tasks/scoring.py": {"n_samples"},  # one test set
+    "tasks/steering.py": {"n_rows", "d_model"},  # layers of one pass
+}
+
 PRIVATE_PATH = re.compile(r"(?<![\w.~-])/(?:root|home|Users|work|opt|mnt)/\w[\w/.-]*")
 UNFINISHED = re.compile(r"\b(?:TODO|FIXME)\b")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -110,6 +127,39 @@ def broken_blocks(page: str) -> list[str]:
         except SyntaxError:
             bad.append(code.splitlines()[0])
     return bad
+
+
+def shared_axes(code: str) -> dict[str, set[str]]:
+    """Axis names that all arrays of one container share, by the annotated name.
+
+    The run-time checker looks at one random element of a sequence: where sizes differ, a named
+    axis fails now and then.
+    """
+    tree = ast.parse(code)
+    aliases = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+
+    def axes(node: ast.AST, *, inside: bool) -> set[str]:
+        if isinstance(node, ast.Name) and node.id in aliases:
+            return axes(aliases[node.id], inside=inside)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            kind = node.value.id
+            if ARRAY.fullmatch(kind):
+                return set(AXIS.findall(node.slice.elts[1].value)) if inside else set()
+            inside |= kind in CONTAINERS or (kind == "tuple" and "..." in ast.unparse(node.slice))
+        return set().union(*(axes(n, inside=inside) for n in ast.iter_child_nodes(node)))
+
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.returns:
+            found[node.name] = axes(node.returns, inside=False)
+        elif isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
+            name = node.arg if isinstance(node, ast.arg) else ast.unparse(node.target)
+            found[name] = found.get(name, set()) | axes(node.annotation, inside=False)
+    return {name: names for name, names in found.items() if names}
 
 
 def dead_links(page: Path) -> list[str]:
@@ -367,6 +417,33 @@ def test_public_functions_say_what_they_return():
 def test_no_module_is_longer_than_450_lines():
     lengths = {str(f.relative_to(ROOT)): len(f.read_text().splitlines()) for f in SOURCES}
     assert {name: length for name, length in lengths.items() if length > 450} == {}
+
+
+def test_arrays_of_one_container_share_no_axis_unless_they_agree_in_it():
+    found = {str(f.relative_to(ROOT)): shared_axes(f.read_text()) for f in SOURCES}
+    named = {file: set().union(*axes.values()) for file, axes in found.items() if axes}
+    assert {
+        file: bad for file, axes in named.items() if (bad := axes - ALIKE.get(file, set()))
+    } == {}
+    assert {f: old for f, axes in ALIKE.items() if (old := axes - named.get(f, set()))} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(x: Sequence[Int[np.ndarray, ' n']]): pass",
+        "def f() -> dict[int, tuple[int, Float32[Tensor, '2 n']]]: pass",
+        "Rows = Float[Tensor, 'n _']\nx: tuple[Rows | None, ...]",
+    ],
+)
+def test_axis_guard_sees_a_name_in_a_container(code):
+    assert list(shared_axes(code).values()) == [{"n"}]
+
+
+def test_axis_guard_passes_anonymous_axes_and_fixed_tuples():
+    one = "Int[Tensor, ' n']"
+    code = f"def f(x: list[Int[Tensor, '_ 2 ...']]) -> tuple[{one}, {one}]: pass"
+    assert shared_axes(code) == {}
 
 
 def test_library_does_not_print():

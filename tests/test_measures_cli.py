@@ -322,22 +322,6 @@ def test_coverage_against_the_profile_beside_the_sae(tables, tmp_path):
     assert "do not compare" in other
 
 
-def test_coverage_against_published_densities_says_how_little_they_tell(tables, tmp_path):
-    page = tmp_path / "batch-0.jsonl"
-    write_jsonl([{"index": str(i), "frac_nonzero": 0.1} for i in range(8)], page)
-    given = ("--anchor", page, "--seed", tables / "plain", "--threshold", 0)
-    missing = tmp_path / "missing.jsonl"
-    row = fac_json("coverage", *given, "--missing", missing)
-    assert (row["anchor"], row["fac"], row["n_samples"]["anchor"]) == ("densities", 0.375, None)
-    assert {"feature_id", "token_share"} < set(json.loads(missing.read_text().splitlines()[0]))
-    done = fac("coverage", *given, "--controls")
-    assert done.exit_code == 0, done.output
-    assert "independent tokens" in done.stdout
-    assert "published shares of tokens" in done.stderr
-    line = fac_error("coverage", "--anchor", page, "--seed", tables / "plain")
-    assert "pass --threshold 0" in line
-
-
 def test_profile_is_counted_from_a_table_without_reading_again(tables, tmp_path):
     model, sae = save_pair(tmp_path)
     write_jsonl((sample_row(said(f"{w}", w)) for w in PLANTED[:3]), tmp_path / "text.jsonl")
@@ -392,7 +376,6 @@ def odd(tmp_path_factory):
         ("select", "{odd}", "--budget", "99"),
         ("select", "{odd}", "--budget", "2", "--objective", "both", "--quota", "none"),
         ("select", "{plain}", "--anchor", "{odd}", "--budget", "2"),
-        ("select", "{odd}", "--budget", "2", "--objective", "dissimilar"),
     ],
     ids=lambda words: " ".join(words),
 )

@@ -1,18 +1,15 @@
 """Reference profiles: counting, keeping, and measuring against one."""
 
-import gzip
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from activations import make_activations
 from facsynth.coverage.counting import profile_rows, profile_sae
-from facsynth.coverage.density import DensityProfile, measure_densities
 from facsynth.coverage.fac import firing_counts
 from facsynth.coverage.measure import measure_coverage
-from facsynth.coverage.profile import read_densities, read_profile, write_profile
+from facsynth.coverage.profile import read_profile, write_profile
 from facsynth.coverage.reference import PROFILE_THRESHOLDS, ReferenceProfile, measure_reference
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import default_sae_folder
@@ -166,92 +163,3 @@ def test_the_shipped_sae_carries_a_profile_of_its_own():
     assert (np.diff(profile.sample_counts, axis=0) <= 0).all()
     assert profile.n_samples >= 4000
     assert "training corpus" in profile.source
-
-
-# Published densities
-
-
-def densities(*shares):
-    return DensityProfile(np.array(shares), np.zeros(len(shares)), "page")
-
-
-def test_densities_count_the_features_that_are_alive():
-    seed = make_activations([{0: 0.1, 3: 2.0}, {0: 1.0}])
-    found = measure_densities(densities(0.1, 0.02, 0.3, 0.0), seed)
-    assert (found.fac, found.n_anchor, found.n_covered) == (pytest.approx(1 / 3), 3, 1)
-    assert found.frequency_weighted == pytest.approx(0.1 / 0.42)
-    assert found.missing.tolist() == [2, 1]
-    assert "published shares of tokens" in found.warnings[0]
-
-
-def test_independent_tokens_reach_what_probability_says():
-    seed = make_activations([{0: 1.0}, {1: 1.0}], n_tokens=[3, 5])
-    found = measure_densities(densities(0.1, 0.02, 0.0, 1.0), seed)
-    assert found.independent_tokens == pytest.approx(np.mean([1 - 0.9**8, 1 - 0.98**8, 1.0]))
-
-
-def test_closeness_to_densities_is_that_to_independent_tokens_of_the_same_lengths():
-    seed = make_activations([{0: 1.0}, {0: 1.0, 1: 1.0}], n_tokens=[2, 4])
-    rates = np.array([2 - 0.8**2 - 0.8**4, 2 - 0.9**2 - 0.9**4])
-    p, q = np.sqrt(rates / rates.sum()), np.sqrt(np.array([2, 1]) / 3)
-    found = measure_densities(densities(0.2, 0.1, 0.0, 0.0), seed)
-    assert found.hellinger == pytest.approx(np.sqrt(0.5 * np.square(p - q).sum()), abs=1e-6)
-
-
-def test_text_of_independent_tokens_is_close_to_its_densities():
-    rng = np.random.default_rng(0)
-    p, lengths = rng.uniform(0.001, 0.05, 60), rng.integers(5, 60, 2000)
-    fires = rng.random((2000, 60)) < 1 - (1 - p) ** lengths[:, None]
-    rows = [dict.fromkeys(np.flatnonzero(row).tolist(), 1.0) for row in fires]
-    table = make_activations(rows, n_features=60, n_tokens=lengths.tolist())
-    assert measure_densities(densities(*p), table).hellinger < 0.03
-
-
-def test_densities_have_no_other_threshold_and_no_other_width():
-    seed = make_activations([{0: 1.0}])
-    with pytest.raises(DataError, match="pass --threshold 0, or count a profile"):
-        measure_densities(densities(0.1, 0, 0, 0), seed, threshold=1.0)
-    with pytest.raises(MismatchError, match="densities are of 3 features, the seed has 4"):
-        measure_densities(densities(0.1, 0, 0), seed)
-
-
-def test_densities_are_read_from_the_rows_of_an_export(tmp_path):
-    batch = tmp_path / "batch-0.jsonl"
-    batch.write_text('{"index": "1", "frac_nonzero": 0.25, "maxActApprox": 7.5, "pos_str": []}\n')
-    with gzip.open(tmp_path / "batch-1.jsonl.gz", "wt") as stream:
-        stream.write('{"feature_id": 3, "frac_nonzero": 0.5}\n')
-    found = read_densities(tmp_path, 4)
-    assert found.densities.tolist() == [0, 0.25, 0, 0.5]
-    assert found.max_activations.tolist() == [0, 7.5, 0, 0]
-    assert read_densities(batch, 4).source == "batch-0.jsonl, 1 features"
-
-
-def test_densities_are_read_from_what_saelens_writes(tmp_path):
-    path = tmp_path / "sparsity.safetensors"
-    logs = [-10.0, -0.6020600199699402, 0.0, -5.9999566078186035]  # of 0, 1/4, 1, 1e-6 by 6.54.12
-    save_file({"sparsity": np.array(logs, dtype=np.float32)}, path)
-    found = read_densities(path, 4)
-    np.testing.assert_allclose(found.densities, [0, 0.25, 1, 1e-6], rtol=1e-5)
-    assert found.densities[0] == 0.0
-    with pytest.raises(DataError, match="expected log10 of the shares of 3 features"):
-        read_densities(path, 3)
-    save_file({"shares": np.zeros(4)}, path)
-    with pytest.raises(DataError, match="holds no tensor `sparsity`"):
-        read_densities(path, 4)
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ('{"index": 9, "frac_nonzero": 0.1}', "feature 9 with frac_nonzero 0.1; the SAE has"),
-        ('{"index": 0, "frac_nonzero": 3}', "shares lie in 0..1"),
-        ('{"index": 0}', "expected an object with index and frac_nonzero"),
-        ("[]", "expected an object with index and frac_nonzero"),
-        ("", "holds no densities"),
-    ],
-)
-def test_what_are_no_densities_is_said(tmp_path, row, message):
-    path = tmp_path / "d.jsonl"
-    path.write_text(row)
-    with pytest.raises(DataError, match=message):
-        read_densities(path, 4)

@@ -16,12 +16,9 @@ from facsynth.coverage.richness import (
     richness_at_token_budget,
 )
 from facsynth.coverage.unseen import (
-    ace,
-    chao1,
     chao2,
     extrapolated_richness,
     good_turing_coverage,
-    ice,
     samples_to_reach,
 )
 from facsynth.errors import DataError
@@ -59,35 +56,12 @@ def test_rarefaction_to_more_samples_than_there_are_is_an_error():
         expected_richness(np.array([1]), 3, np.array([4]))
 
 
-def test_chao1_equals_the_published_value():
-    assert chao1(GIRDLED) == pytest.approx(43.893, abs=5e-4)  # iNEXT, data(spider)
-
-
 def test_chao2_equals_the_value_worked_out_by_hand():
     assert chao2(np.array([1, 1, 1, 2, 2, 5, 0]), 10) == pytest.approx(6 + 0.9 * 9 / 4)
 
 
 def test_chao2_without_doubletons_uses_pairs_of_singletons():
     assert chao2(np.array([1, 1, 1, 4]), 5) == pytest.approx(4 + 0.8 * 3)
-
-
-MIXED = np.array([120, 33, 11, 10, 9, 8, 7, 5, 5, 4, *[3] * 3, *[2] * 5, *[1] * 7, 0])
-
-
-@pytest.mark.parametrize(
-    ("counts", "of_ace", "of_chao1"),  # scikit-bio 0.7.4, ace and chao1(bias_corrected=False)
-    [(GIRDLED, 48.41522903033908, 44.0), (MIXED, 31.39101364980455, 29.9)],
-)
-def test_ace_and_chao1_equal_scikit_bio(counts, of_ace, of_chao1):
-    assert ace(counts) == pytest.approx(of_ace)
-    factor = (counts.sum() - 1) / counts.sum()  # which scikit-bio leaves out
-    seen = np.count_nonzero(counts)
-    assert chao1(counts) == pytest.approx(seen + factor * (of_chao1 - seen))
-
-
-def test_ace_of_singletons_alone_is_chao1_and_of_nothing_zero():
-    assert ace(np.array([1, 1, 1])) == chao1(np.array([1, 1, 1]))
-    assert ace(np.array([0, 0])) == 0.0
 
 
 def test_extrapolation_starts_at_what_was_seen_and_ends_at_chao2():
@@ -120,20 +94,6 @@ def test_share_that_is_reached_needs_no_more_samples_and_a_hopeless_one_is_not_t
     assert samples_to_reach(np.array([0, 0]), 10) is None
 
 
-def test_ice_equals_the_value_worked_out_by_hand():
-    # C = 5/7, γ² = 5.6 · 5/4 · 8/49 - 1 = 1/7, ICE = 1 + 5.6 + 2.8 / 7
-    assert ice(np.array([1, 1, 2, 3, 12]), 20, 5) == pytest.approx(7.0)
-
-
-def test_ice_of_frequent_features_only_is_their_number():
-    assert ice(np.array([11, 30, 0]), 40, 0) == 2.0
-
-
-def test_ice_falls_back_to_chao2_when_all_infrequent_features_are_seen_once():
-    counts = np.array([1, 1, 15])
-    assert ice(counts, 20, 2) == chao2(counts, 20)
-
-
 def test_good_turing_coverage_is_one_minus_the_share_of_singletons():
     assert good_turing_coverage(GIRDLED) == pytest.approx(1 - 12 / 168)
     assert good_turing_coverage(np.array([0, 0])) == 0.0
@@ -158,17 +118,11 @@ def test_only_relevant_features_are_counted():
     assert (found.n_seen, found.n_once, found.n_twice) == (2, 1, 1)
 
 
-def test_infrequent_samples_are_counted_from_the_table():
-    rows = [{0: 1.0, 3: 1.0}, {0: 1.0, 1: 1.0}, {1: 1.0, 2: 1.0}, {}] + [{3: 1.0}] * 11
-    found = measure_richness(make_activations(rows), ALL)
-    assert found.ice == ice(np.array([2, 2, 1, 12]), 15, 3)
-
-
 @settings(deadline=None, max_examples=40)
 @given(row_lists())
 def test_estimates_are_never_below_what_was_seen(rows):
     found = measure_richness(make_activations(rows, n_features=6), np.ones(6, dtype=bool))
-    assert min(found.chao1, found.chao2, found.ice) >= found.n_seen
+    assert found.chao2 >= found.n_seen
     assert 0.0 <= found.sample_coverage <= 1.0
     assert found.curve[-1] == (len(rows), pytest.approx(found.n_seen))
 

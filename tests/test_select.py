@@ -50,9 +50,10 @@ def active(pool, threshold=0.0):
     return (dense(pool) > np.float32(threshold)).astype(int)
 
 
-def plain_greedy(fires, n_tokens, weights, budget, fold=1, costs=None, max_tokens=10**9):
+def plain_greedy(fires, n_tokens, weights, budget, costs=None, max_tokens=10**9):
     """The obvious greedy choice: count the gain of every sample before each pick."""
     seen, picked, costs = np.zeros(fires.shape[1], dtype=int), [], costs or [1] * len(fires)
+    fold = 1
 
     def gain(i):
         return Fraction(int((weights * (seen < fold) * fires[i]).sum()), int(costs[i]))
@@ -92,15 +93,15 @@ def covered(fires, rows):
 
 
 @quick
-@given(parts(), st.integers(1, 8), st.sampled_from([0.0, 1.0]), st.integers(1, 3), st.booleans())
-def test_lazy_greedy_equals_plain_greedy(drawn, budget, threshold, fold, weighted):
+@given(parts(), st.integers(1, 8), st.sampled_from([0.0, 1.0]), st.booleans())
+def test_lazy_greedy_equals_plain_greedy(drawn, budget, threshold, weighted):
     pool = build(drawn)
     fires = active(pool, threshold)
     if not fires.any():
         return
     weights = fires.sum(axis=0) if weighted else np.ones(N_FEATURES, dtype=int)
-    picked = choose(pool, budget, threshold=threshold, fold=fold, weighted=weighted)
-    assert picked == plain_greedy(fires, pool.n_tokens, weights, budget, fold)
+    picked = choose(pool, budget, threshold=threshold, weighted=weighted)
+    assert picked == plain_greedy(fires, pool.n_tokens, weights, budget)
 
 
 def test_lazy_greedy_equals_plain_greedy_on_a_larger_pool():
@@ -131,19 +132,19 @@ def test_ties_go_to_the_shorter_sample_then_to_the_earlier():
 
 
 @quick
-@given(parts(), st.integers(1, 8), st.integers(1, 12), st.integers(1, 2))
-def test_gain_per_token_within_a_token_budget_equals_plain_greedy(drawn, budget, most, fold):
+@given(parts(), st.integers(1, 8), st.integers(1, 12))
+def test_gain_per_token_within_a_token_budget_equals_plain_greedy(drawn, budget, most):
     pool = build(drawn)
     fires = active(pool)
     if not fires.any():
         return
-    picked = choose(pool, budget, fold=fold, quota="per-token", max_tokens=most)
+    picked = choose(pool, budget, quota="per-token", max_tokens=most)
     costs, ones = pool.n_tokens.tolist(), np.ones(N_FEATURES, dtype=int)
-    assert picked == plain_greedy(fires, pool.n_tokens, ones, budget, fold, costs, most)
+    assert picked == plain_greedy(fires, pool.n_tokens, ones, budget, costs, most)
     assert pool.n_tokens[picked].sum() <= most
 
 
-@pytest.mark.parametrize("objective", ["coverage", "representative", "both", "dissimilar"])
+@pytest.mark.parametrize("objective", ["coverage", "representative", "both"])
 @pytest.mark.parametrize("quota", ["length", "none"])
 def test_a_token_budget_holds_for_every_objective(objective, quota):
     pool = make_activations([{i % 4: 1} for i in range(30)], 4, list(range(1, 31)))
@@ -158,7 +159,7 @@ def test_included_samples_come_first_and_what_they_cover_is_covered():
     assert choose(pool, 2, include=(1,), objective="representative") == [1, 2]
 
 
-@pytest.mark.parametrize("objective", ["coverage", "representative", "both", "dissimilar"])
+@pytest.mark.parametrize("objective", ["coverage", "representative", "both"])
 def test_a_choice_goes_on_from_its_own_first_picks(objective):
     rng = np.random.default_rng(3)
     rows = [dict.fromkeys(np.flatnonzero(rng.random(30) < 0.3).tolist(), 1.0) for _ in range(40)]
@@ -174,9 +175,7 @@ def test_a_choice_goes_on_from_its_own_first_picks(objective):
         ({"include": (0, 1, 2)}, "3 samples are to be included and the budget is 2"),
         ({"include": (2,)}, "s2 is to be included and has no scored tokens"),
         ({"include": (0,), "max_tokens": 5}, "have 10 tokens and 5 may be spent"),
-        ({"quota": "per-token", "objective": "both"}, "rules of the objective coverage"),
-        ({"epsilon": 1.0}, "epsilon 1.0"),
-        ({"max_overlap": 1.5}, "max_overlap 1.5"),
+        ({"quota": "per-token", "objective": "both"}, "rule of the objective coverage"),
     ],
 )
 def test_choices_that_cannot_be_made_are_errors(options, message):
@@ -185,46 +184,10 @@ def test_choices_that_cannot_be_made_are_errors(options, message):
         choose(pool, 2, **options)
 
 
-def test_a_stochastic_choice_that_looks_at_everything_is_the_greedy_one():
-    rng = np.random.default_rng(1)
-    rows = [dict.fromkeys(np.flatnonzero(rng.random(50) < 0.1).tolist(), 1.0) for _ in range(60)]
-    pool = make_activations(rows, 50)
-    assert choose(pool, 6, epsilon=1e-9) == choose(pool, 6)
-
-
-def test_a_stochastic_choice_covers_nearly_as_much_and_repeats_with_its_seed():
-    rng = np.random.default_rng(1)
-    fires = rng.random((400, 300)) < rng.random(300) * 0.1
-    pool = make_activations([dict.fromkeys(np.flatnonzero(r).tolist(), 1.0) for r in fires], 300)
-    lazy, exact = choose(pool, 20, epsilon=0.1), choose(pool, 20)
-    assert len(set(lazy)) == 20
-    assert lazy == choose(pool, 20, epsilon=0.1)
-    assert lazy != choose(pool, 20, epsilon=0.1, random_seed=1)
-    assert covered(fires, lazy) > 0.9 * covered(fires, exact)
-
-
-def test_dissimilar_takes_what_overlaps_little_from_the_richest_down():
-    rows = [{0: 1, 1: 1, 2: 1, 3: 1}, {0: 1, 1: 1, 2: 1}, {3: 1, 4: 1}, {5: 1}]
-    pool = make_activations(rows, N_FEATURES)
-    assert choose(pool, 3, objective="dissimilar") == [0, 2, 3]
-    assert choose(pool, 2, objective="dissimilar", max_overlap=0.5) == [0, 3]
-
-
-def test_dissimilar_starts_anew_when_a_pass_ends():
-    pool = make_activations([{0: 1, 1: 1}, {0: 1, 1: 1}, {2: 1}, {}], 4)
-    assert choose(pool, 4, objective="dissimilar") == [0, 2, 1, 3]
-
-
 def test_a_weighted_choice_takes_the_frequent_feature_first():
     pool = make_activations([{0: 1, 1: 1}, {2: 1}, {2: 1}, {2: 1}], 4)
     assert choose(pool, 1) == [0]
     assert choose(pool, 1, weighted=True) == [1]
-
-
-def test_a_higher_fold_lets_two_picks_count_for_one_feature():
-    pool = make_activations([{0: 1, 1: 1, 2: 1}, {0: 1, 1: 1}, {3: 1}], 4)
-    assert choose(pool, 2) == [0, 2]
-    assert choose(pool, 2, fold=2) == [0, 1]
 
 
 def test_picks_after_full_coverage_cover_again_instead_of_taking_silent_samples():
@@ -622,7 +585,7 @@ def test_command_reads_the_rejected_answers_of_pairs(tmp_path):
 def test_a_pool_of_one_sample_and_a_pool_of_copies_are_chosen_from():
     assert choose(make_activations([{0: 1}]), 5, quota="length") == [0]
     copies = make_activations([{0: 1, 1: 1}] * 7)
-    for objective in ("coverage", "representative", "both", "dissimilar"):
+    for objective in ("coverage", "representative", "both"):
         assert choose(copies, 3, objective=objective) == [0, 1, 2]
 
 

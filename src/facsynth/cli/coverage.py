@@ -33,9 +33,7 @@ class _Measured(NamedTuple):
     type=click.Path(path_type=Path),
     required=True,
     help="Feature table of the data that stands for the whole domain; `reference` for the profile "
-    "of general text beside the SAE, or the .npz file of a profile; or, weaker, published "
-    "densities with --threshold 0: a .jsonl(.gz) file (index, frac_nonzero), or SAELens' "
-    "sparsity.safetensors.",
+    "of general text beside the SAE, or the .npz file of a profile.",
 )
 @click.option(
     "--seed",
@@ -87,7 +85,7 @@ def coverage(
     if plot:
         check_plot_path(plot)
     is_profile = (str(anchor) == REFERENCE and not anchor.exists()) or anchor.suffix == ".npz"
-    measure = _against_reference if is_profile or _holds_densities(anchor) else _against_table
+    measure = _against_reference if is_profile else _against_table
     measured = measure(anchor, seeds, **options)
     row, threshold = measured.row, options["threshold"]
     found = list(measured.missing) if missing else []
@@ -152,19 +150,16 @@ def _against_reference(
     relevant: Path | None,
     threshold: float,
 ) -> _Measured:
-    """The same against a profile or published densities; what these cannot tell is null."""
+    """The same against a profile; what it cannot tell is null."""
     from facsynth.cli.load import load_tables, relevant_flags
-    from facsynth.cli.reference import against_densities, against_profile
+    from facsynth.cli.reference import against_profile
     from facsynth.table.table import stack_rows
 
     tables = load_tables(seeds)
     rows = stack_rows([table.activations() for table in tables])
     flags = relevant_flags(relevant, rows.n_features)
-    if _holds_densities(anchor):
-        row, missing = against_densities(anchor, rows, flags, threshold)
-    else:
-        path = None if str(anchor) == REFERENCE else anchor
-        row, missing = against_profile(path, tables[0].manifest.source, rows, flags, threshold)
+    path = None if str(anchor) == REFERENCE else anchor
+    row, missing = against_profile(path, tables[0].manifest.source, rows, flags, threshold)
     return _Measured(row, missing, {"seed": (tables, rows)}, flags)
 
 
@@ -197,10 +192,6 @@ def _name(
     except FacsynthError as error:
         return [f"the listed features have no names (--model or --no-spans): {error}"]
     return []
-
-
-def _holds_densities(anchor: Path) -> bool:
-    return anchor.name.endswith((".jsonl", ".jsonl.gz", ".safetensors"))
 
 
 def _curves(measured: _Measured, threshold: float) -> dict[str, Any]:

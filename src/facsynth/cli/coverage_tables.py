@@ -15,7 +15,6 @@ def print_coverage(row: Mapping[str, Any]) -> None:
     """Closeness, FAC with its controls, what is missing, sizes and lengths, and the sweep."""
     close, controls = row["representativeness"] or {}, row["controls"]
     sizes, tokens = row["n_samples"], row["n_tokens"]
-    independent = controls.get("independent_tokens")
     means = {side: tokens[side] / sizes[side] if sizes[side] else None for side in sizes}
     print_table(
         f"Coverage at threshold {row['threshold']:g}",
@@ -25,11 +24,6 @@ def print_coverage(row: Mapping[str, Any]) -> None:
             ("  a random anchor subset of that size", controls["random_hellinger"]),
             *_hidden_rows(row.get("hidden")),
             ("FAC (1 best)", row["fac"]),
-            *(
-                [("  as many independent tokens (more than real text)", independent)]
-                if independent is not None
-                else []
-            ),
             ("  random anchor subset of that size", _draws(controls["random_subset"])),
             ("  and of matched lengths", _draws(controls["length_matched"])),
             ("  frequency-matched other features", _draws(controls["frequency_matched"])),
@@ -43,8 +37,6 @@ def print_coverage(row: Mapping[str, Any]) -> None:
             ("  mean of a sample", _both(means, ".1f")),
         ],
     )
-    if not row["sweep"]:
-        return
     print_table(
         "Sweep over the threshold",
         ("threshold", "anchor", "covered", "FAC"),

@@ -19,7 +19,6 @@ _ROWS = {
     "mean_words": "mean words",
     "distinct_1": "Distinct-1 (higher is more diverse)",
     "distinct_2": "Distinct-2 (higher)",
-    "pos_distinct_2": "Distinct-2 of part-of-speech tags (higher)",
     "unigram_entropy": "unigram entropy, bits (higher)",
     "bigram_entropy": "bigram entropy, bits (higher)",
     "self_bleu": "Self-BLEU-4 (lower)",
@@ -67,7 +66,6 @@ _ROWS = {
     "or the name or folder of a Sentence-Transformers model. Without it, of the tables.",
 )
 @click.option("--layer", type=int, help="0-based layer of --embed lm; by default the SAE's.")
-@click.option("--pos", is_flag=True, help="Add Distinct-2 of part-of-speech tags (English).")
 @plot_option
 @click.option("--random-seed", default=0, show_default=True, help="Seed of draws and clusters.")
 @model_options
@@ -84,7 +82,6 @@ def diversity(
     random_seed: int,
     embed: str | None,
     layer: int | None,
-    pos: bool,
     plot: Path | None,
     as_json: bool,
     **options: Any,
@@ -112,8 +109,6 @@ def diversity(
         raise DataError("--anchor compares feature tables; give one --table for each data set")
     samples = [load_samples(name, options) for name in data]
     sets, target = _with_tables(samples, tables, anchor)
-    if pos:
-        sets = [_with_tags(one) for one in sets]
     if embed:
         vectors = _embed(samples, embed, layer, options)
         sets = [_with_vectors(one, found) for one, found in zip(sets, vectors, strict=True)]
@@ -150,14 +145,6 @@ def _with_tables(
             )
     sets = [DataSet(found, t.activations()) for found, t in zip(texts, opened, strict=False)]
     return sets, opened[-1].activations() if anchor else None
-
-
-def _with_tags(one: Any) -> Any:
-    from dataclasses import replace
-
-    from facsynth.data.tags import tag_words
-
-    return replace(one, tags=tuple(tag_words(one.texts)))
 
 
 def _with_vectors(one: Any, vectors: Any) -> Any:

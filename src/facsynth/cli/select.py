@@ -22,12 +22,12 @@ from facsynth.cli.options import json_option, relevant_option, threshold_option
 @threshold_option
 @click.option(
     "--objective",
-    type=click.Choice(["coverage", "representative", "both", "direction", "dissimilar"]),
+    type=click.Choice(["coverage", "representative", "both", "direction"]),
     default="coverage",
     show_default=True,
     help="Cover the most features; fire in the target's proportions; of the samples that cover "
     "nearly the most, the one that fits these best; keep the difference between the classes, or "
-    "between chosen and rejected; take what overlaps little with the picks (SAE-SimScale).",
+    "between chosen and rejected.",
 )
 @click.option(
     "--space",
@@ -61,29 +61,10 @@ from facsynth.cli.options import json_option, relevant_option, threshold_option
     help="Every covered feature counts once, or as often as it fires.",
 )
 @click.option(
-    "--fold",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Picks that may count for the same feature.",
-)
-@click.option(
     "--tolerance",
     default=0.2,
     show_default=True,
     help="Of both: share of the best gain that a pick may fall short of.",
-)
-@click.option(
-    "--epsilon",
-    type=float,
-    help="Of coverage: look at a random part of the pool for each pick, smaller at more of it; "
-    "for pools that barely fit into memory.",
-)
-@click.option(
-    "--max-overlap",
-    default=0.8,
-    show_default=True,
-    help="Of dissimilar: share of a sample's features that picks may cover already.",
 )
 @click.option(
     "--rejected",
@@ -92,7 +73,7 @@ from facsynth.cli.options import json_option, relevant_option, threshold_option
 )
 @relevant_option
 @click.option(
-    "--random-seed", default=0, show_default=True, help="Seed of what is drawn at random."
+    "--random-seed", default=0, show_default=True, help="Random seed of the random picks."
 )
 @click.option(
     "-o",
@@ -109,6 +90,7 @@ def select(
     rejected: Path | None,
     include: str | None,
     output: Path | None,
+    random_seed: int,
     as_json: bool,
     weights: str,
     **options: Any,
@@ -119,6 +101,8 @@ def select(
     takes odd texts; name the features that matter with --relevant. `--quota none --threshold 10`
     is the published rule SAE-GreedSelect.
     """
+    from dataclasses import asdict
+
     import numpy as np
 
     from facsynth.cli.show import RichProgress, print_result
@@ -132,11 +116,11 @@ def select(
     paths = {"anchor": anchor, "relevant": relevant, "rejected": rejected, "include": include}
     pool = _load_pool(found, paths, settings)
     rows = select_samples(pool, settings)
-    rng = np.random.default_rng(settings.random_seed)
+    rng = np.random.default_rng(random_seed)
     row = {
         "selected": [pool.activations.sample_ids[i] for i in rows],
         **selection_row(report_selection(pool, rows, settings, rng=rng)),
-        "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        "settings": asdict(settings) | {"random_seed": random_seed},
         "n_pool": len(pool.activations.sample_ids),
     }
     if output:

@@ -4,7 +4,7 @@ Words are those of `facsynth.words`: in lower case and without punctuation; scri
 come out as one word per character.
 
 Nearly all of these measures change with the number of samples: compare data sets at equal sizes,
-as `fac diversity` does. Distinct-2 over part-of-speech tags is `distinct_n` of tags, not words.
+as `fac diversity` does.
 """
 
 import gzip

@@ -119,7 +119,7 @@ def _moments(matrix: Any) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray
     return mean, np.sqrt(np.where(variance > 1e-12 * square, variance, 0.0))
 
 
-def _tiles(a: Any, b: Any) -> Iterator[tuple[slice, Float64[np.ndarray, "n_tile n_features_b"]]]:
+def _tiles(a: Any, b: Any) -> Iterator[tuple[slice, Float64[np.ndarray, "_ n_features_b"]]]:
     """aᵀb, some columns of `a` at a time; by dense blocks of samples where both are dense."""
     size = max(1, _TILE_VALUES // b.shape[1])
     cells = max(1, a.shape[0] * a.shape[1]), max(1, b.shape[0] * b.shape[1])

@@ -11,7 +11,6 @@ from scipy.sparse import csr_array
 
 from facsynth.compare.diversity import (
     Estimate,
-    distinct_n,
     find_clusters,
     measure_draws,
     measure_texts,
@@ -62,9 +61,6 @@ class DataSet:
 
     vectors: Float64[np.ndarray, "n_texts d"] | None = None
     """Embeddings of the texts; taken for the vector measures in place of the activations."""
-
-    tags: tuple[tuple[str, ...], ...] | None = None
-    """Part-of-speech tags of the words of each text."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +136,6 @@ class _Measured:
     def __call__(self, rows: NDArray[np.int64]) -> dict[str, float]:
         metrics = self.goal.measure(rows) if self.goal else {}
         metrics |= measure_texts([self.data.texts[i] for i in rows])
-        if self.data.tags is not None:
-            metrics["pos_distinct_2"] = distinct_n([self.data.tags[i] for i in rows], 2)
         if self.centres is not None:
             metrics |= measure_vectors(_vectors(self.matrix, rows), self.centres)
         return metrics
@@ -176,11 +170,10 @@ def _check(sets: Sequence[DataSet], anchor: FeatureActivations | None) -> None:
     for one in sets:
         if len(one.texts) < 2:
             raise DataError(f"a data set has {len(one.texts)} samples; diversity needs two")
-        for beside in (one.vectors, one.tags):
-            if beside is not None and len(beside) != len(one.texts):
-                raise DataError(
-                    f"{len(one.texts)} texts and {len(beside)} vectors or tags; give one for each"
-                )
+        if one.vectors is not None and len(one.vectors) != len(one.texts):
+            raise DataError(
+                f"{len(one.texts)} texts and {len(one.vectors)} vectors; give one for each"
+            )
         if one.activations is None:
             if anchor is not None or any(other.activations for other in sets):
                 raise DataError("activations are needed of all data sets, or of none")

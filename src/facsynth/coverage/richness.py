@@ -4,9 +4,9 @@ The words of ecology map as follows: a species is a feature, a sampling unit is 
 incidence is a sample in which a feature is active. Every entry of a table handed to this
 module counts as active; `facsynth.coverage.fac.active_only` drops those below a threshold.
 
-The headline estimate is Chao2 (incidence data). Chao1 is given beside it for readers who treat
-firing counts as abundances. Both are lower bounds of the number of features that the source of
-the samples can activate, and neither knows the width of the SAE, so they may exceed it.
+Unseen features are estimated with Chao2 (incidence data). It is a lower bound of the number of
+features that the source of the samples can activate, and it does not know the width of the SAE, so
+it may exceed it.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,8 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.special import gammaln
 
 from facsynth.coverage.unseen import (
-    INFREQUENT,
-    ace,
-    chao1,
     chao2,
     good_turing_coverage,
-    ice,
     samples_to_reach,
 )
 from facsynth.errors import DataError
@@ -56,15 +52,6 @@ class Richness:
 
     chao2: float
     """Estimated features in the source of these samples, seen and unseen; see `chao2`."""
-
-    chao1: float
-    """The same from firing counts read as abundances; see `chao1`."""
-
-    ice: float
-    """Incidence coverage estimator of the same number; see `ice`."""
-
-    ace: float
-    """The same by the abundance coverage estimator; see `ace`."""
 
     sample_coverage: float
     """Share of the source's firings that belong to features already seen, in [0, 1]."""
@@ -191,13 +178,11 @@ def measure_richness(
         n_curve_points: Points of the curve, evenly spaced from 0 to all samples.
 
     Returns:
-        The measures; Chao2 is the one to report.
+        The measures.
     """
-    ids = activations.feature_ids
-    counts = np.where(relevant, np.bincount(ids, minlength=activations.n_features), 0)
+    fired = np.bincount(activations.feature_ids, minlength=activations.n_features)
+    counts = np.where(relevant, fired, 0)
     n_samples = activations.n_tokens.size
-    infrequent = (counts > 0) & (counts <= INFREQUENT)
-    entries = np.concatenate([[0], np.cumsum(infrequent[ids])])[activations.row_starts]
     sizes = np.unique(np.linspace(0, n_samples, n_curve_points).round().astype(np.int64))
     expected = expected_richness(counts, n_samples, sizes)
     return Richness(
@@ -207,9 +192,6 @@ def measure_richness(
         n_once=int(np.count_nonzero(counts == 1)),
         n_twice=int(np.count_nonzero(counts == 2)),
         chao2=chao2(counts, n_samples),
-        chao1=chao1(counts),
-        ace=ace(counts),
-        ice=ice(counts, n_samples, int(np.count_nonzero(np.diff(entries)))),
         sample_coverage=good_turing_coverage(counts),
         curve=tuple(zip(sizes.tolist(), expected.tolist(), strict=True)),
         n_more_for_95=samples_to_reach(counts, n_samples),

@@ -1,25 +1,18 @@
 """How many features a source has that its samples have not shown yet.
 
 The words of ecology: a species is a feature, a sampling unit is a sample, an incidence is a sample
-in which a feature is active. Chao2 is the headline; see `facsynth.coverage.richness`.
+in which a feature is active.
 """
 
 import numpy as np
 from jaxtyping import Int64
 
 __all__ = [
-    "INFREQUENT",
-    "ace",
-    "chao1",
     "chao2",
     "extrapolated_richness",
     "good_turing_coverage",
-    "ice",
     "samples_to_reach",
 ]
-
-INFREQUENT = 10
-"""ICE and ACE call a feature infrequent when its count is at most this."""
 
 
 def chao2(counts: Int64[np.ndarray, " n_features"], n_samples: int) -> float:
@@ -36,8 +29,12 @@ def chao2(counts: Int64[np.ndarray, " n_features"], n_samples: int) -> float:
     Returns:
         A number of features, at least the number seen.
     """
+    n_seen = int(np.count_nonzero(counts))
+    once = int(np.count_nonzero(counts == 1))
+    twice = int(np.count_nonzero(counts == 2))
+    unseen = once * once / (2 * twice) if twice else once * (once - 1) / 2
     factor = (n_samples - 1) / n_samples if n_samples else 0.0
-    return _seen_and_unseen(counts, factor)
+    return n_seen + factor * unseen
 
 
 def extrapolated_richness(
@@ -97,84 +94,6 @@ def samples_to_reach(
     return float(np.ceil(np.log((1.0 - share) * total / unseen) / np.log(kept) - 1e-9))
 
 
-def ace(counts: Int64[np.ndarray, " n_features"]) -> float:
-    """Abundance coverage estimator of the number of features, from counts read as abundances.
-
-    S_abund + S_rare / C + F1 / C · γ², with C = 1 - F1 / Σ_{k≤10} k F_k and
-    γ² = max(S_rare / C · Σ_{k≤10} k (k - 1) F_k / (N_rare (N_rare - 1)) - 1, 0) (Chao and Lee
-    1992, JASA 87; Chao et al. 2000). The counts of this library are incidences, for which `ice` is
-    the right one. When every rare feature has a count of one, C is 0 and `chao1` is returned.
-
-    Args:
-        counts: Firing count of each feature.
-
-    Returns:
-        A number of features, at least the number seen.
-    """
-    rare = counts[(counts > 0) & (counts <= INFREQUENT)].astype(np.float64)
-    n_frequent = int(np.count_nonzero(counts > INFREQUENT))
-    n_once, total = int(np.count_nonzero(counts == 1)), float(rare.sum())
-    if total == 0.0:
-        return float(n_frequent)
-    if n_once == total:
-        return chao1(counts)
-    covered = 1.0 - n_once / total
-    spread = float((rare * (rare - 1.0)).sum()) / (total * (total - 1.0))
-    variation = max(rare.size / covered * spread - 1.0, 0.0)
-    return n_frequent + rare.size / covered + n_once / covered * variation
-
-
-def chao1(counts: Int64[np.ndarray, " n_features"]) -> float:
-    """Lower bound of the number of features, from firing counts read as abundances.
-
-    S + (n - 1)/n · f1² / (2 f2), and S + (n - 1)/n · f1 (f1 - 1) / 2 when f2 = 0, where n is
-    the sum of all counts and f1 and f2 features have a count of one and two (Chao 1984,
-    Scandinavian Journal of Statistics 11). The counts of this library are incidences, for
-    which `chao2` is the right name; the two differ only in the leading factor.
-
-    Args:
-        counts: Firing count of each feature.
-
-    Returns:
-        A number of features, at least the number seen.
-    """
-    total = int(counts.sum())
-    return _seen_and_unseen(counts, (total - 1) / total if total else 0.0)
-
-
-def ice(
-    counts: Int64[np.ndarray, " n_features"], n_samples: int, n_infrequent_samples: int
-) -> float:
-    """Incidence coverage estimator of the number of features in the source.
-
-    S_freq + S_inf / C + Q1 / C · γ², with C = 1 - Q1 / Σ_{k≤10} k Q_k and
-    γ² = max(S_inf / C · m_inf / (m_inf - 1) · Σ_{k≤10} k (k - 1) Q_k / (Σ_{k≤10} k Q_k)² - 1, 0)
-    (Lee and Chao 1994, Biometrics 50; features active in at most 10 samples are infrequent).
-    When every infrequent feature is active only once, C is 0 and `chao2` is returned instead.
-
-    Args:
-        counts: Samples in which each feature is active.
-        n_samples: Number of samples.
-        n_infrequent_samples: Samples that activate at least one infrequent feature (m_inf).
-
-    Returns:
-        A number of features, at least the number seen.
-    """
-    infrequent = counts[(counts > 0) & (counts <= INFREQUENT)].astype(np.float64)
-    n_frequent = int(np.count_nonzero(counts > INFREQUENT))
-    n_once = int(np.count_nonzero(counts == 1))
-    total = float(infrequent.sum())
-    if total == 0.0:
-        return float(n_frequent)
-    if n_once == total:
-        return chao2(counts, n_samples)
-    covered = 1.0 - n_once / total
-    spread = float((infrequent * (infrequent - 1.0)).sum()) / total**2
-    correction = n_infrequent_samples / (n_infrequent_samples - 1)
-    variation = max(infrequent.size / covered * correction * spread - 1.0, 0.0)
-    return n_frequent + infrequent.size / covered + n_once / covered * variation
-
-
 def good_turing_coverage(counts: Int64[np.ndarray, " n_features"]) -> float:
     """Share of the source's firings that belong to features already seen.
 
@@ -189,11 +108,3 @@ def good_turing_coverage(counts: Int64[np.ndarray, " n_features"]) -> float:
     """
     total = int(counts.sum())
     return 1.0 - int(np.count_nonzero(counts == 1)) / total if total else 0.0
-
-
-def _seen_and_unseen(counts: Int64[np.ndarray, " n_features"], factor: float) -> float:
-    n_seen = int(np.count_nonzero(counts))
-    once = int(np.count_nonzero(counts == 1))
-    twice = int(np.count_nonzero(counts == 2))
-    unseen = once * once / (2 * twice) if twice else once * (once - 1) / 2
-    return n_seen + factor * unseen

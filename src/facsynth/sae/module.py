@@ -104,7 +104,7 @@ class SparseAutoencoder(nn.Module):
         *,
         positive: bool = False,
         tile: int | None = None,
-    ) -> Iterator[tuple[int, Float[Tensor, "n_tokens m"]]]:
+    ) -> Iterator[tuple[int, Float[Tensor, "n_tokens _"]]]:
         """The columns of `encode`, a tile of neighbouring features at a time.
 
         Args:

@@ -24,9 +24,6 @@ class Leeway:
     tolerance: float
     """Share of the best gain that a pick may fall short of, in [0, 1]; at 1 any gain will do."""
 
-    fold: int = 1
-    """Picks that count for the same feature."""
-
 
 def herding_picks(
     fires: Any,
@@ -73,7 +70,7 @@ def herding_picks(
         pull = (n_target * sums - (n_picked + 1) * counts).astype(np.float64)
         found: NDArray[np.float64] = n_target * np.diff(part.indptr) + 2.0 * (part @ pull)
         if leeway is not None:
-            open_weights = np.where(sums < leeway.fold, leeway.weights, 0)
+            open_weights = np.where(sums < 1, leeway.weights, 0)
             gains = part @ open_weights.astype(np.float64)
             found[gains < (1.0 - leeway.tolerance) * gains[free].max()] = np.inf
         return found

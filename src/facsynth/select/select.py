@@ -21,7 +21,7 @@ from facsynth.coverage.fac import active_only, check_widths, firing_counts, goal
 from facsynth.coverage.hidden import common_scale, hidden_states
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations
-from facsynth.select.greedy import coverage_picks, dissimilar_picks, stochastic_picks
+from facsynth.select.greedy import coverage_picks
 from facsynth.select.herding import (
     Leeway,
     difference_picks,
@@ -40,7 +40,7 @@ __all__ = [
     "select_samples",
 ]
 
-Objective = Literal["coverage", "representative", "both", "direction", "dissimilar"]
+Objective = Literal["coverage", "representative", "both", "direction"]
 Quota = Literal["length", "per-token", "none"]
 Space = Literal["features", "hidden"]
 
@@ -56,8 +56,7 @@ class SelectSettings:
     """Activation above which (strictly) a feature is active, in SAE units."""
 
     objective: Objective = "coverage"
-    """See `coverage_picks`, `herding_picks` (also for `both`), `direction_picks` and
-    `dissimilar_picks`."""
+    """See `coverage_picks`, `herding_picks` (also for `both`) and `direction_picks`."""
 
     quota: Quota = "length"
     """`length`: as many picks from each tenth of the pool by length; `per-token`: the largest
@@ -66,23 +65,11 @@ class SelectSettings:
     weighted: bool = False
     """Count a covered feature as often as it fires in the anchor (or pool), not once."""
 
-    fold: int = 1
-    """Picks that may count for the same feature."""
-
     tolerance: float = 0.2
     """Of `both`: share of the best coverage gain that a pick may fall short of, in [0, 1]."""
 
     max_tokens: int | None = None
     """Tokens that all picks may have together; what does not fit is passed over."""
-
-    epsilon: float | None = None
-    """Of `coverage`: look at a random part of the pool for each pick, see `stochastic_picks`."""
-
-    max_overlap: float = 0.8
-    """Of `dissimilar`: share of a sample's features that picks may cover already, in [0, 1]."""
-
-    random_seed: int = 0
-    """Seed of what `epsilon` draws."""
 
     space: Space = "features"
     """Of `representative` and `direction`: vectors of active features, or mean hidden states with
@@ -90,20 +77,15 @@ class SelectSettings:
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        if self.budget < 1 or self.fold < 1 or not 0 <= self.tolerance <= 1:
+        if self.budget < 1 or not 0 <= self.tolerance <= 1:
             raise DataError(
-                f"budget {self.budget}, fold {self.fold}, tolerance {self.tolerance}: budget and "
-                "fold are at least 1, the tolerance lies in 0..1"
+                f"budget {self.budget}, tolerance {self.tolerance}: the budget is at least 1, the "
+                "tolerance lies in 0..1"
             )
-        if self.epsilon is not None and not 0 < self.epsilon < 1:
-            raise DataError(f"epsilon {self.epsilon} does not lie between 0 and 1")
-        if not 0 <= self.max_overlap <= 1:
-            raise DataError(f"max_overlap {self.max_overlap} does not lie in 0..1")
-        is_coverage = self.objective == "coverage"
-        if not is_coverage and (self.quota == "per-token" or self.epsilon is not None):
+        if self.objective != "coverage" and self.quota == "per-token":
             raise DataError(
-                f"gain per token and epsilon are rules of the objective coverage, not of "
-                f"{self.objective}; choose another quota and leave epsilon out"
+                f"gain per token is a rule of the objective coverage, not of {self.objective}; "
+                "choose another quota"
             )
         if self.space == "hidden" and self.objective not in ("representative", "direction"):
             raise DataError(
@@ -212,32 +194,12 @@ def _pick(
     if task.target is not None:
         return difference_picks(task.vectors, groups, task.target, purse, taken=taken)
     weights = task.counts if settings.weighted else (task.counts > 0).astype(np.int64)
-    if settings.objective == "dissimilar":
-        overlap = settings.max_overlap
-        return dissimilar_picks(fires, groups, weights, purse, max_overlap=overlap, taken=taken)
     if settings.objective == "coverage":
-        return _covering_picks(fires, groups, weights, purse, settings, taken)
+        return coverage_picks(fires, groups, weights, purse, taken=taken)
     is_both = settings.objective == "both"
-    leeway = Leeway(weights, settings.tolerance, settings.fold) if is_both else None
+    leeway = Leeway(weights, settings.tolerance) if is_both else None
     return herding_picks(
         fires, groups, task.counts, task.n_target, purse, leeway=leeway, taken=taken
-    )
-
-
-def _covering_picks(
-    fires: Any,
-    groups: Sequence[Group],
-    weights: NDArray[np.int64],
-    purse: Purse,
-    settings: SelectSettings,
-    taken: tuple[int, ...],
-) -> Int64[np.ndarray, " n_selected"]:
-    fold, epsilon = settings.fold, settings.epsilon
-    if epsilon is None:
-        return coverage_picks(fires, groups, weights, purse, fold=fold, taken=taken)
-    rng = np.random.default_rng(settings.random_seed)
-    return stochastic_picks(
-        fires, groups, weights, purse, epsilon=epsilon, rng=rng, fold=fold, taken=taken
     )
 
 

@@ -29,7 +29,8 @@ __all__ = ["ExtractSettings", "Meter", "pick_batch_tokens", "read_activations", 
 
 T = TypeVar("T")
 
-Hidden = Float32[np.ndarray, "n_rows d_model"]
+Hidden = Float32[np.ndarray, "_ d_model"]
+"""Of one batch; batches differ in their number of rows, so the axis has no name."""
 
 _MIN_PREFIX = 8
 """Shorter shared prefixes are not worth the copy of their keys and values."""

@@ -58,7 +58,7 @@ class TokenGroup:
     order: Int[Tensor, " n_tokens"]
     """For each place in the shuffled group of all ranks the row of that token, -1 if elsewhere."""
 
-    def batches(self, size: int) -> Iterator[tuple[int, Float[Tensor, "n d_model"]]]:
+    def batches(self, size: int) -> Iterator[tuple[int, Float[Tensor, "_ d_model"]]]:
         """Tokens in each batch over all ranks, and this rank's rows; the last is half full."""
         for chunk in torch.split(self.order, size):
             if len(chunk) >= size // 2:
