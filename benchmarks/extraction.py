@@ -106,7 +106,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def chosen_dtype(options: argparse.Namespace) -> str:
     """That of all contenders which name none."""
-    from facsynth.features.lm import pick_device, pick_precision
+    from facsynth.models.lm import pick_device, pick_precision
 
     picked = pick_precision(pick_device(options.device), options.dtype)
     return "bfloat16" if picked == "mixed" else picked  # the others have no mixed one
@@ -124,9 +124,9 @@ def chosen_contenders(options: argparse.Namespace, dtype: str) -> list[Contender
 def make_job(
     options: argparse.Namespace, dtype: str, contenders: Sequence[Contender], scratch: Path
 ) -> Job:
-    from facsynth.features.default_model import default_model_folder, default_sae_folder
-    from facsynth.features.lm import load_tokenizer
-    from facsynth.features.sae import load_sae
+    from facsynth.models.default_model import default_model_folder, default_sae_folder
+    from facsynth.models.lm import load_tokenizer
+    from facsynth.sae.files import load_sae
 
     model = str(default_model_folder())
     most = {mix: max(c.n_texts[mix] for c in contenders) for mix in ("short", "long")}

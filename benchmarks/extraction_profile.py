@@ -83,8 +83,8 @@ def _phases(loaded: Any, texts: Sequence[Text]) -> list[str]:
 
 @contextmanager
 def _patched(clock: _Clock) -> Iterator[None]:
-    from facsynth.features import extract, pooling, reading
-    from facsynth.features.sae import SparseAutoencoder
+    from facsynth.sae.module import SparseAutoencoder
+    from facsynth.table import extract, pooling, reading
 
     phases = (
         (extract, "tokenize_samples", "tokenise"),

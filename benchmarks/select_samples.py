@@ -56,8 +56,8 @@ def zipf_rows(n_samples: int, n_features: int) -> csr_array:
 
 
 def run_ours(name: str, rows: csr_array, n_picks: int) -> list[int]:
-    from facsynth.coverage.greedy import coverage_picks, stochastic_picks
-    from facsynth.coverage.picks import Purse, plan_groups
+    from facsynth.select.greedy import coverage_picks, stochastic_picks
+    from facsynth.select.picks import Purse, plan_groups
 
     n_tokens = np.random.default_rng(SEED).integers(5, 200, rows.shape[0])
     quota: Literal["length", "none"] = "length" if "quotas" in name else "none"

@@ -32,12 +32,12 @@ from facsynth.cli.load import load_table_tokenizer
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.write import write_json, write_text
 from facsynth.errors import ChatError, DataError
-from facsynth.features.extract import extract_table
-from facsynth.features.lm import load_language_model
-from facsynth.features.sae import load_sae
+from facsynth.models.lm import load_language_model
 from facsynth.progress import SILENT, Progress
 from facsynth.recipe import read_recipe
-from facsynth.store.table import FeatureTable, open_table
+from facsynth.sae.files import load_sae
+from facsynth.table.extract import extract_table
+from facsynth.table.table import FeatureTable, open_table
 from facsynth.understand.asking import RecordingChat
 from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
 from facsynth.understand.explain import (

@@ -44,11 +44,9 @@ from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json, write_text
 from facsynth.errors import BudgetError
-from facsynth.features.extract import ExtractSettings, extract_features, extract_table
-from facsynth.features.lm import LanguageModel, load_language_model
-from facsynth.features.sae import load_sae
+from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.records import FeatureActivations, Message, Sample, sample_text
-from facsynth.store.table import FeatureTable, open_table, stack_rows, take_rows
+from facsynth.sae.files import load_sae
 from facsynth.synthesize.admission import Admission
 from facsynth.synthesize.candidates import Candidate, Sampling, written_text
 from facsynth.synthesize.credit import choose_candidates
@@ -56,6 +54,8 @@ from facsynth.synthesize.form import has_remark
 from facsynth.synthesize.plan import PlanSettings
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget, SynthesisSettings
+from facsynth.table.extract import ExtractSettings, extract_features, extract_table
+from facsynth.table.table import FeatureTable, open_table, stack_rows, take_rows
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "fill_rate.json"

@@ -28,15 +28,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from facsynth.coverage.fac import active_only
-from facsynth.coverage.herding import difference_picks
-from facsynth.coverage.picks import Purse, plan_groups, random_picks
-from facsynth.coverage.select import Pool, SelectSettings, select_samples
-from facsynth.features.embed import embed_samples
-from facsynth.features.extract import ExtractSettings, extract_table
-from facsynth.features.lm import load_language_model
-from facsynth.features.sae import load_sae
+from facsynth.models.embed import embed_samples
+from facsynth.models.lm import load_language_model
 from facsynth.records import FeatureActivations, Message, Sample
-from facsynth.store.table import take_rows
+from facsynth.sae.files import load_sae
+from facsynth.select.herding import difference_picks
+from facsynth.select.picks import Purse, plan_groups, random_picks
+from facsynth.select.select import Pool, SelectSettings, select_samples
+from facsynth.table.extract import ExtractSettings, extract_table
+from facsynth.table.table import take_rows
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "selection.json"

@@ -14,11 +14,11 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from facsynth.coverage.fac import firing_counts, missing_features
-from facsynth.features.sae import load_sae
 from facsynth.recipe import read_recipe
 from facsynth.records import FeatureActivations
-from facsynth.store.table import open_table, take_rows
+from facsynth.sae.files import load_sae
 from facsynth.synthesize.credit import activation_matrix
+from facsynth.table.table import open_table, take_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SAMPLES, N_SPLITS, N_GROUPS = 6, 3, (300, 200, 120)

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from facsynth.records import FeatureActivations, Sample
-from facsynth.store.table import (
+from facsynth.table.table import (
     Manifest,
     TableSource,
     samples_hash,

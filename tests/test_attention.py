@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 from torch.testing import assert_close
 
-from facsynth.features import attention
-from facsynth.features.attention import attend, attention_in_blocks
-from facsynth.features.precision import precision
-from facsynth.features.prompts import ReadPrompts
-from facsynth.features.residual import read_prefix, read_residual
+from facsynth.models import attention
+from facsynth.models.attention import attend, attention_in_blocks
+from facsynth.models.precision import precision
+from facsynth.models.prefix import ReadPrompts
+from facsynth.models.residual import read_prefix, read_residual
 from tiny import FAMILIES, hooked, tiny_lm
 
 IDS = np.random.default_rng(0).integers(5, 90, 25).astype(np.int32)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli import main
 from facsynth.data.write import sample_row, write_jsonl
-from facsynth.features.sae import save_sae
+from facsynth.sae.files import save_sae
 from tiny_pair import PLANTED, obedient, planted_sae, save_pair, talk
 
 ANCHOR = [

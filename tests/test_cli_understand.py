@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli import main
-from facsynth.features.sae import save_sae
+from facsynth.sae.files import save_sae
 from planted_texts import LISTS, oracle, planted_samples
 from tiny_pair import PLANTED, load_pair, planted_sae, planted_table, save_pair, talk
 

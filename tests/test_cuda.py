@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from facsynth.features.extract import extract_features
-from facsynth.features.lm import load_language_model
-from facsynth.features.sae import load_sae
-from facsynth.features.tokens import tokenize_samples
-from facsynth.features.train import TrainSettings, train_sae
+from facsynth.models.lm import load_language_model
+from facsynth.models.tokens import tokenize_samples
+from facsynth.sae.files import load_sae
+from facsynth.sae.train.train import TrainSettings, train_sae
+from facsynth.table.extract import extract_features
 from tiny_pair import PLANTED, save_pair, talk
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

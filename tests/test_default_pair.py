@@ -16,13 +16,14 @@ import torch
 
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.write import write_jsonl
-from facsynth.features.evaluate import evaluate_sae
-from facsynth.features.extract import ExtractSettings, extract_features
-from facsynth.features.lm import LanguageModel, load_language_model
-from facsynth.features.residual import read_residual
-from facsynth.features.sae import SparseAutoencoder, load_sae
-from facsynth.features.tokens import tokenize_samples
+from facsynth.models.lm import LanguageModel, load_language_model
+from facsynth.models.residual import read_residual
+from facsynth.models.tokens import tokenize_samples
 from facsynth.records import FeatureActivations, Message, Sample
+from facsynth.sae.evaluate import evaluate_sae
+from facsynth.sae.files import load_sae
+from facsynth.sae.module import SparseAutoencoder
+from facsynth.table.extract import ExtractSettings, extract_features
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from activations import make_activations
-from facsynth.coverage.difference import (
+from facsynth.compare.difference import (
     common_odds,
     compare_features,
     length_strata,

@@ -18,8 +18,7 @@ from scipy.stats import entropy as scipy_entropy
 
 from activations import make_activations, write_table
 from facsynth.cli.diversity import diversity
-from facsynth.coverage.compare import CompareSettings, DataSet, compare_diversity
-from facsynth.coverage.diversity import (
+from facsynth.compare.diversity import (
     cluster_entropy,
     compression_ratio,
     distinct_n,
@@ -33,6 +32,7 @@ from facsynth.coverage.diversity import (
     self_bleu,
     vendi_score,
 )
+from facsynth.compare.side_by_side import CompareSettings, DataSet, compare_diversity
 from facsynth.data.tags import tag_words
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from facsynth.errors import ModelError
-from facsynth.features.embed import embed_samples
-from facsynth.features.tokens import tokenize_samples
+from facsynth.models.embed import embed_samples
+from facsynth.models.tokens import tokenize_samples
 from facsynth.records import Sample
 from tiny import D_MODEL, chat, hooked, tiny_lm
 

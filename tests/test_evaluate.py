@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.evaluate import SaeQuality, evaluate_sae, quality_row
-from facsynth.features.residual import read_residual
+from facsynth.models.residual import read_residual
 from facsynth.progress import SILENT
+from facsynth.sae.evaluate import SaeQuality, evaluate_sae, quality_row
 from tiny import FAMILIES, coordinate_sae, random_sae, tiny_lm, tokenized
 
 RNG = np.random.default_rng(0)

@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 
 from activations import dense
 from facsynth.errors import DataError, MismatchError, ModelError, SpaceError
-from facsynth.features import extract, reading
-from facsynth.features.extract import (
+from facsynth.models.tokens import tokenize_samples
+from facsynth.progress import Silent
+from facsynth.records import Sample
+from facsynth.sae.files import load_sae, save_sae
+from facsynth.table import extract, reading
+from facsynth.table.extract import (
     ExtractSettings,
     check_pair,
     extract_features,
     extract_table,
     extract_tables,
 )
-from facsynth.features.sae import load_sae, save_sae
-from facsynth.features.tokens import tokenize_samples
-from facsynth.progress import Silent
-from facsynth.records import Sample
-from facsynth.store.table import check_same_features, open_table
+from facsynth.table.table import check_same_features, open_table
 from tiny import (
     FAMILIES,
     SYSTEM,
@@ -489,7 +489,7 @@ def test_progress_counts_every_sample_once(tmp_path, monkeypatch):
 MEMORY = """
 import resource, sys
 from tiny import chat, random_sae, tiny_lm
-from facsynth.features.extract import ExtractSettings, extract_table
+from facsynth.table.extract import ExtractSettings, extract_table
 n, folder = int(sys.argv[1]), sys.argv[2]
 samples = [chat(f"c{i}", "the cat sat " * (1 + i % 5), "a red ball") for i in range(n)]
 settings = ExtractSettings(part_samples=128)

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from facsynth.cli import main
 from facsynth.errors import ModelError
-from facsynth.features.describe import describe_sae
-from facsynth.features.formats import LAYOUTS, detect_format, read_external_sae, stored_files
-from facsynth.features.sae import load_sae, save_sae
+from facsynth.sae.describe import describe_sae
+from facsynth.sae.files import load_sae, save_sae
+from facsynth.sae.formats.layouts import LAYOUTS, detect_format, read_external_sae, stored_files
 from tiny import random_sae
 
 D, M, K = 12, 40, 5

@@ -7,8 +7,8 @@ import pytest
 
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import DataError
-from facsynth.store.table import open_table
 from facsynth.synthesize.rounds import synthesize
+from facsynth.table.table import open_table
 from test_rounds import SETTINGS, World
 from tiny_pair import obedient, planted_pair
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from facsynth.features.formats import read_external_sae
+from facsynth.sae.formats.layouts import read_external_sae
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.parent for path in GOLDEN.rglob("expected.npz"))

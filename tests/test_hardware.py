@@ -2,8 +2,8 @@ import psutil
 import pytest
 import torch
 
-from facsynth.features import hardware
-from facsynth.features.hardware import free_memory
+from facsynth.models import hardware
+from facsynth.models.hardware import free_memory
 
 CPU = torch.device("cpu")
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from activations import make_activations
+from facsynth.compare.labels import agreement, labelled_rows
 from facsynth.coverage.hidden import common_scale, hidden_states, measure_hidden
-from facsynth.coverage.labels import agreement, labelled_rows
 from facsynth.coverage.measure import measure_coverage
-from facsynth.coverage.select import Pool, SelectSettings, select_samples
-from facsynth.coverage.select_report import report_selection
 from facsynth.errors import DataError
+from facsynth.select.report import report_selection
+from facsynth.select.select import Pool, SelectSettings, select_samples
 
 
 def rng(seed=0):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from activations import dense, make_activations
-from facsynth.coverage.label_report import measure_labels
-from facsynth.coverage.labels import agreement, labelled_rows, length_cosines
+from facsynth.compare.label_report import measure_labels
+from facsynth.compare.labels import agreement, labelled_rows, length_cosines
 from facsynth.data.pairs import pair_numbers, split_pairs
 from facsynth.data.rows import PlacedRow, row_sample
 from facsynth.errors import DataError, MismatchError

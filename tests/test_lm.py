@@ -11,16 +11,16 @@ from safetensors.torch import load_file, save_file
 from transformers import dynamic_module_utils
 
 from facsynth.errors import ModelError
-from facsynth.features import hashes
-from facsynth.features.extract import extract_features
-from facsynth.features.hashes import content_hash
-from facsynth.features.lm import (
+from facsynth.models import weights as hashes
+from facsynth.models.lm import (
     check_complete,
     load_language_model,
     load_tokenizer,
     pick_device,
     pick_precision,
 )
+from facsynth.models.weights import content_hash
+from facsynth.table.extract import extract_features
 from hub_cache import cache_repository
 from tiny import chat, make_model, make_tokenizer, random_sae, tiny_lm
 

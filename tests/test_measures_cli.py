@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from facsynth.cli import main
 from facsynth.data.pairs import split_pairs
 from facsynth.data.write import sample_row, write_jsonl
-from facsynth.features.extract import ExtractSettings
 from facsynth.records import Message, Sample
 from facsynth.report.plots import _packed, heat_map
-from facsynth.store.table import open_table
+from facsynth.table.extract import ExtractSettings
+from facsynth.table.table import open_table
 from tiny_pair import PLANTED, planted_table, save_pair
 
 

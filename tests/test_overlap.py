@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from activations import dense, make_activations, row_lists
-from facsynth.coverage.overlap import (
+from facsynth.compare.overlap import (
     matched_overlap,
     measure_redundancy,
     overlap_matrix,

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from facsynth.errors import MismatchError, ModelError
-from facsynth.features import extract
-from facsynth.features.pairing import PairWarning, check_pair, name_remark
+from facsynth.sae.pairing import PairWarning, check_pair, name_remark
+from facsynth.table import extract
 from tiny import random_sae, tiny_lm
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facsynth.errors import ModelError
-from facsynth.features.pooling import Gating, Pooling, join_rows, pool_tokens
-from facsynth.features.sae import Gate
+from facsynth.sae.module import Gate
+from facsynth.table.pooling import Gating, Pooling, join_rows, pool_tokens
 from tiny import D_MODEL, coordinate_sae, random_sae
 
 COUNTS = st.lists(st.integers(0, 7), min_size=1, max_size=6).filter(any)
@@ -103,8 +103,8 @@ def test_rows_of_batches_in_any_order_are_joined_in_order():
 
 MEMORY = """
 import resource, sys, numpy as np, torch
-from facsynth.features.pooling import pool_tokens
-from facsynth.features.sae import SaeConfig, SparseAutoencoder
+from facsynth.table.pooling import pool_tokens
+from facsynth.sae.module import SaeConfig, SparseAutoencoder
 kind, gate = sys.argv[1:]
 sae = SparseAutoencoder(SaeConfig(64, 65_536, kind, 0, k=32 if kind == "topk" else None))
 torch.manual_seed(0)

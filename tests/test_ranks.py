@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from facsynth.errors import MismatchError
-from facsynth.features.lm import LanguageModel
-from facsynth.features.ranks import ALONE, Ranks, open_ranks
-from facsynth.features.sae import load_sae, save_sae
-from facsynth.features.train import DeadFeatures, TrainSettings, train_sae
+from facsynth.models.lm import LanguageModel
+from facsynth.sae.files import load_sae, save_sae
+from facsynth.sae.train.ranks import ALONE, Ranks, open_ranks
+from facsynth.sae.train.train import DeadFeatures, TrainSettings, train_sae
 from tiny import cached_tokenizer, make_model, tokenized
 
 SMALL = TrainSettings(
@@ -30,9 +30,9 @@ SMALL = TrainSettings(
 
 WORKER = """
 import sys
-from facsynth.features.ranks import open_ranks
-from facsynth.features.sae import save_sae
-from facsynth.features.train import train_sae
+from facsynth.sae.train.ranks import open_ranks
+from facsynth.sae.files import save_sae
+from facsynth.sae.train.train import train_sae
 from test_ranks import SMALL, own_lm, some_texts
 with open_ranks() as ranks:
     sae = train_sae(own_lm(), some_texts(), layer=1, settings=SMALL, ranks=ranks)

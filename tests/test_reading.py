@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facsynth.errors import ModelError
-from facsynth.features import reading
-from facsynth.features.extract import extract_features
-from facsynth.features.reading import pick_batch_tokens, read_in_halves
+from facsynth.table import reading
+from facsynth.table.extract import extract_features
+from facsynth.table.reading import pick_batch_tokens, read_in_halves
 from tiny import chat, random_sae, tiny_lm
 
 FULL = [

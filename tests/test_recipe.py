@@ -3,10 +3,10 @@
 import pytest
 
 from facsynth.errors import DataError
-from facsynth.features.extract import ExtractSettings
 from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
 from facsynth.synthesize.candidates import Sampling
 from facsynth.synthesize.settings import Budget, SynthesisSettings
+from facsynth.table.extract import ExtractSettings
 
 LEAST = '[anchor]\nsource = "a.jsonl"\n[seed]\nsource = "b.jsonl"\n'
 

@@ -8,17 +8,17 @@ import pytest
 from safetensors.numpy import save_file
 
 from activations import make_activations
+from facsynth.coverage.counting import profile_rows, profile_sae
 from facsynth.coverage.density import DensityProfile, measure_densities
 from facsynth.coverage.fac import firing_counts
 from facsynth.coverage.measure import measure_coverage
+from facsynth.coverage.profile import read_densities, read_profile, write_profile
 from facsynth.coverage.reference import PROFILE_THRESHOLDS, ReferenceProfile, measure_reference
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.default_model import default_sae_folder
-from facsynth.features.extract import extract_features
-from facsynth.features.profile import profile_rows, profile_sae
-from facsynth.features.reading import ExtractSettings
-from facsynth.features.sae import load_sae
-from facsynth.store.profile import read_densities, read_profile, write_profile
+from facsynth.models.default_model import default_sae_folder
+from facsynth.sae.files import load_sae
+from facsynth.table.extract import extract_features
+from facsynth.table.reading import ExtractSettings
 from tiny_pair import PLANTED, WEAK, planted_pair, planted_table, talk
 
 REFERENCE = make_activations([{0: 2.0, 1: 3.0}, {0: 1.2}, {2: 5.0}, {0: 2.0, 1: 0.7}] * 5)

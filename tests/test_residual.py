@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facsynth.errors import ModelError
-from facsynth.features.residual import (
+from facsynth.models.residual import (
     batch_by_length,
     decoder_layers,
     read_prefix,

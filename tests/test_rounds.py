@@ -16,14 +16,14 @@ from facsynth.chat.scripted import ScriptedChat
 from facsynth.coverage.fac import missing_features
 from facsynth.data.read import read_samples
 from facsynth.errors import ChatError, DataError, MismatchError
-from facsynth.features.extract import ExtractSettings, extract_features
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.records import Sample
-from facsynth.store.table import open_table
 from facsynth.synthesize import steps
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget, SynthesisSettings
 from facsynth.synthesize.write import write_synthesis
+from facsynth.table.extract import ExtractSettings, extract_features
+from facsynth.table.table import open_table
 from tiny_pair import (
     PLANTED,
     THE,
@@ -414,7 +414,7 @@ def test_killed_run_ends_as_an_undisturbed_one_and_asks_nothing_twice(
 
 def test_finished_run_asks_and_extracts_nothing_again(finished, world, monkeypatch):
     result, folder, _ = finished
-    monkeypatch.setattr("facsynth.features.extract.read_activations", None)
+    monkeypatch.setattr("facsynth.table.extract.read_activations", None)
     before = (folder / "synthetic.jsonl").read_bytes()
     again = world.run("finished", ScriptedChat([]))
     assert again.kept == result.kept

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from facsynth.errors import ModelError
-from facsynth.features.sae import Gate, SaeConfig, load_sae, save_sae
+from facsynth.sae.files import load_sae, save_sae
+from facsynth.sae.module import Gate, SaeConfig
 from tiny import D_MODEL, coordinate_sae, random_sae
 
 GATES = get_args(Gate)

@@ -13,14 +13,14 @@ from scipy.sparse import csr_array
 
 from activations import dense, make_activations, row_lists, write_table
 from facsynth.cli.select import select
-from facsynth.coverage.greedy import coverage_picks
-from facsynth.coverage.herding import difference_picks, direction_picks
-from facsynth.coverage.picks import Purse, plan_groups
-from facsynth.coverage.select import Pool, SelectSettings, select_samples
-from facsynth.coverage.select_report import report_selection
 from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations, Sample
+from facsynth.select.greedy import coverage_picks
+from facsynth.select.herding import difference_picks, direction_picks
+from facsynth.select.picks import Purse, plan_groups
+from facsynth.select.report import report_selection
+from facsynth.select.select import Pool, SelectSettings, select_samples
 
 N_FEATURES = 6
 POOL = set(Pool.__dataclass_fields__)

@@ -16,7 +16,7 @@ import pytest
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.endpoint import EndpointChat, EndpointSettings
 from facsynth.chat.model import ChatReply, ChatRequest
-from facsynth.features.default_model import default_model_folder
+from facsynth.models.default_model import default_model_folder
 from facsynth.pipeline import run_recipe
 from facsynth.records import Message
 

@@ -10,9 +10,9 @@ import torch
 from huggingface_hub import constants, errors
 
 from facsynth.errors import ModelError
-from facsynth.features.hub import HubReference, parse_hub
-from facsynth.features.sae import load_sae, save_sae
-from facsynth.features.sources import find_sae, saes_among
+from facsynth.models.hub import HubReference, parse_hub
+from facsynth.sae.files import load_sae, save_sae
+from facsynth.sae.sources import find_sae, saes_among
 from hub_cache import cache_repository
 from tiny import random_sae
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from activations import make_activations
-from facsynth.features.extract import ExtractSettings
 from facsynth.records import Sample, Span
+from facsynth.table.extract import ExtractSettings
 from facsynth.understand.spans import collect_spans, extract_settings, mark_peak
 from tiny_pair import PLANTED, THE, WEAK, planted_pair, planted_table, planted_tokenizer, talk
 

@@ -15,7 +15,7 @@ from activations import dense, make_activations, row_lists
 from facsynth.coverage.fac import active_features, feature_activation_coverage
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Sample
-from facsynth.store.table import (
+from facsynth.table.table import (
     Manifest,
     TableSource,
     check_same_features,

@@ -9,7 +9,7 @@ import pytest
 from facsynth.data.export import export_samples
 from facsynth.data.export_run import read_run
 from facsynth.errors import MismatchError
-from facsynth.store.table import open_table
+from facsynth.table.table import open_table
 from test_rounds import SETTINGS, World, rows_of
 from tiny_pair import obedient, write_about
 

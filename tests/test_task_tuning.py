@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from facsynth.data.export import Row, export_samples
 from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError, ModelError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.records import Sample
 from facsynth.tasks import fit
 from facsynth.tasks.chats import answer_rows, chat_tokenizer

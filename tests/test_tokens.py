@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facsynth.errors import DataError
-from facsynth.features.tokens import chat_format, tokenize_samples
+from facsynth.models.tokens import chat_format, tokenize_samples
 from facsynth.records import Message, Sample
 from tiny import FAMILY_TEMPLATES, SYSTEM, cached_tokenizer, chat, make_tokenizer
 

@@ -5,8 +5,8 @@ import pytest
 
 from activations import make_activations
 from facsynth.coverage.fac import missing_features
-from facsynth.features.extract import ExtractSettings
 from facsynth.records import Span
+from facsynth.table.extract import ExtractSettings
 from facsynth.understand.missing import understand_missing
 from facsynth.understand.names import count_words
 from facsynth.understand.topics import find_topics, topic_row

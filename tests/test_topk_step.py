@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facsynth.features import topk_step
-from facsynth.features.topk_step import (
+from facsynth.sae.train import topk_step
+from facsynth.sae.train.topk_step import (
     Auxiliary,
     Parameters,
     batchtopk_gradients,

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from facsynth.errors import DataError, MismatchError, ModelError
-from facsynth.features import train_data, train_step
-from facsynth.features.residual import read_residual
-from facsynth.features.train import DeadFeatures, TrainSettings, split_holdout, train_sae
-from facsynth.features.train_data import plan_groups
-from facsynth.features.train_state import CHECKPOINT_FILE
+from facsynth.models.residual import read_residual
 from facsynth.progress import Silent
 from facsynth.records import Sample
+from facsynth.sae.train import data as train_data
+from facsynth.sae.train import step as train_step
+from facsynth.sae.train.data import plan_groups
+from facsynth.sae.train.state import CHECKPOINT_FILE
+from facsynth.sae.train.train import DeadFeatures, TrainSettings, split_holdout, train_sae
 from tiny import D_MODEL, tiny_lm, tokenized
 
 SMALL = TrainSettings(

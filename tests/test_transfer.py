@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from activations import make_activations
 from facsynth.cli import main
-from facsynth.coverage import matching
-from facsynth.coverage.matching import best_matches, pair_correlations
-from facsynth.coverage.transfer import TransferSettings, common_rows, measure_transfer
+from facsynth.compare import matching
+from facsynth.compare.matching import best_matches, pair_correlations
+from facsynth.compare.transfer import TransferSettings, common_rows, measure_transfer
 from facsynth.errors import DataError
-from facsynth.features.extract import extract_table
-from facsynth.features.random_sae import random_directions
+from facsynth.sae.random import random_directions
+from facsynth.table.extract import extract_table
 from tiny import random_sae
 from tiny_pair import (
     FILLERS,

@@ -7,10 +7,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from facsynth.features.lm import LanguageModel
-from facsynth.features.sae import SaeConfig, SparseAutoencoder
-from facsynth.features.tokens import TokenizedSample
+from facsynth.models.lm import LanguageModel
+from facsynth.models.tokens import TokenizedSample
 from facsynth.records import Message, Sample
+from facsynth.sae.module import SaeConfig, SparseAutoencoder
 
 SYSTEM = "You are a helpful assistant"
 """What the template says when a conversation has no system message."""

@@ -11,10 +11,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from facsynth.features.extract import extract_table
-from facsynth.features.lm import LanguageModel, load_language_model
-from facsynth.features.sae import SaeConfig, SparseAutoencoder, load_sae, save_sae
+from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.records import Message, Sample
+from facsynth.sae.files import load_sae, save_sae
+from facsynth.sae.module import SaeConfig, SparseAutoencoder
+from facsynth.table.extract import extract_table
 
 PLANTED = ["cat", "dog", "fish", "bird", "sea", "sun", "tea", "snow"]
 """Word `i` is the strong word of feature `i`."""

@@ -13,7 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contenders.worker import Job, Text, TextResult, count_positions, serve
-from facsynth.features.sae import SparseAutoencoder, load_sae
+from facsynth.sae.files import load_sae
+from facsynth.sae.module import SparseAutoencoder
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from contenders.worker import Job, Text, TextResult, count_positions, serve
-from facsynth.features.extract import ExtractSettings, extract_table
-from facsynth.features.lm import LanguageModel, load_language_model
-from facsynth.features.residual import decoder_layers
-from facsynth.features.sae import SparseAutoencoder, load_sae
+from facsynth.models.lm import LanguageModel, load_language_model
+from facsynth.models.residual import decoder_layers
 from facsynth.records import Message, Sample
-from facsynth.store.table import FeatureTable
+from facsynth.sae.files import load_sae
+from facsynth.sae.module import SparseAutoencoder
+from facsynth.table.extract import ExtractSettings, extract_table
+from facsynth.table.table import FeatureTable
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import transformers
 from safetensors.torch import load_file
 
 from contenders.train_turns import take_turns
-from facsynth.features.ranks import ALONE
-from facsynth.features.sae import save_sae
-from facsynth.features.train import SaeTrainer, TrainSettings, folded_sae
-from facsynth.features.train_data import TokenGroup
-from facsynth.features.train_state import initial_state
 from facsynth.progress import SILENT
+from facsynth.sae.files import save_sae
+from facsynth.sae.train.data import TokenGroup
+from facsynth.sae.train.ranks import ALONE
+from facsynth.sae.train.state import initial_state
+from facsynth.sae.train.train import SaeTrainer, TrainSettings, folded_sae
 
 job = json.loads(sys.argv[1])
 torch.set_num_threads(job["n_threads"])

@@ -32,16 +32,17 @@ from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.default_model import EMBEDDED_SAE
-from facsynth.features.extract import extract_table
-from facsynth.features.lm import LanguageModel, load_language_model
-from facsynth.features.sae import SparseAutoencoder, load_sae
+from facsynth.models.default_model import EMBEDDED_SAE
+from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.progress import SILENT, Progress
 from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
 from facsynth.records import Sample
-from facsynth.store.table import FeatureTable, open_table, stack_rows
+from facsynth.sae.files import load_sae
+from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.rounds import forecast_run, synthesize
 from facsynth.synthesize.write import write_synthesis
+from facsynth.table.extract import extract_table
+from facsynth.table.table import FeatureTable, open_table, stack_rows
 from facsynth.understand.missing import understand_missing
 from facsynth.understand.spans import extract_settings
 

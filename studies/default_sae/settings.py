@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from facsynth.data.read import read_samples
-from facsynth.features.lm import LanguageModel, load_language_model
-from facsynth.features.ranks import ALONE
-from facsynth.features.residual import batch_by_length, read_residual
-from facsynth.features.sae import SparseAutoencoder
-from facsynth.features.tokens import tokenize_samples
-from facsynth.features.train import SaeTrainer, TrainSettings, folded_sae, split_holdout
-from facsynth.features.train_data import TokenGroup
-from facsynth.features.train_state import initial_state
+from facsynth.models.lm import LanguageModel, load_language_model
+from facsynth.models.residual import batch_by_length, read_residual
+from facsynth.models.tokens import tokenize_samples
 from facsynth.progress import SILENT
 from facsynth.records import Sample
+from facsynth.sae.module import SparseAutoencoder
+from facsynth.sae.train.data import TokenGroup
+from facsynth.sae.train.ranks import ALONE
+from facsynth.sae.train.state import initial_state
+from facsynth.sae.train.train import SaeTrainer, TrainSettings, folded_sae, split_holdout
 
 LAYER = 14
 SETTINGS: tuple[dict[str, Any], ...] = (

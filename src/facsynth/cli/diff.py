@@ -55,7 +55,7 @@ def diff(a: Path, b: Path, as_json: bool, **options: Any) -> None:
 def _measure(a: Path, b: Path, options: dict[str, Any]) -> dict[str, Any]:
     from facsynth.cli.load import load_tables, relevant_flags
     from facsynth.cli.naming import name_rows
-    from facsynth.coverage.difference import compare_features
+    from facsynth.compare.difference import compare_features
     from facsynth.coverage.fac import active_only
 
     tables = load_tables((a, b))

@@ -98,7 +98,7 @@ def diversity(
     """
     from facsynth.cli.load import load_samples, table_names
     from facsynth.cli.show import print_json
-    from facsynth.coverage.compare import CompareSettings, compare_diversity
+    from facsynth.compare.side_by_side import CompareSettings, compare_diversity
     from facsynth.errors import DataError
     from facsynth.report.plots import bar_charts, check_plot_path, write_chart
 
@@ -134,7 +134,7 @@ def _with_tables(
 ) -> tuple[list[Any], Any]:
     """Texts of every data set with the rows of its table, and the rows of the anchor."""
     from facsynth.cli.load import load_tables
-    from facsynth.coverage.compare import DataSet
+    from facsynth.compare.side_by_side import DataSet
     from facsynth.errors import DataError
     from facsynth.records import sample_text
 
@@ -175,9 +175,9 @@ def _embed(
     from facsynth.cli.load import load_model
     from facsynth.cli.show import RichProgress
     from facsynth.errors import DataError
-    from facsynth.features.embed import embed_samples
-    from facsynth.features.sae import load_sae
+    from facsynth.models.embed import embed_samples
     from facsynth.records import sample_text
+    from facsynth.sae.files import load_sae
 
     if embed != "lm":
         try:

@@ -18,10 +18,10 @@ def doctor(as_json: bool) -> None:
 
     from facsynth import __version__
     from facsynth.cli.show import print_json, print_table
-    from facsynth.features.default_model import default_sae_folder
-    from facsynth.features.hardware import free_memory
-    from facsynth.features.lm import pick_device, pick_precision
     from facsynth.folders import cache_folder
+    from facsynth.models.default_model import default_sae_folder
+    from facsynth.models.hardware import free_memory
+    from facsynth.models.lm import pick_device, pick_precision
 
     device = pick_device("auto")
     cache = cache_folder()

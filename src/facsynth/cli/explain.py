@@ -17,7 +17,7 @@ from facsynth.errors import DataError
 
 if TYPE_CHECKING:
     from facsynth.progress import Progress
-    from facsynth.store.table import FeatureTable
+    from facsynth.table.table import FeatureTable
     from facsynth.understand.evidence import Evidence
     from facsynth.understand.explain import Explanation
     from facsynth.understand.names import TermCounts
@@ -71,7 +71,7 @@ def explain(table: Path, output: Path, as_json: bool, **options: Any) -> None:
     from facsynth.cli.asking import said_without_llm
     from facsynth.cli.show import RichProgress, print_json
     from facsynth.data.write import write_jsonl
-    from facsynth.store.table import open_table
+    from facsynth.table.table import open_table
     from facsynth.understand.explain import explain_by_terms, explanation_row
     from facsynth.understand.names import count_words
 

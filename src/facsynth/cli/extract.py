@@ -76,9 +76,9 @@ def extract(data: str, output: Path, saes: tuple[str, ...], as_json: bool, **opt
     from facsynth.cli.load import load_pair, load_samples
     from facsynth.cli.show import RichProgress, print_json
     from facsynth.data.pairs import split_pairs
-    from facsynth.features.default_model import EMBEDDED_SAE
-    from facsynth.features.extract import ExtractSettings, extract_table, extract_tables
-    from facsynth.features.sae import load_sae
+    from facsynth.models.default_model import EMBEDDED_SAE
+    from facsynth.sae.files import load_sae
+    from facsynth.table.extract import ExtractSettings, extract_table, extract_tables
 
     names = _sae_names(saes)
     progress = RichProgress()

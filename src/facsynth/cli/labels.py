@@ -83,8 +83,8 @@ def _measure(
     import numpy as np
 
     from facsynth.cli.load import table_names
-    from facsynth.coverage.label_report import measure_labels
-    from facsynth.coverage.labels import agreement
+    from facsynth.compare.label_report import measure_labels
+    from facsynth.compare.labels import agreement
 
     rng = np.random.default_rng(options["random_seed"])
     every = (*tables, anchor) if anchor else tables
@@ -126,8 +126,8 @@ def _measure(
 def _load(paths: tuple[Path, ...], options: dict[str, Any]) -> list[tuple[Any, Any]]:
     """Labelled rows and activations of every table."""
     from facsynth.cli.load import load_relevant, load_tables
+    from facsynth.compare.labels import labelled_rows
     from facsynth.coverage.hidden import common_scale
-    from facsynth.coverage.labels import labelled_rows
     from facsynth.data.pairs import pair_numbers
     from facsynth.errors import DataError
 

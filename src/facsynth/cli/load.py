@@ -11,14 +11,15 @@ import click
 
 from facsynth.data.read import json_lines, read_samples
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.default_model import EMBEDDED_SAE
-from facsynth.features.lm import LanguageModel, load_language_model, load_tokenizer
-from facsynth.features.pairing import PairWarning, name_remark
-from facsynth.features.sae import SparseAutoencoder, load_sae
-from facsynth.features.tokens import chat_format
+from facsynth.models.default_model import EMBEDDED_SAE
+from facsynth.models.lm import LanguageModel, load_language_model, load_tokenizer
+from facsynth.models.tokens import chat_format
 from facsynth.progress import Progress
 from facsynth.records import Sample
-from facsynth.store.table import (
+from facsynth.sae.files import load_sae
+from facsynth.sae.module import SparseAutoencoder
+from facsynth.sae.pairing import PairWarning, name_remark
+from facsynth.table.table import (
     FeatureTable,
     TableSource,
     check_same_features,

@@ -72,13 +72,13 @@ def _measure(
     import numpy as np
 
     from facsynth.cli.load import load_tables, relevant_flags, table_names
-    from facsynth.coverage.fac import active_only
-    from facsynth.coverage.overlap import (
+    from facsynth.compare.overlap import (
         matched_overlap,
         measure_redundancy,
         overlap_matrix,
         rank_agreement,
     )
+    from facsynth.coverage.fac import active_only
     from facsynth.data.scores import read_scores
 
     opened = load_tables(paths)

@@ -19,8 +19,8 @@ def _load_profile(path: Path | None, source: Any) -> Any:
         DataError: There is no profile.
         MismatchError: It belongs to another SAE or other scored words.
     """
-    from facsynth.features.default_model import default_sae_folder
-    from facsynth.store.profile import read_profile
+    from facsynth.coverage.profile import read_profile
+    from facsynth.models.default_model import default_sae_folder
 
     if path is None:
         named = source.sae_name and Path(source.sae_name).exists()
@@ -67,7 +67,7 @@ def against_densities(
 ) -> tuple[dict[str, Any], Any]:
     """The same of `DensityCoverage`; the anchor has no sizes either."""
     from facsynth.coverage.density import measure_densities
-    from facsynth.store.profile import read_densities
+    from facsynth.coverage.profile import read_densities
 
     profile = read_densities(path, seed.n_features)
     found = measure_densities(profile, seed, relevant=relevant, threshold=threshold)

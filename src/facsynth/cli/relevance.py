@@ -192,7 +192,7 @@ def _by_llm(
 def _without_llm(
     described: "list[Described]", options: dict[str, Any], progress: "Progress"
 ) -> "Sequence[Relevance]":
-    from facsynth.store.table import open_table
+    from facsynth.table.table import open_table
     from facsynth.understand.relevance import judge_all, judge_by_labels
 
     if options["table"] is None:

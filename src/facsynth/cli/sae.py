@@ -16,9 +16,9 @@ from facsynth.cli.sae_profile import profile
 from facsynth.cli.sae_random import random_sae
 
 if TYPE_CHECKING:
-    from facsynth.features.lm import LanguageModel
-    from facsynth.features.ranks import Ranks
+    from facsynth.models.lm import LanguageModel
     from facsynth.progress import Progress
+    from facsynth.sae.train.ranks import Ranks
 
 
 save_dtype_option = click.option(
@@ -84,11 +84,11 @@ def train(
     """
     from facsynth.cli.load import load_samples
     from facsynth.data.write import sample_row, write_jsonl
-    from facsynth.features.lm import named_dtype
-    from facsynth.features.ranks import open_ranks
-    from facsynth.features.sae import save_sae
-    from facsynth.features.tokens import tokenize_samples
-    from facsynth.features.train import TrainSettings, split_holdout, train_sae
+    from facsynth.models.lm import named_dtype
+    from facsynth.models.tokens import tokenize_samples
+    from facsynth.sae.files import save_sae
+    from facsynth.sae.train.ranks import open_ranks
+    from facsynth.sae.train.train import TrainSettings, split_holdout, train_sae
 
     settings = TrainSettings(
         architecture=options["architecture"],
@@ -176,9 +176,9 @@ def evaluate(
     """Measure SAE on held-out DATA: variance, sparsity, dead features, loss recovered."""
     from facsynth.cli.load import load_model, load_samples
     from facsynth.cli.show import RichProgress, print_json, print_table
-    from facsynth.features.evaluate import evaluate_sae, quality_row
-    from facsynth.features.sae import load_sae
-    from facsynth.features.tokens import tokenize_samples
+    from facsynth.models.tokens import tokenize_samples
+    from facsynth.sae.evaluate import evaluate_sae, quality_row
+    from facsynth.sae.files import load_sae
 
     progress = RichProgress()
     lm = load_model(options, progress)
@@ -209,10 +209,10 @@ def info(source: str | None, as_json: bool) -> None:
     owner/name/folder@revision), saelens:RELEASE/ID, or default.
     """
     from facsynth.cli.show import print_json, print_table
-    from facsynth.features.default_model import default_sae_folder
-    from facsynth.features.describe import describe_sae
-    from facsynth.features.sae import load_sae
-    from facsynth.features.sources import find_sae
+    from facsynth.models.default_model import default_sae_folder
+    from facsynth.sae.describe import describe_sae
+    from facsynth.sae.files import load_sae
+    from facsynth.sae.sources import find_sae
 
     path = find_sae(source) if source else default_sae_folder()
     facts = describe_sae(load_sae(path), path)
@@ -246,10 +246,10 @@ def convert(source: str, target: Path, save_dtype: str, **options: Any) -> None:
     a folder or a file, a Hub repository (owner/name/folder@revision) or saelens:RELEASE/ID.
     """
     from facsynth.cli.show import RichProgress
-    from facsynth.features.formats import read_external_sae
-    from facsynth.features.lm import named_dtype
-    from facsynth.features.sae import save_sae
-    from facsynth.features.sources import find_sae
+    from facsynth.models.lm import named_dtype
+    from facsynth.sae.files import save_sae
+    from facsynth.sae.formats.layouts import read_external_sae
+    from facsynth.sae.sources import find_sae
 
     dtype = named_dtype(save_dtype)
     save_sae(read_external_sae(find_sae(source), **options), target, dtype=dtype)

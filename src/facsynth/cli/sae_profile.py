@@ -41,11 +41,11 @@ def profile(
     """
     from facsynth.cli.load import load_model, load_samples
     from facsynth.cli.show import RichProgress, print_json, print_table
-    from facsynth.features.profile import profile_rows, profile_sae
-    from facsynth.features.sae import load_sae
-    from facsynth.features.sources import find_sae
-    from facsynth.store.profile import PROFILE_FILE, write_profile
-    from facsynth.store.table import open_table
+    from facsynth.coverage.counting import profile_rows, profile_sae
+    from facsynth.coverage.profile import PROFILE_FILE, write_profile
+    from facsynth.sae.files import load_sae
+    from facsynth.sae.sources import find_sae
+    from facsynth.table.table import open_table
 
     progress = RichProgress()
     folder = find_sae(sae)

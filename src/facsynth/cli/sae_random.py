@@ -17,8 +17,8 @@ def random_sae(sae: str, output: Path, random_seed: int) -> None:
     SAE is whatever --sae takes, or `default` for the embedded one. What such an SAE finds as well
     is no finding of the trained one: `fac transfer --random` reads its feature table.
     """
-    from facsynth.features.random_sae import random_directions
-    from facsynth.features.sae import load_sae, save_sae
+    from facsynth.sae.files import load_sae, save_sae
+    from facsynth.sae.random import random_directions
 
     trained = load_sae(sae)
     save_sae(random_directions(trained, seed=random_seed), output)

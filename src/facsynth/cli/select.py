@@ -122,10 +122,10 @@ def select(
     import numpy as np
 
     from facsynth.cli.show import RichProgress, print_result
-    from facsynth.coverage.select import SelectSettings, select_samples
-    from facsynth.coverage.select_report import report_selection
     from facsynth.data.write import sample_row, write_jsonl
-    from facsynth.store.table import open_table
+    from facsynth.select.report import report_selection
+    from facsynth.select.select import SelectSettings, select_samples
+    from facsynth.table.table import open_table
 
     settings = SelectSettings(budget, weighted=weights == "frequency", **options)
     found = open_table(table)
@@ -150,8 +150,8 @@ def select(
 def _load_pool(found: Any, paths: dict[str, Any], settings: Any) -> Any:
     """The pool with all that is named beside it."""
     from facsynth.cli.load import check_tables, load_included, load_relevant
-    from facsynth.coverage.select import Pool
-    from facsynth.store.table import open_table
+    from facsynth.select.select import Pool
+    from facsynth.table.table import open_table
 
     is_hidden = settings.space == "hidden"
     rows = found.activations(hidden=is_hidden)

@@ -96,10 +96,10 @@ def synthesize(
     from facsynth.cli.load import load_pair, load_relevant, load_tables
     from facsynth.cli.show import RichProgress
     from facsynth.pipeline import load_generator
-    from facsynth.store.table import stack_rows
     from facsynth.synthesize.rounds import forecast_run
     from facsynth.synthesize.rounds import synthesize as run
     from facsynth.synthesize.write import write_synthesis
+    from facsynth.table.table import stack_rows
 
     progress = RichProgress()
     anchor_table, *seed_tables = load_tables((anchor, *seeds))

@@ -75,7 +75,7 @@ def train_vectors(data: str, output: Path, **options: Any) -> None:
     """
     from facsynth.cli.load import load_model
     from facsynth.cli.show import RichProgress
-    from facsynth.features.sae import load_sae
+    from facsynth.sae.files import load_sae
     from facsynth.tasks.folder import save_task
     from facsynth.tasks.items import read_items
     from facsynth.tasks.steering import SteeringSettings, spread_layers, train_steering

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from facsynth.chat.model import ChatModel
 from facsynth.errors import MismatchError
-from facsynth.features.extract import extract_features
-from facsynth.features.lm import LanguageModel
-from facsynth.features.sae import SparseAutoencoder
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import Progress
 from facsynth.records import FeatureActivations, Sample
-from facsynth.store.table import TableSource
+from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.admission import Admission
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.complete import complete, write_contrasts
 from facsynth.synthesize.task_format import TaskFormat
+from facsynth.table.extract import extract_features
+from facsynth.table.table import TableSource
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["Finished", "Moment", "finish", "moment_of"]

@@ -12,12 +12,12 @@ from jaxtyping import Bool
 from facsynth.chat.model import ChatModel
 from facsynth.data.write import write_json
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.lm import LanguageModel
-from facsynth.features.sae import SparseAutoencoder
-from facsynth.store.table import FeatureTable, check_same_features
+from facsynth.models.lm import LanguageModel
+from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.prompts import PROMPT_VERSION
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.task_format import TaskFormat
+from facsynth.table.table import FeatureTable, check_same_features
 
 __all__ = ["as_seeds", "check_origin", "claim_folder", "describe_run"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from facsynth.records import FeatureActivations, sample_text
-from facsynth.store.table import stack_rows
 from facsynth.synthesize.candidates import Candidate, Pair, Target
+from facsynth.table.table import stack_rows
 
 __all__ = ["Pool"]
 

@@ -15,10 +15,9 @@ from jaxtyping import Bool
 
 from facsynth.chat.budget import Limits
 from facsynth.chat.model import ChatModel
-from facsynth.features.lm import LanguageModel
-from facsynth.features.sae import SparseAutoencoder
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
-from facsynth.store.table import FeatureTable
+from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.finish import Finished, finish, moment_of
 from facsynth.synthesize.forecast import Forecast, forecast
 from facsynth.synthesize.judge import QualityJudge
@@ -27,6 +26,7 @@ from facsynth.synthesize.outcome import KeptSample, Synthesis
 from facsynth.synthesize.run import Run
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.steps import StepWriter
+from facsynth.table.table import FeatureTable
 
 __all__ = ["KeptSample", "Synthesis", "forecast_run", "synthesize"]
 

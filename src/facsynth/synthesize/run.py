@@ -18,7 +18,6 @@ from facsynth.coverage.fac import (
 from facsynth.data.read import read_samples
 from facsynth.progress import Progress
 from facsynth.records import FeatureActivations, Sample
-from facsynth.store.table import FeatureTable, stack_rows, take_rows
 from facsynth.synthesize.admission import Admission
 from facsynth.synthesize.candidates import (
     Asking,
@@ -50,6 +49,7 @@ from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.steps import Step, StepWriter
 from facsynth.synthesize.targets import AnchorTexts
 from facsynth.synthesize.task_format import read_task
+from facsynth.table.table import FeatureTable, stack_rows, take_rows
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["RoundPlan", "Run"]

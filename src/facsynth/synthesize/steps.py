@@ -20,15 +20,15 @@ from typing import cast
 from facsynth.chat.model import ChatModel
 from facsynth.data.rows import PlacedRow, row_sample
 from facsynth.data.write import sample_row, write_json
-from facsynth.features.extract import extract_table
-from facsynth.features.lm import LanguageModel
-from facsynth.features.sae import SparseAutoencoder
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import Progress
 from facsynth.records import FeatureActivations
-from facsynth.store.table import TableSource
+from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.candidates import Asking, Candidate, ask_candidates
 from facsynth.synthesize.complete import complete
 from facsynth.synthesize.task_format import TaskFormat
+from facsynth.table.extract import extract_table
+from facsynth.table.table import TableSource
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["Step", "StepWriter"]

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from facsynth.features.extract import ExtractSettings
 from facsynth.records import FeatureActivations, Sample, Span
 from facsynth.synthesize.admission import count_written_words
 from facsynth.synthesize.candidates import Joint, Target
 from facsynth.synthesize.excerpt import shown_text
 from facsynth.synthesize.plan import Aim
+from facsynth.table.extract import ExtractSettings
 from facsynth.understand.names import TermCounts, count_words, name_feature
 from facsynth.understand.spans import collect_spans
 

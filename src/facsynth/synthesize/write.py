@@ -5,15 +5,15 @@ from pathlib import Path
 from facsynth import __version__
 from facsynth.data.write import sample_row, write_json, write_jsonl
 from facsynth.records import FeatureActivations
-from facsynth.store.table import (
+from facsynth.synthesize.outcome import KeptSample, Synthesis
+from facsynth.synthesize.prompts import PROMPT_VERSION
+from facsynth.table.table import (
     FeatureTable,
     Manifest,
     samples_hash,
     write_manifest,
     write_part,
 )
-from facsynth.synthesize.outcome import KeptSample, Synthesis
-from facsynth.synthesize.prompts import PROMPT_VERSION
 
 __all__ = ["sample_rows", "write_synthesis"]
 

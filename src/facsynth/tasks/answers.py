@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float32, Float64, Int32
 
 from facsynth.errors import DataError, ModelError
-from facsynth.features.lm import LanguageModel
-from facsynth.features.prompts import ReadPrompts
-from facsynth.features.residual import batch_by_length, replace_residual
+from facsynth.models.lm import LanguageModel
+from facsynth.models.prefix import ReadPrompts
+from facsynth.models.residual import batch_by_length, replace_residual
 from facsynth.progress import Task
 from facsynth.tasks.items import Item
 from facsynth.tasks.vectors import check_context, check_template

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel
-from facsynth.features.tokens import TokenizedSample, tokenize_samples
+from facsynth.models.lm import LanguageModel
+from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.records import Sample
 from facsynth.tasks.tuning import TuneSettings
 from facsynth.tasks.vectors import check_context, cut_tokens

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float64, Int32
 
 from facsynth.errors import DataError, ModelError
-from facsynth.features.lm import LanguageModel, one_line, text_config
-from facsynth.features.tokens import tokenize_samples
+from facsynth.models.hub import one_line
+from facsynth.models.lm import LanguageModel, text_config
+from facsynth.models.tokens import tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
 from facsynth.tasks.tuning import LoraSettings, TuneSettings

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.tasks.answers import Steer, answer_log_probs, ask
 from facsynth.tasks.folder import TrainedTask, check_model

@@ -24,7 +24,7 @@ from transformers import TrainerCallback, set_seed
 
 from facsynth.data.write import write_json
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress, Task
 from facsynth.tasks.classifier import add_adapters, as_classifier, padded_tokenizer
 from facsynth.tasks.tuning import TuneRun, TuneSettings

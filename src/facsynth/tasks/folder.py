@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from facsynth.data.novelty import KnownTexts
 from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import DataError, MismatchError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.tasks.heads import LinearHead
 
 __all__ = [

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel, load_language_model
+from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
-from facsynth.store.table import samples_hash
+from facsynth.table.table import samples_hash
 from facsynth.tasks.chats import answer_rows, chat_tokenizer
 from facsynth.tasks.classifier import load_adapters
 from facsynth.tasks.fit import Job, Loader, claim_folder, fit_jobs

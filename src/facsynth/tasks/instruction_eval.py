@@ -12,7 +12,7 @@ from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatReply, ChatRequest, Outcome
 from facsynth.data.write import write_jsonl
 from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message
 from facsynth.tasks.benchmarks import Benchmark

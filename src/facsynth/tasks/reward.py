@@ -14,7 +14,7 @@ from jaxtyping import Float64
 
 from facsynth.data.novelty import KnownTexts, count_words
 from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample, sample_text
 from facsynth.tasks.comparisons import Comparison

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
 from facsynth.tasks.classifier import padded_tokenizer, score_texts, token_rows, tuned_classifier

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from facsynth.data.novelty import KnownTexts, count_words
 from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import sample_text
 from facsynth.tasks.folder import TrainedTask, heads_to_tensors

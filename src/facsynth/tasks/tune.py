@@ -9,10 +9,10 @@ import numpy as np
 
 from facsynth.data.novelty import KnownTexts
 from facsynth.errors import DataError
-from facsynth.features.lm import LanguageModel
+from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample, sample_text
-from facsynth.store.table import samples_hash
+from facsynth.table.table import samples_hash
 from facsynth.tasks.classifier import token_rows
 from facsynth.tasks.comparisons import Comparison
 from facsynth.tasks.fit import Job, Loader, claim_folder, fit_jobs

@@ -11,14 +11,14 @@ from jaxtyping import Float32
 
 from facsynth.data.write import atomic_path
 from facsynth.errors import DataError, ModelError
-from facsynth.features.embed import TokenPooling, embed_tokenized
-from facsynth.features.lm import LanguageModel, text_config
-from facsynth.features.residual import check_layer
-from facsynth.features.tokens import TokenizedSample, chat_format, tokenize_samples
 from facsynth.folders import cache_folder
+from facsynth.models.embed import TokenPooling, embed_tokenized
+from facsynth.models.lm import LanguageModel, text_config
+from facsynth.models.residual import check_layer
+from facsynth.models.tokens import TokenizedSample, chat_format, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
-from facsynth.store.table import samples_hash
+from facsynth.table.table import samples_hash
 
 __all__ = [
     "ReadSettings",

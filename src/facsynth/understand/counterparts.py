@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from facsynth.features.tokens import TokenizedSample, tokenize_samples
+from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample
-from facsynth.store.table import TableSource
+from facsynth.table.table import TableSource
 from facsynth.understand.names import count_words, name_feature, peak_word
 from facsynth.understand.spans import collect_spans, extract_settings, mark_peak, span_at
 

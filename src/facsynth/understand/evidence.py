@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int64
 
 from facsynth.errors import DataError
-from facsynth.features.tokens import Score, TokenizedSample, tokenize_samples
+from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
 from facsynth.understand.names import word_weights
 from facsynth.understand.spans import span_at

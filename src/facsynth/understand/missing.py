@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from facsynth.coverage.fac import MissingFeature, active_features, describe_missing
-from facsynth.features.extract import ExtractSettings
 from facsynth.records import FeatureActivations, Sample
+from facsynth.table.extract import ExtractSettings
 from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
 from facsynth.understand.explain import Explanation, explain_by_terms
 from facsynth.understand.names import count_words

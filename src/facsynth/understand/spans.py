@@ -10,11 +10,11 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Int64
 
-from facsynth.features.extract import ExtractSettings
-from facsynth.features.pooling import Gating, Pooling
-from facsynth.features.tokens import Score, TokenizedSample, tokenize_samples
+from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
-from facsynth.store.table import TableSource
+from facsynth.table.extract import ExtractSettings
+from facsynth.table.pooling import Gating, Pooling
+from facsynth.table.table import TableSource
 
 __all__ = ["collect_spans", "extract_settings", "mark_peak", "span_at"]
 

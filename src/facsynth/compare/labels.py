@@ -1,0 +1,299 @@
+"""The label side of a data set: the direction between its classes, and what may mislead about it.
+
+For reward and classification data the labels carry more than the coverage of the texts: what
+predicted quality best was the agreement of the class direction of a subset with that of the pool
+(see docs/method.md). The direction of K classes is the matrix of their mean feature vectors minus
+the mean of these means; for two classes, chosen and rejected for example, its cosines are those of
+the difference of the two means. Directions are taken in feature space, or in hidden space where a
+table keeps the mean hidden states of its samples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from facsynth.coverage.fac import active_only
+from facsynth.coverage.hidden import hidden_states
+from facsynth.errors import DataError, MismatchError
+from facsynth.records import FeatureActivations
+from facsynth.select.herding import square_norms
+
+__all__ = ["Agreement", "LabelledRows", "Space", "agreement", "labelled_rows", "length_cosines"]
+
+Space = Literal["binary", "log", "raw", "hidden"]
+"""Active or not; log(1 + activation); the activation itself, each above the threshold only. Or the
+mean hidden state, each dimension in units of its spread, which no threshold touches."""
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """A feature table whose rows have classes; see `labelled_rows`."""
+
+    vectors: Any
+    """Sparse rows (n_samples, n_columns): one column for each feature that counts; or dense rows
+    of hidden states."""
+
+    names: tuple[str, ...]
+    """The classes, at least two, in alphabetical order."""
+
+    class_ids: Int64[np.ndarray, " n_samples"]
+    pair_ids: Int64[np.ndarray, " n_samples"] | None
+    """Pair of each sample when classes come in pairs (chosen and rejected), else None."""
+
+    n_tokens: Int64[np.ndarray, " n_samples"]
+    n_left_out: int
+    """Samples without a label or without scored tokens; with pairs, all samples of such a pair."""
+
+    rows: Int64[np.ndarray, " n_samples"]
+    """Position of each sample in the table."""
+
+    def sizes(self) -> Int64[np.ndarray, " n_classes"]:
+        """Samples of each class."""
+        return np.bincount(self.class_ids, minlength=len(self.names))
+
+    def direction(
+        self, weights: Float64[np.ndarray, " n_samples"] | None = None
+    ) -> Float64[np.ndarray, "n_classes n_columns"]:
+        """Mean vector of each class minus the mean of these means; samples may be weighted."""
+        weights = np.ones(self.class_ids.size) if weights is None else weights
+        member = np.zeros((self.class_ids.size, len(self.names)))
+        member[np.arange(self.class_ids.size), self.class_ids] = weights
+        sizes = np.maximum(member.sum(axis=0), 1e-12)
+        means: NDArray[np.float64] = np.asarray(self.vectors.T @ (member / sizes)).T
+        centred: NDArray[np.float64] = means - means.mean(axis=0)
+        return centred
+
+    def reliability(self) -> float:
+        """Share of the squared length of the direction that is no sampling noise, in [0, 1].
+
+        1 - E‖noise‖² / ‖direction‖², with the noise from the spread of the samples in each class
+        (of the differences, with pairs). Between 0 (the labels separate nothing, or there are too
+        few samples) and 1; two directions of the same source with reliabilities r and s have an
+        expected cosine of about √(r s).
+        """
+        length = float(np.square(self.direction()).sum())
+        return max(0.0, 1.0 - self._noise() / length) if length else 0.0
+
+    def _noise(self) -> float:
+        n_classes = len(self.names)
+        if self.pair_ids is not None:
+            order = np.lexsort((self.class_ids, self.pair_ids))
+            return _spread(self.vectors[order[::2]] - self.vectors[order[1::2]]) / 2
+        parts = [self.vectors[np.flatnonzero(self.class_ids == c)] for c in range(n_classes)]
+        return (1 - 1 / n_classes) * sum(_spread(part) for part in parts)
+
+    def resampled(self, rng: np.random.Generator) -> Float64[np.ndarray, " n_samples"]:
+        """Weights of a bootstrap resample: of the pairs, or of each class by itself."""
+        if self.pair_ids is not None:
+            n_pairs = self.class_ids.size // 2
+            drawn = np.bincount(rng.integers(0, n_pairs, n_pairs), minlength=n_pairs)
+            weights: NDArray[np.float64] = drawn[self.pair_ids].astype(np.float64)
+            return weights
+        weights = np.zeros(self.class_ids.size)
+        for c in range(len(self.names)):
+            rows = np.flatnonzero(self.class_ids == c)
+            weights[rows] = np.bincount(rng.integers(0, rows.size, rows.size), minlength=rows.size)
+        return weights
+
+    def shuffled(self, rng: np.random.Generator) -> "LabelledRows":
+        """The same samples with labels at random: sides swapped in pairs, or classes permuted."""
+        if self.pair_ids is not None:
+            swap = rng.integers(0, 2, self.class_ids.size // 2)[self.pair_ids]
+            return replace(self, class_ids=self.class_ids ^ swap)
+        return replace(self, class_ids=rng.permutation(self.class_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How well the class directions of two data sets agree; see `agreement`."""
+
+    cosine: float
+    """In [-1, 1]; below 0 the labels of the two contradict each other."""
+
+    low: float
+    high: float
+    level: float
+    ceiling: float
+    """Cosine to expect of two sets of these sizes with one true direction: √(r s)."""
+
+    shuffled_low: float
+    """Lower end of the same share of cosines with the labels of the first set shuffled."""
+
+    shuffled_high: float
+    p_value: float
+    """Share of shuffles with a cosine at least as far from 0, the observed one included."""
+
+    n_resamples: int
+
+
+def labelled_rows(
+    activations: FeatureActivations,
+    labels: Sequence[str | None],
+    *,
+    pair_ids: Int64[np.ndarray, " n_samples"] | None = None,
+    relevant: Bool[np.ndarray, " n_features"] | None = None,
+    threshold: float = 1.0,
+    space: Space = "binary",
+    scale: Float64[np.ndarray, " d_model"] | None = None,
+) -> LabelledRows:
+    """Rows with classes, in the vectors that directions are taken of.
+
+    Args:
+        activations: A table.
+        labels: Class of each row; None leaves the row out.
+        pair_ids: Pair of each row, two rows each with different labels; None without pairs.
+        relevant: Features that count; all when None.
+        threshold: Activations at or below count as 0, in SAE units.
+        space: What a vector holds; see `Space`.
+        scale: Of `hidden`: unit of each dimension, the same for all sets that are compared; the
+            spread over this table when None.
+
+    Raises:
+        DataError: Fewer than two classes are left, an unknown space is asked for, hidden states
+            are asked for that the table does not have, or relevant features of hidden states.
+        MismatchError: Labels and rows, or flags and features, differ in number.
+    """
+    if space not in get_args(Space):
+        raise DataError(f"unknown space {space!r}; choose one of {', '.join(get_args(Space))}")
+    if len(labels) != activations.n_tokens.size:
+        raise MismatchError(f"{len(labels)} labels and {activations.n_tokens.size} rows")
+    flags = np.ones(activations.n_features, np.bool_) if relevant is None else relevant
+    if flags.size != activations.n_features:
+        raise MismatchError(f"{flags.size} flags and {activations.n_features} features")
+    if space == "hidden" and relevant is not None:
+        raise DataError("relevant features do not choose among hidden states; leave --relevant out")
+    if space == "hidden":
+        vectors = hidden_states(activations, scale)
+    else:
+        vectors = _vectors(activations, flags, threshold, space)
+    usable = np.array([label is not None for label in labels]) & (activations.n_tokens > 0)
+    if pair_ids is not None:  # a pair needs both of its sides
+        usable &= np.bincount(pair_ids, weights=usable)[pair_ids] == 2
+    rows = np.flatnonzero(usable)
+    names = sorted({str(labels[i]) for i in rows.tolist()})
+    if len(names) < 2:
+        found = f"only the class {names[0]!r}" if names else "no class at all"
+        raise DataError(
+            f"{rows.size} of {len(labels)} samples have a label and text, with {found}; a "
+            "direction needs two classes: extract with --label-field, or pairs with --both-answers"
+        )
+    if pair_ids is not None:
+        pair_ids = np.unique(pair_ids[rows], return_inverse=True)[1].astype(np.int64)
+    numbers = {name: i for i, name in enumerate(names)}
+    return LabelledRows(
+        vectors=vectors[rows],
+        names=tuple(names),
+        class_ids=np.array([numbers[str(labels[i])] for i in rows.tolist()], dtype=np.int64),
+        pair_ids=pair_ids,
+        n_tokens=activations.n_tokens[rows],
+        n_left_out=len(labels) - rows.size,
+        rows=rows,
+    )
+
+
+def agreement(
+    one: LabelledRows,
+    other: LabelledRows,
+    *,
+    n_resamples: int = 200,
+    level: float = 0.95,
+    rng: np.random.Generator,
+) -> Agreement:
+    """Cosine of the class directions of two data sets, with its uncertainty and a control.
+
+    Samples of both sets are drawn with replacement (whole pairs, or within each class). Resampling
+    adds noise, which turns directions apart, so the percentiles are moved by (cosine - mean of the
+    resamples) and cut to [-1, 1]; read them as the range of the cosine of two sets of these sizes
+    from the same two sources. The control shuffles the labels of the first set, which keeps its
+    texts and sizes.
+
+    Args:
+        one: The set to judge.
+        other: The anchor, or another source.
+        n_resamples: Resamples, and shuffles.
+        level: Share of the resamples inside the interval.
+        rng: Source of both.
+
+    Raises:
+        MismatchError: The classes or the features of the two differ.
+    """
+    if one.names != other.names:
+        raise MismatchError(
+            f"one set has the classes {', '.join(one.names[:5])} and the other "
+            f"{', '.join(other.names[:5])}; directions compare between the same classes, so map "
+            "one onto the other with --rename OLD=NEW"
+        )
+    if one.vectors.shape[1] != other.vectors.shape[1]:
+        raise MismatchError("the two sets have different features; extract both with one SAE")
+    target = other.direction()
+    observed = _cosine(one.direction(), target)
+    drawn = np.array(
+        [
+            _cosine(one.direction(one.resampled(rng)), other.direction(other.resampled(rng)))
+            for _ in range(n_resamples)
+        ]
+    )
+    chance = np.array([_cosine(one.shuffled(rng).direction(), target) for _ in range(n_resamples)])
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = (np.quantile(drawn, ends) + observed - drawn.mean()).tolist()
+    n_beyond = int(np.count_nonzero(np.abs(chance) >= abs(observed)))
+    return Agreement(
+        cosine=observed,
+        low=max(-1.0, low),
+        high=min(1.0, high),
+        level=level,
+        ceiling=float(np.sqrt(one.reliability() * other.reliability())),
+        shuffled_low=float(np.quantile(chance, ends[0])),
+        shuffled_high=float(np.quantile(chance, ends[1])),
+        p_value=(1 + n_beyond) / (1 + n_resamples),
+        n_resamples=n_resamples,
+    )
+
+
+def length_cosines(rows: LabelledRows) -> Float64[np.ndarray, " n_classes"]:
+    """Cosine of each class's part of the direction with the direction of longer texts.
+
+    The latter is the covariance of the vectors with the logarithm of the number of tokens. Near 1
+    or -1, the class differs from the others mostly in length. All 0 when lengths are equal.
+    """
+    logs = np.log(rows.n_tokens)
+    logs = logs - logs.mean()
+    # vectors are not centred: Σ (l - l̄) x = Σ (l - l̄)(x - x̄), because the weights sum to 0
+    longer = np.asarray(rows.vectors.T @ logs)
+    return np.array([_cosine(part, longer) for part in rows.direction()])
+
+
+def _vectors(
+    activations: FeatureActivations, flags: NDArray[np.bool_], threshold: float, space: Space
+) -> Any:
+    kept = active_only(activations, threshold=threshold)
+    wanted = flags[kept.feature_ids]
+    values = kept.values[wanted].astype(np.float64)
+    if space == "binary":
+        values = np.ones_like(values)
+    elif space == "log":
+        values = np.log1p(values)
+    starts = np.concatenate([[0], np.cumsum(wanted)])[kept.row_starts]
+    columns = (np.cumsum(flags) - 1)[kept.feature_ids[wanted]]
+    shape = (kept.n_tokens.size, int(np.count_nonzero(flags)))
+    return csr_array((values, columns, starts), shape=shape)
+
+
+def _spread(part: Any) -> float:
+    """Expected squared distance of the mean of these rows to their source's mean."""
+    n = part.shape[0]
+    if n < 2:
+        return float("inf")  # one sample says nothing about its own noise
+    squares = float(square_norms(part).sum()) / n
+    mean = float(np.square(np.asarray(part.sum(axis=0)) / n).sum())
+    return float(max(0.0, squares - mean) / (n - 1))
+
+
+def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(np.clip((one * other).sum() / norms, -1.0, 1.0)) if norms else 0.0

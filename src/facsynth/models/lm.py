@@ -1,0 +1,256 @@
+"""Loading a language model and its tokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facsynth.errors import ModelError
+from facsynth.models.default_model import DEFAULT_MODEL, default_model_folder
+from facsynth.models.gguf import convert_gguf
+from facsynth.models.hardware import multiplies_bfloat16
+from facsynth.models.hub import HubReference, hub_files, hub_folder, one_line, parse_hub
+from facsynth.models.weights import check_complete, content_hash
+
+__all__ = [
+    "LanguageModel",
+    "load_language_model",
+    "load_tokenizer",
+    "named_dtype",
+    "pick_device",
+    "pick_precision",
+    "text_config",
+]
+
+MIXED = "mixed"
+"""Large products in bfloat16, the residual stream and attention in float32; see `precision`."""
+
+_DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with its tokenizer."""
+
+    model: Any
+    """A Hugging Face causal LM in evaluation mode."""
+
+    tokenizer: Any
+
+    name: str
+    """What the user asked for: a Hub id, a path, or the embedded default's name."""
+
+    content_hash: str
+    """sha256 over configuration and weights."""
+
+    is_mixed: bool = False
+    """Whether activations are read in the precision `mixed`; text is written in bfloat16."""
+
+    @property
+    def dtype(self) -> str:
+        """Precision in which activations are read: `mixed`, or that of the weights."""
+        return MIXED if self.is_mixed else str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.model.device)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(text_config(self.model).hidden_size)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers of the whole model."""
+        return int(text_config(self.model).num_hidden_layers)
+
+
+def load_language_model(
+    source: str | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> LanguageModel:
+    """Load a causal language model.
+
+    Args:
+        source: A local folder or `.gguf` file; on the Hub `owner/name`, a folder or `.gguf` file
+            in it (`owner/name/file.gguf`), with `@revision` if need be; None for the embedded
+            default. Weights are read from safetensors and GGUF, never from pickles.
+        device: `auto` (CUDA where present, else CPU) or a torch device.
+        dtype: `auto`, `bfloat16`, `float16`, `float32`, `float64`, or `mixed`: large products in
+            bfloat16, the residual stream and attention in float32, so that activations lie nearer
+            to those in float32. `auto` is `mixed` on a processor that multiplies bfloat16,
+            `bfloat16` on such a GPU, else `float32` (`float16` on a GPU).
+        trust_remote_code: Run Python code that comes with the model; off unless asked for.
+
+    Raises:
+        ModelError: It is not there, cannot be read or downloaded, or lacks weights.
+    """
+    folder = _folder(source, code=trust_remote_code)
+    where = pick_device(device)
+    precision = pick_precision(where, dtype)
+    model, tokenizer = _load(folder, where, named_dtype(precision), trust_remote_code)
+    return LanguageModel(
+        model,
+        tokenizer,
+        name=_name(source),
+        content_hash=content_hash(folder),
+        is_mixed=precision == MIXED,
+    )
+
+
+def load_tokenizer(source: str | None = None) -> Any:
+    """Only the tokenizer of a model; see `load_language_model`."""
+    from transformers import AutoTokenizer
+
+    folder = _folder(source)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder} has no readable tokenizer: {one_line(error)}") from error
+
+
+def _name(source: str | None) -> str:
+    return source or DEFAULT_MODEL
+
+
+def _folder(source: str | None, *, code: bool = False) -> Path:
+    """Local folder of a model, downloaded or converted if need be."""
+    if source is None or source == DEFAULT_MODEL:
+        return default_model_folder()
+    if Path(source).is_dir():
+        return Path(source)
+    is_file = Path(source).is_file() or source.startswith(("/", ".", "~")) or source.count("/") < 2
+    if source.endswith(".gguf") and is_file:
+        return convert_gguf(Path(source))
+    found = _download(source, code=code)
+    return convert_gguf(found) if found.suffix == ".gguf" else found
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is CUDA where present, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
+        raise ModelError(f"--device {device!r} cannot be used: {one_line(error)}") from error
+
+
+def pick_precision(device: torch.device, dtype: str = "auto") -> str:
+    """`auto` is the fastest precision of the device that comes near float32; others stay as named.
+
+    A processor that multiplies bfloat16 takes `mixed`. On a GPU that is not measured, so it takes
+    `bfloat16`, or `float16` where it is too old for that.
+
+    Raises:
+        ModelError: No such precision.
+    """
+    if dtype == "auto":
+        if device.type == "cuda":
+            return "bfloat16" if multiplies_bfloat16(device) else "float16"
+        return MIXED if multiplies_bfloat16(device) else "float32"
+    if dtype not in (*_DTYPES, MIXED):
+        known = ", ".join([*_DTYPES, MIXED])
+        raise ModelError(f"unknown --dtype {dtype!r}; choose one of {known}")
+    return dtype
+
+
+def named_dtype(precision: str) -> torch.dtype:
+    """Type of the weights in one of the precisions; see `pick_precision`."""
+    return torch.bfloat16 if precision == MIXED else _DTYPES[precision]
+
+
+def _load(folder: Path, device: torch.device, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    unreadable = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+    _refuse_pickles(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            trust_remote_code=trust,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except unreadable as error:
+        if not trust and "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{folder} needs Python code of its own, which is not run unasked; read its .py "
+                "files, then pass --trust-remote-code"
+            ) from error
+        raise ModelError(f"{folder} cannot be loaded as a causal LM: {one_line(error)}") from error
+    check_complete(info["missing_keys"], folder)
+    return model.to(device).eval(), tokenizer
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Say clearly that weights which can run code are not read."""
+    pickles = sorted(p.name for s in ("bin", "pt", "pth") for p in folder.glob(f"*.{s}"))
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} has only pickled weights ({pickles[0]}), which can run code and are not "
+            "read; take a revision with model.safetensors, or convert it where you trust it: "
+            "AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+        )
+
+
+def _download(source: str, *, code: bool = False) -> Path:
+    """Local copy of a Hub model, or of one GGUF file in it; what is not needed stays there."""
+    reference = parse_hub(source)
+    if reference is None:
+        raise ModelError(
+            f"{source!r} is neither a folder, a .gguf file nor a Hub id (owner/name, with "
+            "@revision if need be)"
+        )
+    files = hub_files(reference, "model")
+    if reference.inside.endswith(".gguf"):
+        if reference.inside not in files:
+            raise ModelError(_no_weights(reference, files))
+        return hub_folder(reference, [reference.inside], "model") / reference.inside
+    start = f"{reference.inside}/" if reference.inside else ""
+    inside = [f for f in files if f.startswith(start) and "/" not in f.removeprefix(start)]
+    if f"{start}config.json" not in inside or not any(f.endswith(".safetensors") for f in inside):
+        raise ModelError(_no_weights(reference, files))
+    endings = [".safetensors", ".json", ".model", ".jinja", ".txt", ".tiktoken"]
+    endings += [".py"] * code
+    wanted = [f for f in inside if f.endswith(tuple(endings))]
+    return hub_folder(reference, wanted, "model") / reference.inside
+
+
+def _no_weights(reference: HubReference, files: Sequence[str]) -> str:
+    """Why a repository cannot be used, with the way out that it has."""
+    gguf = [file for file in files if file.endswith(".gguf")]
+    if gguf:
+        some = ", ".join(f"{reference.repo}/{file}" for file in gguf[:10])
+        return f"{str(reference)!r} holds {len(gguf)} GGUF files; name one of them: {some}"
+    if any(file.endswith((".bin", ".pt", ".pth")) for file in files):
+        return (
+            f"the model {str(reference)!r} has only pickled weights, which can run code and are "
+            "not read; take a revision with safetensors (owner/name@refs/pr/N)"
+        )
+    return (
+        f"{str(reference)!r} holds no model: a config.json beside .safetensors files, or a .gguf "
+        f"file, is expected; found {', '.join(files[:10]) or 'nothing'}"
+    )
+
+
+def text_config(model: Any) -> Any:
+    """Configuration of the text part, for models that have others beside it."""
+    return model.config.get_text_config()

@@ -1,0 +1,88 @@
+"""Whether an SAE belongs to a language model: what must match, and what is only worth a warning."""
+
+import re
+import warnings
+from pathlib import Path
+
+from facsynth.errors import MismatchError
+from facsynth.models.hub import parse_hub
+from facsynth.models.lm import LanguageModel
+from facsynth.models.residual import check_layer
+from facsynth.sae.module import SaeConfig, SparseAutoencoder
+
+__all__ = ["PairWarning", "check_pair", "name_remark"]
+
+_TUNING = re.compile(r"[-_](?:instruct|chat|it|sft|dpo|base|pt)(?=[-_.]|$)")
+_FILE = re.compile(r"[-_.](?:hf|gguf|i?q\d(?:_\w+)?|fp16|bf16|f16)(?=[-_.]|$)")
+
+
+class PairWarning(UserWarning):
+    """An SAE is used on a model that has another name than the one that it was trained on."""
+
+
+def check_pair(lm: LanguageModel, sae: SparseAutoencoder) -> None:
+    """Check that the SAE reads a residual stream of this model.
+
+    Width and layer must fit, and the weights must be the same where the SAE knows them. Another
+    name, such as a base model's SAE on its instruct model, is a `PairWarning`.
+
+    Raises:
+        MismatchError: The width differs, or the weights.
+        ModelError: The model has no such layer.
+    """
+    config = sae.config
+    trained = f" (it was trained on {config.model_name})" if config.model_name else ""
+    if config.d_in != lm.d_model:
+        raise MismatchError(
+            f"the SAE reads vectors of width {config.d_in}, but {lm.name} has width "
+            f"{lm.d_model}{trained}; pass the model that the SAE was trained on"
+        )
+    check_layer(lm, config.layer)
+    if config.model_hash and config.model_hash != lm.content_hash:
+        raise MismatchError(
+            f"the SAE was trained on {config.model_name} {config.model_hash[:12]}, but {lm.name} "
+            f"is {lm.content_hash[:12]}; pass that model, or clear model_hash in the SAE's "
+            "cfg.json if you know that they are the same"
+        )
+    remark = name_remark(config, lm.name)
+    if remark:
+        warnings.warn(remark, PairWarning, stacklevel=3)
+
+
+def name_remark(config: SaeConfig, model: str) -> str:
+    """What is worth saying about the names of an SAE's model and of the model used; "" if nothing.
+
+    An SAE that knows the hash of its model's weights is compared by that alone. Names are compared
+    by their last part, without owner, quantisation and `.gguf`. Names that differ only by
+    `-Instruct`, `-it`, `-chat`, `-Base` or `-pt` are tunings of one model. Any other difference
+    counts only between names of the Hub: folders are called anything.
+    """
+    trained, used = _plain(config.model_name), _plain(model)
+    if config.model_hash or not config.model_name or _letters(trained) == _letters(used):
+        return ""
+    if _letters(_TUNING.sub("", trained)) == _letters(_TUNING.sub("", used)):
+        return (
+            f"the SAE was trained on {config.model_name} and is used on {model}, another tuning of "
+            "the same model; its features are read where they may mean something else: `fac sae "
+            "evaluate` measures how well it still reconstructs"
+        )
+    if not (_on_hub(config.model_name) and _on_hub(model)):
+        return ""
+    return (
+        f"the SAE was trained on {config.model_name}, and the model is called {model}; width and "
+        "layer fit, but the features mean nothing if they are different models"
+    )
+
+
+def _plain(name: str) -> str:
+    """Last part of a name in small letters, without what says only how the file was made."""
+    short = name.partition("@")[0].rstrip("/").rpartition("/")[2].lower()
+    return _FILE.sub("", re.sub(r"-[0-9a-f]{12}$", "", short))
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name)
+
+
+def _on_hub(name: str) -> bool:
+    return parse_hub(name) is not None and not Path(name).exists()

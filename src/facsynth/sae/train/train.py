@@ -1,0 +1,164 @@
+"""Training a sparse autoencoder on a model's residual stream, streaming.
+
+Texts are read in random order, a group at a time; the group's activations are shuffled in memory,
+used and let go. If all of them fit into `memory_gb`, later epochs reuse them instead of running
+the model again. A checkpoint at each group's end makes the run resumable, with the same result.
+Several processes started by `torchrun` read a share of each group's texts and add up their
+gradients, which gives the steps that one process would take.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facsynth.errors import DataError
+from facsynth.models.lm import LanguageModel
+from facsynth.models.residual import check_layer
+from facsynth.models.tokens import TokenizedSample
+from facsynth.progress import SILENT, Progress, Task
+from facsynth.records import Sample
+from facsynth.sae.module import SaeConfig, SparseAutoencoder
+from facsynth.sae.train.data import ActivationReader, TokenGroup, plan_groups
+from facsynth.sae.train.ranks import ALONE, Ranks
+from facsynth.sae.train.settings import DeadFeatures, TrainSettings
+from facsynth.sae.train.state import (
+    TrainState,
+    fingerprint,
+    initial_state,
+    load_checkpoint,
+    make_optimizer,
+    save_checkpoint,
+)
+from facsynth.sae.train.step import train_step
+
+__all__ = [
+    "DeadFeatures",
+    "SaeTrainer",
+    "TrainSettings",
+    "folded_sae",
+    "split_holdout",
+    "train_sae",
+]
+
+
+def train_sae(
+    lm: LanguageModel,
+    texts: Sequence[TokenizedSample],
+    *,
+    layer: int,
+    settings: TrainSettings | None = None,
+    checkpoints: Path | None = None,
+    ranks: Ranks = ALONE,
+    progress: Progress = SILENT,
+) -> SparseAutoencoder:
+    """Train an SAE on the output of one decoder layer.
+
+    The input is centred and scaled so that the median norm is √d_model while training; both are
+    folded into the weights at the end, so the result reads the raw residual stream.
+
+    Args:
+        lm: The language model.
+        texts: Tokenised texts, all of them on every rank; only their scored tokens are used.
+        layer: 0-based decoder layer.
+        settings: See `TrainSettings`.
+        checkpoints: Folder of the checkpoint; a run that finds one there goes on from it.
+        ranks: The processes that train together; every one of them gets the result, rank 0
+            writes the checkpoints.
+        progress: Where the bar is drawn.
+
+    Raises:
+        DataError: There are fewer tokens than one batch.
+        MismatchError: The checkpoint belongs to other settings or data.
+    """
+    settings = settings or TrainSettings()
+    check_layer(lm, layer)
+    groups = plan_groups(texts, settings)
+    run = fingerprint(lm, texts, layer, settings)
+    state = load_checkpoint(checkpoints, run, lm.device, ranks)
+    total = sum(texts[i].n_scored for group in groups for i in group)
+    reader = ActivationReader(lm, texts, layer, settings=settings, groups=groups, ranks=ranks)
+    with progress.task("training the SAE", total, "tokens") as task:
+        if state is None:
+            state = initial_state(reader.read(groups[0], 0, task).rows, settings, ranks)
+        task.advance(sum(texts[i].n_scored for g in groups[: state.group] for i in g))
+        trainer = SaeTrainer(state, settings, ranks, n_steps=total // settings.batch_tokens)
+        while state.group < len(groups):
+            trainer.use(reader.read(groups[state.group], state.group, task), task)
+            state.group += 1
+            if ranks.number == 0:
+                save_checkpoint(checkpoints, run, state)
+    facts = {"training_tokens": total}
+    sae = folded_sae(state, settings, layer=layer, metadata=facts)
+    sae.config = replace(sae.config, model_name=lm.name, model_hash=lm.content_hash)
+    return sae.to(lm.device)
+
+
+def split_holdout(samples: Sequence[Sample], *, share: float) -> tuple[list[Sample], list[Sample]]:
+    """Split samples into used and held out, by a hash of their ids.
+
+    A sample falls on the same side whatever else is in the data and in which order.
+    """
+    if not 0 <= share < 1:
+        raise DataError(f"--holdout is a share in [0, 1), not {share}")
+    held = [
+        int(hashlib.sha256(s.sample_id.encode()).hexdigest(), 16) % 1000 < round(1000 * share)
+        for s in samples
+    ]
+    used = [s for s, out in zip(samples, held, strict=True) if not out]
+    return used, [s for s, out in zip(samples, held, strict=True) if out]
+
+
+class SaeTrainer:
+    """Takes the steps of a run; for activations that are already there."""
+
+    def __init__(
+        self, state: TrainState, settings: TrainSettings, ranks: Ranks, *, n_steps: int
+    ) -> None:
+        self.state, self.settings, self.ranks, self.n_steps = state, settings, ranks, n_steps
+        self.optimizer = make_optimizer(state, settings)
+
+    def use(self, group: TokenGroup, task: Task) -> None:
+        """Train on one group."""
+        state, settings = self.state, self.settings
+        for n_tokens, batch in group.batches(settings.batch_tokens):
+            raw = batch.float()
+            usual = raw[raw.norm(dim=1) <= state.tensors["max_norm"]]
+            x = (usual - state.tensors["mean"]) * state.scale
+            done = state.step / max(1, self.n_steps)
+            train_step(x, state, self.optimizer, settings=settings, ranks=self.ranks, done=done)
+            task.advance(n_tokens, note=_note(state, settings))
+        state.keep_moments(self.optimizer)
+
+
+def _note(state: TrainState, settings: TrainSettings) -> str:
+    dead = int((state.tensors["last_fired"] > settings.dead.after).sum())
+    return f"loss {state.loss:.4f}, explained {1 - state.loss / state.variance:.3f}, dead {dead}"
+
+
+def folded_sae(
+    state: TrainState, settings: TrainSettings, *, layer: int, metadata: dict[str, Any]
+) -> SparseAutoencoder:
+    """The SAE of a state, with centring and scaling folded into its weights."""
+    is_topk = settings.architecture == "topk"
+    n_features, d_model = state.tensors["encoder"].shape
+    config = SaeConfig(
+        d_in=d_model,
+        d_sae=n_features,
+        architecture="topk" if is_topk else "jumprelu",
+        layer=layer,
+        k=settings.k if is_topk else None,
+        metadata={"facsynth_training": asdict(settings), **metadata},
+    )
+    sae = SparseAutoencoder(config)
+    t = {name: tensor.detach().float().cpu() for name, tensor in state.tensors.items()}
+    sae.W_enc.data = (t["encoder"] * state.scale).T.contiguous()
+    sae.b_enc.data = t["encoder_bias"]
+    sae.W_dec.data = t["decoder"] / state.scale
+    sae.b_dec.data = t["mean"] + t["decoder_bias"] / state.scale
+    if not is_topk:
+        sae.threshold.data = torch.full((n_features,), state.threshold)
+    return sae.eval()
