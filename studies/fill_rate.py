@@ -12,8 +12,8 @@ the results.
     python studies/fill_rate.py run --data DATA --generator QWEN.gguf --tokens 2500 --sae QWEN_SAE
     python studies/fill_rate.py report --data DATA
 
-With --sae the generator also reads: the features are its own, so it can be steered. The SAE of
-Qwen is the one that `studies/transfer.py` trains.
+With --sae the generator also reads: the features are its own. The SAE of Qwen is the one that
+`studies/transfer.py` trains.
 
 QWEN.gguf is what `python benchmarks/models.py qwen` prints. A look at the mechanics:
 `--n-anchor 300 --tokens 300 --seeds 1 --output runs/small`.
@@ -38,7 +38,7 @@ from machine import describe_processor
 from scipy.stats import ks_2samp
 
 from facsynth.chat.local import LocalChat
-from facsynth.chat.model import DROPPED_EARLY, ChatRequest, OnOutcomes, Outcome, collect
+from facsynth.chat.model import ChatRequest, OnOutcomes, Outcome, collect
 from facsynth.coverage.fac import firing_counts, missing_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.read import read_samples
@@ -50,9 +50,7 @@ from facsynth.sae.files import load_sae
 from facsynth.synthesize.admission import Admission
 from facsynth.synthesize.candidates import Candidate, Sampling, written_text
 from facsynth.synthesize.credit import choose_candidates
-from facsynth.synthesize.early import help_generator
 from facsynth.synthesize.form import has_remark
-from facsynth.synthesize.guide import GuideSettings
 from facsynth.synthesize.plan import PlanSettings
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget, SynthesisSettings
@@ -108,14 +106,7 @@ ARMS: dict[str, Callable[[int], SynthesisSettings]] = {
     "credit": lambda seed: settings(seed),
     "cover": lambda seed: settings(seed, plan=PlanSettings("cover")),
     "match": lambda seed: settings(seed, plan=PlanSettings("match")),
-    "steer 4": lambda seed: settings(seed, guide=GuideSettings(steer=4.0)),
-    "steer auto": lambda seed: settings(seed, guide=GuideSettings(steer="auto")),
-    "examples": lambda seed: settings(seed, guide=GuideSettings(examples=True)),
-    "drop early": lambda seed: settings(seed, first=4, guide=GuideSettings(drop_after=12)),
     "cover, step 1": lambda seed: settings(seed, second=0, plan=PlanSettings("cover")),
-    "cover, steer 4": lambda seed: settings(
-        seed, plan=PlanSettings("cover"), guide=GuideSettings(steer=4.0)
-    ),
 }
 DESCRIBED = {
     "undirected": "the form alone, no word about features",
@@ -131,8 +122,9 @@ DESCRIBED = {
     "examples": "credit, kept texts of neighbouring features shown",
     "drop early": "credit, four texts a feature, the worse half dropped after 12 tokens",
     "cover, step 1": "cover without step 2",
-    "cover, steer 4": "cover, steered with strength 4",
 }
+REMOVED = ("steer 4", "steer auto", "examples", "drop early")
+"""Arms whose code was removed because none filled more than the default; their cells stay."""
 
 
 class Ledger:
@@ -168,7 +160,6 @@ class Log:
 
     n_tokens: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
-    is_dropped: list[bool] = field(default_factory=list)
     samples: list[Sample | None] = field(default_factory=list)
     rows: list[FeatureActivations] = field(default_factory=list)
     """One row for each sample that there is."""
@@ -206,21 +197,13 @@ class World:
         wanted = ExtractSettings(score="user")
         return extract_table(samples, self.lm, self.sae, self.output / name, settings=wanted)
 
-    def chat(self, generator: str, wanted: SynthesisSettings, n_tokens: int) -> Ledger:
+    def chat(self, generator: str, n_tokens: int) -> Ledger:
         """The generator of a cell; without a cache, because a cell is done as a whole."""
         if generator not in self._writers:
             is_reader = self.reads_itself or generator == "smollm2"
             self._writers[generator] = self.lm if is_reader else load_language_model(generator)
         lm = self._writers[generator]
-        help_ = help_generator(wanted, self.anchor, self.lm, self.sae)
-        model = LocalChat(
-            lm.model,
-            lm.tokenizer,
-            name=f"{lm.name}{help_.name}",
-            batch_size=BATCH,
-            around=help_.steering,
-            watch=help_.watch,
-        )
+        model = LocalChat(lm.model, lm.tokenizer, name=lm.name, batch_size=BATCH)
         return Ledger(model, n_tokens)
 
 
@@ -275,7 +258,6 @@ def read_calls(log: Log, calls: Sequence[dict[int, Outcome]], folder: Path) -> N
         for position, outcome in sorted(call.items()):
             row = found.get(position)
             log.n_tokens.append(outcome.completion_tokens)
-            log.is_dropped.append(getattr(outcome, "reason", "") == DROPPED_EARLY)
             log.samples.append(None if row is None else samples[row])
             log.targets.append(-1 if row is None else int(numbers[row][3]))
             if row is not None:
@@ -286,15 +268,13 @@ def read_nothing(log: Log, call: dict[int, Outcome]) -> None:
     """Add a call none of whose answers was a text."""
     for _, outcome in sorted(call.items()):
         log.n_tokens.append(outcome.completion_tokens)
-        log.is_dropped.append(getattr(outcome, "reason", "") == DROPPED_EARLY)
         log.samples.append(None)
         log.targets.append(-1)
 
 
-def _when(step: Path) -> tuple[int, float, str]:
-    """Trials by strength come first, then rounds and steps in their order."""
-    kind, number = step.parent.name.split("-")
-    return (kind == "round", float(number), step.name)
+def _when(step: Path) -> tuple[int, str]:
+    """Rounds and steps in their order; from the 100th on names of rounds get longer."""
+    return int(step.parent.name.removeprefix("round-")), step.name
 
 
 def write_undirected(
@@ -334,7 +314,6 @@ def write_undirected(
         rows = extract_features(there, world.lm, world.sae, settings=read)
         log.n_tokens += [outcome.completion_tokens for outcome in outcomes]
         log.targets += [-1] * len(outcomes)
-        log.is_dropped += [False] * len(outcomes)
         log.samples += samples
         log.rows += [take_rows(rows, [i]) for i in range(len(there))]
     rows = stack_rows(log.rows)
@@ -365,12 +344,11 @@ def judge(
     outcomes: dict[str, int] = {}
     curve: list[tuple[int, int]] = []
     rows, total, n_useful, n_formed, n_hits = iter(log.rows), 0, 0, 0, 0
-    texts = zip(log.n_tokens, log.targets, log.samples, log.is_dropped, strict=True)
-    for tokens, target, sample, is_dropped in texts:
+    for tokens, target, sample in zip(log.n_tokens, log.targets, log.samples, strict=True):
         total += tokens
         if total > n_tokens:
             break
-        outcome, new = "dropped early" if is_dropped else "nothing written", set[int]()
+        outcome, new = "nothing written", set[int]()
         if sample is not None:
             active = active_in(next(rows))
             n_hits += target in active
@@ -386,7 +364,7 @@ def judge(
             n_formed += is_well_formed(sample_text(sample)) if sample else 0
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
         curve.append((total, len(filled)))
-    n_texts = max(1, sum(outcomes.values()) - outcomes.get("dropped early", 0))
+    n_texts = max(1, sum(outcomes.values()))
     both = stack_rows([world.s, kept]) if kept.sample_ids else world.s
     anchor_counts = firing_counts(world.a, threshold=THRESHOLD)
     return {
@@ -396,7 +374,6 @@ def judge(
         "curve": thin(curve, n_tokens),
         "outcomes": outcomes,
         "own_hits": n_hits / n_texts,
-        "tokens_saved": tokens_saved(log),
         "n_useful": n_useful,
         "well_formed": n_formed / max(1, n_useful),
         "n_kept": len(kept.sample_ids),
@@ -404,19 +381,6 @@ def judge(
         "length_distance": float(ks_2samp(both.n_tokens, world.a.n_tokens).statistic),
         "hellinger": hellinger_distance(firing_counts(both, threshold=THRESHOLD), anchor_counts),
     }
-
-
-def tokens_saved(log: Log) -> int:
-    """What dropped texts would have cost more, if they were as long as the others."""
-    dropped, whole = [
-        [
-            n
-            for n, is_dropped in zip(log.n_tokens, log.is_dropped, strict=True)
-            if is_dropped == kind
-        ]
-        for kind in (True, False)
-    ]
-    return round(len(dropped) * (np.mean(whole) - np.mean(dropped))) if dropped and whole else 0
 
 
 def active_in(row: FeatureActivations) -> set[int]:
@@ -462,13 +426,11 @@ def run(options: argparse.Namespace) -> None:
             run_cell(world, options.generator, arm, seed, options.tokens)
 
 
-EXTRA = ("cover, step 1", "cover, steer 4")
+EXTRA = ("cover, step 1",)
 """Arms that are only run when they are named."""
 
 
 def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -> None:
-    if "steer" in arm and generator != "smollm2" and not world.reads_itself:
-        return  # the SAE is SmolLM2's
     name = group_name(generator, reads_itself=world.reads_itself)
     slug = re.sub(r"\W+", "-", arm)
     folder = world.output / "cells" / name / f"{slug}-{n_tokens}" / f"seed-{seed}"
@@ -476,16 +438,14 @@ def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -
         return
     shutil.rmtree(folder, ignore_errors=True)
     started, cpu = time.time(), time.process_time()
-    chat = world.chat(generator, ARMS[arm](seed), n_tokens)
+    chat = world.chat(generator, n_tokens)
     log, kept = write_cell(world, chat, arm, seed, folder)
     found = judge(world, log, kept, own=arm.endswith("own"), n_tokens=n_tokens)
-    trial = next(folder.glob("run-*/steer.json"), None)
     row = {
         "generator": name,
         "arm": arm,
         "seed": seed,
         "budget": n_tokens,
-        "strength": json.loads(trial.read_text(encoding="utf-8")) if trial else None,
         "seconds": round(time.time() - started),
         "cpu_seconds": round(time.process_time() - cpu),
     }
@@ -545,7 +505,9 @@ def report(options: argparse.Namespace) -> None:
     if not facts_file.is_file():
         write_json(add_facts(options), facts_file)
     facts = json.loads(facts_file.read_text(encoding="utf-8"))
-    results = {"facts": facts, "cells": collect_results(options.output)}
+    old = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]
+    cells = collect_results(options.output) + [c for c in old if c["arm"] in REMOVED]
+    results = {"facts": facts, "cells": cells}
     write_json(results, RESULTS)
     from fill_rate_page import page
 

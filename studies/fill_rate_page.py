@@ -40,6 +40,10 @@ count.
   texts (0 is best; the seed alone {hellinger_seed:.3f}); *lengths*: Kolmogorov-Smirnov distance of
   token counts (the seed alone {length_distance_seed:.3f}).
 
+The arms *steer*, *examples* and *drop early* were measured with guides for the generator, which
+filled no more than the default and have been removed; their numbers stay. The last commit with
+their code is 49b91c2.
+
 Written by `studies/fill_rate.py` on {date}: one thread on {processor}, shared
 with other work, torch {torch}. Means over seeds, ± half the range.
 """
@@ -196,7 +200,7 @@ def features_of(generator: str, n_goal: int) -> str:
     if generator.endswith("own features"):
         return (
             "Features of the generator itself, by the small SAE that [the study of transfer]"
-            "(transfer.md) trains on 700 texts, so that it can be steered; here "
+            "(transfer.md) trains on 700 texts, so that it could be steered; here "
             f"{n_goal} features are missing. Distances are over these features too, so the seed's "
             "above is not theirs."
         )
@@ -210,7 +214,7 @@ def strengths(cells: Sequence[Cell]) -> str:
     """What the search for a strength found."""
     lines = []
     for cell in cells:
-        if cell["strength"]:
+        if cell.get("strength"):
             tried = ", ".join(
                 f"{t['strength']:g}: {t['own_hits']:.0%} own hits, {t['flawed']:.0%} flawed"
                 for t in cell["strength"]["tried"]

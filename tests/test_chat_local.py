@@ -17,7 +17,6 @@ from transformers import (
 
 from facsynth.chat.budget import BudgetedChat
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.decode import Written
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import BatchedChatModel, ChatFailure, ChatReply, ChatRequest
 from facsynth.chat.nucleus import draw_tokens
@@ -246,13 +245,13 @@ def test_nucleus_beyond_the_likeliest_tokens_is_found():
 
 def test_end_token_ends_the_text_and_is_counted(model, tokenizer, monkeypatch):
     ids = [5, 6, 1, 7, 0]
-    monkeypatch.setattr(LocalChat, "_generate", lambda self, prompts, batch: [Written(ids, False)])
+    monkeypatch.setattr(LocalChat, "_generate", lambda self, prompts, batch: [ids])
     (outcome,) = LocalChat(model, tokenizer, name="tiny").reply([ask("w1")])
     assert outcome == ChatReply("w0 w1", 3, 3)
 
 
 def test_answer_that_ends_at_once_is_a_failure(model, tokenizer, monkeypatch):
-    monkeypatch.setattr(LocalChat, "_generate", lambda self, prompts, batch: [Written([1], False)])
+    monkeypatch.setattr(LocalChat, "_generate", lambda self, prompts, batch: [[1]])
     (outcome,) = LocalChat(model, tokenizer, name="tiny").reply([ask("w1")])
     assert outcome == ChatFailure("the answer is empty", 3, 1)
 

@@ -51,14 +51,14 @@ ARRAY = re.compile(r"(?:Bool|Float|Int|UInt|Num|Real|Shaped)\d*")
 AXIS = re.compile(r"(?<![\w.])[A-Za-z]\w*")
 CONTAINERS = {"Collection", "Iterable", "Iterator", "Mapping", "Sequence", "dict", "list", "set"}
 ALIKE = {  # arrays of one container that do agree in these axes
-    "coverage/matching.py": {"n_features_b"},  # tiles of one product
-    "coverage/overlap.py": {"n_samples"},  # scores of one pool
+    "compare/matching.py": {"n_features_b"},  # tiles of one product
+    "compare/overlap.py": {"n_samples"},  # scores of one pool
     "data/scores.py": {"n_samples"},  # columns of one file
-    "features/prompts.py": {"n_rows", "n_tail", "d_model"},  # layers of one pass
-    "features/reading.py": {"d_model"},  # batches through one model
-    "features/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass
-    "features/sae.py": {"n_tokens"},  # feature tiles of one batch
-    "features/train_data.py": {"d_model"},  # batches through one model
+    "models/prefix.py": {"n_rows", "n_tail", "d_model"},  # layers of one pass
+    "table/reading.py": {"d_model"},  # batches through one model
+    "models/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass
+    "sae/module.py": {"n_tokens"},  # feature tiles of one batch
+    "sae/train/data.py": {"d_model"},  # batches through one model
     "tasks/answers.py": {"n_items", "d_model"},  # layers of one pass
     "tasks/scoring.py": {"n_samples"},  # one test set
     "tasks/steering.py": {"n_rows", "d_model"},  # layers of one pass

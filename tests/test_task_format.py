@@ -34,7 +34,7 @@ def write(tmp_path):
 def test_excerpts_stay_quoted_data_in_every_template(name):
     task = read_task(name)
     prompts = [
-        first_prompt("theme", SPANS, form="x", examples=[HOSTILE], task=task),
+        first_prompt("theme", SPANS, form="x", task=task),
         joint_prompt([("theme", SPANS)], form="x", n_words=5, task=task),
         second_prompt("theme", HOSTILE, HOSTILE, form="x", task=task),
     ]

@@ -39,7 +39,6 @@ from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.synthesize.early import LocalHelp, help_generator
 from facsynth.synthesize.rounds import forecast_run, synthesize
 from facsynth.synthesize.write import write_synthesis
 from facsynth.table.extract import extract_table
@@ -113,37 +112,18 @@ class _Tools:
     def sae(self) -> SparseAutoencoder:
         return load_sae(self.recipe.sae, device=self.lm.device)
 
-    def chat(self, cache: Path, anchor: FeatureTable) -> ChatModel:
-        help_ = help_generator(self.recipe.synthesize, anchor, self.lm, self.sae)
-        return load_generator(self.recipe.generator, self.lm, cache, help_=help_)
+    def chat(self, cache: Path) -> ChatModel:
+        return load_generator(self.recipe.generator, self.lm, cache)
 
 
-def load_generator(
-    wanted: Generator, reader: LanguageModel, cache: Path, *, help_: LocalHelp | None = None
-) -> ChatModel:
+def load_generator(wanted: Generator, reader: LanguageModel, cache: Path) -> ChatModel:
     """The generator, behind a cache of its replies.
 
     Args:
         wanted: An endpoint's model, or a local one; without either it is the reader.
         reader: The model that reads the features.
         cache: SQLite file of the replies.
-        help_: What guides a local generator while it writes.
-
-    Raises:
-        DataError: Another generator than the reader is to be steered, or an endpoint's is to
-            drop texts.
     """
-    help_ = help_ or LocalHelp()
-    if help_.watch is not None and wanted.chat_model:
-        raise DataError(
-            f"{wanted.chat_model} cannot drop texts half-way: only a local generator can; name "
-            "no --chat-model, or set drop_after to 0"
-        )
-    if help_.steering is not None and (wanted.chat_model or wanted.model):
-        raise DataError(
-            f"{wanted.chat_model or wanted.model} cannot be steered: only the model that reads the "
-            "features can; name no generator, or set steer to 0"
-        )
     if wanted.chat_model:
         endpoint = EndpointChat(
             wanted.chat_model, base_url=wanted.api_base, api_key_env=wanted.api_key_env
@@ -153,10 +133,8 @@ def load_generator(
     local = LocalChat(
         writer.model,
         writer.tokenizer,
-        name=f"{writer.name}@{writer.content_hash[:12]}{help_.name}",
+        name=f"{writer.name}@{writer.content_hash[:12]}",
         batch_size=wanted.batch_size,
-        around=help_.steering,
-        watch=help_.watch,
     )
     return CachedChat(limited_chat(local, wanted.limits, cache), cache)
 
@@ -271,7 +249,7 @@ def _synthesize(
         seed,
         tools.lm,
         tools.sae,
-        tools.chat(folder / "replies.sqlite", anchor),
+        tools.chat(folder / "replies.sqlite"),
         folder,
         settings=recipe.synthesize,
         progress=progress,

@@ -13,9 +13,9 @@ model's own settings ask for, such as a repetition penalty, holds.
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from transformers.cache_utils import DynamicLayer
 
 from facsynth.chat.nucleus import draw_tokens
 
-__all__ = ["Drawing", "Written", "write_tokens"]
+__all__ = ["Drawing", "write_tokens"]
 
 _READ_AT_ONCE = {"cpu": 2048}
 """Tokens of prompts in one forward pass, padding included; other devices take more."""
@@ -36,19 +36,6 @@ _LEAST_COMMON = 8
 
 _MOST_ENDED = 0.25
 """Share of ended texts above which a batch is made smaller."""
-
-Stop = Callable[[list[list[int]]], Collection[int]]
-"""Given the tokens of all texts so far, the numbers of those to stop; ended ones stay."""
-
-
-class Written(NamedTuple):
-    """One text."""
-
-    tokens: list[int]
-    """With the end token, where one came."""
-
-    is_stopped: bool
-    """Whether it was stopped on the way."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +62,7 @@ def write_tokens(
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
     drawing: Drawing,
-    *,
-    marks: Sequence[Hashable] | None = None,
-    select_rows: Callable[[list[int]], None] | None = None,
-    stop: tuple[int, Stop] | None = None,
-) -> list[Written]:
+) -> list[list[int]]:
     """Write a text for each prompt.
 
     Args:
@@ -87,14 +70,12 @@ def write_tokens(
         prompts: Token ids of each prompt.
         seeds: Seed of each text's random numbers.
         drawing: How tokens are drawn.
-        marks: What besides its tokens decides how a prompt is read, such as steering.
-        select_rows: Told which prompts, by number, the rows of the next forward passes belong to.
-        stop: Number of new tokens after which texts may be stopped, and who says which. No row
-            is selected while it is asked.
+
+    Returns:
+        The new tokens of each text, with the end token where one came.
     """
-    select_rows = select_rows or (lambda rows: None)
-    reader = _Reader(prompts, marks or [None] * len(prompts), drawing, select_rows)
-    batch = _Batch(reader, seeds, drawing, select_rows, stop)
+    reader = _Reader(prompts, drawing)
+    batch = _Batch(reader, seeds, drawing)
     config = GenerationConfig(
         max_new_tokens=drawing.n_new,
         pad_token_id=drawing.pad_id,
@@ -113,7 +94,7 @@ def write_tokens(
         generation_config=config,
         custom_generate=batch.run,
     )
-    return [Written(tokens, row in batch.stopped) for row, tokens in enumerate(batch.texts)]
+    return batch.texts
 
 
 class _Reader:
@@ -122,22 +103,13 @@ class _Reader:
     In the cache each row holds the common start of all prompts, then padding, then the rest.
     """
 
-    def __init__(
-        self,
-        prompts: Sequence[Sequence[int]],
-        marks: Sequence[Hashable],
-        drawing: Drawing,
-        select_rows: Callable[[list[int]], None],
-    ) -> None:
-        self._prompts, self._drawing, self._select_rows = prompts, drawing, select_rows
+    def __init__(self, prompts: Sequence[Sequence[int]], drawing: Drawing) -> None:
+        self._prompts, self._drawing = prompts, drawing
         self.width = max(map(len, prompts))
         self.n_common = _common_start(prompts)
-        first: dict[Hashable, int] = {}
-        self._twins = [
-            first.setdefault((tuple(prompt), mark), row)
-            for row, (prompt, mark) in enumerate(zip(prompts, marks, strict=True))
-        ]
-        """Of each prompt, the first that is read in the same way."""
+        first: dict[tuple[int, ...], int] = {}
+        self._twins = [first.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompts)]
+        """Of each prompt, the first that is equal."""
 
     def read(self, model: Any) -> tuple[Float[Tensor, "n_rows n_vocabulary"], Any]:
         """Logits behind each prompt, and the cache of all."""
@@ -164,7 +136,6 @@ class _Reader:
     def _read_common(self, model: Any) -> Any:
         cache = DynamicCache(config=model.config)
         if self.n_common:
-            self._select_rows([])
             ids = torch.tensor([list(self._prompts[0][: self.n_common])], device=model.device)
             model(input_ids=ids, past_key_values=cache, use_cache=True, **_accepted(model, {}))
         return cache
@@ -173,7 +144,6 @@ class _Reader:
         self, model: Any, rows: list[int], width: int, cache: Any
     ) -> Float[Tensor, "n_rows n_vocabulary"]:
         """Read what follows the common start, padded to a width that includes it."""
-        self._select_rows(rows)
         rests = [self._prompts[row][self.n_common :] for row in rows]
         ids = _pad(rests, width - self.n_common, self._drawing.pad_id)
         output = model(
@@ -210,20 +180,11 @@ class _Reader:
 class _Batch:
     """One batch of texts, from the prompts to the last token."""
 
-    def __init__(
-        self,
-        reader: _Reader,
-        seeds: Sequence[int],
-        drawing: Drawing,
-        select_rows: Callable[[list[int]], None],
-        stop: tuple[int, Stop] | None,
-    ) -> None:
-        self._reader, self._drawing, self._select_rows = reader, drawing, select_rows
-        self._stop = stop
+    def __init__(self, reader: _Reader, seeds: Sequence[int], drawing: Drawing) -> None:
+        self._reader, self._drawing = reader, drawing
         draws = [np.random.default_rng(seed).random(drawing.n_new) for seed in seeds]
         self._uniforms = torch.from_numpy(np.stack(draws, axis=1))
         self.texts: list[list[int]] = [[] for _ in seeds]
-        self.stopped: set[int] = set()
         self._rows = list(range(len(seeds)))
         """Prompt of each row of the cache."""
 
@@ -235,11 +196,8 @@ class _Batch:
         self._processors = prepared.get("logits_processor") or ()
         self._ids = input_ids
         logits, cache = self._reader.read(model)
-        self._select_rows(self._rows)
         for step in range(self._drawing.n_new):
             self._append(self._draw(logits, step))
-            if self._stop is not None and step + 1 == self._stop[0] and self._open:
-                self._stop_some()
             if not self._open or step + 1 == self._drawing.n_new:
                 break
             self._shrink(cache)
@@ -276,13 +234,6 @@ class _Batch:
         column = torch.tensor(tokens, device=self._ids.device)[:, None]
         self._ids = torch.cat([self._ids, column], dim=1)
 
-    def _stop_some(self) -> None:
-        assert self._stop is not None
-        self._select_rows([])
-        self.stopped = self._open & set(self._stop[1](self.texts))
-        self._open -= self.stopped
-        self._select_rows(self._rows)
-
     def _shrink(self, cache: Any) -> None:
         """Let ended texts leave, once there are enough of them to pay for the copying."""
         if len(self._open) > (1 - _MOST_ENDED) * len(self._rows):
@@ -292,7 +243,6 @@ class _Batch:
         chosen = torch.tensor(kept, device=self._ids.device)
         self._ids = self._ids[chosen]
         cache.batch_select_indices(chosen)
-        self._select_rows(self._rows)
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]

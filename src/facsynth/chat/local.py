@@ -6,15 +6,14 @@ whatever ran before, so batches may be kept, dropped and run again one by one. I
 text may differ where the rounding of the model's arithmetic does.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-from facsynth.chat.decode import Drawing, Stop, Written, write_tokens
+from facsynth.chat.decode import Drawing, write_tokens
 from facsynth.chat.model import (
-    DROPPED_EARLY,
     ChatFailure,
     ChatReply,
     ChatRequest,
@@ -24,22 +23,7 @@ from facsynth.chat.model import (
 )
 from facsynth.errors import DataError, ModelError
 
-__all__ = ["LocalChat", "Watch"]
-
-
-@runtime_checkable
-class Watch(Protocol):
-    """Looks at the texts of a batch once, when they have so many new tokens."""
-
-    n_tokens: int
-
-    def hopeless(self, requests: Sequence[ChatRequest], texts: Sequence[str]) -> Collection[int]:
-        """Positions of the texts, as far as they are written, that are not worth their end."""
-
-
-Around = Callable[
-    [Sequence[ChatRequest]], AbstractContextManager[Callable[[list[int]], None] | None]
-]
+__all__ = ["LocalChat"]
 
 
 class LocalChat:
@@ -61,8 +45,6 @@ class LocalChat:
         *,
         name: str,
         batch_size: int = 32,
-        around: Around | None = None,
-        watch: Watch | None = None,
     ) -> None:
         """Wrap a model that is on its device already.
 
@@ -72,10 +54,6 @@ class LocalChat:
             name: Identity for caches: what tells these weights, their precision and their
                 modifications from all others.
             batch_size: Most requests in a batch; part of what determines the texts.
-            around: Opened while the requests that it is given are answered, such as a hook that
-                steers; `name` must tell it. What it gives back, if anything, is told the numbers
-                of the requests that are the rows of the next forward passes.
-            watch: Drops texts half-way, which then are failures; `name` must tell it.
 
         Raises:
             ModelError: The tokenizer has no chat template, or neither padding nor end token.
@@ -92,8 +70,6 @@ class LocalChat:
         self._tokenizer = tokenizer
         self._name = name
         self._batch_size = batch_size
-        self._around = around or (lambda requests: nullcontext())
-        self._watch = watch
         self._end_ids = _end_ids(model, tokenizer)
         pad_id = tokenizer.pad_token_id
         if pad_id is None and not self._end_ids:
@@ -170,7 +146,7 @@ class LocalChat:
         self,
         prompts: list[list[int]],
         batch: list[ChatRequest],
-    ) -> list[Written]:
+    ) -> list[list[int]]:
         """A text for each prompt."""
         if not prompts:
             return []
@@ -183,19 +159,9 @@ class LocalChat:
             pad_id=self._pad_id,
         )
         try:
-            with (
-                torch.inference_mode(),
-                _evaluating(self._model),
-                self._around(batch) as select_rows,
-            ):
+            with torch.inference_mode(), _evaluating(self._model):
                 return write_tokens(
-                    self._model,
-                    prompts,
-                    [_seed(request) for request in batch],
-                    drawing,
-                    marks=[(request.steer, request.strength) for request in batch],
-                    select_rows=select_rows,
-                    stop=self._stop(batch),
+                    self._model, prompts, [_seed(request) for request in batch], drawing
                 )
         except torch.OutOfMemoryError as error:
             raise ModelError(
@@ -203,23 +169,13 @@ class LocalChat:
                 f"{max(map(len, prompts))} tokens; lower batch_size, now {self._batch_size}"
             ) from error
 
-    def _stop(self, batch: list[ChatRequest]) -> tuple[int, Stop] | None:
-        """When texts of the batch may be dropped, and by whom."""
-        if self._watch is None or not any(request.wanted for request in batch):
-            return None
-        watch = self._watch
-        return watch.n_tokens, lambda texts: watch.hopeless(batch, [self._text(t) for t in texts])
-
     def _text(self, tokens: list[int]) -> str:
         text: str = self._tokenizer.decode(
             tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
-    def _outcome(self, n_prompt: int, written: Written, n_new: int) -> Outcome:
-        tokens = written.tokens
-        if written.is_stopped:
-            return ChatFailure(DROPPED_EARLY, n_prompt, len(tokens))
+    def _outcome(self, n_prompt: int, tokens: list[int], n_new: int) -> Outcome:
         ends = [place for place, token in enumerate(tokens) if token in self._end_ids]
         n_text = ends[0] if ends else len(tokens)
         n_out = n_text + bool(ends)

@@ -16,7 +16,6 @@ from facsynth.errors import ChatError, DataError
 from facsynth.records import Message
 
 __all__ = [
-    "DROPPED_EARLY",
     "BatchedChatModel",
     "ChatFailure",
     "ChatModel",
@@ -68,16 +67,6 @@ class ChatRequest:
     schema: ReplySchema | None = None
     """JSON form of the reply, for servers that can enforce one."""
 
-    steer: tuple[int, ...] = ()
-    """Features of an SAE towards which a local model that was made for it is steered."""
-
-    strength: float = 0.0
-    """How strongly, in SAE units."""
-
-    wanted: tuple[int, ...] = ()
-    """Features by which a local model that was made for it compares texts half-way; texts whose
-    first one is the same are compared with each other."""
-
     def __post_init__(self) -> None:
         if not self.messages:
             raise DataError("a chat request has no messages; give at least one user turn")
@@ -99,8 +88,6 @@ class ChatRequest:
             float(self.temperature),
             float(self.top_p),
             schema,
-            *([list(self.steer), float(self.strength)] if self.steer else []),
-            *([{"wanted": list(self.wanted)}] if self.wanted else []),
         ]
         return sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -138,9 +125,6 @@ class ChatFailure:
     completion_tokens: int = 0
     """Tokens spent on an unusable answer."""
 
-
-DROPPED_EARLY = "dropped early: other texts for its feature were ahead"
-"""Reason of a text that was not written to its end on purpose; no fault of the model."""
 
 Outcome = ChatReply | ChatFailure
 """What becomes of a request."""

@@ -65,19 +65,6 @@ from facsynth.cli.options import (
     help="Missing features one by one, in groups, or under-fired ones in proportion.",
 )
 @click.option("--group-size", default=3, show_default=True, help="Features per text, in groups.")
-@click.option(
-    "--steer",
-    default="0",
-    show_default=True,
-    help="Steer the --model as it writes: a strength, or auto to look for one.",
-)
-@click.option(
-    "--drop-after",
-    default=0,
-    show_default=True,
-    help="Tokens after which the worse half of a feature's texts is dropped; local models only.",
-)
-@click.option("--examples", is_flag=True, help="Show kept texts of features close by.")
 @click.option("--decontaminate", multiple=True, help="Evaluation set not to copy; repeatable.")
 @click.option("--reply/--no-reply", default=True, show_default=True, help="Write answers too.")
 @click.option("--random-seed", default=0, show_default=True, help="Seed of every request.")
@@ -109,7 +96,6 @@ def synthesize(
     from facsynth.cli.load import load_pair, load_relevant, load_tables
     from facsynth.cli.show import RichProgress
     from facsynth.pipeline import load_generator
-    from facsynth.synthesize.early import help_generator
     from facsynth.synthesize.rounds import forecast_run
     from facsynth.synthesize.rounds import synthesize as run
     from facsynth.synthesize.write import write_synthesis
@@ -133,8 +119,7 @@ def synthesize(
         _print_forecast(expected, as_json)
         return
     progress.say(f"estimate: {expected}")
-    help_ = help_generator(settings, anchor_table, lm, features)
-    chat = load_generator(generator, lm, output / "replies.sqlite", help_=help_)
+    chat = load_generator(generator, lm, output / "replies.sqlite")
     result = run(
         anchor_table,
         seed_tables,
@@ -230,7 +215,6 @@ def _judge(options: dict[str, Any], generator: Any, lm: Any, output: Path) -> An
 
 
 def _settings(options: dict[str, Any]) -> Any:
-    from facsynth.synthesize.guide import GuideSettings
     from facsynth.synthesize.plan import PlanSettings
     from facsynth.synthesize.settings import Budget, SynthesisSettings
 
@@ -242,11 +226,6 @@ def _settings(options: dict[str, Any]) -> Any:
         decontaminate=options["decontaminate"],
         reply=options["reply"],
         seed=options["random_seed"],
-        guide=GuideSettings(
-            steer=_strength(options["steer"]),
-            examples=options["examples"],
-            drop_after=options["drop_after"],
-        ),
         plan=PlanSettings(objective=options["objective"], group_size=options["group_size"]),
         budget=Budget(
             max_features=options["max_features"],
@@ -259,11 +238,3 @@ def _settings(options: dict[str, Any]) -> Any:
             second_candidates=options["second_candidates"],
         ),
     )
-
-
-def _strength(text: str) -> float | str:
-    """A number, or the word, which the settings check."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from facsynth.chat.budget import replies_within_budget
 from facsynth.chat.model import (
-    DROPPED_EARLY,
     ChatFailure,
     ChatModel,
     ChatRequest,
@@ -53,11 +52,7 @@ def ask(
     """
     with progress.task(name, len(requests), "texts") as task:
         outcomes, stopped = replies_within_budget(chat, requests, on_done=lambda n: task.advance(n))
-    failures = [
-        outcome.reason
-        for outcome in outcomes
-        if isinstance(outcome, ChatFailure) and outcome.reason != DROPPED_EARLY
-    ]
+    failures = [outcome.reason for outcome in outcomes if isinstance(outcome, ChatFailure)]
     n_put = sum(outcome is not None for outcome in outcomes)
     check_failures(failures, n_put=n_put, name=chat.name)
     return Asked(tuple(outcome and _writable(outcome) for outcome in outcomes), stopped)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from facsynth.chat.model import (
-    DROPPED_EARLY,
     ChatFailure,
     ChatModel,
     ChatReply,
@@ -61,9 +60,6 @@ class Target:
 
     texts: tuple[str, ...] = ()
     """For each span the text around it that is shown where the generator is asked in turns."""
-
-    examples: tuple[str, ...] = ()
-    """Kept texts of features that fire near it."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +162,9 @@ def first_requests(
             number = _seed(seed, target.feature_id, index)
             spans, texts = _draw(target, _SPANS_IN_PROMPT, random.Random(number))
             if prompt == "turns":
-                shown = _distinct([*target.examples, *texts])
-                asked = turns_prompt([target.name], shown, form=form, task=task)
+                asked = turns_prompt([target.name], _distinct(texts), form=form, task=task)
             else:
-                asked = first_prompt(
-                    target.name, spans, form=form, examples=target.examples, task=task
-                )
+                asked = first_prompt(target.name, spans, form=form, task=task)
             requests.append(Asking(target.feature_id, _request(asked, sampling, number)))
     return requests
 
@@ -314,7 +307,7 @@ def _distinct(texts: Sequence[str], *, last: str = "") -> list[str]:
 def _why_lost(reply: Outcome) -> str:
     if isinstance(reply, ChatReply):
         return "cut off" if reply.truncated else "no words"
-    return "dropped early" if reply.reason == DROPPED_EARLY else "failed request"
+    return "failed request"
 
 
 def _request(messages: tuple[Message, ...], sampling: Sampling, seed: int) -> ChatRequest:

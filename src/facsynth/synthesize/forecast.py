@@ -40,7 +40,6 @@ def forecast(
     n_features: int,
     budget: Budget,
     n_answers: int | None,
-    n_trial: int = 0,
     answer_tokens: int = 128,
     is_repeated: bool = False,
     limits: Limits | None = None,
@@ -53,7 +52,6 @@ def forecast(
         budget: How much the run may write.
         n_answers: Completions, such as answers of the assistant, at most; None for one per
             candidate.
-        n_trial: Texts of a trial before the first round.
         answer_tokens: Longest completion.
         is_repeated: Whether a feature may be aimed at in every round; else in `max_attempts`.
         limits: Prices.
@@ -65,7 +63,7 @@ def forecast(
     slots = budget.max_rounds * budget.features_per_round
     if not is_repeated:
         slots = min(budget.max_attempts * n_aimed, slots)
-    n_texts = n_trial + slots * (budget.first_candidates + budget.second_candidates)
+    n_texts = slots * (budget.first_candidates + budget.second_candidates)
     n_answers = n_texts if n_answers is None else min(n_answers, n_texts)
     if not requests:
         return Forecast(n_aimed, first, first)

@@ -60,7 +60,6 @@ def first_prompt(
     spans: Sequence[Span],
     *,
     form: str,
-    examples: Sequence[str] = (),
     task: TaskFormat | None = None,
 ) -> tuple[Message, ...]:
     """Step 1 as one request: ask for a new text that shares something with excerpts.
@@ -69,7 +68,6 @@ def first_prompt(
         name: What the excerpts share, in words.
         spans: Excerpts of the anchor in which the feature is active.
         form: What kind of text is wanted, such as "a message in a casual chat".
-        examples: Texts that worked for themes close by.
         task: Whose templates are used; the generic ones by default.
     """
     task = task or read_task()
@@ -78,7 +76,6 @@ def first_prompt(
         f"task {task.name}: `first`",
         theme=_harmless(name),
         texts=[_quoted(span.text) for span in spans],
-        examples=[_quoted(text) for text in examples],
         form=form,
     )
     return _ask(task, request)

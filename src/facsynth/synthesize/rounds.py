@@ -26,7 +26,6 @@ from facsynth.synthesize.outcome import KeptSample, Synthesis
 from facsynth.synthesize.run import Run
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.steps import StepWriter
-from facsynth.synthesize.trial import MOST_TRIAL_TEXTS, find_strength
 from facsynth.table.table import FeatureTable
 
 __all__ = ["KeptSample", "Synthesis", "forecast_run", "synthesize"]
@@ -73,7 +72,6 @@ def forecast_run(
         is_repeated=is_match,
         budget=settings.budget,
         n_answers=n_answers,
-        n_trial=MOST_TRIAL_TEXTS if settings.guide.steer == "auto" else 0,
         answer_tokens=run.task.completion.max_tokens if run.task.completion else 0,
         limits=limits,
     )
@@ -141,9 +139,7 @@ def synthesize(
     )
     description = describe_run(anchor, seeds, relevant, chat, run.settings, run.task)
     claim_folder(folder, description | {"judge": judge and judge.row()})
-    if settings.guide.steer == "auto":
-        find_strength(run, writer)
-    rounds = [] if run.stopped == "budget" else run.run_rounds(writer)
+    rounds = run.run_rounds(writer)
     kept = tuple(run.pool.candidates[k.row] for k in run.kept)
     n_bare = sum(len(c.sample.messages) < 2 for c in kept) if moment == "before" else 0
     finished = Finished(kept, n_bare=n_bare)

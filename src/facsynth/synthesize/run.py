@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from facsynth.chat.model import ChatRequest
 from facsynth.coverage.fac import (
     active_features,
     feature_activation_coverage,
@@ -51,15 +50,12 @@ from facsynth.synthesize.steps import Step, StepWriter
 from facsynth.synthesize.targets import AnchorTexts
 from facsynth.synthesize.task_format import read_task
 from facsynth.table.table import FeatureTable, stack_rows, take_rows
-from facsynth.understand.neighbours import coactive_neighbours
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["RoundPlan", "Run"]
 
 _SEED_STRIDE = 97
 """Apart by this, two runs' seeds never meet within a run of fewer rounds."""
-
-_MAX_NEIGHBOURS, _MAX_EXAMPLES = 50, 2
 
 
 @dataclass(frozen=True)
@@ -111,9 +107,6 @@ class Run:
         self.attempts: Counter[int] = Counter()
         self.lost: Counter[str] = Counter()
         self.stopped = "max_rounds"
-        steer = settings.guide.steer
-        self.strength = 0.0 if isinstance(steer, str) else steer
-        """Of steering; where it is looked for, 0 until it has been found."""
 
     def run_rounds(self, writer: StepWriter) -> list[dict[str, float | int]]:
         """Rounds until nothing is missing, nothing new comes, or the budget is spent."""
@@ -142,57 +135,18 @@ class Run:
         s = self.settings
         n, seed, asking = s.budget.first_candidates, s.seed * _SEED_STRIDE + number, self.asking()
         if s.plan.objective == "rank":
-            targets = self.with_examples(self.texts.targets(self.choose_targets()))
-            asked = first_requests(targets, n, **asking, seed=seed)
-            return RoundPlan(targets, self.guided(asked))
+            targets = self.texts.targets(self.choose_targets())
+            return RoundPlan(targets, first_requests(targets, n, **asking, seed=seed))
         aims = self.choose_aims()
         joints = self.texts.joints(aims)
         asked = joint_requests(joints, n, **asking, seed=seed)
         aimed_at = {t.feature_id: t for joint in joints for t in joint.targets}
-        return RoundPlan(list(aimed_at.values()), self.guided(asked))
+        return RoundPlan(list(aimed_at.values()), asked)
 
     def asking(self) -> dict[str, Any]:
         """What every request is made with."""
         s = self.settings
         return {"form": s.form, "sampling": s.sampling, "task": self.task, "prompt": s.prompt}
-
-    def guided(self, asked: list[Asking]) -> list[Asking]:
-        """The requests with what guides a local generator, where that is switched on."""
-        if not self.strength and not self.settings.guide.drop_after:
-            return asked
-        open_ = [int(f) for f in np.flatnonzero(self.remaining())]
-        return [replace(one, request=self.with_guides(one, open_)) for one in asked]
-
-    def with_guides(self, one: Asking, open_: list[int]) -> ChatRequest:
-        """The request with features to steer towards, and those that count half-way."""
-        aims, request = (one.target, *one.also), one.request
-        if self.strength:
-            request = replace(request, steer=aims, strength=self.strength)
-        if self.settings.guide.drop_after:
-            request = replace(request, wanted=tuple(dict.fromkeys((*aims, *open_))))
-        return request
-
-    def with_examples(self, targets: list[Target]) -> list[Target]:
-        """The targets with kept texts of their nearest neighbours, where that is switched on."""
-        if not self.settings.guide.examples or not self.kept:
-            return targets
-        wrote = {f: kept.row for kept in reversed(self.kept) for f in kept.new_features}
-        near = coactive_neighbours(
-            self.anchor,
-            _MAX_NEIGHBOURS,
-            threshold=self.settings.threshold,
-            of=[target.feature_id for target in targets],
-            min_samples=1,
-        )
-
-        def texts(ids: list[int]) -> tuple[str, ...]:
-            rows = list(dict.fromkeys(wrote[f] for f in ids if f in wrote))[:_MAX_EXAMPLES]
-            return tuple(self.pool.candidates[row].written for row in rows)
-
-        return [
-            replace(target, examples=texts(ids))
-            for target, ids in zip(targets, near.ids.tolist(), strict=True)
-        ]
 
     def choose_aims(self) -> list[Aim]:
         """Groups of features by the objective `cover` or `match`."""
@@ -246,7 +200,6 @@ class Run:
             pairs = {t.feature_id: self.pool.pair(t, threshold=delta) for t in unhit}
             requests = second_requests(unhit, pairs, n_second, **self.asking(), seed=seed)
             if requests:
-                requests = self.guided(requests)
                 self.take(writer.write(requests, round_=number, step=2), writer)
         self.grade(writer.progress)
         n_new = self.keep()

@@ -5,7 +5,6 @@ from typing import Literal
 
 from facsynth.errors import DataError
 from facsynth.synthesize.candidates import Sampling
-from facsynth.synthesize.guide import GuideSettings
 from facsynth.synthesize.plan import PlanSettings
 
 __all__ = ["Budget", "SynthesisSettings"]
@@ -90,7 +89,6 @@ class SynthesisSettings:
     budget: Budget = field(default_factory=Budget)
     sampling: Sampling = field(default_factory=Sampling)
     plan: PlanSettings = field(default_factory=PlanSettings)
-    guide: GuideSettings = field(default_factory=GuideSettings)
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_overlap <= 1:

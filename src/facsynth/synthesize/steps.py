@@ -74,19 +74,18 @@ class StepWriter:
     max_words: int | None = None
     """Longest text; of a longer one the first sentences are taken."""
 
-    def write(self, requests: Sequence[Asking], *, round_: int, step: int, trial: str = "") -> Step:
+    def write(self, requests: Sequence[Asking], *, round_: int, step: int) -> Step:
         """Ask for candidates and score them against every feature.
 
         Args:
             requests: What to ask, each with the features that it aims at.
             round_: Number of the round, from 0.
             step: 1 or 2.
-            trial: Folder of a trial before the first round, instead of that of the round.
 
         Raises:
             ChatError: Too many requests failed.
         """
-        place = self.folder / (trial or f"round-{round_:02d}") / f"step-{step}"
+        place = self.folder / f"round-{round_:02d}" / f"step-{step}"
         path = place.with_suffix(".json")
         if not path.is_file():
             found, stopped = self._ask(requests, round_, step)

@@ -34,7 +34,7 @@ _TRIALS: dict[str, dict[str, Any]] = {
     "system": {},
     "opening": _ASKED,
     "again": _ASKED,
-    "first": {"theme": "a", "texts": ["b"], "examples": ["c"], "form": "d"},
+    "first": {"theme": "a", "texts": ["b"], "form": "c"},
     "joint": {"themes": [{"theme": "a", "texts": ["b"]}], "form": "d", "n_words": 9},
     "second": {"theme": "a", "strong": "b", "weak": "c", "form": "d"},
     "ask": {"text": "a", "flaw": "b"},
@@ -81,7 +81,7 @@ class TaskFormat:
     """Template of its further turns, each behind a text that is shown as an answer."""
 
     first: str
-    """Template of step 1 as a request, with `theme`, `texts`, `examples` and `form`."""
+    """Template of step 1 as a request, with `theme`, `texts` and `form`."""
 
     joint: str
     """Template of step 1 for several features as a request, with `themes`, `form` and `n_words`."""
