@@ -57,7 +57,7 @@ first_candidates = 4
 def children() -> ForkServerContext:
     """Processes that start with everything imported, from one in which no thread has run."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["facsynth.pipeline", "torch", "transformers", "duckdb"])
+    context.set_forkserver_preload(["facsynth.pipeline", "torch", "transformers"])
     return context
 
 
