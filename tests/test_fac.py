@@ -20,9 +20,8 @@ from facsynth.coverage.interval import bootstrap_interval, spread_scale
 from facsynth.coverage.measure import coverage_row, measure_coverage
 from facsynth.coverage.variants import (
     coverage_sweep,
-    frequency_weighted_coverage,
     k_fold_coverage,
-    magnitude_weighted_coverage,
+    weighted_coverage,
 )
 from facsynth.errors import DataError, MismatchError
 
@@ -108,11 +107,11 @@ def test_weighted_coverage_equals_dense_reference(anchor, seed, relevant, thresh
     assume(goal.any())
     hit = goal & dense_active(seed, threshold)
     counts, sums = (array > 0).sum(axis=0), array.astype(float).sum(axis=0)
-    arguments = (anchor, seed, relevant)
-    by_frequency = frequency_weighted_coverage(*arguments, threshold=threshold)
-    assert by_frequency == counts[hit].sum() / counts[goal].sum()
-    by_magnitude = magnitude_weighted_coverage(*arguments, threshold=threshold)
-    assert by_magnitude == pytest.approx(sums[hit].sum() / sums[goal].sum())
+    found = measure_coverage(
+        anchor, seed, relevant=relevant, threshold=threshold, n_resamples=2, n_draws=1
+    )
+    assert found.frequency_weighted == counts[hit].sum() / counts[goal].sum()
+    assert found.magnitude_weighted == pytest.approx(sums[hit].sum() / sums[goal].sum())
 
 
 @over_tables
@@ -169,10 +168,10 @@ def test_added_samples_never_lower_coverage(anchor_rows, seed_rows, added, thres
     anchor = table(anchor_rows)
     assume(dense_active(anchor, threshold).any())
     before, after = table(seed_rows), table(seed_rows + added)
-    for measure in (frequency_weighted_coverage, magnitude_weighted_coverage):
-        low = measure(anchor, before, ALL, threshold=threshold)
-        assert 0.0 <= low <= measure(anchor, after, ALL, threshold=threshold) <= 1.0
     flags = [active_features(t, threshold=threshold) for t in (anchor, before, after)]
+    weights = firing_counts(anchor, threshold=threshold).astype(float)
+    low = weighted_coverage(weights, flags[1], ALL)
+    assert 0.0 <= low <= weighted_coverage(weights, flags[2], ALL) <= 1.0
     low = feature_activation_coverage(flags[0], flags[1], ALL)
     assert 0.0 <= low <= feature_activation_coverage(flags[0], flags[2], ALL) <= 1.0
 

@@ -6,9 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from facsynth.coverage.fac import (
-    activation_sums,
     active_features,
-    active_only,
     check_widths,
     firing_counts,
     goal_features,
@@ -21,9 +19,7 @@ __all__ = [
     "FoldCoverage",
     "SweepPoint",
     "coverage_sweep",
-    "frequency_weighted_coverage",
     "k_fold_coverage",
-    "magnitude_weighted_coverage",
     "weighted_coverage",
 ]
 
@@ -72,6 +68,10 @@ def weighted_coverage(
 ) -> float:
     """Share of the weight of the relevant anchor features that the seed covers, in [0, 1].
 
+    The weight of a feature is the number of anchor samples that activate it (frequency), or the
+    sum of its activations above the threshold in the anchor (magnitude). The idea is that of arXiv
+    2602.10388, Table 11, which gives no formula.
+
     Args:
         weights: Weight of each feature; above 0 exactly where the anchor activates it.
         seed: Features that some seed sample activates.
@@ -83,66 +83,6 @@ def weighted_coverage(
     goal = goal_features(weights > 0, relevant)
     share = float(weights[goal & seed].sum()) / float(weights[goal].sum())
     return min(1.0, share)
-
-
-def frequency_weighted_coverage(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
-    *,
-    threshold: float,
-) -> float:
-    """FAC in which each feature counts as often as it fires in the anchor.
-
-    Σ_{i covered} c_i / Σ_{i relevant} c_i, where c_i is the number of anchor samples that
-    activate feature i. The idea is that of arXiv 2602.10388, Table 11, which gives no formula.
-
-    Args:
-        anchor: Table of the anchor.
-        seed: Table of the seed.
-        relevant: Features to count.
-        threshold: Activation above which a feature is active, in SAE units.
-
-    Returns:
-        A fraction in [0, 1].
-
-    Raises:
-        DataError: The anchor activates no relevant feature, or the threshold is negative.
-        MismatchError: The tables or the flags differ in their number of features.
-    """
-    check_widths(anchor, seed, relevant)
-    weights = firing_counts(anchor, threshold=threshold).astype(np.float64)
-    return weighted_coverage(weights, active_features(seed, threshold=threshold), relevant)
-
-
-def magnitude_weighted_coverage(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
-    *,
-    threshold: float,
-) -> float:
-    """FAC in which each feature counts by the sum of its activations in the anchor.
-
-    Σ_{i covered} w_i / Σ_{i relevant} w_i with w_i = Σ_x g_i(x) · 1[g_i(x) > δ] over the anchor
-    samples x. The idea is that of arXiv 2602.10388, Table 11, which gives no formula.
-
-    Args:
-        anchor: Table of the anchor.
-        seed: Table of the seed.
-        relevant: Features to count.
-        threshold: Activation δ above which a feature is active, in SAE units.
-
-    Returns:
-        A fraction in [0, 1].
-
-    Raises:
-        DataError: The anchor activates no relevant feature, or the threshold is negative.
-        MismatchError: The tables or the flags differ in their number of features.
-    """
-    check_widths(anchor, seed, relevant)
-    weights = activation_sums(active_only(anchor, threshold=threshold))
-    return weighted_coverage(weights, active_features(seed, threshold=threshold), relevant)
 
 
 def k_fold_coverage(
