@@ -3,7 +3,13 @@
 The names below are loaded on first use, so that `import facsynth` stays light.
 """
 
+import os
 from importlib import import_module
+
+# OpenMP's threads spin while they wait for each other, so two processes on one machine slow each
+# other down several times. The library reads this once, when torch loads it.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 __version__ = "0.1.0"
 
