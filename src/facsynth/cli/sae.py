@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import (
     data_options,
     json_option,
@@ -14,6 +15,7 @@ from facsynth.cli.options import (
 )
 from facsynth.cli.sae_profile import profile
 from facsynth.cli.sae_random import random_sae
+from facsynth.sae.formats.options import ReadOptions
 
 if TYPE_CHECKING:
     from facsynth.models.lm import LanguageModel
@@ -233,12 +235,9 @@ def info(source: str | None, as_json: bool) -> None:
 @sae.command()
 @click.argument("source", metavar="SAE")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--layer", type=int, help="0-based decoder layer, when the files do not say.")
-@click.option("--k", type=int, help="Features kept per token, when the files do not say.")
-@click.option("--input-scale", type=float, help="Factor on the inputs in training, to be folded.")
-@click.option("--model-name", default="", help="Model that it was trained on.")
+@settings_options(ReadOptions, "options")
 @save_dtype_option
-def convert(source: str, target: Path, save_dtype: str, **options: Any) -> None:
+def convert(source: str, target: Path, options: ReadOptions, save_dtype: str) -> None:
     """Convert SAE from another layout to OUT, a folder in SAELens' layout.
 
     Read are SAELens (all versions), the paper's .pth, sparsify, dictionary_learning, Gemma Scope
@@ -248,9 +247,9 @@ def convert(source: str, target: Path, save_dtype: str, **options: Any) -> None:
     from facsynth.cli.show import RichProgress
     from facsynth.models.lm import named_dtype
     from facsynth.sae.files import save_sae
-    from facsynth.sae.formats.layouts import read_external_sae
+    from facsynth.sae.formats.layouts import read_sae
     from facsynth.sae.sources import find_sae
 
     dtype = named_dtype(save_dtype)
-    save_sae(read_external_sae(find_sae(source), **options), target, dtype=dtype)
+    save_sae(read_sae(find_sae(source), options), target, dtype=dtype)
     RichProgress().say(f"SAE written to {target}")

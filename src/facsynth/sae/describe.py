@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from facsynth.sae.formats.layouts import detect_format, stored_files
-from facsynth.sae.formats.parts import read_arrays, read_pickle, read_safetensors
+from facsynth.sae.formats.stored import read_arrays, read_pickle, read_safetensors
 from facsynth.sae.module import SparseAutoencoder
 
 __all__ = ["describe_sae"]
