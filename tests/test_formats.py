@@ -627,7 +627,7 @@ def test_info_describes_every_layout(tmp_path, name):
     assert facts["k"] == (K if GATES[name] == "topk" else None)
     assert facts["n_bytes"] == sum(file.stat().st_size for file in stored_files(path))
     assert len(facts["content_hash"]) == 64
-    assert list(facts) == list(describe_sae(random_sae(), path))
+    assert facts == describe_sae(path).row()
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -641,10 +641,10 @@ def test_convert_writes_saelens_of_every_layout(tmp_path, name):
 
 def test_the_licence_comes_from_the_card_beside_the_files(tmp_path):
     folder = saelens(tmp_path, "standard", {"W_enc": W.bfloat16(), "W_dec": V.bfloat16()})
-    assert describe_sae(load_sae(folder), folder)["licence"] is None
+    assert describe_sae(folder).licence is None
     (folder / "README.md").write_text("---\nlanguage: en\nlicense: cc-by-4.0\n---\n# An SAE\n")
-    facts = describe_sae(load_sae(folder), folder)
-    assert (facts["licence"], facts["dtype"]) == ("cc-by-4.0", "bfloat16")
+    facts = describe_sae(folder)
+    assert (facts.licence, facts.dtype) == ("cc-by-4.0", "bfloat16")
 
 
 def test_an_unknown_layout_lists_what_is_there_and_what_is_known(tmp_path):

@@ -73,11 +73,10 @@ def extract(data: str, output: Path, saes: tuple[str, ...], as_json: bool, **opt
     """
     from dataclasses import asdict
 
-    from facsynth.cli.load import load_pair, load_samples
+    from facsynth.cli.load import load_samples, load_with_saes
     from facsynth.cli.show import RichProgress, print_json
     from facsynth.data.pairs import split_pairs
     from facsynth.models.default_model import EMBEDDED_SAE
-    from facsynth.sae.files import load_sae
     from facsynth.table.extract import ExtractSettings, extract_table, extract_tables
 
     names = _sae_names(saes)
@@ -86,17 +85,16 @@ def extract(data: str, output: Path, saes: tuple[str, ...], as_json: bool, **opt
     samples = load_samples(data, options)
     if options["both_answers"]:
         samples = split_pairs(samples)
-    lm, first = load_pair(options, saes[0] if saes else None, progress)
+    lm, loaded = load_with_saes(options, saes, progress)
     if len(saes) < 2:
         name = saes[0] if saes else EMBEDDED_SAE
         shared: dict[str, Any] = {"settings": settings, "progress": progress}
-        table = extract_table(samples, lm, first, output, sae_name=name, **shared)
+        table = extract_table(samples, lm, loaded[0], output, sae_name=name, **shared)
         if as_json:
             print_json({"table": str(output), **asdict(table.manifest)})
         else:
             _show(output, asdict(table.manifest))
         return
-    loaded = [first, *(load_sae(sae, device=lm.device) for sae in saes[1:])]
     tables = extract_tables(
         samples,
         lm,

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,21 @@ import click
 from facsynth.data.read import json_lines, read_samples
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import EMBEDDED_SAE
-from facsynth.models.lm import LanguageModel, load_language_model, load_tokenizer
+from facsynth.models.lm import (
+    LanguageModel,
+    check_layer,
+    load_language_model,
+    load_tokenizer,
+    model_shape,
+    pick_device,
+)
+from facsynth.models.settings import ModelSettings
 from facsynth.models.tokens import chat_format
 from facsynth.progress import Progress
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.sae.pairing import PairWarning, name_remark
+from facsynth.sae.pairing import PairWarning, check_shape, name_remark
 from facsynth.table.table import (
     FeatureTable,
     TableSource,
@@ -28,6 +37,7 @@ from facsynth.table.table import (
 )
 
 __all__ = [
+    "check_model_layer",
     "check_tables",
     "load_included",
     "load_model",
@@ -37,6 +47,7 @@ __all__ = [
     "load_table_sae",
     "load_table_tokenizer",
     "load_tables",
+    "load_with_saes",
     "relevant_flags",
     "table_names",
 ]
@@ -53,33 +64,62 @@ def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
     )
 
 
-def load_model(options: dict[str, Any], progress: Progress) -> LanguageModel:
-    """The language model, by the options of `model_options`."""
-    progress.say(f"loading {options['model'] or 'the embedded default model'}")
+def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> LanguageModel:
+    """The language model, by its record or by the options of `model_options`."""
+    settings = _model_settings(model)
+    progress.say(f"loading {settings.model or 'the embedded default model'}")
     return load_language_model(
-        options["model"],
-        device=options["device"],
-        dtype=options["dtype"],
-        trust_remote_code=options["trust_remote_code"],
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        trust_remote_code=settings.trust_remote_code,
     )
 
 
 def load_pair(
-    options: dict[str, Any], sae: str | None, progress: Progress
+    model: ModelSettings | Mapping[str, Any], sae: str | None, progress: Progress
 ) -> tuple[LanguageModel, SparseAutoencoder]:
     """Model and SAE; a model of one's own needs an SAE of its own."""
-    if options["model"] and not sae:
+    lm, [loaded] = load_with_saes(model, [sae] if sae else [], progress)
+    return lm, loaded
+
+
+def load_with_saes(
+    model: ModelSettings | Mapping[str, Any], saes: Sequence[str], progress: Progress
+) -> tuple[LanguageModel, list[SparseAutoencoder]]:
+    """The model and its SAEs, by default the embedded one.
+
+    The SAEs are read first and compared with the model's configuration, so that most mistakes are
+    found before the weights of the model are loaded.
+    """
+    settings = _model_settings(model)
+    if settings.model and not saes:
         raise DataError(
-            f"--model {options['model']} needs an --sae that was trained on it; `fac sae train` "
+            f"--model {settings.model} needs an --sae that was trained on it; `fac sae train` "
             "makes one"
         )
-    lm = load_model(options, progress)
-    loaded = load_sae(sae, device=lm.device)
-    remark = name_remark(loaded.config, lm.name)
-    if remark:
-        progress.say(f"warning: {remark}")
-        warnings.simplefilter("ignore", PairWarning)  # it has been said
-    return lm, loaded
+    device = pick_device(settings.device)
+    loaded = [load_sae(sae) for sae in saes or [None]]
+    shape = model_shape(settings.model, trust_remote_code=settings.trust_remote_code)
+    for sae in loaded:
+        check_shape(sae.config, shape)
+    lm = load_model(settings, progress)
+    for remark in dict.fromkeys(name_remark(sae.config, lm.name) for sae in loaded):
+        if remark:
+            progress.say(f"warning: {remark}")
+            warnings.simplefilter("ignore", PairWarning)  # it has been said
+    return lm, [sae.to(device) for sae in loaded]
+
+
+def check_model_layer(model: ModelSettings, layer: int) -> None:
+    """Raise a ModelError unless the model has this 0-based layer, without loading its weights."""
+    check_layer(model_shape(model.model, trust_remote_code=model.trust_remote_code), layer)
+
+
+def _model_settings(given: ModelSettings | Mapping[str, Any]) -> ModelSettings:
+    if isinstance(given, ModelSettings):
+        return given
+    return ModelSettings(**{f.name: given[f.name] for f in fields(ModelSettings)})
 
 
 def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:

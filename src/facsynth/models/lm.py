@@ -16,8 +16,11 @@ from facsynth.models.weights import check_complete, content_hash
 
 __all__ = [
     "LanguageModel",
+    "ModelShape",
+    "check_layer",
     "load_language_model",
     "load_tokenizer",
+    "model_shape",
     "named_dtype",
     "pick_device",
     "pick_precision",
@@ -33,6 +36,20 @@ _DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What an SAE must fit, as the model's configuration states it."""
+
+    name: str
+    """What the user asked for."""
+
+    d_model: int
+    """Width of the residual stream."""
+
+    n_layers: int
+    """Number of decoder layers of the whole model."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +114,9 @@ def load_language_model(
     Raises:
         ModelError: It is not there, cannot be read or downloaded, or lacks weights.
     """
-    folder = _folder(source, code=trust_remote_code)
     where = pick_device(device)
     precision = pick_precision(where, dtype)
+    folder = _folder(source, code=trust_remote_code)
     model, tokenizer = _load(folder, where, named_dtype(precision), trust_remote_code)
     return LanguageModel(
         model,
@@ -108,6 +125,25 @@ def load_language_model(
         content_hash=content_hash(folder),
         is_mixed=precision == MIXED,
     )
+
+
+def model_shape(source: str | None = None, *, trust_remote_code: bool = False) -> ModelShape:
+    """Width and number of layers of a model, from its configuration; see `load_language_model`."""
+    from transformers import AutoConfig
+
+    folder = _folder(source, code=trust_remote_code)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        text = config.get_text_config()
+        return ModelShape(_name(source), int(text.hidden_size), int(text.num_hidden_layers))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{folder} has no readable config.json: {one_line(error)}") from error
+
+
+def check_layer(model: ModelShape | LanguageModel, layer: int) -> None:
+    """Raise a ModelError unless the model has this 0-based decoder layer."""
+    if not 0 <= layer < model.n_layers:
+        raise ModelError(f"{model.name} has the layers 0 to {model.n_layers - 1}, not {layer}")
 
 
 def load_tokenizer(source: str | None = None) -> Any:

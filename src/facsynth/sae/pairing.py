@@ -6,11 +6,10 @@ from pathlib import Path
 
 from facsynth.errors import MismatchError
 from facsynth.models.hub import parse_hub
-from facsynth.models.lm import LanguageModel
-from facsynth.models.residual import check_layer
+from facsynth.models.lm import LanguageModel, ModelShape, check_layer
 from facsynth.sae.module import SaeConfig, SparseAutoencoder
 
-__all__ = ["PairWarning", "check_pair", "name_remark"]
+__all__ = ["PairWarning", "check_pair", "check_shape", "name_remark"]
 
 _TUNING = re.compile(r"[-_](?:instruct|chat|it|sft|dpo|base|pt)(?=[-_.]|$)")
 _FILE = re.compile(r"[-_.](?:hf|gguf|i?q\d(?:_\w+)?|fp16|bf16|f16)(?=[-_.]|$)")
@@ -31,13 +30,7 @@ def check_pair(lm: LanguageModel, sae: SparseAutoencoder) -> None:
         ModelError: The model has no such layer.
     """
     config = sae.config
-    trained = f" (it was trained on {config.model_name})" if config.model_name else ""
-    if config.d_in != lm.d_model:
-        raise MismatchError(
-            f"the SAE reads vectors of width {config.d_in}, but {lm.name} has width "
-            f"{lm.d_model}{trained}; pass the model that the SAE was trained on"
-        )
-    check_layer(lm, config.layer)
+    check_shape(config, lm)
     if config.model_hash and config.model_hash != lm.content_hash:
         raise MismatchError(
             f"the SAE was trained on {config.model_name} {config.model_hash[:12]}, but {lm.name} "
@@ -47,6 +40,17 @@ def check_pair(lm: LanguageModel, sae: SparseAutoencoder) -> None:
     remark = name_remark(config, lm.name)
     if remark:
         warnings.warn(remark, PairWarning, stacklevel=3)
+
+
+def check_shape(config: SaeConfig, model: ModelShape | LanguageModel) -> None:
+    """Check that the SAE's width and layer fit, which needs only the model's configuration."""
+    trained = f" (it was trained on {config.model_name})" if config.model_name else ""
+    if config.d_in != model.d_model:
+        raise MismatchError(
+            f"the SAE reads vectors of width {config.d_in}, but {model.name} has width "
+            f"{model.d_model}{trained}; pass the model that the SAE was trained on"
+        )
+    check_layer(model, config.layer)
 
 
 def name_remark(config: SaeConfig, model: str) -> str:

@@ -21,8 +21,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from facsynth.data.novelty import KnownTexts
 from facsynth.errors import DataError
-from facsynth.models.lm import LanguageModel
-from facsynth.models.residual import check_layer
+from facsynth.models.lm import LanguageModel, check_layer
 from facsynth.progress import SILENT, Progress
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.tasks.answers import Asked, Steer, answer_log_probs, ask, letter_states

@@ -13,8 +13,7 @@ from facsynth.data.write import atomic_path
 from facsynth.errors import DataError, ModelError
 from facsynth.folders import cache_folder
 from facsynth.models.embed import TokenPooling, embed_tokenized
-from facsynth.models.lm import LanguageModel, text_config
-from facsynth.models.residual import check_layer
+from facsynth.models.lm import LanguageModel, check_layer, text_config
 from facsynth.models.tokens import TokenizedSample, chat_format, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample

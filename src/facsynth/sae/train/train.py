@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from facsynth.errors import DataError
-from facsynth.models.lm import LanguageModel
-from facsynth.models.residual import check_layer
+from facsynth.models.lm import LanguageModel, check_layer
 from facsynth.models.tokens import TokenizedSample
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
