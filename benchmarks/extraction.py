@@ -130,7 +130,7 @@ def make_job(
     options: argparse.Namespace, dtype: str, contenders: Sequence[Contender], scratch: Path
 ) -> Job:
     from facsynth.models.default_model import default_model_folder, default_sae_folder
-    from facsynth.models.lm import load_tokenizer
+    from facsynth.models.source import load_tokenizer
     from facsynth.sae.files import load_sae
 
     model = str(default_model_folder())

@@ -1,11 +1,13 @@
 """`fac sae`, and the mistakes that are found before a model's weights are loaded."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 
-from facsynth.cli import load as cli_load
 from facsynth.cli import main
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.sae.files import load_sae, save_sae
@@ -36,7 +38,8 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def no_weights(monkeypatch):
     """Fails the test if the weights of a model are loaded."""
-    monkeypatch.setattr(cli_load, "load_language_model", lambda *a, **k: pytest.fail("loaded"))
+    loader = "facsynth.models.lm.load_language_model"
+    monkeypatch.setattr(loader, lambda *a, **k: pytest.fail("loaded"))
 
 
 def test_a_trained_sae_can_be_evaluated(place):
@@ -89,3 +92,17 @@ def test_a_layer_that_the_model_lacks_is_found_before_its_weights_are_loaded(pla
 def test_an_unknown_device_is_found_before_the_weights_are_loaded(place):
     pair = ("--model", place / "model", "--sae", place / "sae", "--device", "abacus")
     assert "'abacus' cannot be used" in error("extract", place / "text.jsonl", "-o", "x", *pair)
+
+
+@pytest.mark.parametrize(
+    "command", ["extract DATA -o x --sae no", "sae evaluate no DATA", "sae train no --layer 0 -o x"]
+)
+def test_a_missing_path_is_found_before_torch_is_loaded(place, command):
+    words = command.replace("DATA", str(place / "text.jsonl")).split()
+    words += ["--model", str(place / "model")]
+    code = f"from facsynth.cli import main; main({words}, standalone_mode=False)"
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True
+    )
+    assert re.search(r"ClickException: .*\bno\b", run.stderr)
+    assert "torch" not in {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}

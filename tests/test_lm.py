@@ -15,10 +15,10 @@ from facsynth.models import weights as hashes
 from facsynth.models.lm import (
     check_complete,
     load_language_model,
-    load_tokenizer,
     pick_device,
     pick_precision,
 )
+from facsynth.models.source import load_tokenizer
 from facsynth.models.weights import content_hash
 from facsynth.table.extract import extract_features
 from hub_cache import cache_repository

@@ -73,16 +73,19 @@ def extract(data: str, output: Path, saes: tuple[str, ...], as_json: bool, **opt
     """
     from dataclasses import asdict
 
-    from facsynth.cli.load import load_samples, load_with_saes
+    from facsynth.cli.load import check_sources, load_samples, load_with_saes
+
+    names = _sae_names(saes)
+    check_sources(options, saes)
+    samples = load_samples(data, options)
+
     from facsynth.cli.show import RichProgress, print_json
     from facsynth.data.pairs import split_pairs
     from facsynth.models.default_model import EMBEDDED_SAE
     from facsynth.table.extract import ExtractSettings, extract_table, extract_tables
 
-    names = _sae_names(saes)
     progress = RichProgress()
     settings = ExtractSettings(**{k: options[k] for k in _SETTINGS})
-    samples = load_samples(data, options)
     if options["both_answers"]:
         samples = split_pairs(samples)
     lm, loaded = load_with_saes(options, saes, progress)

@@ -1,4 +1,7 @@
-"""What commands load: samples, the model with its SAE, the generator."""
+"""What commands load: samples, the model with its SAE, tables.
+
+Torch is loaded late, behind the checks that do not need it.
+"""
 
 import hashlib
 import json
@@ -6,28 +9,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from facsynth.data.read import json_lines, read_samples
 from facsynth.errors import DataError, MismatchError
-from facsynth.models.default_model import EMBEDDED_SAE
-from facsynth.models.lm import (
-    LanguageModel,
-    check_layer,
-    load_language_model,
-    load_tokenizer,
-    model_shape,
-    pick_device,
-)
+from facsynth.models.default_model import EMBEDDED_SAE, default_sae_folder
 from facsynth.models.settings import ModelSettings
+from facsynth.models.source import load_tokenizer, model_folder, model_shape
 from facsynth.models.tokens import chat_format
 from facsynth.progress import Progress
 from facsynth.records import Sample
-from facsynth.sae.files import load_sae
-from facsynth.sae.module import SparseAutoencoder
-from facsynth.sae.pairing import PairWarning, check_shape, name_remark
+from facsynth.sae.sources import find_sae
 from facsynth.table.table import (
     FeatureTable,
     TableSource,
@@ -36,8 +30,13 @@ from facsynth.table.table import (
     precision_remark,
 )
 
+if TYPE_CHECKING:
+    from facsynth.models.lm import LanguageModel
+    from facsynth.sae.module import SparseAutoencoder
+
 __all__ = [
     "check_model_layer",
+    "check_sources",
     "check_tables",
     "load_included",
     "load_model",
@@ -64,8 +63,10 @@ def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
     )
 
 
-def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> LanguageModel:
+def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> "LanguageModel":
     """The language model, by its record or by the options of `model_options`."""
+    from facsynth.models.lm import load_language_model
+
     settings = _model_settings(model)
     progress.say(f"loading {settings.model or 'the embedded default model'}")
     return load_language_model(
@@ -78,28 +79,48 @@ def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> 
 
 def load_pair(
     model: ModelSettings | Mapping[str, Any], sae: str | None, progress: Progress
-) -> tuple[LanguageModel, SparseAutoencoder]:
+) -> "tuple[LanguageModel, SparseAutoencoder]":
     """Model and SAE; a model of one's own needs an SAE of its own."""
     lm, [loaded] = load_with_saes(model, [sae] if sae else [], progress)
     return lm, loaded
 
 
+def check_sources(
+    model: ModelSettings | Mapping[str, Any], saes: Sequence[str] | None = None
+) -> list[Path]:
+    """Find model and SAEs without loading torch; None where the command needs no SAE.
+
+    Returns:
+        Where each SAE is, or the embedded one.
+    """
+    settings = _model_settings(model)
+    if settings.model and saes is not None and not saes:
+        raise DataError(
+            f"--model {settings.model} needs an --sae that was trained on it; `fac sae train` "
+            "makes one"
+        )
+    folders = [find_sae(sae) for sae in saes or ()] or [default_sae_folder()]
+    model_folder(settings.model, code=settings.trust_remote_code)
+    return folders
+
+
 def load_with_saes(
     model: ModelSettings | Mapping[str, Any], saes: Sequence[str], progress: Progress
-) -> tuple[LanguageModel, list[SparseAutoencoder]]:
+) -> "tuple[LanguageModel, list[SparseAutoencoder]]":
     """The model and its SAEs, by default the embedded one.
 
     The SAEs are read first and compared with the model's configuration, so that most mistakes are
     found before the weights of the model are loaded.
     """
     settings = _model_settings(model)
-    if settings.model and not saes:
-        raise DataError(
-            f"--model {settings.model} needs an --sae that was trained on it; `fac sae train` "
-            "makes one"
-        )
+    folders = check_sources(settings, saes)
+
+    from facsynth.models.lm import pick_device
+    from facsynth.sae.files import load_sae
+    from facsynth.sae.pairing import PairWarning, check_shape, name_remark
+
     device = pick_device(settings.device)
-    loaded = [load_sae(sae) for sae in saes or [None]]
+    loaded = [load_sae(folder) for folder in folders]
     shape = model_shape(settings.model, trust_remote_code=settings.trust_remote_code)
     for sae in loaded:
         check_shape(sae.config, shape)
@@ -113,6 +134,8 @@ def load_with_saes(
 
 def check_model_layer(model: ModelSettings, layer: int) -> None:
     """Raise a ModelError unless the model has this 0-based layer, without loading its weights."""
+    from facsynth.models.lm import check_layer
+
     check_layer(model_shape(model.model, trust_remote_code=model.trust_remote_code), layer)
 
 
@@ -159,8 +182,10 @@ def load_table_tokenizer(source: TableSource, model: str | None) -> Any:
     return tokenizer
 
 
-def load_table_sae(source: TableSource, sae: str | None) -> SparseAutoencoder:
+def load_table_sae(source: TableSource, sae: str | None) -> "SparseAutoencoder":
     """The SAE that extracted a table, by default from where the table says it came."""
+    from facsynth.sae.files import load_sae
+
     name = sae or source.sae_name
     loaded = load_sae(None if name == EMBEDDED_SAE else name)
     if loaded.content_hash != source.sae_hash:

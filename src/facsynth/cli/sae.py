@@ -62,7 +62,11 @@ def train(
     With several processes each reads a share of the texts, and the result is that of one:
     torchrun --nproc-per-node 2 -m facsynth sae train DATA ...
     """
-    from facsynth.cli.load import check_model_layer, load_samples
+    from facsynth.cli.load import check_model_layer, check_sources, load_samples
+
+    check_sources(model)
+    samples = load_samples(data, options)
+
     from facsynth.data.write import sample_row, write_jsonl
     from facsynth.models.lm import named_dtype
     from facsynth.models.tokens import tokenize_samples
@@ -70,7 +74,7 @@ def train(
     from facsynth.sae.train.ranks import open_ranks
     from facsynth.sae.train.train import split_holdout, train_sae
 
-    used, held_out = split_holdout(load_samples(data, options), share=holdout)
+    used, held_out = split_holdout(samples, share=holdout)
     check_model_layer(model, layer)
     with open_ranks() as ranks:
         progress = _first_rank_progress(ranks)
@@ -144,13 +148,16 @@ def evaluate(
     **options: Any,
 ) -> None:
     """Measure SAE on held-out DATA: variance, sparsity, dead features, loss recovered."""
-    from facsynth.cli.load import load_pair, load_samples
+    from facsynth.cli.load import check_sources, load_pair, load_samples
+
+    check_sources(model, [folder])
+    samples = load_samples(data, options)
+
     from facsynth.cli.show import RichProgress, show
     from facsynth.models.tokens import tokenize_samples
     from facsynth.sae.evaluate import evaluate_sae
 
     progress = RichProgress()
-    samples = load_samples(data, options)
     lm, loaded = load_pair(model, folder, progress)
     texts = tokenize_samples(samples, lm.tokenizer, score=options["score"], max_tokens=max_length)
     quality = evaluate_sae(lm, loaded, texts, max_loss_tokens=loss_tokens, progress=progress)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from facsynth.errors import MismatchError
 from facsynth.models.hub import parse_hub
-from facsynth.models.lm import LanguageModel, ModelShape, check_layer
+from facsynth.models.lm import LanguageModel, check_layer
+from facsynth.models.source import ModelShape
 from facsynth.sae.module import SaeConfig, SparseAutoencoder
 
 __all__ = ["PairWarning", "check_pair", "check_shape", "name_remark"]
