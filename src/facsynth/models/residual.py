@@ -13,7 +13,6 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from facsynth.errors import ModelError
-from facsynth.models.attention import attention_in_blocks
 from facsynth.models.lm import LanguageModel, check_layer, text_config
 from facsynth.models.precision import precision
 
@@ -189,7 +188,7 @@ def run_layers(
     modules = decoder_layers(lm.model)
     handles = [modules[i].register_forward_hook(partial(keep, i)) for i in set(layers)]
     try:
-        with torch.inference_mode(), precision(lm), attention_in_blocks(lm):
+        with torch.inference_mode(), precision(lm):
             lm.model(
                 input_ids=ids.to(lm.device),
                 past_key_values=past,
