@@ -10,8 +10,10 @@ from facsynth.compare.labels import agreement, labelled_rows
 from facsynth.coverage.hidden import common_scale, hidden_states, measure_hidden
 from facsynth.coverage.measure import measure_coverage
 from facsynth.errors import DataError
-from facsynth.select.report import report_selection
-from facsynth.select.select import Pool, SelectSettings, select_samples
+from facsynth.select.pool import Pool
+from facsynth.select.select import select_samples
+from facsynth.select.settings import SelectSettings
+from facsynth.table.active import active_rows
 
 
 def rng(seed=0):
@@ -111,11 +113,11 @@ def test_hidden_directions_need_hidden_states_and_take_no_features(options, mess
 def picked(pool, budget, **options):
     wanted = {"objective": "representative", "space": "hidden", "quota": "none"}
     names = {name: options.pop(name) for name in list(options) if name in Pool.__dataclass_fields__}
-    settings = SelectSettings(budget, **wanted | options)
-    whole = Pool(pool, **names)
-    return select_samples(whole, settings), report_selection(
-        whole, select_samples(whole, settings), settings, rng=rng()
-    )
+    for name in {"anchor", "rejected"} & set(names):
+        names[name] = active_rows(names[name], threshold=1.0)
+    whole = Pool(active_rows(pool, threshold=1.0), **names)
+    found = select_samples(whole, SelectSettings(budget, **wanted | options))
+    return found.rows, found
 
 
 def test_herding_of_hidden_states_is_nearer_to_the_pool_than_random_picks():

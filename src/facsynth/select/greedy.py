@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from facsynth.select.picks import Group, Purse, active_in, take_turns
+from facsynth.select.picks import Group, Spending, active_in, take_turns
 
 __all__ = ["coverage_picks"]
 
@@ -18,7 +18,7 @@ def coverage_picks(
     fires: Any,
     groups: Sequence[Group],
     weights: NDArray[np.int64],
-    purse: Purse,
+    spending: Spending,
     *,
     taken: Sequence[int] = (),
 ) -> Int64[np.ndarray, " n_selected"]:
@@ -39,7 +39,7 @@ def coverage_picks(
         fires: Sparse rows (n_samples, n_features) of ones where a feature is active.
         groups: From `plan_groups`.
         weights: Weight of each feature; integers of at least 0, so that ties are exact.
-        purse: What samples cost and what may be spent; a sample that costs more is passed over.
+        spending: Tokens that may be spent; a sample with more than are left is skipped.
         taken: Samples chosen before; what they activate counts as activated by picks.
     """
     taken_rows = fires[np.asarray(taken, dtype=np.int64)]
@@ -49,13 +49,13 @@ def coverage_picks(
         part.refresh(seen)
     picked = []
     for turn in take_turns(groups):
-        rank = parts[turn].best(seen, purse)
+        rank = parts[turn].best(seen, spending)
         if rank is None:
             continue
         row = int(groups[turn].rows[rank])
         parts[turn].gains[rank] = -np.inf
         picked.append(row)
-        purse.pay(row)
+        spending.pay(row)
         features = active_in(fires, row)
         seen[features] += 1
         for part in parts:
@@ -94,14 +94,14 @@ class _Part:
         weights = np.repeat(self.weights[features], n_rows)
         np.subtract.at(self.gains, self.columns.indices[at], weights.astype(np.float64))
 
-    def best(self, seen: NDArray[np.int64], purse: Purse) -> int | None:
+    def best(self, seen: NDArray[np.int64], spending: Spending) -> int | None:
         """Rank of the best row that can be paid for; None when there is none."""
-        self.gains[purse.too_dear(self.rows)] = -np.inf
+        self.gains[spending.over_budget(self.rows)] = -np.inf
         if np.isinf(self.gains).all():
             return None
         if self.gains.max() == 0:
             self._raise_fold(seen)
-        return int(np.argmax(purse.values(self.gains, self.rows)))
+        return int(np.argmax(spending.values(self.gains, self.rows)))
 
     def _raise_fold(self, seen: NDArray[np.int64]) -> None:
         left = self.fires[np.flatnonzero(~np.isinf(self.gains))]

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from facsynth.select.picks import Group, Purse, active_in, take_turns
+from facsynth.select.picks import Group, Spending, active_in, take_turns
 
 __all__ = ["Leeway", "difference_picks", "direction_picks", "herding_picks", "square_norms"]
 
@@ -30,7 +30,7 @@ def herding_picks(
     groups: Sequence[Group],
     counts: Int64[np.ndarray, " n_features"],
     n_target: int,
-    purse: Purse,
+    spending: Spending,
     *,
     leeway: Leeway | None = None,
     taken: Sequence[int] = (),
@@ -52,7 +52,7 @@ def herding_picks(
         groups: From `plan_groups`.
         counts: Target samples that activate each feature.
         n_target: Number of target samples.
-        purse: Tokens of the samples, and how many may be spent.
+        spending: Tokens that may be spent.
         leeway: How far from the best gain in coverage a pick may be; None leaves coverage out.
         taken: Samples chosen before.
     """
@@ -75,14 +75,14 @@ def herding_picks(
             found[gains < (1.0 - leeway.tolerance) * gains[free].max()] = np.inf
         return found
 
-    return _cheapest_picks(groups, purse, taken, costs, add)
+    return _cheapest_picks(groups, spending, taken, costs, add)
 
 
 def direction_picks(
     vectors: Any,
     groups: Sequence[Group],
     means: Float64[np.ndarray, "n_classes d"],
-    purse: Purse,
+    spending: Spending,
     *,
     class_ids: Int64[np.ndarray, " n_samples"],
     taken: Sequence[int] = (),
@@ -98,7 +98,7 @@ def direction_picks(
         vectors: Dense or sparse rows (n_samples, d), such as ones where a feature is active.
         groups: From `plan_groups` with classes.
         means: Target mean of each class.
-        purse: Tokens of the samples, and how many may be spent.
+        spending: Tokens that may be spent.
         class_ids: Class of each sample.
         taken: Samples chosen before.
     """
@@ -121,14 +121,14 @@ def direction_picks(
         found: NDArray[np.float64] = (n_classes - 1) * norms[turn] / n + 2.0 * (part @ pull)
         return found
 
-    return _cheapest_picks(groups, purse, taken, costs, add)
+    return _cheapest_picks(groups, spending, taken, costs, add)
 
 
 def difference_picks(
     vectors: Any,
     groups: Sequence[Group],
     target: Float64[np.ndarray, " d"],
-    purse: Purse,
+    spending: Spending,
     *,
     taken: Sequence[int] = (),
 ) -> Int64[np.ndarray, " n_selected"]:
@@ -142,7 +142,7 @@ def difference_picks(
             minus those of the rejected one.
         groups: From `plan_groups`.
         target: The mean to come near to.
-        purse: Tokens of the samples, and how many may be spent.
+        spending: Tokens that may be spent.
         taken: Samples chosen before.
     """
     parts = [vectors[group.rows] for group in groups]
@@ -161,12 +161,12 @@ def difference_picks(
         )
         return found
 
-    return _cheapest_picks(groups, purse, taken, costs, add)
+    return _cheapest_picks(groups, spending, taken, costs, add)
 
 
 def _cheapest_picks(
     groups: Sequence[Group],
-    purse: Purse,
+    spending: Spending,
     taken: Sequence[int],
     costs: Callable[[int, NDArray[np.bool_]], NDArray[np.float64]],
     add: Callable[[int], None],
@@ -175,7 +175,7 @@ def _cheapest_picks(
 
     Args:
         groups: From `plan_groups`.
-        purse: Tokens of the samples, and how many may be spent.
+        spending: Tokens that may be spent.
         taken: Samples chosen before; they are added first.
         costs: Of a group by its number, given which of its rows may still be taken: the cost of
             each row, infinite where it is not to be taken now.
@@ -187,13 +187,13 @@ def _cheapest_picks(
         add(int(row))
     for turn in take_turns(groups):
         rows = groups[turn].rows
-        free[turn] &= ~purse.too_dear(rows)
+        free[turn] &= ~spending.over_budget(rows)
         if not free[turn].any():
             continue
         rank = int(np.argmin(np.where(free[turn], costs(turn, free[turn]), np.inf)))
         free[turn][rank] = False
         picked.append(int(rows[rank]))
-        purse.pay(picked[-1])
+        spending.pay(picked[-1])
         add(picked[-1])
     return np.array(picked, dtype=np.int64)
 

@@ -1,8 +1,4 @@
-"""Groups of samples that take turns in a greedy choice, and what a choice may cost.
-
-`facsynth.select.greedy` and `facsynth.select.herding` choose within these groups;
-`facsynth.select.select` makes the groups from feature tables.
-"""
+"""Groups of samples that take turns in a greedy choice, and the tokens that a choice may have."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +10,7 @@ from numpy.typing import NDArray
 
 from facsynth.errors import DataError
 
-__all__ = ["Group", "Purse", "active_in", "plan_groups", "random_picks", "take_turns"]
+__all__ = ["Group", "Spending", "active_in", "plan_groups", "random_picks", "take_turns"]
 
 N_QUOTAS = 10
 """Length groups of `quota="length"`: deciles."""
@@ -33,14 +29,14 @@ class Group:
 
 
 @dataclass(slots=True)
-class Purse:
-    """Tokens that may still be spent on picks."""
+class Spending:
+    """The tokens that picks may still have."""
 
     n_tokens: Int64[np.ndarray, " n_samples"]
     """Cost of each sample of the pool."""
 
     left: int | None = None
-    """None when picks may cost anything."""
+    """None without a limit."""
 
     per_token: bool = False
     """Whether gains are compared per token."""
@@ -49,14 +45,14 @@ class Purse:
         """What these samples are worth: their gains, or their gains per token."""
         return gains / self.n_tokens[rows] if self.per_token else gains
 
-    def too_dear(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these samples cost more than is left; they always will."""
+    def over_budget(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these samples have more tokens than are left."""
         if self.left is None:
             return np.zeros(rows.size, dtype=np.bool_)
         return self.n_tokens[rows] > self.left
 
     def pay(self, row: int) -> None:
-        """Take the tokens of a pick out."""
+        """Subtract the tokens of a pick."""
         if self.left is not None:
             self.left -= int(self.n_tokens[row])
 
