@@ -140,7 +140,7 @@ class Selection:
         best = max(sign * value for value in draws)
         word = "beats" if sign * chosen > best else "does not beat"
         return (
-            f"By its own measure the choice {word} {len(draws)} random choices of the same "
+            f"By its own measure the choice {word} all {len(draws)} random choices of the same "
             "lengths. Write it with -o and train on it with `fac task` to see whether it helps."
         )
 
