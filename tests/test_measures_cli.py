@@ -365,7 +365,8 @@ def odd(tmp_path_factory):
     [
         ("coverage", "--anchor", "{plain}", "--seed", "{odd}", "--controls"),
         ("coverage", "--anchor", "{odd}", "--seed", "{plain}", "--controls"),
-        ("diversity", "{odd}.jsonl", "--table", "{odd}"),
+        ("diversity", "{odd}"),
+        ("diversity", "{odd}.jsonl"),
         ("diff", "{odd}", "{plain}"),
         ("overlap", "{odd}", "{plain}"),
         ("overlap", "{odd}"),

@@ -69,7 +69,7 @@ def _chart(row: dict[str, Any]) -> dict[str, Any]:
     """Lines of both sides, and dots for what chance reaches."""
     from statistics import mean
 
-    from facsynth.report.transfer_chart import share_chart
+    from facsynth.report.plots import share_chart
 
     names = {side: f"{side.upper()}: {Path(row[side]['table']).name}" for side in "ab"}
     lines = {name: row[side]["curve"] for side, name in names.items()}

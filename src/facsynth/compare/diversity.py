@@ -175,7 +175,7 @@ def mean_cosine_distance(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
 
 
 def find_clusters(
-    vectors: Float64[np.ndarray, "n_samples d"], *, n_clusters: int, seed: int
+    vectors: Float64[np.ndarray, "n_samples d"], *, n_clusters: int, random_seed: int
 ) -> Float64[np.ndarray, "n_clusters d"]:
     """Centres of k-means on unit vectors (`scipy.cluster.vq.kmeans2`, k-means++ start).
 
@@ -183,7 +183,7 @@ def find_clusters(
         vectors: One per sample, none of them zero. To compare data sets, give all of them
             together, so that they share the clusters.
         n_clusters: Number of centres; fewer when there are fewer different vectors.
-        seed: Seed of the start.
+        random_seed: Random seed of the start.
     """
     from scipy.cluster.vq import kmeans2
 
@@ -191,7 +191,7 @@ def find_clusters(
     k = min(n_clusters, len(np.unique(units.round(9), axis=0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an empty cluster keeps its old centre
-        centres, _ = kmeans2(units, k, minit="++", seed=seed)
+        centres, _ = kmeans2(units, k, minit="++", seed=random_seed)
     found: NDArray[np.float64] = centres
     return found
 
