@@ -18,6 +18,7 @@ _EXPORTS = {
     "SelectSettings": "facsynth.select.settings",
     "SynthesisSettings": "facsynth.synthesize.settings",
     "collect_evidence": "facsynth.understand.evidence",
+    "common_samples": "facsynth.compare.transfer",
     "compare_features": "facsynth.compare.difference",
     "coverage_row": "facsynth.coverage.measure",
     "explain_by_llm": "facsynth.understand.explain",

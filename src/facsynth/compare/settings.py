@@ -11,8 +11,12 @@ __all__ = [
     "DiversitySettings",
     "LabelSettings",
     "OverlapSettings",
+    "Space",
     "TransferSettings",
 ]
+
+Space = Literal["binary", "log", "raw", "hidden"]
+"""What the vectors of label directions hold."""
 
 
 def _at_least(least: int, **values: int) -> None:
@@ -83,7 +87,7 @@ class DiversitySettings(Settings):
 class LabelSettings(Settings):
     """How label directions are compared."""
 
-    space: Literal["binary", "log", "raw", "hidden"] = "binary"
+    space: Space = "binary"
     """Vectors hold 1 for an active feature, log(1 + activation), or the activation; or they are
     the mean hidden states that `fac extract --hidden` keeps."""
 
