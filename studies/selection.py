@@ -31,7 +31,7 @@ from facsynth.models.embed import embed_samples
 from facsynth.models.lm import load_language_model
 from facsynth.records import FeatureActivations, Message, Sample
 from facsynth.sae.files import load_sae
-from facsynth.select.herding import difference_picks
+from facsynth.select.herding import mean_picks
 from facsynth.select.picks import Spending, plan_groups, random_picks
 from facsynth.select.pool import Pool
 from facsynth.select.select import pick_rows
@@ -298,10 +298,9 @@ def reward_run(read: Read, sizes: Sizes, seed: int) -> list[dict[str, Any]]:
             )
             n_tokens = pool.n_tokens
             groups = plan_groups(n_tokens, budget=budget, quota="length")
-            mean = differences[train].mean(0, dtype=np.float64)
             vectors = differences[train].astype(np.float64)
-            chosen["herding on hidden differences, length quotas"] = difference_picks(
-                vectors, groups, mean, Spending(n_tokens)
+            chosen["herding on hidden differences, length quotas"] = mean_picks(
+                vectors, groups, vectors.sum(0), len(train), Spending(n_tokens)
             )
             for name, picks in chosen.items():
                 for head, hidden in (("plain", differences), ("length-free", free)):

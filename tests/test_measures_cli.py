@@ -372,7 +372,7 @@ def odd(tmp_path_factory):
         ("overlap", "{odd}"),
         ("labels", "{odd}"),
         ("select", "{odd}", "--budget", "99"),
-        ("select", "{odd}", "--budget", "2", "--objective", "both", "--quota", "none"),
+        ("select", "{odd}", "--budget", "2", "--objective", "representative", "--quota", "none"),
         ("select", "{plain}", "--anchor", "{odd}", "--budget", "2"),
     ],
     ids=lambda words: " ".join(words),

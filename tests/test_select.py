@@ -1,7 +1,6 @@
 """Choosing samples by coverage, closeness and label direction."""
 
 import json
-from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -17,7 +16,7 @@ from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations, Sample
 from facsynth.select.greedy import coverage_picks
-from facsynth.select.herding import difference_picks, direction_picks
+from facsynth.select.herding import direction_picks, mean_picks
 from facsynth.select.picks import Spending, plan_groups
 from facsynth.select.pool import Pool
 from facsynth.select.select import pick_rows, select_samples
@@ -60,13 +59,13 @@ def active(pool, threshold=0.0):
     return (dense(pool) > np.float32(threshold)).astype(int)
 
 
-def plain_greedy(fires, n_tokens, weights, budget, costs=None, max_tokens=10**9):
+def plain_greedy(fires, n_tokens, weights, budget, max_tokens=10**9):
     """The obvious greedy choice: count the gain of every sample before each pick."""
-    seen, picked, costs = np.zeros(fires.shape[1], dtype=int), [], costs or [1] * len(fires)
+    seen, picked = np.zeros(fires.shape[1], dtype=int), []
     fold = 1
 
     def gain(i):
-        return Fraction(int((weights * (seen < fold) * fires[i]).sum()), int(costs[i]))
+        return int((weights * (seen < fold) * fires[i]).sum())
 
     while len(picked) < budget:
         spent = sum(n_tokens[i] for i in picked)
@@ -136,25 +135,26 @@ def test_greedy_coverage_is_near_the_best_choice(drawn, budget):
     assert covered(fires, choose(pool, budget)) >= (1 - 1 / np.e) * best
 
 
+@quick
+@given(parts(), st.integers(1, 8), st.integers(1, 12))
+def test_a_choice_within_a_token_budget_equals_plain_greedy(drawn, budget, most):
+    pool = build(drawn)
+    fires = active(pool)
+    if not fires.any():
+        return
+    picked = choose(pool, budget, budget_tokens=most)
+    assert picked == plain_greedy(
+        fires, pool.n_tokens, np.ones(N_FEATURES, dtype=int), budget, most
+    )
+    assert pool.n_tokens[picked].sum() <= most
+
+
 def test_ties_go_to_the_shorter_sample_then_to_the_earlier():
     pool = make_activations([{0: 1}, {1: 1}, {2: 1}, {3: 1}], 4, [9, 5, 9, 5])
     assert choose(pool, 4) == [1, 3, 0, 2]
 
 
-@quick
-@given(parts(), st.integers(1, 8), st.integers(1, 12))
-def test_gain_per_token_within_a_token_budget_equals_plain_greedy(drawn, budget, most):
-    pool = build(drawn)
-    fires = active(pool)
-    if not fires.any():
-        return
-    picked = choose(pool, budget, quota="per-token", budget_tokens=most)
-    costs, ones = pool.n_tokens.tolist(), np.ones(N_FEATURES, dtype=int)
-    assert picked == plain_greedy(fires, pool.n_tokens, ones, budget, costs, most)
-    assert pool.n_tokens[picked].sum() <= most
-
-
-@pytest.mark.parametrize("objective", ["coverage", "representative", "both"])
+@pytest.mark.parametrize("objective", ["coverage", "representative"])
 @pytest.mark.parametrize("quota", ["length", "none"])
 def test_a_token_budget_holds_for_every_objective(objective, quota):
     pool = make_activations([{i % 4: 1} for i in range(30)], 4, list(range(1, 31)))
@@ -169,7 +169,7 @@ def test_included_samples_come_first_and_what_they_cover_is_covered():
     assert choose(pool, 2, include=(1,), objective="representative") == [1, 2]
 
 
-@pytest.mark.parametrize("objective", ["coverage", "representative", "both"])
+@pytest.mark.parametrize("objective", ["coverage", "representative"])
 def test_a_choice_goes_on_from_its_own_first_picks(objective):
     rng = np.random.default_rng(3)
     rows = [dict.fromkeys(np.flatnonzero(rng.random(30) < 0.3).tolist(), 1.0) for _ in range(40)]
@@ -185,7 +185,6 @@ def test_a_choice_goes_on_from_its_own_first_picks(objective):
         ({"include": (0, 1, 2)}, "3 samples are to be included and the budget is 2"),
         ({"include": (2,)}, "s2 is to be included and has no scored tokens"),
         ({"include": (0,), "budget_tokens": 5}, "have 10 tokens and the budget is 5"),
-        ({"quota": "per-token", "objective": "both"}, "per-token compares gains in coverage"),
     ],
 )
 def test_choices_that_cannot_be_made_are_errors(options, message):
@@ -245,37 +244,6 @@ def test_herding_picks_the_mixture_of_the_anchor():
     assert sum(row < 6 for row in picked) == 6
 
 
-@quick
-@given(parts(), st.integers(1, 8))
-def test_both_without_tolerance_gains_as_much_as_greedy_at_every_pick(drawn, budget):
-    pool = build(drawn)
-    fires = active(pool)
-    if not fires.any():
-        return
-    picked = choose(pool, budget, objective="both", tolerance=0.0)
-    for size in range(len(picked)):
-        before = covered(fires, picked[:size]) if size else 0
-        left = [i for i in range(len(fires)) if i not in picked[:size]]
-        best = max(covered(fires, [*picked[:size], i]) for i in left)
-        assert covered(fires, picked[: size + 1]) == max(best, before)
-
-
-@quick
-@given(parts(), st.integers(1, 8))
-def test_both_with_full_tolerance_is_herding(drawn, budget):
-    pool = build(drawn)
-    if dense(pool).any():
-        both = choose(pool, budget, objective="both", tolerance=1.0)
-        assert both == choose(pool, budget, objective="representative")
-
-
-def test_both_prefers_the_typical_sample_among_those_that_gain_enough():
-    rows = [{0: 1, 1: 1, 2: 1, 3: 1, 4: 1}, {0: 1, 1: 1, 2: 1, 5: 1}] + [{0: 1, 1: 1, 5: 1}] * 8
-    pool = make_activations(rows, N_FEATURES)
-    assert choose(pool, 1) == [0]
-    assert choose(pool, 1, objective="both") == [1]
-
-
 # Label direction
 
 
@@ -331,7 +299,7 @@ def test_direction_of_pairs_keeps_what_chosen_answers_have_more():
     vectors = active(chosen) - active(rejected)
     groups = plan_groups(chosen.n_tokens, budget=3, quota="none")
     spending = Spending(chosen.n_tokens)
-    assert picked == difference_picks(vectors, groups, vectors.mean(0), spending).tolist()
+    assert picked == mean_picks(vectors, groups, vectors.sum(0) * 1.0, 10, spending).tolist()
     found = report(chosen, 3, objective="direction", rejected=rejected)
     assert found.pool.direction_cosine == pytest.approx(1.0)
 
@@ -345,7 +313,7 @@ def test_each_difference_pick_is_the_best(seed, is_sparse):
     groups = plan_groups(tokens, budget=5, quota="none")
     rows = csr_array(vectors) if is_sparse else vectors
     target = vectors.mean(axis=0)
-    picked = difference_picks(rows, groups, target, Spending(tokens)).tolist()
+    picked = mean_picks(rows, groups, vectors.sum(axis=0), 9, Spending(tokens)).tolist()
     for t in range(5):
         others = [i for i in range(9) if i not in picked[:t]]
         gaps = [np.square(vectors[[*picked[:t], i]].mean(0) - target).sum() for i in others]
@@ -423,7 +391,7 @@ def test_classes_keep_their_share_and_small_ones_get_a_pick():
     assert [(group.class_id, group.n_picks) for group in groups] == [(0, 8), (1, 1), (2, 1)]
 
 
-@pytest.mark.parametrize("objective", ["coverage", "representative", "both"])
+@pytest.mark.parametrize("objective", ["coverage", "representative"])
 @pytest.mark.parametrize("quota", ["length", "none"])
 def test_a_budget_beyond_the_pool_takes_every_sample_with_text_once(objective, quota):
     pool = make_activations([{0: 1}, {}, {1: 1}, {}], 4, [3, 0, 4, 5])
@@ -451,7 +419,7 @@ def test_an_anchor_of_another_width_is_an_error():
 
 
 def test_a_budget_of_zero_is_an_error():
-    with pytest.raises(DataError, match="budget 0"):
+    with pytest.raises(DataError, match="budget is 0"):
         SelectSettings(0)
 
 
@@ -592,7 +560,7 @@ def test_command_reads_the_rejected_answers_of_pairs(tmp_path):
 def test_a_pool_of_one_sample_and_a_pool_of_copies_are_chosen_from():
     assert choose(make_activations([{0: 1}]), 5, quota="length") == [0]
     copies = make_activations([{0: 1, 1: 1}] * 7)
-    for objective in ("coverage", "representative", "both"):
+    for objective in ("coverage", "representative"):
         assert choose(copies, 3, objective=objective) == [0, 1, 2]
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from facsynth.select.picks import Group, Spending, active_in, take_turns
+from facsynth.select.picks import Group, Spending, take_turns
 
 __all__ = ["coverage_picks"]
 
@@ -56,7 +56,7 @@ def coverage_picks(
         parts[turn].gains[rank] = -np.inf
         picked.append(row)
         spending.pay(row)
-        features = active_in(fires, row)
+        features = fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
         seen[features] += 1
         for part in parts:
             part.cover(features[seen[features] == part.fold])
@@ -101,7 +101,7 @@ class _Part:
             return None
         if self.gains.max() == 0:
             self._raise_fold(seen)
-        return int(np.argmax(spending.values(self.gains, self.rows)))
+        return int(np.argmax(self.gains))
 
     def _raise_fold(self, seen: NDArray[np.int64]) -> None:
         left = self.fires[np.flatnonzero(~np.isinf(self.gains))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from facsynth.errors import DataError
 
-__all__ = ["Group", "Spending", "active_in", "plan_groups", "random_picks", "take_turns"]
+__all__ = ["Group", "Spending", "plan_groups", "random_picks", "take_turns"]
 
 N_QUOTAS = 10
 """Length groups of `quota="length"`: deciles."""
@@ -37,13 +37,6 @@ class Spending:
 
     left: int | None = None
     """None without a limit."""
-
-    per_token: bool = False
-    """Whether gains are compared per token."""
-
-    def values(self, gains: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What these samples are worth: their gains, or their gains per token."""
-        return gains / self.n_tokens[rows] if self.per_token else gains
 
     def over_budget(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these samples have more tokens than are left."""
@@ -125,11 +118,6 @@ def take_turns(groups: Sequence[Group]) -> Iterator[int]:
     """Group of each pick: round-robin until the picks of a group are used up."""
     for done in range(max((group.n_picks for group in groups), default=0)):
         yield from (i for i, group in enumerate(groups) if group.n_picks > done)
-
-
-def active_in(fires: Any, row: Any) -> Any:
-    """Columns of one sparse row."""
-    return fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
 
 
 def _class_shares(sizes: NDArray[np.int64], budget: int) -> NDArray[np.int64]:

@@ -62,12 +62,12 @@ class SelectionTask:
     """Target samples that activate each feature."""
 
     n_target: int
-    vectors: Any = None
-    """Rows (n_samples, d), sparse or dense, whose mean is brought near the target's where that
-    is not the mean of `fires`: hidden states, or chosen minus rejected."""
+    vectors: Any
+    """Rows (n_samples, d), sparse or dense, that herding works on: those of `fires`, hidden
+    states, or chosen minus rejected."""
 
-    target: Float64[np.ndarray, " d"] | None = None
-    """Target mean of the vectors; None with classes."""
+    target_sum: Float64[np.ndarray, " d"]
+    """Sum of the target's vectors."""
 
     classes: Int64[np.ndarray, " n_samples"] | None = None
     means: Float64[np.ndarray, "n_classes d"] | None = None
@@ -81,8 +81,9 @@ def prepare_task(pool: Pool, settings: SelectSettings) -> SelectionTask:
     goal_features(target.features, target.relevant)  # refuses a target that activates nothing
     # float64, because SciPy converts float32 rows again at every product with a float64 vector
     fires = rows.fires.astype(np.float64)
-    task = SelectionTask(fires, target.counts, target.n_samples)
-    if settings.objective not in ("representative", "direction"):
+    counts = target.counts
+    task = SelectionTask(fires, counts, target.n_samples, fires, counts.astype(np.float64))
+    if settings.objective == "coverage":
         return task
 
     def vectors(table: ActiveRows) -> Any:
@@ -90,13 +91,11 @@ def prepare_task(pool: Pool, settings: SelectSettings) -> SelectionTask:
             return hidden_states(table.activations, common_scale([rows.activations]))
         return fires if table is rows else table.fires.astype(np.float64)
 
-    if settings.objective == "direction" and pool.rejected is not None:
-        return _with_differences(task, pool, pool.rejected, vectors)
     if settings.objective == "direction":
+        if pool.rejected is not None:
+            return _with_differences(task, pool, pool.rejected, vectors)
         return _with_classes(task, pool, vectors)
-    if settings.space == "features":
-        return task
-    return replace(task, vectors=vectors(rows), target=column_means(vectors(target)))
+    return replace(task, vectors=vectors(rows), target_sum=_column_sums(vectors(target)))
 
 
 def _with_classes(
@@ -128,7 +127,7 @@ def _with_differences(
             f"{rejected.n_samples}; extract both sides of the same pairs"
         )
     found = vectors(pool.rows) - vectors(rejected)
-    return replace(task, vectors=found, target=column_means(found))
+    return replace(task, vectors=found, target_sum=_column_sums(found))
 
 
 def _classes(
@@ -157,5 +156,9 @@ def class_means(
 
 def column_means(rows: Any) -> Float64[np.ndarray, " d"]:
     """Mean of rows, sparse or dense; 0 when there are none."""
-    means: NDArray[np.float64] = np.asarray(rows.sum(axis=0)).ravel() / max(1, rows.shape[0])
-    return means
+    return _column_sums(rows) / max(1, rows.shape[0])
+
+
+def _column_sums(rows: Any) -> Float64[np.ndarray, " d"]:
+    sums: NDArray[np.float64] = np.asarray(rows.sum(axis=0), dtype=np.float64).ravel()
+    return sums

@@ -103,7 +103,11 @@ class Selection:
         ]
         title = f"{len(self.rows):,} of {self.n_pool:,} samples chosen by {self.settings.objective}"
         columns = ("measure", "chosen", "random, same lengths", "whole pool")
-        return [TextTable(title, columns, rows, note=self._conclusion())]
+        note = (
+            "The choice gains what lies outside the range of random choices of the same lengths. "
+            "Write it with -o, and train on it with `fac task` to see whether that helps."
+        )
+        return [TextTable(title, columns, rows, note=note)]
 
     _repr_html_ = as_html
 
@@ -129,37 +133,21 @@ class Selection:
             )
         return tuple(notes)
 
-    def _conclusion(self) -> str:
-        name, sign = {
-            "representative": ("hidden_distance", -1),
-            "direction": ("direction_cosine", 1),
-        }.get(self.settings.objective, ("fac", 1))
-        if getattr(self.selection, name) is None:
-            name = "hellinger" if self.selection.hellinger_anchor is None else "hellinger_anchor"
-        chosen, draws = getattr(self.selection, name), self._values(name)
-        best = max(sign * value for value in draws)
-        word = "beats" if sign * chosen > best else "does not beat"
-        return (
-            f"By its own measure the choice {word} all {len(draws)} random choices of the same "
-            "lengths. Write it with -o and train on it with `fac task` to see whether it helps."
-        )
-
-    def _values(self, name: str) -> list[Any]:
-        return [getattr(measures, name) for measures in self.random]
-
     def _range(self, name: str) -> dict[str, float] | None:
-        values = self._values(name)
+        values = [getattr(measures, name) for measures in self.random]
         if values[0] is None:
             return None
         return {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
 
     def _span(self, name: str) -> str | None:
         found = self._range(name)
-        return found and f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+        if found is None:
+            return None
+        return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def measure_picks(
-    task: SelectionTask, pool: Pool, objective: str, rows: NDArray[np.int64]
+    task: SelectionTask, pool: Pool, settings: SelectSettings, rows: NDArray[np.int64]
 ) -> PickMeasures:
     """Measure some samples of a pool against its target."""
     counts = np.bincount(task.fires[rows].indices, minlength=task.counts.size)
@@ -168,17 +156,15 @@ def measure_picks(
     def distance(other: NDArray[np.int64]) -> float:
         return hellinger_distance(counts, other) if counts.any() and other.any() else 1.0
 
-    by_direction = objective == "direction"
-    target = task.target
-    mean = None if target is None else column_means(task.vectors[rows])
     cosine = shift = None
+    target = task.target_sum / task.n_target
     if task.means is not None and task.classes is not None:
         means = class_means(task.vectors[rows], task.classes[rows], len(task.means))
         cosine = _cosine(means - means.mean(axis=0), task.means - task.means.mean(axis=0))
-    elif mean is not None and by_direction:
-        cosine = _cosine(mean, target)
-    elif mean is not None:
-        shift = float(np.sqrt(np.square(mean - target).mean()))
+    elif settings.objective == "direction":
+        cosine = _cosine(column_means(task.vectors[rows]), target)
+    elif settings.space == "hidden":
+        shift = float(np.sqrt(np.square(column_means(task.vectors[rows]) - target).mean()))
     return PickMeasures(
         fac=int(np.count_nonzero(counts[goal])) / int(np.count_nonzero(goal)),
         hellinger=distance(pool.rows.counts),

@@ -1,6 +1,5 @@
 """Choose samples from a pool by the features that they activate."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -8,8 +7,8 @@ from jaxtyping import Int64
 
 from facsynth.errors import DataError
 from facsynth.select.greedy import coverage_picks
-from facsynth.select.herding import Leeway, difference_picks, direction_picks, herding_picks
-from facsynth.select.picks import Group, Spending, plan_groups, random_picks
+from facsynth.select.herding import direction_picks, mean_picks
+from facsynth.select.picks import Spending, plan_groups, random_picks
 from facsynth.select.pool import Pool, SelectionTask, prepare_task
 from facsynth.select.report import Selection, measure_picks
 from facsynth.select.settings import SelectSettings
@@ -53,7 +52,7 @@ def select_samples(pool: Pool, settings: SelectSettings) -> Selection:
     )
     rng = np.random.default_rng(settings.random_seed)
     draws = [random_picks(groups, picked, rng) for _ in range(_N_DRAWS)]
-    measure = partial(measure_picks, task, pool, settings.objective)
+    measure = partial(measure_picks, task, pool, settings)
     return Selection(
         rows=picked,
         sample_ids=tuple(pool.rows.activations.sample_ids[i] for i in picked),
@@ -84,36 +83,22 @@ def _pick(
         class_ids=task.classes,
         taken=pool.include,
     )
-    spending = Spending(
-        pool.n_tokens, settings.budget_tokens, per_token=settings.quota == "per-token"
-    )
+    spending = Spending(pool.n_tokens, settings.budget_tokens)
     for row in pool.include:
         spending.pay(row)
-    picked = _pick_others(task, groups, spending, settings, pool.include)
-    return np.concatenate([np.array(pool.include, dtype=np.int64), picked])
-
-
-def _pick_others(
-    task: SelectionTask,
-    groups: Sequence[Group],
-    spending: Spending,
-    settings: SelectSettings,
-    taken: tuple[int, ...],
-) -> Int64[np.ndarray, " n_selected"]:
-    if task.means is not None and task.classes is not None:
-        return direction_picks(
-            task.vectors, groups, task.means, spending, class_ids=task.classes, taken=taken
-        )
-    if task.target is not None:
-        return difference_picks(task.vectors, groups, task.target, spending, taken=taken)
-    by_frequency = settings.weights == "frequency"
-    weights = task.counts if by_frequency else (task.counts > 0).astype(np.int64)
     if settings.objective == "coverage":
-        return coverage_picks(task.fires, groups, weights, spending, taken=taken)
-    leeway = Leeway(weights, settings.tolerance) if settings.objective == "both" else None
-    return herding_picks(
-        task.fires, groups, task.counts, task.n_target, spending, leeway=leeway, taken=taken
-    )
+        by_frequency = settings.weights == "frequency"
+        weights = task.counts if by_frequency else (task.counts > 0).astype(np.int64)
+        picked = coverage_picks(task.fires, groups, weights, spending, taken=pool.include)
+    elif task.means is not None and task.classes is not None:
+        picked = direction_picks(
+            task.vectors, groups, task.means, spending, class_ids=task.classes, taken=pool.include
+        )
+    else:
+        picked = mean_picks(
+            task.vectors, groups, task.target_sum, task.n_target, spending, taken=pool.include
+        )
+    return np.concatenate([np.array(pool.include, dtype=np.int64), picked])
 
 
 def _check_include(pool: Pool, settings: SelectSettings) -> None:

@@ -23,45 +23,32 @@ class SelectSettings(Settings):
     budget: int
     """Number of samples to choose. A pool with fewer samples that have text is chosen whole."""
 
-    objective: Literal["coverage", "representative", "both", "direction"] = "coverage"
-    """Cover the most features; match the target's firing rates; of the samples that cover nearly
-    the most, take the one that matches them best; or keep the difference between the classes, or
-    between chosen and rejected."""
+    objective: Literal["coverage", "representative", "direction"] = "coverage"
+    """Cover the most features; match the target's firing rates; or keep the difference between
+    the classes, or between chosen and rejected."""
 
     space: Literal["features", "hidden"] = "features"
     """Vectors that representative and direction match: active features, or the mean hidden states
     that `fac extract --hidden` keeps."""
 
-    quota: Literal["length", "per-token", "none"] = "length"
-    """Choose equally many from each tenth of the pool by length; the largest gain in coverage per
-    token; or from anywhere."""
+    quota: Literal["length", "none"] = "length"
+    """Choose equally many from each tenth of the pool by length, or from anywhere."""
 
     budget_tokens: int | None = None
     """Tokens that all chosen samples may have together. Samples that do not fit are skipped."""
 
     weights: Literal["equal", "frequency"] = "equal"
-    """Count a covered feature once, or as often as it fires in the target."""
-
-    tolerance: float = 0.2
-    """For both: share of the best gain that a choice may fall short of, 0 to 1."""
+    """For coverage: count a feature once, or as often as it fires in the target."""
 
     random_seed: int = 0
     """Random seed of the random choices that are measured beside this one."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        if self.budget < 1 or (self.budget_tokens or 1) < 1 or not 0 <= self.tolerance <= 1:
+        for name, budget in (("budget", self.budget), ("budget_tokens", self.budget_tokens)):
+            if budget is not None and budget < 1:
+                raise DataError(f"{name} is {budget}; it must be at least 1")
+        if self.space == "hidden" and self.objective == "coverage":
             raise DataError(
-                f"budget {self.budget}, budget_tokens {self.budget_tokens}, tolerance "
-                f"{self.tolerance}: budgets are at least 1, the tolerance is between 0 and 1"
-            )
-        if self.objective != "coverage" and self.quota == "per-token":
-            raise DataError(
-                "the quota per-token compares gains in coverage, which the objective "
-                f"{self.objective} does not have; choose another quota"
-            )
-        if self.space == "hidden" and self.objective not in ("representative", "direction"):
-            raise DataError(
-                f"hidden states have no coverage, so the objective {self.objective} chooses by "
-                "features; choose representative or direction"
+                "hidden states have no coverage; choose the objective representative or direction"
             )
