@@ -163,5 +163,5 @@ def test_hidden_direction_of_pairs_keeps_the_mean_difference():
 
 
 def test_hidden_states_have_no_coverage():
-    with pytest.raises(DataError, match="choose representative or direction"):
+    with pytest.raises(DataError, match="hidden states have no coverage"):
         SelectSettings(3, objective="coverage", space="hidden")

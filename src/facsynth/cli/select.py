@@ -80,10 +80,15 @@ def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
         )
         for name, table in tables.items()
     }
-    labels = {}
+    labels: dict[str, Any] = {}
     if settings.objective == "direction" and "rejected" not in tables:
-        labels["labels"] = [sample.label for sample in found.samples()]
-        if "anchor" in tables:
-            labels["anchor_labels"] = [sample.label for sample in tables["anchor"].samples()]
-    sample_ids = active["rows"].activations.sample_ids
-    return Pool(**active, **labels, include=load_included(options["include"], sample_ids))
+        labels = {name: [one.label for one in table.samples()] for name, table in tables.items()}
+    rows = active["rows"]
+    return Pool(
+        rows,
+        anchor=active.get("anchor"),
+        labels=labels.get("rows"),
+        anchor_labels=labels.get("anchor"),
+        rejected=active.get("rejected"),
+        include=load_included(options["include"], rows.activations.sample_ids),
+    )

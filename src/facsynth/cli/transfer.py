@@ -78,7 +78,7 @@ def _described(found: Any, models: tuple[str | None, str | None]) -> Any:
         Reading(rows, table.manifest.source, load_table_tokenizer(table.manifest.source, model))
         for table, rows, model in zip(common.tables, common.rows, models, strict=True)
     ]
-    return describe_counterparts(common.samples, *readings, shown)
+    return describe_counterparts(common.samples, readings[0], readings[1], shown)
 
 
 def _chart(row: dict[str, Any]) -> dict[str, Any]:

@@ -164,7 +164,9 @@ def labelled_rows(
     if pair_ids is not None:  # a pair needs both of its sides
         usable &= np.bincount(pair_ids, weights=usable)[pair_ids] == 2
     rows = np.flatnonzero(usable)
-    names, class_ids = np.unique([str(labels[i]) for i in rows], return_inverse=True)
+    names, class_ids = np.unique(
+        np.array([str(labels[i]) for i in rows.tolist()], dtype=np.str_), return_inverse=True
+    )
     if len(names) < 2:
         found = f"only the class {str(names[0])!r}" if len(names) else "no class at all"
         raise DataError(

@@ -122,7 +122,7 @@ class Overlap:
                     self.matched.shares,
                 ),
             ]
-        sizes = {
+        sizes: dict[str, list[object]] = {
             "samples": [one.n_samples for one in self.sets],
             "mean tokens": [_mean_tokens(one) for one in self.sets],
             "features": [one.n_features for one in self.redundancy],

@@ -199,11 +199,12 @@ def _check(sets: Sequence[DataSet], anchor: ActiveRows | None) -> None:
         n = len(one.texts)
         if n < 2:
             raise DataError(f"a data set has {n} samples; diversity needs two")
-        for rows in (one.vectors, one.active and one.active.fires):
-            if rows is not None and rows.shape[0] != n:
-                raise DataError(
-                    f"{n} texts and {rows.shape[0]} rows of features or vectors; give one for each"
-                )
+        n_active = n if one.active is None else one.active.n_samples
+        n_vectors = n if one.vectors is None else one.vectors.shape[0]
+        for n_rows in {n_active, n_vectors} - {n}:
+            raise DataError(
+                f"{n} texts and {n_rows} rows of features or vectors; give one for each"
+            )
         if (one.vectors is None) != (sets[0].vectors is None):
             raise DataError("vectors are needed of all data sets, or of none")
         if anchor and one.active is None:

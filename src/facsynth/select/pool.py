@@ -70,7 +70,7 @@ class SelectionTask:
     """Sum of the target's vectors."""
 
     classes: Int64[np.ndarray, " n_samples"] | None = None
-    means: Float64[np.ndarray, "n_classes d"] | None = None
+    means: Float64[np.ndarray, "n_classes n_columns"] | None = None
     """Target mean of the vectors of each class."""
 
 
@@ -139,7 +139,7 @@ def _classes(
             f"{len(labels or ()) - len(known)} samples of the {where} have no label, which the "
             "objective direction needs; extract with --label-field or choose another objective"
         )
-    names, numbers = np.unique(known, return_inverse=True)
+    names, numbers = np.unique(np.array(known), return_inverse=True)
     if len(names) < 2:
         raise DataError(
             f"all samples of the {where} have the label {known[0]!r}; a direction needs two classes"
@@ -151,12 +151,14 @@ def class_means(
     vectors: Any, classes: NDArray[np.int64], n_classes: int
 ) -> Float64[np.ndarray, "n_classes d"]:
     """Mean row of each class; 0 for a class without rows."""
-    return np.stack([column_means(vectors[np.flatnonzero(classes == c)]) for c in range(n_classes)])
+    parts = [vectors[np.flatnonzero(classes == c)] for c in range(n_classes)]
+    return np.stack([column_means(part) for part in parts])
 
 
 def column_means(rows: Any) -> Float64[np.ndarray, " d"]:
     """Mean of rows, sparse or dense; 0 when there are none."""
-    return _column_sums(rows) / max(1, rows.shape[0])
+    means: NDArray[np.float64] = _column_sums(rows) / max(1, rows.shape[0])
+    return means
 
 
 def _column_sums(rows: Any) -> Float64[np.ndarray, " d"]:
