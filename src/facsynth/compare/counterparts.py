@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int64
 from scipy.stats import norm
 
-from facsynth.compare.matching import Matches, best_matches, common_features, pair_correlations
+from facsynth.compare.matching import best_matches, common_features, pair_correlations
 from facsynth.compare.settings import TransferSettings
 from facsynth.coverage.controls import length_matched_subset
 from facsynth.errors import DataError
@@ -99,119 +99,116 @@ def match_features(
             raise DataError("the tables hold other samples; take those that both have first")
     rng = np.random.default_rng(settings.random_seed)
     halves = np.array_split(rng.permutation(a.n_samples), 2)
-    pair = _Pair.of(a, b, halves, settings)
-    shuffled: tuple[list[tuple[float, float]], ...] = ([], [])
+    pair = _find_pairs(a, b, settings, halves, halves)
+    shuffled: tuple[list[list[float]], ...] = ([], [])
     for kind, groups in [(0, 1), (1, _LENGTH_GROUPS)] * settings.shuffles:
-        rows = [_shuffle(half, a.activations.n_tokens, groups, rng) for half in halves]
-        shuffled[kind].append(_Pair.of(a, b, halves, settings, rows_b=rows).shares())
-    random = None
+        others = [_shuffle(half, a.activations.n_tokens, groups, rng) for half in halves]
+        shuffled[kind].append(_find_pairs(a, b, settings, halves, others).shares())
+    random: list[float | None] = [None, None]
     if random_b is not None:
-        among = _firing_like(random_b, b.counts[pair.matches.partner_of_b >= 0], rng)
-        random = _Pair.of(a, random_b, halves, settings, among_b=among).shares()[0]
+        among = _firing_like(random_b, b.counts[pair.partners[1] >= 0], rng)
+        control = _find_pairs(a, random_b, settings, halves, halves, among_b=among)
+        random[0] = control.shares()[0]
     n = len(halves[1])
     weights = rng.multinomial(n, np.full(n, 1 / n), settings.resamples).T.astype(np.float64)
-    by_side = [[tuple(shares[i] for shares in kind) for kind in shuffled] for i in (0, 1)]
-    return (
-        pair.side(False, weights, shuffled=by_side[0], random=random),
-        pair.side(True, weights, shuffled=by_side[1]),
-    )
+    sides = [
+        pair.measure(i, weights, [[one[i] for one in kind] for kind in shuffled], random[i])
+        for i in (0, 1)
+    ]
+    return sides[0], sides[1]
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """Two tables on the half that finds partners and the one that checks them."""
+class _Pairs:
+    """Partners of the features of two tables, whose sides are 0 and 1, and what checks them."""
 
-    matches: Matches
-    check_a: Any
-    check_b: Any
-    settings: TransferSettings
+    partners: tuple[Int64[np.ndarray, " n_features_a"], Int64[np.ndarray, " n_features_b"]]
+    """Partner of every feature in the other table; -1 for those that are not compared."""
 
-    @classmethod
-    def of(
-        cls,
-        a: ActiveRows,
-        b: ActiveRows,
-        halves: Halves,
-        settings: TransferSettings,
-        *,
-        rows_b: Halves | None = None,
-        among_b: Bool[np.ndarray, " n_features"] | None = None,
-    ) -> "_Pair":
-        """Find partners; features active too rarely in a half, or not `among_b`, have none."""
-        # float64: correlations are differences of sums over all samples
-        wholes = [rows.matrix.astype(np.float64) for rows in (a, b)]
-        found, checked = (
-            (wholes[0][rows], wholes[1][others])
-            for rows, others in zip(halves, rows_b or halves, strict=True)
-        )
-        usable = [common_features(matrix, settings.min_samples) for matrix in checked]
-        if among_b is not None:
-            usable[1] &= among_b
-        masked = [m @ sp.diags_array(u.astype(float)) for m, u in zip(found, usable, strict=True)]
-        for matrix in masked:
-            matrix.eliminate_zeros()
-        matches = best_matches(*masked, min_samples=settings.min_samples)
-        for name, partners in (("A", matches.partner_of_a), ("B", matches.partner_of_b)):
-            if (partners < 0).all():
-                raise DataError(
-                    f"no feature of {name} is active in {settings.min_samples} samples of each "
-                    f"half of the {sum(map(len, halves))} common ones; use more samples or lower "
-                    "--min-samples"
-                )
-        return cls(matches, sp.csc_array(checked[0]), sp.csc_array(checked[1]), settings)
+    checks: tuple[Any, Any]
+    """Sparse activations of either side in the samples that check."""
 
-    def shares(self) -> tuple[float, float]:
-        """Share of the features of A, and of those of B, with a counterpart."""
-        weights = np.ones((self.check_a.shape[0], 1))
-        limit = self.settings.min_correlation
-        found = [
-            float((self._correlations(b, weights)[:, 0] > limit).mean()) for b in (False, True)
-        ]
-        return found[0], found[1]
+    limit: float
+    """Correlation above which a feature has a counterpart."""
 
-    def side(
+    def shares(self) -> list[float]:
+        """Share of the features compared of either side that have a counterpart."""
+        return [float((self.correlations(i) > self.limit).mean()) for i in (0, 1)]
+
+    def measure(
         self,
-        from_b: bool,
+        i: int,
         weights: Float64[np.ndarray, "n_samples n_resamples"],
-        *,
-        shuffled: Sequence[tuple[float, ...]],
-        random: float | None = None,
+        shuffled: Sequence[Sequence[float]],
+        random: float | None,
     ) -> Side:
-        """One side with intervals."""
-        ids, partners = self._pairs(from_b)
-        r = self._correlations(from_b, np.ones((weights.shape[0], 1)))[:, 0]
-        back = self.matches.partner_of_a if from_b else self.matches.partner_of_b
-        mutual = back[partners] == ids
-        drawn = self._correlations(from_b, weights) > self.settings.min_correlation
-        is_above = r > self.settings.min_correlation
+        """One side, with intervals by the weights of resamples."""
+        ids = self._ids(i)
+        partners = self.partners[i][ids]
+        mutual = self.partners[1 - i][partners] == ids
+        r = self.correlations(i)[:, 0]
+        above, drawn = r > self.limit, self.correlations(i, weights) > self.limit
         return Side(
             feature_ids=ids,
             partners=partners,
             correlations=r,
             is_mutual=mutual,
-            share=_share(is_above, drawn),
-            mutual_share=_share(is_above & mutual, drawn & mutual[:, None]),
-            shuffled=shuffled[0],
-            shuffled_by_length=shuffled[1],
+            share=_share(above, drawn),
+            mutual_share=_share(above & mutual, drawn & mutual[:, None]),
+            shuffled=tuple(shuffled[0]),
+            shuffled_by_length=tuple(shuffled[1]),
             random=random,
         )
 
-    def _pairs(self, from_b: bool) -> tuple[Any, Any]:
-        partners = self.matches.partner_of_b if from_b else self.matches.partner_of_a
-        ids = np.flatnonzero(partners >= 0)
-        return ids, partners[ids]
-
-    def _correlations(
-        self, from_b: bool, weights: Float64[np.ndarray, "n_samples n_resamples"]
+    def correlations(
+        self, i: int, weights: Float64[np.ndarray, "n_samples n_resamples"] | None = None
     ) -> Float64[np.ndarray, "n_pairs n_resamples"]:
-        own, other = (self.check_b, self.check_a) if from_b else (self.check_a, self.check_b)
-        ids, partners = self._pairs(from_b)
+        """Correlation of each feature of a side with its partner, for weighted samples."""
+        own, other = self.checks[i], self.checks[1 - i]
+        weights = np.ones((own.shape[0], 1)) if weights is None else weights
+        ids = self._ids(i)
+        partners = self.partners[i][ids]
         size = max(1, _PAIR_VALUES // weights.shape[1])
         parts = [
-            pair_correlations(own[:, ids[i : i + size]], other[:, partners[i : i + size]], weights)
-            for i in range(0, ids.size, size)
+            pair_correlations(own[:, ids[j : j + size]], other[:, partners[j : j + size]], weights)
+            for j in range(0, ids.size, size)
         ]
         return np.concatenate(parts)
+
+    def _ids(self, i: int) -> Int64[np.ndarray, " n_compared"]:
+        return np.flatnonzero(self.partners[i] >= 0)
+
+
+def _find_pairs(
+    a: ActiveRows,
+    b: ActiveRows,
+    settings: TransferSettings,
+    rows_a: Halves,
+    rows_b: Halves,
+    *,
+    among_b: Bool[np.ndarray, " n_features"] | None = None,
+) -> _Pairs:
+    """Find partners; features active too rarely in a half, or not `among_b`, have none."""
+    # float64: correlations are differences of sums over all samples
+    wholes = [rows.matrix.astype(np.float64) for rows in (a, b)]
+    finds, checks = (
+        (wholes[0][rows], wholes[1][others]) for rows, others in zip(rows_a, rows_b, strict=True)
+    )
+    usable = [
+        common_features(find, settings.min_samples) & common_features(check, settings.min_samples)
+        for find, check in zip(finds, checks, strict=True)
+    ]
+    if among_b is not None:
+        usable[1] &= among_b
+    for name, flags in zip("AB", usable, strict=True):
+        if not flags.any():
+            raise DataError(
+                f"no feature of {name} is active in {settings.min_samples} samples of each half "
+                f"of the {a.n_samples} common ones; use more samples or lower --min-samples"
+            )
+    partners = best_matches(finds[0], finds[1], (usable[0], usable[1]))
+    columns = (sp.csc_array(checks[0]), sp.csc_array(checks[1]))
+    return _Pairs(partners, columns, settings.min_correlation)
 
 
 def _firing_like(
