@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import chi2, chi2_contingency
 
 from activations import make_activations
 from facsynth.compare.difference import (
@@ -69,11 +70,12 @@ def test_strata_in_which_a_feature_never_fires_do_not_change_its_odds():
     assert many[0][0] == few[0][0]
 
 
-def test_without_length_groups_the_test_is_fishers():
-    a = make_activations([{0: 1.0}] * 3 + [{1: 1.0}])
-    b = make_activations([{0: 1.0}] + [{1: 1.0}] * 3)
+def test_without_length_groups_all_samples_are_one_group():
+    a = make_activations([{0: 1.0}] * 30 + [{1: 1.0}] * 10, n_tokens=[90] * 30 + [9] * 10)
+    b = make_activations([{0: 1.0}] * 15 + [{1: 1.0}] * 25, n_tokens=[90] * 15 + [9] * 25)
     found = compare(a, b, ANY_LENGTH)
-    assert found.p_value.tolist() == pytest.approx([0.4857142857] * 2)  # the lady tasting tea
+    yates = chi2_contingency([[30, 10], [15, 25]])  # whose variance has n for n - 1
+    assert chi2.isf(found.p_value[0], 1) == pytest.approx(yates.statistic * 79 / 80)
 
 
 def test_groups_hold_equal_lengths_together_and_empty_texts_nowhere():

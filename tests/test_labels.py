@@ -45,17 +45,15 @@ def labelled(*args, **options):
 
 def test_direction_is_the_centred_class_means():
     table = active([{0: 2.0}, {0: 3.0, 1: 2.0}, {1: 5.0}, {2: 0.5}])
-    found = labelled_rows(table, ["x", "x", "y", "y"], space="raw")
-    means = [[2.5, 1.0, 0, 0], [0, 2.5, 0, 0]]
+    found = labelled_rows(table, ["x", "x", "y", "y"])
+    means = [[1.0, 0.5, 0, 0], [0, 0.5, 0, 0]]
     assert found.direction() == pytest.approx(np.array(means) - np.mean(means, axis=0))
 
 
-@pytest.mark.parametrize(("space", "wanted"), [("binary", 1.0), ("log", np.log(4.0)), ("raw", 3.0)])
-def test_vectors_hold_what_the_space_says_and_only_relevant_features(space, wanted):
+def test_vectors_hold_ones_and_only_relevant_features():
     relevant = np.array([True, True, False, False])
     table = active([{0: 3.0, 1: 1.0, 2: 9.0}, {1: 3.0}], relevant=relevant)
-    found = labelled_rows(table, ["x", "y"], space=space)
-    assert found.vectors.toarray().tolist() == [[wanted, 0], [0, wanted]]
+    assert labelled_rows(table, ["x", "y"]).vectors.toarray().tolist() == [[1, 0], [0, 1]]
 
 
 def test_reliability_is_near_the_cosine_of_two_independent_sets():

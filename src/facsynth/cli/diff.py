@@ -29,9 +29,9 @@ def diff(
 ) -> None:
     """Show which features fire more in feature table A than in B, and less.
 
-    Every feature is tested (Cochran-Mantel-Haenszel within length groups; Fisher's exact test with
-    --length none), and p-values are corrected for the number of features (Benjamini-Hochberg: q).
-    The effect is the log odds ratio of firing, A against B. --json lists all features that differ,
+    Every feature is tested (Cochran-Mantel-Haenszel within length groups), and p-values are
+    corrected for the number of features (Benjamini-Hochberg: q). The effect is the log odds ratio
+    of firing, A against B. --json lists all features that differ,
     with names for those that the table shows.
     """
     from dataclasses import replace

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from scipy.stats import chi2, false_discovery_control, fisher_exact
+from scipy.stats import chi2, false_discovery_control
 
 from facsynth.compare.settings import DiffSettings
 from facsynth.coverage.controls import length_auc
@@ -168,8 +168,8 @@ def compare_features(
 ) -> Difference:
     """Test every relevant feature for firing in different shares of two data sets.
 
-    By length: the Cochran-Mantel-Haenszel test with continuity correction over length groups.
-    Otherwise Fisher's exact test. Samples count as independent, so copies make p too small.
+    The Cochran-Mantel-Haenszel test with continuity correction over length groups, or over one
+    group of all lengths. Samples count as independent, so copies make p too small.
 
     Args:
         a: The first set.
@@ -200,10 +200,7 @@ def compare_features(
             "--threshold"
         )
     x, y = x[:, ids], y[:, ids]
-    if by_length:
-        p = mantel_haenszel(x, sizes_a, y, sizes_b)
-    else:
-        p = _fisher(x[0], int(sizes_a[0]), y[0], int(sizes_b[0]))
+    p = mantel_haenszel(x, sizes_a, y, sizes_b)
     log_odds, error = common_odds(x, sizes_a, y, sizes_b)
     n_compared = (int(sizes_a.sum()), int(sizes_b.sum()))
     lengths = [rows.activations.n_tokens for rows in (a, b)]
@@ -332,16 +329,6 @@ def common_odds(
     )
     log_odds: NDArray[np.float64] = np.log(big_r / big_s)
     return log_odds, np.sqrt(variance)
-
-
-def _fisher(
-    x: Int64[np.ndarray, " n_tested"], n_x: int, y: Int64[np.ndarray, " n_tested"], n_y: int
-) -> Float64[np.ndarray, " n_tested"]:
-    """Two-sided exact p-values; equal counts are tested once."""
-    pairs, where = np.unique(np.stack([x, y], axis=1), axis=0, return_inverse=True)
-    found = [fisher_exact([[i, n_x - i], [j, n_y - j]]).pvalue for i, j in pairs.tolist()]
-    p: NDArray[np.float64] = np.minimum(np.array(found), 1.0)[where.ravel()]
-    return p
 
 
 def _by_set(values: tuple[Any, Any]) -> dict[str, Any]:

@@ -49,12 +49,7 @@ _CLASS_TITLES = {
     "seen_at_equal_samples": "features seen at equal samples",
 }
 
-_SPACES = {
-    "binary": "active features",
-    "log": "log(1 + activation) of features",
-    "raw": "activations of features",
-    "hidden": "mean hidden states",
-}
+_SPACES = {"features": "active features", "hidden": "mean hidden states"}
 
 
 @dataclass(frozen=True, slots=True)

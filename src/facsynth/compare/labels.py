@@ -10,7 +10,7 @@ table keeps the mean hidden states of its samples.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -138,7 +138,7 @@ def labelled_rows(
     labels: Sequence[str | None],
     *,
     pair_ids: Int64[np.ndarray, " n_samples"] | None = None,
-    space: Space = "binary",
+    space: Space = "features",
     scale: Float64[np.ndarray, " d_model"] | None = None,
 ) -> LabelledRows:
     """Rows with classes, in the vectors that directions are taken of.
@@ -152,8 +152,8 @@ def labelled_rows(
             spread over this table when None.
 
     Raises:
-        DataError: Fewer than two classes are left, an unknown space is asked for, hidden states
-            are asked for that the table does not have, or relevant features of hidden states.
+        DataError: Fewer than two classes are left, hidden states are asked for that the table
+            does not have, or relevant features of hidden states.
         MismatchError: Labels and rows differ in number.
     """
     n_tokens = active.activations.n_tokens
@@ -258,18 +258,11 @@ def length_cosines(rows: LabelledRows) -> Float64[np.ndarray, " n_classes"]:
 
 def _vectors(active: ActiveRows, space: Space, scale: NDArray[np.float64] | None) -> Any:
     """The vectors of all rows, one column for each relevant feature or hidden dimension."""
-    if space not in get_args(Space):
-        raise DataError(f"unknown space {space!r}; choose one of {', '.join(get_args(Space))}")
-    if space == "hidden":
-        if not active.relevant.all():
-            raise DataError(
-                "relevant features do not choose among hidden states; leave --relevant out"
-            )
-        return hidden_states(active.activations, scale)
-    vectors = (active.fires if space == "binary" else active.matrix).astype(np.float64)
-    if space == "log":
-        vectors = vectors.log1p()
-    return vectors[:, np.flatnonzero(active.relevant)]
+    if space == "features":
+        return active.fires.astype(np.float64)[:, np.flatnonzero(active.relevant)]
+    if not active.relevant.all():
+        raise DataError("relevant features do not choose among hidden states; leave --relevant out")
+    return hidden_states(active.activations, scale)
 
 
 def _spread(part: Any) -> float:

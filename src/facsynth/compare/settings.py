@@ -15,8 +15,8 @@ __all__ = [
     "TransferSettings",
 ]
 
-Space = Literal["binary", "log", "raw", "hidden"]
-"""What the vectors of label directions hold."""
+Space = Literal["features", "hidden"]
+"""Vectors of ones where a feature is active, or mean hidden states."""
 
 
 def _at_least(least: int, **values: int) -> None:
@@ -87,9 +87,9 @@ class DiversitySettings(Settings):
 class LabelSettings(Settings):
     """How label directions are compared."""
 
-    space: Space = "binary"
-    """Vectors hold 1 for an active feature, log(1 + activation), or the activation; or they are
-    the mean hidden states that `fac extract --hidden` keeps."""
+    space: Space = "features"
+    """Vectors that directions are taken of: active features, or the mean hidden states that
+    `fac extract --hidden` keeps."""
 
     resamples: int = 200
     """Bootstrap resamples behind intervals, and shuffles behind the control."""
