@@ -103,7 +103,7 @@ def measure(data: Path, work: Path, n_anchor: int, n_each: int, pictures: Path) 
     plot = ("--plot", pictures / "overlap.png")
     overlap = fac(work / "overlap.json", "overlap", *own, *delta, *plot)
     for row in overlap["sets"]:
-        del row["greedy_order"]
+        del row["greedy_order"], row["n_kept"]
     for row in coverage.values():
         for key in ("curves", "by_class"):
             row.pop(key, None)

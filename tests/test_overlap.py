@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from activations import dense, make_activations, row_lists
-from facsynth.compare.overlap import matched_overlap, measure_redundancy, overlap_matrix
+from facsynth.compare.overlap import Needed, matched_overlap, measure_redundancy, overlap_matrix
 from facsynth.errors import DataError
 from facsynth.table.active import active_rows
 
@@ -74,23 +74,25 @@ def test_greedy_order_keeps_all_features_with_the_fewest_doublings(rows):
     flags = dense(table.activations) > 0
     if not flags.any():
         return
-    found = measure_redundancy(table)
-    seen = [flags[found.order[: k + 1]].any(axis=0).sum() for k in range(found.order.size)]
-    assert found.n_kept.tolist() == seen
+    found = measure_redundancy(table, "set")
+    order = [int(name[1:]) for name in found.greedy_order]
+    seen = [flags[order[: k + 1]].any(axis=0).sum() for k in range(len(order))]
+    assert list(found.n_kept) == seen
     assert seen[-1] == found.n_features == flags.any(axis=0).sum()
     assert (np.diff([0, *seen]) > 0).all()
 
 
 def test_copies_need_one_sample():
-    found = measure_redundancy(active([{0: 1.0, 1: 1.0}] * 9))
-    assert found.order.size == 1
-    assert {greedy for _, greedy, _ in found.needed} == {1}
+    found = measure_redundancy(active([{0: 1.0, 1: 1.0}] * 9), "set")
+    assert found.greedy_order == ("s0",)
+    assert {need.greedy for need in found.needed} == {1}
 
 
 def test_random_samples_that_keep_as_much_are_counted():
     table = active([{0: 1.0}, {1: 1.0}, {2: 1.0}, {3: 1.0}])
-    assert measure_redundancy(table).needed[0] == (0.5, 2, 2)
-    assert measure_redundancy(table).needed[-1] == (1.0, 4, 4)
+    needed = measure_redundancy(table, "set").needed
+    assert needed[0] == Needed(0.5, 2, 2)
+    assert needed[-1] == Needed(1.0, 4, 4)
 
 
 def test_set_without_active_features_is_an_error():

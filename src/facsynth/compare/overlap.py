@@ -7,11 +7,11 @@ lengths, and in its diagonal what two parts of one set share.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 
 from facsynth.compare.settings import OverlapSettings
@@ -26,6 +26,7 @@ from facsynth.table.active import ActiveRows, check_same_width
 
 __all__ = [
     "MatchedOverlap",
+    "Needed",
     "Overlap",
     "Redundancy",
     "matched_overlap",
@@ -64,35 +65,54 @@ class MatchedOverlap:
     n_draws: int
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """How many samples keep a share of the features."""
+
+    share: float
+    greedy: int
+    """Fewest samples found."""
+
+    random: int
+    """How many random samples do."""
+
+
 @dataclass(frozen=True)
 class Redundancy:
     """How few samples keep the features of a data set."""
 
-    order: Int64[np.ndarray, " n_chosen"]
-    """Samples in greedy order: each adds the most features not yet seen."""
-
-    n_kept: Int64[np.ndarray, " n_chosen"]
-    """Features that the first so many of them activate."""
-
+    name: str
+    n_samples: int
+    mean_tokens: float
     n_features: int
     """Features that the whole set activates."""
 
-    n_samples: int
-    needed: tuple[tuple[float, int, int], ...]
-    """Share of the features, fewest samples found that keep it, and how many random ones do."""
+    needed: tuple[Needed, ...]
+    """One for each of several shares of the features."""
+
+    greedy_order: tuple[str, ...]
+    """Ids of samples: each adds the most features not yet seen."""
+
+    n_kept: tuple[int, ...]
+    """Features that the first so many of them activate."""
 
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
     """What data sets share, and how redundant each of them is."""
 
-    names: tuple[str, ...]
-    sets: tuple[ActiveRows, ...]
+    sets: tuple[Redundancy, ...]
     shares: Float64[np.ndarray, "n_sets n_sets"]
     """See `overlap_matrix`."""
 
     matched: MatchedOverlap
-    redundancy: tuple[Redundancy, ...]
+    threshold: float
+    """δ, in SAE units."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sets."""
+        return tuple(one.name for one in self.sets)
 
     def row(self) -> dict[str, Any]:
         """Matrices of shares, and for each set its size, redundancy and greedy order."""
@@ -100,20 +120,19 @@ class Overlap:
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in vars(self.matched).items()
         }
-        sets = zip(self.names, self.sets, self.redundancy, strict=True)
         return {
             "names": list(self.names),
             "shares": self.shares.tolist(),
             "matched": matched,
-            "sets": [_set_row(*one) for one in sets],
-            "threshold": self.sets[0].threshold,
+            "sets": [asdict(one) for one in self.sets],
+            "threshold": self.threshold,
             "warnings": list(self.notes),
         }
 
     def tables(self) -> Sequence[TextTable]:
         """The shares, the same between matched parts, and redundancy."""
         found = []
-        if len(self.names) > 1:
+        if len(self.sets) > 1:
             found = [
                 self._matrix("Share of the row's features that the column has", self.shares),
                 self._matrix(
@@ -122,27 +141,20 @@ class Overlap:
                     self.matched.shares,
                 ),
             ]
-        sizes: dict[str, list[object]] = {
-            "samples": [one.n_samples for one in self.sets],
-            "mean tokens": [_mean_tokens(one) for one in self.sets],
-            "features": [one.n_features for one in self.redundancy],
-        }
-        sizes |= {
-            f"for {share:.0%} of the features": [
-                f"{one.needed[i][1]:,} / {one.needed[i][2]:,}" for one in self.redundancy
-            ]
-            for i, share in enumerate(SHARES)
-        }
-        return [
-            *found,
-            TextTable(
-                "Redundancy: samples that keep a share of the features, chosen / random",
-                ("", *self.names),
-                [(title, *values) for title, values in sizes.items()],
-                note="A matched share below the diagonal means other features, not fewer samples. "
-                "`fac diff` names them; `fac select` chooses the samples that keep the features.",
-            ),
+        rows: list[tuple[object, ...]] = [
+            ("samples", *(one.n_samples for one in self.sets)),
+            ("mean tokens", *(one.mean_tokens for one in self.sets)),
+            ("features", *(one.n_features for one in self.sets)),
         ]
+        for of_sets in zip(*(one.needed for one in self.sets), strict=True):
+            cells = (f"{need.greedy:,} / {need.random:,}" for need in of_sets)
+            rows.append((f"for {of_sets[0].share:.0%} of the features", *cells))
+        title = "Redundancy: samples that keep a share of the features, chosen / random"
+        note = (
+            "A matched share below the diagonal means other features, not fewer samples. "
+            "`fac diff` names them; `fac select` chooses the samples that keep the features."
+        )
+        return [*found, TextTable(title, ("", *self.names), rows, note=note)]
 
     _repr_html_ = as_html
 
@@ -184,12 +196,12 @@ def measure_overlap(
     """
     settings = settings or OverlapSettings()
     rng = np.random.default_rng(settings.random_seed)
+    names = names or [f"set {i}" for i in range(1, len(tables) + 1)]
     return Overlap(
-        names=tuple(names) or tuple(f"set {i}" for i in range(1, len(tables) + 1)),
-        sets=tuple(tables),
         shares=overlap_matrix(tables),
         matched=matched_overlap(tables, n_draws=settings.draws, rng=rng),
-        redundancy=tuple(measure_redundancy(one) for one in tables),
+        sets=tuple(map(measure_redundancy, tables, names)),
+        threshold=tables[0].threshold,
     )
 
 
@@ -261,7 +273,7 @@ def matched_overlap(
     )
 
 
-def measure_redundancy(rows: ActiveRows) -> Redundancy:
+def measure_redundancy(rows: ActiveRows, name: str) -> Redundancy:
     """Greedy order of the samples by new features, until all features are seen.
 
     Raises:
@@ -277,38 +289,22 @@ def measure_redundancy(rows: ActiveRows) -> Redundancy:
     owner = np.searchsorted(chosen.indptr, first, side="right") - 1
     n_kept = np.cumsum(np.bincount(owner, minlength=order.size))
     n_kept = n_kept[: int(np.searchsorted(n_kept, total)) + 1]
-    sizes = np.arange(rows.n_samples + 1)
-    expected = expected_richness(rows.counts, rows.n_samples, sizes)
-    goals = [(share, share * total - 1e-6) for share in SHARES]
+    expected = expected_richness(rows.counts, rows.n_samples, np.arange(rows.n_samples + 1))
+
+    def needed(share: float) -> Needed:
+        goal = share * total - 1e-6
+        greedy = int(np.searchsorted(n_kept, goal)) + 1
+        return Needed(share, greedy, int(np.searchsorted(expected, goal)))
+
     return Redundancy(
-        order=order[: n_kept.size],
-        n_kept=n_kept,
-        n_features=total,
+        name=name,
         n_samples=rows.n_samples,
-        needed=tuple(
-            (share, int(np.searchsorted(n_kept, goal)) + 1, int(np.searchsorted(expected, goal)))
-            for share, goal in goals
-        ),
+        mean_tokens=float(rows.activations.n_tokens.mean()),
+        n_features=total,
+        needed=tuple(map(needed, SHARES)),
+        greedy_order=tuple(rows.activations.sample_ids[i] for i in order[: n_kept.size]),
+        n_kept=tuple(n_kept.tolist()),
     )
-
-
-def _set_row(name: str, rows: ActiveRows, found: Redundancy) -> dict[str, Any]:
-    n_chosen = len(found.order)
-    curve = sorted({2**k for k in range(40) if 2**k < n_chosen} | {n_chosen})
-    needed = [dict(zip(("share", "greedy", "random"), one, strict=True)) for one in found.needed]
-    return {
-        "name": name,
-        "n_samples": found.n_samples,
-        "mean_tokens": _mean_tokens(rows),
-        "n_features": found.n_features,
-        "needed": needed,
-        "curve": [[n, int(found.n_kept[n - 1])] for n in curve],
-        "greedy_order": [rows.activations.sample_ids[i] for i in found.order],
-    }
-
-
-def _mean_tokens(rows: ActiveRows) -> float:
-    return float(rows.activations.n_tokens.mean())
 
 
 def _check(tables: Sequence[ActiveRows]) -> None:
