@@ -11,17 +11,19 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activations import make_activations
+from activations import make_activations, write_table
 from facsynth.cli import main
 from facsynth.compare import matching
 from facsynth.compare.counterparts import match_features
 from facsynth.compare.matching import best_matches, common_features, pair_correlations
 from facsynth.compare.settings import TransferSettings
-from facsynth.compare.transfer import common_rows
+from facsynth.compare.transfer import common_samples
 from facsynth.errors import DataError
+from facsynth.records import Sample
 from facsynth.sae.random import random_directions
 from facsynth.table.active import active_rows
 from facsynth.table.extract import extract_table
+from facsynth.table.table import open_table
 from tiny import random_sae
 from tiny_pair import (
     FILLERS,
@@ -138,11 +140,21 @@ def test_the_interval_holds_the_share_and_shrinks_with_samples():
     assert widths(3000) < widths(600) + 1e-9
 
 
-def test_samples_are_paired_by_their_ids():
-    a = table(topics(4, 3), ids=["a", "b", "c", "d"])
-    b = table(topics(3, 3), ids=["d", "x", "b"])
-    rows = common_rows(a.activations, b.activations)
-    assert [list(r) for r in rows] == [[1, 3], [2, 0]]
+def on_disk(folder, ids):
+    samples = [Sample(sample_id, text=f"text {sample_id}") for sample_id in ids]
+    write_table(folder, make_activations([{0: 2.0}] * len(ids)), samples)
+    return open_table(folder)
+
+
+def test_samples_are_paired_by_their_ids(tmp_path):
+    found = common_samples(on_disk(tmp_path / "a", "abcd"), on_disk(tmp_path / "b", "dxb"))
+    assert [sample.sample_id for sample in found.samples] == ["b", "d"]
+    assert [rows.sample_ids for rows in found.rows] == [("b", "d")] * 2
+
+
+def test_an_id_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(DataError, match="b has a sample id twice"):
+        common_samples(on_disk(tmp_path / "a", "abcd"), on_disk(tmp_path / "b", "aa"))
 
 
 def test_tables_of_other_samples_are_refused():

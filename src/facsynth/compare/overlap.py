@@ -53,9 +53,6 @@ class MatchedOverlap:
     """Mean share of the features of a part of set i that a part of set j has as well; of two
     parts of the same set in the diagonal: the most to expect."""
 
-    spread: Float64[np.ndarray, "n_sets n_sets"]
-    """Standard deviation over the draws."""
-
     length_ratios: Float64[np.ndarray, "n_sets n_sets"]
     """Mean tokens of the part of set j over those of the part of set i; 1 is a perfect match."""
 
@@ -266,7 +263,6 @@ def matched_overlap(
         raise DataError("random parts of a data set activate nothing; lower --threshold")
     return MatchedOverlap(
         shares=np.nanmean(shares, axis=0),
-        spread=np.nanstd(shares, axis=0),
         length_ratios=np.nanmean(ratios, axis=0),
         n_samples=size,
         n_draws=n_draws,

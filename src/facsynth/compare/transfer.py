@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 
 from facsynth.compare.counterparts import Share, Side, match_features
 from facsynth.compare.settings import TransferSettings
@@ -21,7 +21,7 @@ from facsynth.show import TextTable, as_html
 from facsynth.table.active import active_rows
 from facsynth.table.table import FeatureTable, precision_remark, take_rows
 
-__all__ = ["CommonSamples", "Transfer", "common_rows", "common_samples", "measure_transfer"]
+__all__ = ["CommonSamples", "Transfer", "common_samples", "measure_transfer"]
 
 _FEW_CHECKED = 500
 """Samples below which rare features are left out and intervals are wide."""
@@ -144,24 +144,6 @@ class Transfer:
         return len(self.common.samples) // 2
 
 
-def common_rows(
-    a: FeatureActivations, b: FeatureActivations
-) -> tuple[Int64[np.ndarray, " n_common"], Int64[np.ndarray, " n_common"]]:
-    """Rows of the samples that both tables have, in the order of A.
-
-    Raises:
-        DataError: A table has a sample id twice.
-    """
-    places: list[dict[str, int]] = []
-    for table in (a, b):
-        places.append({sample_id: row for row, sample_id in enumerate(table.sample_ids)})
-        if len(places[-1]) < len(table.sample_ids):
-            raise DataError("a table has a sample id twice, so its samples cannot be paired")
-    both = [sample_id for sample_id in a.sample_ids if sample_id in places[1]]
-    rows = [np.array([place[i] for i in both], dtype=np.int64) for place in places]
-    return rows[0], rows[1]
-
-
 def common_samples(a: FeatureTable, b: FeatureTable) -> CommonSamples:
     """Samples that both tables hold under the same id, with the same text.
 
@@ -170,22 +152,35 @@ def common_samples(a: FeatureTable, b: FeatureTable) -> CommonSamples:
         MismatchError: A sample has another text in B than in A.
     """
     whole = (a.activations(), b.activations())
-    rows = common_rows(*whole)
-    if not rows[0].size:
+    places = [_places(one, table) for one, table in zip(whole, (a, b), strict=True)]
+    both = [sample_id for sample_id in whole[0].sample_ids if sample_id in places[1]]
+    if not both:
         raise DataError(
             f"{a.folder} and {b.folder} have no sample id in common; extract both from the same "
             "data"
         )
     samples = (a.samples(), b.samples())
-    sides = [[found[i] for i in chosen] for found, chosen in zip(samples, rows, strict=True)]
-    for one, other in zip(*sides, strict=True):
+    for sample_id in both:
+        one, other = (found[place[sample_id]] for found, place in zip(samples, places, strict=True))
         if sample_text(one) != sample_text(other):
             raise MismatchError(
-                f"sample {one.sample_id!r} has another text in {b.folder} than in {a.folder}; "
-                "extract both from the same data"
+                f"sample {sample_id!r} has another text in {b.folder} than in {a.folder}; extract "
+                "both from the same data"
             )
-    taken = [take_rows(one, chosen) for one, chosen in zip(whole, rows, strict=True)]
-    return CommonSamples((a, b), tuple(sides[0]), (taken[0], taken[1]))
+    rows = [[place[sample_id] for sample_id in both] for place in places]
+    return CommonSamples(
+        tables=(a, b),
+        samples=tuple(samples[0][i] for i in rows[0]),
+        rows=(take_rows(whole[0], rows[0]), take_rows(whole[1], rows[1])),
+    )
+
+
+def _places(rows: FeatureActivations, table: FeatureTable) -> dict[str, int]:
+    """Row of each sample id."""
+    places = {sample_id: row for row, sample_id in enumerate(rows.sample_ids)}
+    if len(places) < len(rows.sample_ids):
+        raise DataError(f"{table.folder} has a sample id twice, so its samples cannot be paired")
+    return places
 
 
 def measure_transfer(
@@ -221,7 +216,7 @@ def _control(table: FeatureTable, common: CommonSamples) -> FeatureActivations:
             "has to read the model of TABLE_B"
         )
     whole = table.activations()
-    places = {sample_id: row for row, sample_id in enumerate(whole.sample_ids)}
+    places = _places(whole, table)
     wanted = common.rows[0].sample_ids
     if missing := [sample_id for sample_id in wanted if sample_id not in places]:
         raise DataError(
