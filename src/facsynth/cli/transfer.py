@@ -36,11 +36,9 @@ def transfer(
     b: Path,
     settings: TransferSettings,
     random_b: Path | None,
-    spans: bool,
-    model_a: str | None,
-    model_b: str | None,
     plot: Path | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Show how much feature space two SAEs share, from two tables of the same samples.
 
@@ -58,8 +56,9 @@ def transfer(
     common = common_samples(open_table(a), open_table(b))
     control = open_table(random_b) if random_b else None
     found = measure_transfer(common, settings, random_b=control)
-    if spans:
-        found = replace(found, described=_described(found, (model_a, model_b)))
+    if options["spans"]:
+        models = (options["model_a"], options["model_b"])
+        found = replace(found, described=_described(found, models))
     show(found, as_json=as_json, notes=found.notes)
     if plot:
         write_chart(_chart(found.row()), plot)

@@ -35,6 +35,9 @@ N_STRATA = 10
 
 Z95 = 1.959963984540054
 
+Counts = Int64[np.ndarray, "n_strata n_features"]
+Sizes = Int64[np.ndarray, " n_strata"]
+
 
 @dataclass(frozen=True, eq=False)
 class Difference:
@@ -184,15 +187,7 @@ def compare_features(
     settings = settings or DiffSettings()
     check_same_width(a, b)
     by_length = settings.length == "matched"
-    groups_a, groups_b = _groups(a, b, by_length)
-    shared = np.intersect1d(groups_a[groups_a >= 0], groups_b[groups_b >= 0])
-    if not shared.size:
-        raise DataError(
-            "the two data sets share no length: no group of similar lengths has samples of both; "
-            "compare without length groups (--length none) and read the result as one of length"
-        )
-    x, sizes_a = _stratified(a, groups_a, shared)
-    y, sizes_b = _stratified(b, groups_b, shared)
+    x, sizes_a, y, sizes_b = _stratified_counts(a, b, by_length)
     ids = np.flatnonzero((x + y).any(axis=0))
     if not ids.size:
         raise DataError(
@@ -213,7 +208,7 @@ def compare_features(
         high=log_odds + Z95 * error,
         p_value=p,
         q_value=np.asarray(false_discovery_control(p)),
-        n_strata=int(shared.size),
+        n_strata=int(sizes_a.size),
         n_compared=n_compared,
         n_samples=(a.n_samples, b.n_samples),
         mean_tokens=(float(lengths[0].mean()), float(lengths[1].mean())),
@@ -354,20 +349,27 @@ def _length_notes(
     return tuple(notes)
 
 
-def _groups(
+def _stratified_counts(
     a: ActiveRows, b: ActiveRows, by_length: bool
-) -> tuple[Int64[np.ndarray, " n_a"], Int64[np.ndarray, " n_b"]]:
+) -> tuple[Counts, Sizes, Counts, Sizes]:
+    """Firing samples of each feature and all samples, of either set, in each shared group."""
     lengths = [rows.activations.n_tokens for rows in (a, b)]
     for name, tokens in zip(("first", "second"), lengths, strict=True):
         if not (tokens > 0).any():
             raise DataError(f"the {name} data set has no sample with scored tokens")
     groups = length_strata(np.concatenate(lengths), n_strata=N_STRATA if by_length else 1)
-    return groups[: a.n_samples], groups[a.n_samples :]
+    groups_a, groups_b = groups[: a.n_samples], groups[a.n_samples :]
+    shared = np.intersect1d(groups_a[groups_a >= 0], groups_b[groups_b >= 0])
+    if not shared.size:
+        raise DataError(
+            "the two data sets share no length: no group of similar lengths has samples of both; "
+            "compare without length groups (--length none) and read the result as one of length"
+        )
+    return *_in_groups(a, groups_a, shared), *_in_groups(b, groups_b, shared)
 
 
-def _stratified(
+def _in_groups(
     rows: ActiveRows, groups: Int64[np.ndarray, " n_samples"], shared: NDArray[np.int64]
-) -> tuple[Int64[np.ndarray, "n_strata n_features"], Int64[np.ndarray, " n_strata"]]:
-    """Firing samples of each feature, and samples, in each of the shared groups."""
+) -> tuple[Counts, Sizes]:
     member = (groups == shared[:, None]).astype(np.float64)
     return (member @ rows.fires).astype(np.int64), member.sum(axis=1).astype(np.int64)

@@ -114,18 +114,15 @@ class LabelReport:
         if self.n_pairs is not None:
             rows += [("pairs", self.n_pairs), ("chosen is longer", self.chosen_longer)]
         classes = [
-            (title, *values)
+            (title, *(getattr(one, key) for one in self.classes))
             for key, title in _CLASS_TITLES.items()
-            if any(values := [getattr(one, key) for one in self.classes]) or values[0] is not None
         ]
+        classes = [row for row in classes if set(row[1:]) != {None}]
         columns = ("measure", *(one.name for one in self.classes))
         return [
             TextTable(f"Labels of {self.name}", ("measure", "value"), rows),
             TextTable("Classes", columns, classes),
         ]
-
-    def _of_classes(self, key: str) -> list[object]:
-        return [getattr(one, key) for one in self.classes]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -225,11 +222,15 @@ class LabelComparison:
 
     def tables(self) -> Sequence[TextTable]:
         """The matrix of cosines, then each data set."""
-        cosines = zip(self.names, self.cosines.tolist(), strict=True)
-        title = f"Agreement of label directions (cosine, {_SPACES[self.settings.space]})"
-        found = [table for one in self.sets for table in one.tables()]
+        found = []
         if len(self.names) > 1:
-            found.append(TextTable(title, ("", *self.names), [(n, *row) for n, row in cosines]))
+            title = f"Agreement of label directions (cosine, {_SPACES[self.settings.space]})"
+            rows = [
+                (name, *cosines)
+                for name, cosines in zip(self.names, self.cosines.tolist(), strict=True)
+            ]
+            found = [TextTable(title, ("", *self.names), rows)]
+        found += [table for one in self.sets for table in one.tables()]
         note = (
             "Near 1 the labels mean the same, near 0 they tell nothing of each other, below 0 they "
             "contradict. `fac select --objective direction` keeps the direction in fewer samples."
