@@ -1,8 +1,6 @@
 """The tokens of one batch of texts: Transformers' generation without what it wastes.
 
-* What all prompts begin with is read once, and so are equal prompts; prompts of about one length
-  are read together, so that little padding is read.
-* Keys and values are written in place instead of being copied for every token.
+* What all prompts begin with is read once, and so are equal prompts.
 * Texts that have ended leave the batch.
 * A nucleus is looked for among the likeliest tokens, not by sorting the vocabulary.
 
@@ -11,9 +9,8 @@ the rounding of the model's arithmetic. `Transformers.generate` prepares the run
 model's own settings ask for, such as a repetition penalty, holds.
 """
 
-import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +19,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
-from transformers.cache_utils import DynamicLayer
 
 from facsynth.chat.nucleus import draw_tokens
 
 __all__ = ["Drawing", "write_tokens"]
-
-_READ_AT_ONCE = {"cpu": 2048}
-"""Tokens of prompts in one forward pass, padding included; other devices take more."""
 
 _LEAST_COMMON = 8
 """Tokens that all prompts must begin with to be read apart."""
@@ -111,63 +104,40 @@ class _Reader:
         self._twins = [first.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompts)]
         """Of each prompt, the first that is equal."""
 
+        self._unique = sorted(set(self._twins))
+
     def read(self, model: Any) -> tuple[Float[Tensor, "n_rows n_vocabulary"], Any]:
         """Logits behind each prompt, and the cache of all."""
-        whole = DynamicCache(config=model.config)
-        rows = list(range(len(self._prompts)))
-        if not all(type(layer) is DynamicLayer for layer in whole.layers):
-            self.n_common = 0  # sliding windows and the like cannot be put together again
-            return self._forward(model, rows, self.width, whole), whole
-        common = self._read_common(model)
-        unique = sorted(set(self._twins))
-        lengths = {row: len(self._prompts[row]) - self.n_common for row in unique}
-        logits, parts = dict[int, Tensor](), []
-        for group in _group(lengths, _READ_AT_ONCE.get(model.device.type, 32_768)):
-            cache = copy.deepcopy(common)
-            if self.n_common:
-                cache.batch_repeat_interleave(len(group))
-            n_rest = max(lengths[row] for row in group)
-            found = self._forward(model, group, self.n_common + n_rest, cache)
-            logits |= dict(zip(group, found, strict=True))
-            parts.append((group, n_rest, cache))
-        _lay_out(whole, parts, self._twins, self.n_common, self.width, self._drawing.n_new)
-        return torch.stack([logits[twin] for twin in self._twins]), whole
-
-    def _read_common(self, model: Any) -> Any:
         cache = DynamicCache(config=model.config)
+        if any(cache.is_sliding):
+            self.n_common = 0  # a window would count the padding behind the common start
         if self.n_common:
             ids = torch.tensor([list(self._prompts[0][: self.n_common])], device=model.device)
             model(input_ids=ids, past_key_values=cache, use_cache=True, **_accepted(model, {}))
-        return cache
-
-    def _forward(
-        self, model: Any, rows: list[int], width: int, cache: Any
-    ) -> Float[Tensor, "n_rows n_vocabulary"]:
-        """Read what follows the common start, padded to a width that includes it."""
-        rests = [self._prompts[row][self.n_common :] for row in rows]
-        ids = _pad(rests, width - self.n_common, self._drawing.pad_id)
+            cache.batch_repeat_interleave(len(self._unique))
+        rests = [self._prompts[row][self.n_common :] for row in self._unique]
+        ids = _pad(rests, self.width - self.n_common, self._drawing.pad_id)
+        places = self.places(self._unique, self.width, ids.shape[1], model.device)
         output = model(
             input_ids=ids.to(model.device),
             past_key_values=cache,
             use_cache=True,
-            **_accepted(model, self.places(rows, width, width, ids.shape[1], model.device)),
+            **_accepted(model, places),
         )
-        logits: Tensor = output.logits[:, -1]
-        return logits
+        rows = torch.tensor([self._unique.index(twin) for twin in self._twins], device=model.device)
+        cache.batch_select_indices(rows)
+        return output.logits[rows, -1], cache
 
-    def places(
-        self, rows: list[int], width: int, end: int, n_new: int, device: Any
-    ) -> dict[str, Tensor]:
+    def places(self, rows: list[int], end: int, n_new: int, device: Any) -> dict[str, Tensor]:
         """Mask of all columns before `end`, and the positions of the last `n_new` of them.
 
         Args:
             rows: Prompts of the rows.
-            width: Columns of the prompts.
             end: Columns of the cache with the new ones.
             n_new: Columns that are read now.
             device: Where the model is.
         """
-        n_pads = width - torch.tensor([len(self._prompts[row]) for row in rows])[:, None]
+        n_pads = self.width - torch.tensor([len(self._prompts[row]) for row in rows])[:, None]
         columns = torch.arange(end)[None, :]
         is_real = (columns < self.n_common) | (columns >= self.n_common + n_pads)
         positions = torch.where(columns < self.n_common, columns, columns - n_pads).clamp(min=0)
@@ -205,8 +175,8 @@ class _Batch:
         return self._ids
 
     def _next_logits(self, model: Any, cache: Any, step: int) -> Float[Tensor, "n_rows _"]:
-        width = self._reader.width
-        places = self._reader.places(self._rows, width, width + step + 1, 1, model.device)
+        end = self._reader.width + step + 1
+        places = self._reader.places(self._rows, end, 1, model.device)
         output = model(
             input_ids=self._ids[:, -1:],
             past_key_values=cache,
@@ -245,71 +215,6 @@ class _Batch:
         cache.batch_select_indices(chosen)
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one layer with room for what is still to come."""
-
-    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
-        super().__init__()
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._all_keys, self._all_values = keys, values
-        self._show(length)
-
-    def _show(self, length: int) -> None:
-        self._length = length
-        self.keys, self.values = self._all_keys[:, :, :length], self._all_values[:, :, :length]
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values behind the old ones."""
-        end = self._length + key_states.shape[-2]
-        self._all_keys[:, :, self._length : end] = key_states
-        self._all_values[:, :, self._length : end] = value_states
-        self._show(end)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep some of the rows."""
-        self._all_keys, self._all_values = self._all_keys[indices], self._all_values[indices]
-        self._show(self._length)
-
-
-def _lay_out(
-    whole: Any,
-    parts: Sequence[tuple[list[int], int, Any]],
-    twins: Sequence[int],
-    n_common: int,
-    width: int,
-    n_new: int,
-) -> None:
-    """Put the keys and values of groups of prompts together, each in the rows of its twins.
-
-    Args:
-        whole: The cache to fill.
-        parts: Prompts of each group, columns behind the common start, and its cache.
-        twins: Of each row, the prompt whose keys and values are its own.
-        n_common: Columns of the common start.
-        width: Columns of all prompts.
-        n_new: Columns to leave room for.
-    """
-    found = {
-        row: (n, place) for n, (group, _, _) in enumerate(parts) for place, row in enumerate(group)
-    }
-    for number in range(len(whole.layers)):
-        made = []
-        for kind in ("keys", "values"):
-            tensors = [getattr(cache.layers[number], kind) for _, _, cache in parts]
-            _, n_heads, _, d_head = tensors[0].shape
-            joint = tensors[0].new_zeros((len(twins), n_heads, width + n_new, d_head))
-            for row, twin in enumerate(twins):
-                group, place = found[twin]
-                joint[row, :, :n_common] = tensors[group][place, :, :n_common]
-                start = width - parts[group][1]
-                joint[row, :, start:width] = tensors[group][place, :, n_common:]
-            made.append(joint)
-        whole.layers[number] = _RoomyLayer(made[0], made[1], width)
-
-
 def _accepted(model: Any, places: dict[str, Tensor]) -> dict[str, Any]:
     """Of these arguments, and of asking for the last logits alone, what a model takes."""
     known = inspect.signature(model.forward).parameters
@@ -330,14 +235,3 @@ def _common_start(prompts: Sequence[Sequence[int]]) -> int:
     most = min(map(len, prompts)) - 1
     n_equal = next((i for i in range(most) if first[i] != last[i]), most)
     return n_equal if n_equal >= _LEAST_COMMON else 0
-
-
-def _group(lengths: Mapping[int, int], most_tokens: int) -> list[list[int]]:
-    """Prompts of about one length together, each group with at most so many tokens."""
-    groups: list[list[int]] = []
-    for row in sorted(lengths, key=lambda row: (-lengths[row], row)):
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= most_tokens:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
