@@ -51,7 +51,7 @@ from facsynth.understand.explain import (
     score_imported,
 )
 from facsynth.understand.fidelity import DOUBTFUL_BELOW, rule_fidelity
-from facsynth.understand.names import TermCounts, count_words, name_terms, peak_word
+from facsynth.understand.names import TermCounts, count_terms, name_terms, peak_word
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "studies" / "results" / "explanations.json"
@@ -121,7 +121,7 @@ def gather(
         max_tokens=source.max_tokens,
         settings=EvidenceSettings(threshold=threshold, **settings),
     )
-    return evidence, count_words(samples), time.monotonic() - started
+    return evidence, count_terms(samples), time.monotonic() - started
 
 
 def run_offline(table: FeatureTable, threshold: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from facsynth.chat.interrupt import on_sigint
 from facsynth.chat.model import OnOutcomes, Outcome
 
-__all__ = ["Call", "CallPool", "Session", "Stopped"]
+__all__ = ["Call", "CallQueue", "Session", "Stopped"]
 
 Call = Callable[[int], Awaitable[Outcome]]
 """Makes the call of a number."""
@@ -23,13 +23,13 @@ Session = Callable[[], AbstractAsyncContextManager[Call]]
 
 
 class Stopped(Exception):  # noqa: N818
-    """Leaves a call that would wait for another attempt after the pool was stopped."""
+    """Leaves a call that would wait for another attempt after the queue was stopped."""
 
 
-class CallPool:
+class CallQueue:
     """Makes numbered calls; each ends exactly once, or not at all after a stop.
 
-    An error in a call or in the caller stops the pool, and so does Ctrl-C: no further call
+    An error in a call or in the caller stops the queue, and so does Ctrl-C: no further call
     starts, calls under way may end within the grace time and are handed over, then the error is
     raised. A second Ctrl-C cancels them.
     """
@@ -91,7 +91,7 @@ class CallPool:
         """Wait inside a call.
 
         Raises:
-            Stopped: The pool was stopped before the wait was over.
+            Stopped: The queue was stopped before the wait was over.
         """
         if seconds > 0:
             with suppress(TimeoutError):
@@ -114,7 +114,7 @@ class CallPool:
         return arrived
 
     def _stop(self, *, cancel: bool = False) -> None:
-        """Stop the pool, from any thread."""
+        """Stop the queue, from any thread."""
         with suppress(RuntimeError):  # the loop is closed: nothing is under way
             self._loop.call_soon_threadsafe(self._stop_here, cancel)
 

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from facsynth.chat.calls import Call, CallPool
+from facsynth.chat.calls import Call, CallQueue
 from facsynth.chat.dialect import Dialect, read_completion
 from facsynth.chat.model import (
     ChatFailure,
@@ -159,7 +159,7 @@ class EndpointChat:
         permit: Permit = lambda request, is_repeat: None,
     ) -> None:
         """Answer the requests and pass outcomes on; see `MeteredChatModel` and `reply`."""
-        pool = CallPool(
+        calls = CallQueue(
             len(requests), concurrency=self._settings.concurrency, grace_s=self._settings.grace_s
         )
 
@@ -175,11 +175,11 @@ class EndpointChat:
                 timeout=None,  # `_Run` limits whole attempts, which a slow drip cannot outlast
                 http_client=DefaultAioHttpClient(),  # less than half the work of the default
             ) as client:
-                run = _Run(self, client, key, pool, permit)
+                run = _Run(self, client, key, calls, permit)
                 yield lambda index: run.answer(requests[index])
 
         if requests:
-            pool.run(session, on_outcomes)
+            calls.run(session, on_outcomes)
 
     def _key(self) -> str:
         key = os.environ.get(self._key_env, "").strip() if self._key_env else ""
@@ -207,10 +207,10 @@ class _Run:
     """The calls of one `stream`; everything happens on their event loop."""
 
     def __init__(
-        self, chat: EndpointChat, client: Any, key: str, pool: CallPool, permit: Permit
+        self, chat: EndpointChat, client: Any, key: str, calls: CallQueue, permit: Permit
     ) -> None:
         self.chat, self.settings, self.client, self.key = chat, chat._settings, client, key
-        self.pool, self.permit = pool, permit
+        self.calls, self.permit = calls, permit
         self.paused_until = 0.0
         """No attempt starts before; by the monotonic clock."""
 
@@ -224,7 +224,7 @@ class _Run:
         ends = began + self.settings.call_timeout_s
         while True:
             while (wait_s := self.paused_until - time.monotonic()) > 0:
-                await self.pool.sleep(wait_s)
+                await self.calls.sleep(wait_s)
             self.permit(request, n_attempts > 0)
             n_attempts += 1
             limit_s = max(0.0, min(self.settings.attempt_timeout_s, ends - time.monotonic()))
@@ -239,7 +239,7 @@ class _Run:
                 return self.give_up(
                     result, f"gave up after {n_attempts} attempts in {took_s:.1f} s"
                 )
-            await self.pool.sleep(wait_s)
+            await self.calls.sleep(wait_s)
 
     async def attempt(self, request: ChatRequest, limit_s: float) -> Outcome | _Fault:
         import openai

@@ -71,13 +71,13 @@ def explain(table: Path, output: Path, as_json: bool, **options: Any) -> None:
     from facsynth.data.write import write_jsonl
     from facsynth.store.table import open_table
     from facsynth.understand.explain import explain_by_terms, explanation_row
-    from facsynth.understand.names import count_words
+    from facsynth.understand.names import count_terms
 
     progress = RichProgress()
     if said_without_llm(options, progress):
         return
     opened = open_table(table)
-    words = count_words(opened.samples())
+    words = count_terms(opened.samples())
     evidence = _evidence(opened, options)
     explained: Sequence[Explanation] | None = explain_by_terms(evidence, words)
     if options["imported"] or options["chat_model"]:

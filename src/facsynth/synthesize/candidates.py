@@ -25,7 +25,7 @@ from facsynth.synthesize.prompts import (
     whole_sentences,
 )
 from facsynth.synthesize.task_format import TaskFormat
-from facsynth.words import split_words
+from facsynth.words import count_words
 
 __all__ = [
     "NOT_ASKED",
@@ -295,7 +295,7 @@ def written_text(reply: Outcome, *, max_words: int | None = None) -> str:
     if isinstance(reply, ChatFailure):
         return ""
     text = clean_reply(reply.text)
-    if not reply.truncated and (max_words is None or len(split_words(text)) <= max_words):
+    if not reply.truncated and (max_words is None or count_words(text) <= max_words):
         return text
     return whole_sentences(text, max_words=max_words) or ("" if reply.truncated else text)
 
