@@ -1,6 +1,7 @@
 """The tokens of one batch of texts: Transformers' generation without what it wastes.
 
-* What all prompts begin with is read once, and so are equal prompts.
+* What all prompts begin with is read once, and so are equal prompts; prompts of about one length
+  are read together, so that little padding is read.
 * Texts that have ended leave the batch.
 * A nucleus is looked for among the likeliest tokens, not by sorting the vocabulary.
 
@@ -9,8 +10,9 @@ the rounding of the model's arithmetic. `Transformers.generate` prepares the run
 model's own settings ask for, such as a repetition penalty, holds.
 """
 
+import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,9 @@ from transformers import DynamicCache, GenerationConfig
 from facsynth.chat.nucleus import draw_tokens
 
 __all__ = ["Drawing", "write_tokens"]
+
+_READ_AT_ONCE = {"cpu": 2048}
+"""Tokens of prompts in one forward pass, padding included; other devices take more."""
 
 _LEAST_COMMON = 8
 """Tokens that all prompts must begin with to be read apart."""
@@ -104,40 +109,75 @@ class _Reader:
         self._twins = [first.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompts)]
         """Of each prompt, the first that is equal."""
 
-        self._unique = sorted(set(self._twins))
-
     def read(self, model: Any) -> tuple[Float[Tensor, "n_rows n_vocabulary"], Any]:
         """Logits behind each prompt, and the cache of all."""
-        cache = DynamicCache(config=model.config)
-        if any(cache.is_sliding):
-            self.n_common = 0  # a window would count the padding behind the common start
+        common = DynamicCache(config=model.config)
+        kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+        if any(common.is_sliding) or set(kinds) - {"full_attention"}:
+            # Windows and states would count the padding behind the common start.
+            self.n_common, groups = 0, [sorted(set(self._twins))]
+        else:
+            lengths = {row: len(self._prompts[row]) - self.n_common for row in self._twins}
+            groups = _group(lengths, _READ_AT_ONCE.get(model.device.type, 32_768))
         if self.n_common:
             ids = torch.tensor([list(self._prompts[0][: self.n_common])], device=model.device)
-            model(input_ids=ids, past_key_values=cache, use_cache=True, **_accepted(model, {}))
-            cache.batch_repeat_interleave(len(self._unique))
-        rests = [self._prompts[row][self.n_common :] for row in self._unique]
-        ids = _pad(rests, self.width - self.n_common, self._drawing.pad_id)
-        places = self.places(self._unique, self.width, ids.shape[1], model.device)
+            model(input_ids=ids, past_key_values=common, use_cache=True, **_accepted(model, {}))
+        logits, caches = [], []
+        for group in groups:
+            cache = copy.deepcopy(common)
+            if self.n_common:
+                cache.batch_repeat_interleave(len(group))
+            logits.append(self._read_rests(model, group, cache))
+            caches.append(cache)
+        order = [row for group in groups for row in group]
+        rows = torch.tensor([order.index(twin) for twin in self._twins], device=model.device)
+        return torch.cat(logits)[rows], self._join(caches, rows, model.config)
+
+    def _read_rests(
+        self, model: Any, rows: list[int], cache: Any
+    ) -> Float[Tensor, "n_rows n_vocabulary"]:
+        """Read what follows the common start, padded to the longest; logits behind each."""
+        rests = [self._prompts[row][self.n_common :] for row in rows]
+        ids = _pad(rests, max(map(len, rests)), self._drawing.pad_id)
+        width = self.n_common + ids.shape[1]
         output = model(
             input_ids=ids.to(model.device),
             past_key_values=cache,
             use_cache=True,
-            **_accepted(model, places),
+            **_accepted(model, self.places(rows, width, width, ids.shape[1], model.device)),
         )
-        rows = torch.tensor([self._unique.index(twin) for twin in self._twins], device=model.device)
-        cache.batch_select_indices(rows)
-        return output.logits[rows, -1], cache
+        logits: Tensor = output.logits[:, -1]
+        return logits
 
-    def places(self, rows: list[int], end: int, n_new: int, device: Any) -> dict[str, Tensor]:
+    def _join(self, caches: Sequence[Any], rows: Int64[Tensor, " n_rows"], config: Any) -> Any:
+        """One cache of all prompts, from those of the groups."""
+        if len(caches) == 1:
+            caches[0].batch_select_indices(rows)
+            return caches[0]
+
+        def widen(part: Tensor) -> Tensor:
+            gap = part.new_zeros((*part.shape[:2], self.width - part.shape[2], part.shape[3]))
+            return torch.cat([part[:, :, : self.n_common], gap, part[:, :, self.n_common :]], 2)
+
+        layers = [
+            tuple(torch.cat([widen(part[kind]) for part in parts])[rows] for kind in (0, 1))
+            for parts in zip(*caches, strict=True)
+        ]
+        return DynamicCache(layers, config=config)
+
+    def places(
+        self, rows: list[int], width: int, end: int, n_new: int, device: Any
+    ) -> dict[str, Tensor]:
         """Mask of all columns before `end`, and the positions of the last `n_new` of them.
 
         Args:
             rows: Prompts of the rows.
+            width: Columns of the prompts.
             end: Columns of the cache with the new ones.
             n_new: Columns that are read now.
             device: Where the model is.
         """
-        n_pads = self.width - torch.tensor([len(self._prompts[row]) for row in rows])[:, None]
+        n_pads = width - torch.tensor([len(self._prompts[row]) for row in rows])[:, None]
         columns = torch.arange(end)[None, :]
         is_real = (columns < self.n_common) | (columns >= self.n_common + n_pads)
         positions = torch.where(columns < self.n_common, columns, columns - n_pads).clamp(min=0)
@@ -175,8 +215,8 @@ class _Batch:
         return self._ids
 
     def _next_logits(self, model: Any, cache: Any, step: int) -> Float[Tensor, "n_rows _"]:
-        end = self._reader.width + step + 1
-        places = self._reader.places(self._rows, end, 1, model.device)
+        width = self._reader.width
+        places = self._reader.places(self._rows, width, width + step + 1, 1, model.device)
         output = model(
             input_ids=self._ids[:, -1:],
             past_key_values=cache,
@@ -235,3 +275,14 @@ def _common_start(prompts: Sequence[Sequence[int]]) -> int:
     most = min(map(len, prompts)) - 1
     n_equal = next((i for i in range(most) if first[i] != last[i]), most)
     return n_equal if n_equal >= _LEAST_COMMON else 0
+
+
+def _group(lengths: Mapping[int, int], most_tokens: int) -> list[list[int]]:
+    """Prompts of about one length together, each group with at most so many tokens."""
+    groups: list[list[int]] = []
+    for row in sorted(lengths, key=lambda row: (-lengths[row], row)):
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= most_tokens:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
