@@ -28,8 +28,8 @@ def overlap(
 ) -> None:
     """Show what share of the features of each TABLE the others have, and how redundant each is.
 
-    Beside each share stands the one between random parts of equal size and matched lengths, with
-    two parts of one set in the diagonal. Redundancy is the number of samples, chosen greedily,
+    The control is the same share between random parts of equal size and matched lengths; its
+    diagonal compares two parts of one set. Redundancy is the number of samples, chosen greedily,
     that keep a set's features.
     """
     from facsynth.cli.load import load_active, table_names

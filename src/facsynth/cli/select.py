@@ -40,7 +40,7 @@ def select(
 ) -> None:
     """Choose samples of the feature table TABLE, without any language model.
 
-    Random choices of the same lengths are measured beside the choice. Coverage of all features
+    Random choices of the same lengths are measured as a control. Coverage of all features
     favours odd texts; name the features that matter with --relevant. `--quota none --threshold 10`
     is the published rule SAE-GreedSelect.
     """

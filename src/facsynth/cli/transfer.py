@@ -42,9 +42,9 @@ def transfer(
 ) -> None:
     """Show how much feature space two SAEs share, from two tables of the same samples.
 
-    The SAEs may belong to two models, two layers or one. Features match as far as their activations
-    correlate over the samples with the same ids. Partners are found on one half of these and their
-    correlation is measured on the other; beside the shares stand those of shuffled samples.
+    The SAEs may belong to two models, two layers or one. Features match to the degree that their
+    activations correlate over the samples with the same ids. Partners are found on one half of
+    these and their correlation is measured on the other; shuffled samples are the control.
     """
     from dataclasses import replace
 

@@ -1,8 +1,8 @@
 """Features of two tables that are counterparts: their activations correlate over the same samples.
 
-The best of thousands of partners correlates by luck. So partners are found on one half of the
-samples and their correlation is measured on the other, and beside the shares stand what shuffled
-samples reach and, where its table is given, an SAE of random directions.
+The best of thousands of partners correlates by chance. So partners are found on one half of the
+samples and their correlation is measured on the other. Controls are shuffled samples and, if its
+table is given, an SAE of random directions.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ from facsynth.table.active import ActiveRows
 __all__ = ["Share", "Side", "match_features"]
 
 _PAIR_VALUES = 2**20
-"""Correlations of resamples that exist at once: 8 MiB for each of five sums."""
+"""Correlations of resamples held in memory at a time: 8 MiB for each of five sums."""
 
 _LENGTH_GROUPS = 10
-"""Groups of like length within which samples are shuffled."""
+"""Length groups within which samples are shuffled."""
 
 _LEVEL = 0.95
 """Level of the intervals."""
@@ -46,10 +46,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Side:
-    """What of one table's features has a counterpart in the other."""
+    """The features of one table that have a counterpart in the other."""
 
     feature_ids: Int64[np.ndarray, " n_compared"]
-    """Features compared."""
+    """Features that are compared."""
 
     partners: Int64[np.ndarray, " n_compared"]
     """Best partner of each, found on one half of the samples."""
@@ -58,7 +58,7 @@ class Side:
     """Correlation with that partner on the other half."""
 
     is_mutual: Bool[np.ndarray, " n_compared"]
-    """Whether each is its partner's best partner, too."""
+    """Whether each is also its partner's best partner."""
 
     share: Share
     """Share of the features compared whose correlation is above the minimum."""
@@ -120,7 +120,7 @@ def match_features(
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Partners of the features of two tables, whose sides are 0 and 1, and what checks them."""
+    """Partners of the features of two tables (sides 0 and 1), and the samples that check them."""
 
     partners: tuple[Int64[np.ndarray, " n_features_a"], Int64[np.ndarray, " n_features_b"]]
     """Partner of every feature in the other table; -1 for those that are not compared."""
@@ -132,7 +132,7 @@ class _Pairs:
     """Correlation above which a feature has a counterpart."""
 
     def shares(self) -> list[float]:
-        """Share of the features compared of either side that have a counterpart."""
+        """Share of the compared features of each side that have a counterpart."""
         return [float((self.correlations(i) > self.limit).mean()) for i in (0, 1)]
 
     def measure(
@@ -142,7 +142,7 @@ class _Pairs:
         shuffled: Sequence[Sequence[float]],
         random: float | None,
     ) -> Side:
-        """One side, with intervals by the weights of resamples."""
+        """Measure one side, with intervals from resampling weights."""
         ids = self._ids(i)
         partners = self.partners[i][ids]
         mutual = self.partners[1 - i][partners] == ids
@@ -163,7 +163,7 @@ class _Pairs:
     def correlations(
         self, i: int, weights: Float64[np.ndarray, "n_samples n_resamples"] | None = None
     ) -> Float64[np.ndarray, "n_pairs n_resamples"]:
-        """Correlation of each feature of a side with its partner, for weighted samples."""
+        """Correlation of each feature of a side with its partner, with weighted samples."""
         own, other = self.checks[i], self.checks[1 - i]
         weights = np.ones((own.shape[0], 1)) if weights is None else weights
         ids = self._ids(i)
@@ -214,7 +214,7 @@ def _find_pairs(
 def _firing_like(
     table: ActiveRows, wanted: Int64[np.ndarray, " n_wanted"], rng: np.random.Generator
 ) -> Bool[np.ndarray, " n_features"]:
-    """Features of a table that are active in as many samples as others, one for each of them."""
+    """Features of a table that match others in the number of samples they are active in."""
     pool = np.flatnonzero(table.counts)
     among = np.zeros(table.n_features, dtype=np.bool_)
     among[pool[length_matched_subset(table.counts[pool], wanted, rng=rng)]] = True
@@ -224,7 +224,7 @@ def _firing_like(
 def _share(
     flags: Bool[np.ndarray, " n_features"], drawn: Bool[np.ndarray, "n_features n_resamples"]
 ) -> Share:
-    """A share with a normal interval of the spread that it has over resamples."""
+    """A share with a normal interval from its spread over resamples."""
     value, error = float(flags.mean()), float(drawn.mean(axis=0).std(ddof=1))
     reach = float(norm.ppf((1 + _LEVEL) / 2)) * error
     return Share(value, max(0.0, value - reach), min(1.0, value + reach))
@@ -236,7 +236,7 @@ def _shuffle(
     n_groups: int,
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " n"]:
-    """The rows in a random order within groups of like length."""
+    """The rows, shuffled within length groups."""
     shuffled = rows.copy()
     for group in np.array_split(np.argsort(lengths[rows], kind="stable"), n_groups):
         shuffled[group] = rows[rng.permutation(group)]

@@ -1,7 +1,7 @@
 """Which features fire more in one data set than in another, with tests at equal text length.
 
 Longer texts activate more features, so two sets of different length differ in almost every
-feature. By default samples are therefore compared within tenths of the pooled lengths (Cochran,
+feature. By default samples are therefore compared within deciles of the pooled lengths (Cochran,
 Mantel and Haenszel).
 """
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 N_STRATA = 10
-"""Length groups: tenths of the pooled lengths."""
+"""Length groups: deciles of the pooled lengths."""
 
 Z95 = 1.959963984540054
 
@@ -62,10 +62,10 @@ class Difference:
     Hochberg 1995)."""
 
     n_strata: int
-    """Length groups with samples of both sets; 1 when lengths play no part."""
+    """Length groups with samples of both sets; 1 without length groups."""
 
     n_compared: tuple[int, int]
-    """Samples of each set in these groups; the others have no partner of their length."""
+    """Samples of each set in these groups; the others have no counterpart of their length."""
 
     n_samples: tuple[int, int]
     mean_tokens: tuple[float, float]
@@ -74,13 +74,13 @@ class Difference:
 
     settings: DiffSettings
     notes: tuple[str, ...]
-    """What to keep in mind."""
+    """Caveats."""
 
     sets: tuple[str, str] = ("A", "B")
     """Names of the two data sets."""
 
     names: Mapping[int, tuple[str, str | None]] = field(default_factory=dict)
-    """Name of a feature, and an example of it, where they were looked up."""
+    """Name and strongest example of features, where known."""
 
     def more_in(self, side: int) -> list[int]:
         """Positions of the features that fire more in a set (0 or 1), the strongest evidence first.
@@ -219,7 +219,7 @@ def compare_features(
 
 
 def shared_texts(sets: Sequence[Sequence[Sample]]) -> tuple[str, ...]:
-    """Notes on texts that stand in both of two data sets, and on copies within one."""
+    """Notes on texts that are in both data sets, and on copies within one."""
     texts = [{sample_text(sample) for sample in samples} for samples in sets]
     notes = []
     if n_shared := len(texts[0] & texts[1]):
@@ -235,7 +235,7 @@ def shared_texts(sets: Sequence[Sequence[Sample]]) -> tuple[str, ...]:
 def length_strata(
     lengths: Int64[np.ndarray, " n_samples"], *, n_strata: int = N_STRATA
 ) -> Int64[np.ndarray, " n_samples"]:
-    """Group of each sample by length: equal lengths share a group, groups are about equally large.
+    """Length group of each sample: equal lengths share a group, groups are about equal in size.
 
     Samples without tokens get -1.
     """
@@ -258,7 +258,7 @@ def mantel_haenszel(
     """p-values of the Cochran-Mantel-Haenszel test of a common odds ratio of 1.
 
     (|Σ(x - E)| - ½)² / ΣV on one degree of freedom, with hypergeometric means E and variances V in
-    each stratum, and the correction left out where it exceeds the difference (Mantel and Haenszel
+    each stratum, and the correction omitted where it exceeds the difference (Mantel and Haenszel
     1959; Agresti, Categorical Data Analysis, section 6.3).
 
     Args:

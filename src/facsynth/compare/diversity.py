@@ -1,7 +1,7 @@
 """Diversity of a data set by published text and vector measures, each from its definition.
 
 Words are those of `facsynth.words`: in lower case and without punctuation; scripts without spaces
-come out as one word per character.
+are split into characters.
 
 Nearly all of these measures change with the number of samples: compare data sets at equal sizes,
 as `fac diversity` does.
@@ -85,12 +85,12 @@ def self_bleu(texts: Words) -> float:
 
     BLEU as in Papineni et al. 2002, for one sentence: geometric mean of the clipped precisions of
     1- to 4-grams, times the brevity penalty against the reference of nearest length (the shorter
-    of two as near). As in the authors' program, a precision without a match counts 0.1 as its
+    of two equally near). As in the authors' program, a precision without a match counts 0.1 as its
     numerator (Chen and Cherry 2014, method 1), and a text without a matching word scores 0.
     Texts without words are left out.
 
     The largest count of each n-gram over the other texts follows from the two largest over all
-    texts, so the time is linear in the words and no text has to be left out.
+    texts, so the time is linear in the words.
 
     Returns:
         A value in [0, 1], lower is more diverse. It grows with the number of texts.
@@ -118,9 +118,9 @@ def self_bleu(texts: Words) -> float:
 def compression_ratio(texts: Sequence[str]) -> float:
     """Bytes over bytes after gzip at level 9 (Shaib et al. 2024, arXiv 2403.00553).
 
-    Texts are joined by a space and encoded as UTF-8. Gzip looks back 32 kB, so that repetitions
-    farther apart do not show and the order of the texts matters. The authors' package (diversity
-    0.3.1) compresses the compressed bytes once more, so its numbers differ.
+    Texts are joined by a space and encoded as UTF-8. Gzip looks back 32 kB, so repetitions farther
+    apart do not count, and the order of the texts matters. The authors' package (diversity 0.3.1)
+    compresses the compressed bytes once more, so its numbers differ.
 
     Returns:
         A ratio above 0, lower is more diverse.
@@ -143,8 +143,8 @@ def vendi_score(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
         vectors: One per sample, none of them zero.
 
     Returns:
-        An effective number of different samples, in [1, n]: 1 when all point the same way, n when
-        all are orthogonal.
+        The effective number of different samples, in [1, n]: 1 when all vectors are parallel, n
+        when all are orthogonal.
 
     Raises:
         DataError: There is no vector, or one is zero.

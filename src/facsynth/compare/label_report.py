@@ -1,4 +1,4 @@
-"""What to know about the classes of data sets, and whether their labels agree."""
+"""The classes of data sets: lengths, richness, coverage, and whether their labels agree."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 FEW = 20
-"""Samples of a class below which its mean is hardly worth a direction."""
+"""Samples of a class below which its mean is too noisy for a direction."""
 
 _CLASS_TITLES = {
     "hellinger": "closeness: Hellinger distance to the anchor's class (0 best)",
@@ -88,7 +88,7 @@ class LabelReport:
     name: str
     classes: tuple[ClassMeasures, ...]
     reliability: float
-    """Share of the direction that is no sampling noise; see `LabelledRows.reliability`."""
+    """Share of the direction that is not sampling noise; see `LabelledRows.reliability`."""
 
     n_pairs: int | None
     chosen_longer: float | None
@@ -126,7 +126,7 @@ class LabelReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to keep in mind about these labels; empty when all is well."""
+        """Caveats of these labels; empty if there are none."""
         warnings, found = [], self.agreement
         furthest = max(self.classes, key=lambda one: abs(one.length_auc - 0.5))
         if abs(furthest.length_auc - 0.5) > 0.1:
@@ -172,10 +172,10 @@ class LabelComparison:
 
     sets: tuple[LabelReport, ...]
     names: tuple[str, ...]
-    """Names of the sets, and of the anchor behind them if there is one."""
+    """Names of the sets, then of the anchor if there is one."""
 
     pairs: Mapping[tuple[int, int], Agreement]
-    """Agreement of every two of them, by their positions."""
+    """Agreement of each pair of them, by position."""
 
     settings: LabelSettings
     threshold: float
@@ -191,17 +191,17 @@ class LabelComparison:
 
     @property
     def conflicts(self) -> tuple[str, ...]:
-        """Sets whose labels contradict each other, in words."""
+        """Messages on sets whose labels contradict each other."""
         return tuple(
             f"{self.names[i]} and {self.names[j]} contradict each other (cosine {p.cosine:.2f}, "
-            f"{p.low:.2f} to {p.high:.2f}); training on both teaches neither"
+            f"{p.low:.2f} to {p.high:.2f}); training on both mixes opposite labels"
             for (i, j), p in self.pairs.items()
             if p.high < 0
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to keep in mind."""
+        """Caveats."""
         warnings = (f"{one.name}: {line}" for one in self.sets for line in one.warnings)
         return (*warnings, *self.conflicts)
 
@@ -232,8 +232,8 @@ class LabelComparison:
             found = [TextTable(title, ("", *self.names), rows)]
         found += [table for one in self.sets for table in one.tables()]
         note = (
-            "Near 1 the labels mean the same, near 0 they tell nothing of each other, below 0 they "
-            "contradict. `fac select --objective direction` keeps the direction in fewer samples."
+            "Cosines near 1: the labels mean the same; near 0: unrelated; below 0: contradictory. "
+            "`fac select --objective direction` keeps the direction in fewer samples."
         )
         return [*found[:-1], replace(found[-1], note=note)]
 
@@ -290,7 +290,7 @@ def compare_labels(
     Args:
         sets: Data sets with the same classes.
         settings: Resamples behind the intervals.
-        names: Names of the sets, and of the anchor behind them if there is one.
+        names: Names of the sets, then of the anchor if there is one.
         anchor: The target, with the same classes.
 
     Raises:

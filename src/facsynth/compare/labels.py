@@ -1,7 +1,7 @@
-"""The label side of a data set: the direction between its classes, and what may mislead about it.
+"""The labels of a data set: the direction between its classes, and how reliable it is.
 
-For reward and classification data the labels carry more than the coverage of the texts: what
-predicted quality best was the agreement of the class direction of a subset with that of the pool
+For reward and classification data, labels matter more than the coverage of the texts: the best
+predictor of quality was the agreement of the class direction of a subset with that of the pool
 (see docs/method.md). The direction of K classes is the matrix of their mean feature vectors minus
 the mean of these means; for two classes, chosen and rejected for example, its cosines are those of
 the difference of the two means. Directions are taken in feature space, or in hidden space where a

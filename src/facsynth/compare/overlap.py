@@ -2,8 +2,8 @@
 
 Overlap is not symmetric: a small set lies inside a large one more than the other way round (as
 Qwen-Scope shows for benchmarks). A share also grows with the size and the text length of the
-second set, so beside it stands the same share between random parts of equal size and matched
-lengths, and in its diagonal what two parts of one set share.
+second set. The control is the same share between random parts of equal size and matched lengths;
+its diagonal is what two parts of one set share.
 """
 
 from collections.abc import Sequence
@@ -157,7 +157,7 @@ class Overlap:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to keep in mind."""
+        """Caveats."""
         low, high = _LENGTHS_AGREE
         notes = [
             f"{self.names[j]} has too few samples of the lengths of {self.names[i]}: its matched "

@@ -31,13 +31,13 @@ class DiffSettings(Settings):
     """How features are tested for different firing rates."""
 
     length: Literal["matched", "none"] = "matched"
-    """Compare samples within tenths of the pooled lengths, or all at once."""
+    """Compare samples within deciles of the pooled lengths, or all at once."""
 
     fdr: float = 0.05
-    """False discovery rate among the features called different, above 0, at most 1."""
+    """False discovery rate of the features reported as different, above 0, at most 1."""
 
     top: int = 15
-    """Features to show on either side."""
+    """Features to show for each set."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
@@ -104,16 +104,16 @@ class LabelSettings(Settings):
 
 @dataclass(frozen=True)
 class TransferSettings(Settings):
-    """What counts as a counterpart, and how it is tested."""
+    """What counts as a counterpart, and how that is tested."""
 
     min_correlation: float = 0.5
     """Correlation on held-out samples above which a feature has a counterpart, 0 to 1."""
 
     min_samples: int = 10
-    """Compare features that are active in at least N samples of either half."""
+    """Compare features that are active in at least N samples of each half."""
 
     shuffles: int = 3
-    """Shuffles of the samples, each over all samples and within groups of like length."""
+    """Shuffles of the samples as controls, over all samples and within length groups."""
 
     resamples: int = 200
     """Bootstrap resamples of the samples behind the 95 % intervals."""

@@ -1,8 +1,8 @@
-"""How much feature space two SAEs share, from what they read in the same texts.
+"""How much feature space two SAEs share, measured on the same texts.
 
 The SAEs may belong to two models, to two layers, or to one. Tokenizers differ between models, so
 the unit is the sample: a feature is the vector of its activations over the common samples, and two
-features match as far as these correlate (Pearson).
+features match to the degree that these correlate (Pearson).
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from facsynth.table.table import FeatureTable, precision_remark, take_rows
 __all__ = ["CommonSamples", "Transfer", "common_samples", "measure_transfer"]
 
 _FEW_CHECKED = 500
-"""Samples below which rare features are left out and intervals are wide."""
+"""Number of samples below which rare features are missing and intervals are wide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,14 @@ class CommonSamples:
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """What two tables share, seen from either of them."""
+    """What two tables share, from the view of each."""
 
     common: CommonSamples
     a: Side
     b: Side
     settings: TransferSettings
     described: Sequence[Any] = field(default=())
-    """The first pairs in words: `names`, `examples`, `n_both` and `same_word` of each."""
+    """Descriptions of the first pairs: `names`, `examples`, `n_both` and `same_word` of each."""
 
     @cached_property
     def pairs(self) -> list[tuple[int, int, float]]:
@@ -61,7 +61,7 @@ class Transfer:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What to keep in mind."""
+        """Caveats."""
         remark = precision_remark(*self.common.tables)
         notes = [remark] if remark else []
         one, other = (table.manifest.source for table in self.common.tables)
@@ -75,13 +75,13 @@ class Transfer:
             notes.append("both tables are of the same SAE; a feature's counterpart is itself")
         if self._n_checked < _FEW_CHECKED:
             notes.append(
-                f"only {self._n_checked} samples check the partners; rare features are left out, "
+                f"only {self._n_checked} samples check the partners; rare features are missing, "
                 "and intervals are wide"
             )
         return tuple(notes)
 
     def row(self) -> dict[str, Any]:
-        """Shares of either side with their controls and curves, and all mutual pairs."""
+        """Shares of each side with their controls and curves, and all mutual pairs."""
         n = len(self.common.samples)
         a, b = (table.manifest.n_samples for table in self.common.tables)
         pairs: list[dict[str, Any]] = [{"a": i, "b": j, "r": r} for i, j, r in self.pairs]

@@ -30,10 +30,10 @@ def coverage_picks(
     in a group adds coverage, its features have to be activated by one more pick (the fold of the
     group), or by as many as are needed for a gain.
 
-    The gains of all samples are kept up to date: when a feature is covered, its weight is taken
+    The gains of all samples are updated: when a feature is covered, its weight is subtracted
     from the samples that activate it. Every entry is touched once for each fold, so the time is
-    linear in the entries and gains are exact; a lazy heap (Minoux 1978) gives the same picks and
-    counts most samples many times.
+    linear in the entries and gains are exact; a lazy heap (Minoux 1978) gives the same picks but
+    recounts most samples many times.
 
     Args:
         fires: Sparse rows (n_samples, n_features) of ones where a feature is active.
@@ -65,7 +65,7 @@ def coverage_picks(
 
 @dataclass(eq=False)
 class _Part:
-    """The rows of one group with their gains; minus infinity for those that are gone."""
+    """The rows of one group with their gains; minus infinity for rows that are no longer free."""
 
     fires: Any
     rows: NDArray[np.int64]
@@ -80,12 +80,12 @@ class _Part:
         self.gains = np.zeros(self.rows.size)
 
     def refresh(self, seen: NDArray[np.int64]) -> None:
-        """Count the gains of the rows that are left."""
+        """Recompute the gains of the free rows."""
         open_weights = np.where(seen < self.fold, self.weights, 0).astype(np.float64)
         self.gains = np.where(np.isinf(self.gains), -np.inf, self.fires @ open_weights)
 
     def cover(self, features: Any) -> None:
-        """Take the weight of features that are covered now from the rows that activate them."""
+        """Subtract the weight of newly covered features from the rows that activate them."""
         starts, ends = self.columns.indptr[features], self.columns.indptr[features + 1]
         n_rows = ends - starts
         if not n_rows.sum():
@@ -95,7 +95,7 @@ class _Part:
         np.subtract.at(self.gains, self.columns.indices[at], weights.astype(np.float64))
 
     def best(self, seen: NDArray[np.int64], spending: Spending) -> int | None:
-        """Rank of the best row that can be paid for; None when there is none."""
+        """Rank of the best row within the budget; None if there is none."""
         self.gains[spending.over_budget(self.rows)] = -np.inf
         if np.isinf(self.gains).all():
             return None

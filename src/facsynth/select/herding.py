@@ -1,4 +1,4 @@
-"""Herding: picks whose mean comes as near to a target's as a greedy choice can bring it."""
+"""Herding: greedy picks whose mean approaches the mean of a target."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,12 +22,12 @@ def mean_picks(
     *,
     taken: Sequence[int] = (),
 ) -> Int64[np.ndarray, " n_selected"]:
-    """Herding: each pick brings the mean of the picks as near to the target mean as it can.
+    """Herding: each pick brings the mean of the picks as near to the target mean as possible.
 
     With μ = target_sum / n_target, pick t minimises ‖(Σ v(picked) + v(x)) / t - μ‖, the greedy
     form of herding (Welling 2009; Chen, Welling and Smola 2010) with a linear kernel. For binary
-    vectors of active features, a feature that the target never fires speaks against the samples
-    that activate it. The mean is given as a sum, so that vectors of whole numbers tie exactly;
+    vectors of active features, samples are penalised for features that the target never
+    activates. The mean is given as a sum, so that vectors of whole numbers tie exactly;
     ties go to the shorter sample, then to the earlier one.
 
     Args:
@@ -110,14 +110,14 @@ def _cheapest_picks(
     costs: Callable[[int], NDArray[np.float64]],
     add: Callable[[int], None],
 ) -> Int64[np.ndarray, " n_selected"]:
-    """Take the row of the least cost, group by group in turn, the first of equals.
+    """Pick the row with the lowest cost, group by group in turn, the first of equals.
 
     Args:
         groups: From `plan_groups`.
         spending: Tokens that may be spent.
         taken: Samples chosen before; they are added first.
-        costs: Of a group by its number: the cost of each of its rows now.
-        add: Counts a pick in.
+        costs: Current cost of each row of a group, by the number of the group.
+        add: Registers a pick.
     """
     free = [np.ones(group.rows.size, dtype=np.bool_) for group in groups]
     picked: list[int] = []

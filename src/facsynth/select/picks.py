@@ -18,19 +18,19 @@ N_QUOTAS = 10
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Samples of which so many are to be chosen."""
+    """Samples from which a number are chosen."""
 
     rows: Int64[np.ndarray, " n_rows"]
     """Positions in the pool, shorter samples first, ties in the order of the pool."""
 
     n_picks: int
     class_id: int = 0
-    """Class of all samples of the group; 0 when classes play no part."""
+    """Class of all samples of the group; 0 without classes."""
 
 
 @dataclass(slots=True)
 class Spending:
-    """The tokens that picks may still have."""
+    """The token budget of picks."""
 
     n_tokens: Int64[np.ndarray, " n_samples"]
     """Cost of each sample of the pool."""
@@ -62,16 +62,16 @@ def plan_groups(
     """Length groups and the number of picks from each, so that picks have the pool's lengths.
 
     Samples are ranked by tokens (ties in pool order), within each class if there are classes. A
-    group is a tenth of the ranks, and its number of picks is how many of the N evenly spaced
+    group is a decile of the ranks, and its number of picks is how many of the N evenly spaced
     ranks ⌊(i + ½) n / N⌋ fall into it. Classes share the budget in proportion to their size, at
     least one pick each, by largest remainders.
 
     Args:
         n_tokens: Scored tokens of each sample; samples without any are never chosen.
         budget: Picks in all groups.
-        quota: `length` for tenths, `none` for one group (of each class).
+        quota: `length` for deciles, `none` for one group (of each class).
         class_ids: Class of each sample.
-        taken: Samples that belong to no group, because they are chosen already.
+        taken: Samples that are already chosen and belong to no group.
         n_quotas: Length groups (of each class).
 
     Raises:
@@ -100,7 +100,7 @@ def plan_groups(
 def random_picks(
     groups: Sequence[Group], chosen: NDArray[np.int64], rng: np.random.Generator
 ) -> Int64[np.ndarray, " n_selected"]:
-    """Random samples, from every group as many as a choice took from it.
+    """Random samples, as many from each group as a choice has.
 
     Args:
         groups: Samples of about the same length (and of one class).

@@ -1,4 +1,4 @@
-"""What samples are chosen from, made ready for the objective."""
+"""The pool that samples are chosen from, prepared for an objective."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pool:
-    """What samples are chosen from, and what for."""
+    """What to choose from, and the target."""
 
     rows: ActiveRows
     """Table to choose from."""
@@ -40,10 +40,10 @@ class Pool:
     """Class of each anchor sample; for `direction` with an anchor."""
 
     rejected: ActiveRows | None = None
-    """Of preference pairs the rejected answers, row by row; for `direction`."""
+    """The rejected answers of preference pairs, row by row; for `direction`."""
 
     include: tuple[int, ...] = ()
-    """Samples that are chosen in any case, before all others."""
+    """Samples that are always chosen, before all others."""
 
     @property
     def n_tokens(self) -> Int64[np.ndarray, " n_samples"]:
@@ -53,7 +53,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class SelectionTask:
-    """A pool made ready."""
+    """A pool prepared for an objective."""
 
     fires: Any
     """Sparse rows (n_samples, n_features) of ones where a relevant feature is active."""

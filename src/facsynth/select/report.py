@@ -1,4 +1,4 @@
-"""What a choice of samples is like, beside the pool and beside random picks of its lengths."""
+"""Measures of a choice of samples, of the pool, and of random picks of the same lengths."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ __all__ = ["PickMeasures", "Selection", "measure_picks"]
 
 @dataclass(frozen=True, slots=True)
 class PickMeasures:
-    """What some samples of the pool are like."""
+    """Measures of some samples of the pool."""
 
     fac: float
     """Share of the relevant features of the anchor (or pool) that they activate, in [0, 1]."""
@@ -31,8 +31,8 @@ class PickMeasures:
 
     mean_tokens: float
     direction_cosine: float | None
-    """Cosine of the class directions to the target's, or of chosen minus rejected; None when
-    neither plays a part."""
+    """Cosine of the class directions to the target's, or of chosen minus rejected; None without
+    classes and pairs."""
 
     hidden_distance: float | None
     """Shift of their mean hidden state to that of the anchor (or pool), in standard deviations,
@@ -48,7 +48,7 @@ _TITLES = {
     "mean_tokens": "mean tokens",
 }
 _LONGER = 1.2
-"""Times the pool's mean length from which a choice is called long."""
+"""Ratio to the pool's mean length above which a choice counts as long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +104,8 @@ class Selection:
         title = f"{len(self.rows):,} of {self.n_pool:,} samples chosen by {self.settings.objective}"
         columns = ("measure", "chosen", "random, same lengths", "whole pool")
         note = (
-            "The choice gains what lies outside the range of random choices of the same lengths. "
-            "Write it with -o, and train on it with `fac task` to see whether that helps."
+            "The choice matters only where it lies outside the range of the random choices. "
+            "Write it with -o, and train on it with `fac task` to see whether it helps."
         )
         return [TextTable(title, columns, rows, note=note)]
 
@@ -113,7 +113,7 @@ class Selection:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to keep in mind about this choice."""
+        """Caveats of this choice."""
         notes = []
         if len(self.rows) < self.settings.budget and self.settings.budget_tokens is None:
             notes.append(
@@ -123,7 +123,7 @@ class Selection:
         counts_all = self.all_relevant and self.settings.weights == "equal"
         if self.settings.objective == "coverage" and counts_all:
             notes.append(
-                "every feature counts, rare ones as much as others; this favours odd texts, so "
+                "every feature counts, rare ones as much as others; this favours odd texts: "
                 "pass --relevant, --weights frequency or --objective representative"
             )
         if self.selection.mean_tokens > _LONGER * self.pool.mean_tokens:

@@ -16,14 +16,14 @@ from facsynth.select.settings import SelectSettings
 __all__ = ["pick_rows", "select_samples"]
 
 _N_DRAWS = 20
-"""Random choices that are measured beside the choice."""
+"""Random choices that are measured as a control."""
 
 _MATCH_QUOTAS = 50
-"""Length groups, at most, within which random picks match a choice."""
+"""Maximum number of length groups within which random picks match a choice."""
 
 
 def select_samples(pool: Pool, settings: SelectSettings) -> Selection:
-    """Choose samples, and measure them beside the whole pool and random choices.
+    """Choose samples, and compare them with the whole pool and with random choices.
 
     Samples without scored tokens are never chosen. With classes (`direction`) the quotas hold
     within each class, and the classes keep their shares of the pool. Samples to include come
@@ -31,7 +31,7 @@ def select_samples(pool: Pool, settings: SelectSettings) -> Selection:
     lengths and classes of the choice.
 
     Args:
-        pool: What to choose from, and what for.
+        pool: What to choose from, and the target.
         settings: Budget, objective and quotas.
 
     Raises:

@@ -32,7 +32,7 @@ class SelectSettings(Settings):
     that `fac extract --hidden` keeps."""
 
     quota: Literal["length", "none"] = "length"
-    """Choose equally many from each tenth of the pool by length, or from anywhere."""
+    """Choose equally many from each length decile of the pool, or from anywhere."""
 
     budget_tokens: int | None = None
     """Tokens that all chosen samples may have together. Samples that do not fit are skipped."""
@@ -41,10 +41,10 @@ class SelectSettings(Settings):
     """For coverage: count a feature once, or as often as it fires in the target."""
 
     random_seed: int = 0
-    """Random seed of the random choices that are measured beside this one."""
+    """Random seed of the random choices that serve as a control."""
 
     def __post_init__(self) -> None:
-        """Refuse values without meaning."""
+        """Refuse values outside their range."""
         for name, budget in (("budget", self.budget), ("budget_tokens", self.budget_tokens)):
             if budget is not None and budget < 1:
                 raise DataError(f"{name} is {budget}; it must be at least 1")
