@@ -17,6 +17,7 @@ _EXPORTS = {
     "Pool": "facsynth.select.pool",
     "SelectSettings": "facsynth.select.settings",
     "SynthesisSettings": "facsynth.synthesize.settings",
+    "active_rows": "facsynth.table.active",
     "collect_evidence": "facsynth.understand.evidence",
     "common_samples": "facsynth.compare.transfer",
     "compare_features": "facsynth.compare.difference",
