@@ -226,7 +226,7 @@ def test_diff_names_what_is_more_on_either_side(tables, model):
 def test_diff_of_a_set_with_itself_is_empty_and_says_so(tables):
     done = fac("diff", tables / "one", tables / "one")
     assert "0 of 8 features differ" in done.stdout
-    assert "8 texts stand in both sets" in done.stderr
+    assert "8 texts are in both sets" in done.stderr
     assert "copies within their set" in done.stderr
 
 
@@ -249,15 +249,12 @@ def test_overlap_is_asymmetric_with_matched_parts_beside(tables, tmp_path):
     assert plot.read_text().startswith("<svg")
 
 
-def test_overlap_ranks_models_by_the_chosen_samples(tables, tmp_path):
-    scores = tmp_path / "scores.csv"
-    rows = [f"plain{i}-{w},{i % 2},{i % 5 == 0:d}" for i in range(10) for w in PLANTED[:3]]
-    scores.write_text("\n".join(["sample_id,good,bad", *rows]))
-    row = fac_json("overlap", tables / "plain", "--scores", scores)
-    assert [point["n_samples"] for point in row["ranks"]] == [3]
-    assert row["ranks"][0]["greedy"] in (-1.0, None, 1.0)
-    scores.write_text("sample_id,good,bad\nelse,1,0\n")
-    assert "no score for any" in fac_error("overlap", tables / "plain", "--scores", scores)
+def test_sets_in_folders_of_one_name_have_names_of_their_own(tables, tmp_path):
+    copies = [tmp_path / side / "table" for side in "ab"]
+    for copy in copies:
+        shutil.copytree(tables / "plain", copy)
+    assert fac_json("overlap", *copies)["names"] == ["a/table", "b/table"]
+    assert fac_json("overlap", copies[0], copies[0])["names"] == ["table", "table (2)"]
 
 
 def test_overlap_tables_for_people(tables):
@@ -368,13 +365,14 @@ def odd(tmp_path_factory):
     [
         ("coverage", "--anchor", "{plain}", "--seed", "{odd}", "--controls"),
         ("coverage", "--anchor", "{odd}", "--seed", "{plain}", "--controls"),
-        ("diversity", "{odd}.jsonl", "--table", "{odd}"),
+        ("diversity", "{odd}"),
+        ("diversity", "{odd}.jsonl"),
         ("diff", "{odd}", "{plain}"),
         ("overlap", "{odd}", "{plain}"),
         ("overlap", "{odd}"),
         ("labels", "{odd}"),
         ("select", "{odd}", "--budget", "99"),
-        ("select", "{odd}", "--budget", "2", "--objective", "both", "--quota", "none"),
+        ("select", "{odd}", "--budget", "2", "--objective", "representative", "--quota", "none"),
         ("select", "{plain}", "--anchor", "{odd}", "--budget", "2"),
     ],
     ids=lambda words: " ".join(words),

@@ -96,7 +96,7 @@ class SparseAutoencoder(nn.Module):
         """Keep the hash when the weights move to another device or precision."""
         known = self._known_hash
         is_valid = known is not None and known[0] == self._state()
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if known is not None and is_valid:
             self._known_hash = self._state(), known[1]
         return self

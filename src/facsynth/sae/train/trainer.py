@@ -117,10 +117,12 @@ def _summed(part: Gradients, ranks: Ranks) -> Gradients:
     tensors = [*part.tensors(), part.fired.to(one.dtype), one]
     flat = ranks.total(torch.cat([tensor.flatten() for tensor in tensors]))
     pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
-    *slopes, fired, loss = (
+    encoder, encoder_bias, decoder, decoder_bias, fired, loss = (
         piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)
     )
-    return Gradients(*slopes, float(loss), fired > 0, part.limit)
+    return Gradients(
+        encoder, encoder_bias, decoder, decoder_bias, float(loss), fired > 0, part.limit
+    )
 
 
 def _smooth(old: float, new: float) -> float:
