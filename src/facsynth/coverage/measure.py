@@ -26,7 +26,7 @@ from facsynth.coverage.variants import (
     k_fold_coverage,
     weighted_coverage,
 )
-from facsynth.records import FeatureActivations
+from facsynth.table.inputs import TableData, as_activations
 
 __all__ = ["Coverage", "coverage_row", "measure_coverage"]
 
@@ -74,8 +74,8 @@ class Coverage:
 
 
 def measure_coverage(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
+    anchor: TableData,
+    seed: TableData,
     *,
     relevant: Bool[np.ndarray, " n_features"] | None = None,
     threshold: float = 1.0,
@@ -104,6 +104,7 @@ def measure_coverage(
             relevant feature, or the threshold is negative.
         MismatchError: The tables or the flags differ in their number of features.
     """
+    anchor, seed = as_activations(anchor), as_activations(seed)
     if relevant is None:
         relevant = np.ones(anchor.n_features, dtype=np.bool_)
     check_widths(anchor, seed, relevant)

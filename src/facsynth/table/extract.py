@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from facsynth.data.inputs import SampleData, as_samples
 from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
@@ -48,7 +49,7 @@ B = TypeVar("B")
 
 
 def extract_features(
-    samples: Sequence[Sample],
+    samples: SampleData,
     lm: LanguageModel,
     sae: SparseAutoencoder,
     *,
@@ -61,7 +62,7 @@ def extract_features(
     SAE's own gate; only values above zero are kept. The settings choose another gate or pooling.
 
     Args:
-        samples: What to read, in the order of the result.
+        samples: A path, or strings, rows or samples, see `SampleData`; in the order of the result.
         lm: The language model that the SAE was trained on.
         sae: The SAE.
         settings: See `ExtractSettings`.
@@ -74,7 +75,7 @@ def extract_features(
     """
     settings = settings or ExtractSettings()
     check_pair(lm, sae)
-    texts = _tokenize(samples, lm, settings)
+    texts = _tokenize(as_samples(samples), lm, settings)
     with progress.task("extracting", len(texts), "samples") as task:
         [rows] = read_activations(texts, lm, [sae], settings, Meter(task))
     _say_cut(_n_truncated(texts), len(texts), settings, progress)
@@ -82,7 +83,7 @@ def extract_features(
 
 
 def extract_table(
-    samples: Sequence[Sample],
+    samples: SampleData,
     lm: LanguageModel,
     sae: SparseAutoencoder,
     folder: str | Path,
@@ -94,7 +95,7 @@ def extract_table(
     """Extract into a feature table on disk, going on where an earlier run stopped.
 
     Args:
-        samples: What to read, in the order of the rows.
+        samples: A path, or strings, rows or samples, see `SampleData`; in the order of the rows.
         lm: The language model that the SAE was trained on.
         sae: The SAE.
         folder: Where the table is written; a finished table of the same samples is left alone.
@@ -108,11 +109,13 @@ def extract_table(
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
     goal = _Goal(Path(folder), sae, sae_name)
-    return _extract_goals(samples, lm, [goal], settings or ExtractSettings(), progress)[0]
+    return _extract_goals(as_samples(samples), lm, [goal], settings or ExtractSettings(), progress)[
+        0
+    ]
 
 
 def extract_tables(
-    samples: Sequence[Sample],
+    samples: SampleData,
     lm: LanguageModel,
     saes: Mapping[str, SparseAutoencoder],
     folder: str | Path,
@@ -123,7 +126,7 @@ def extract_tables(
     """Extract into one feature table per SAE, from one forward pass to the deepest layer.
 
     Args:
-        samples: What to read, in the order of the rows.
+        samples: A path, or strings, rows or samples, see `SampleData`; in the order of the rows.
         lm: The language model that all SAEs were trained on.
         saes: The SAEs by name, of any layers.
         folder: The table of the SAE `name` is written to `folder/name`, complete in itself.
@@ -144,7 +147,7 @@ def extract_tables(
         if name in ("", ".", "..") or Path(name).name != name:
             raise DataError(f"the SAE name {name!r} cannot name a folder; choose a plain word")
     goals = [_Goal(Path(folder) / name, sae, name) for name, sae in saes.items()]
-    tables = _extract_goals(samples, lm, goals, settings or ExtractSettings(), progress)
+    tables = _extract_goals(as_samples(samples), lm, goals, settings or ExtractSettings(), progress)
     return dict(zip(saes, tables, strict=True))
 
 
