@@ -20,15 +20,8 @@ SAMPLES = [Sample(f"t{i}", text=text) for i, text in enumerate(TEXTS)]
 
 @pytest.mark.parametrize(
     "data",
-    [
-        SAMPLES,
-        tuple(SAMPLES),
-        ROWS,
-        iter(ROWS),
-        datasets.Dataset.from_list(ROWS),
-        pd.DataFrame(ROWS),
-    ],
-    ids=["samples", "tuple", "rows", "iterator", "datasets", "pandas"],
+    [SAMPLES, ROWS, iter(ROWS), datasets.Dataset.from_list(ROWS), pd.DataFrame(ROWS)],
+    ids=["samples", "rows", "iterator", "datasets", "pandas"],
 )
 def test_rows_of_any_container_are_the_same_samples(data):
     assert as_samples(data) == SAMPLES

@@ -19,7 +19,8 @@ def as_samples(data: object) -> list[Sample]:
     """Samples of whatever holds them; rows are recognised by their fields as those of files are.
 
     Args:
-        data: What a caller passed as `SampleData`. A string is a path or a Hub data set, see `read_samples`.
+        data: What a caller passed as `SampleData`. A string is a path or a Hub data set, see
+            `read_samples`.
 
     Raises:
         DataError: It holds something else, or the same id twice.

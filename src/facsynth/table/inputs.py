@@ -13,7 +13,9 @@ TableData = FeatureActivations | FeatureTable | str | Path
 
 
 def as_activations(table: object) -> FeatureActivations:
-    """The activations of what a caller passed as `TableData`, with mean hidden states where the table keeps them.
+    """The activations of what a caller passed as `TableData`.
+
+    Mean hidden states come along where the table keeps them.
 
     Raises:
         DataError: It is something else.
