@@ -86,7 +86,7 @@ def test_an_unknown_folder_is_no_hub_id():
 
 
 def test_a_hub_model_without_network_is_named():
-    with pytest.raises(ModelError, match="the model 'owner/model' is no local path, is not in"):
+    with pytest.raises(ModelError, match="the model 'owner/model' is not a local path, is not in"):
         load("owner/model")
 
 

@@ -75,7 +75,7 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     synthesize_samples = _synthesize
 
 # OpenMP's threads spin while they wait for each other, so two processes on one machine slow each
-# other down several times. The library reads this once, when torch loads it.
+# other down severalfold. The library reads this once, when torch loads it.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 

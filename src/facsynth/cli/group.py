@@ -1,4 +1,4 @@
-"""The command group: finds a command's module when it is asked for, and words its errors."""
+"""The command group: loads the module of the command that is called, and prints its errors."""
 
 import sys
 from importlib import import_module
@@ -48,9 +48,11 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("\nStopped. Run the same command again to go on from here.", err=True)
+            click.echo(
+                "\nStopped. Run the same command again; it resumes from what was saved.", err=True
+            )
             sys.exit(130)
-        except BrokenPipeError:  # the reader of standard output went away; click says nothing
+        except BrokenPipeError:  # the reader of standard output closed it; click exits silently
             raise
         except (FacsynthError, OSError) as error:
             if ctx.params.get("debug"):
@@ -59,7 +61,7 @@ class _Commands(click.Group):
 
 
 def _one_line(error: Exception) -> str:
-    """An error's message without line breaks; of the system's errors with the file."""
+    """An error's message in one line; system errors include the file name."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -72,6 +74,6 @@ def _one_line(error: Exception) -> str:
 def main(debug: bool) -> None:
     """Measure which features of a model your data exercises, and write what is missing.
 
-    Results go to standard output, progress and messages to standard error. A command that was
-    interrupted goes on where it stopped when it is run again.
+    Results go to standard output, progress and messages to standard error. An interrupted command
+    resumes when it is run again.
     """

@@ -82,7 +82,7 @@ def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> 
 def load_pair(
     model: ModelSettings | Mapping[str, Any], sae: str | None, progress: Progress
 ) -> "tuple[LanguageModel, SparseAutoencoder]":
-    """Model and SAE; a model of one's own needs an SAE of its own."""
+    """Model and SAE; a model other than the embedded one needs an SAE, too."""
     lm, [loaded] = load_with_saes(model, [sae] if sae else [], progress)
     return lm, loaded
 
@@ -275,10 +275,10 @@ def load_included(named: str | None, sample_ids: tuple[str, ...]) -> tuple[int, 
 
 
 def _included_id(line: str, path: str) -> str:
-    """A line as it is, or the id of a sample in JSON."""
+    """The id in a line: the line itself, or `sample_id` of a JSON object."""
     if not line.startswith("{"):
         return line
     try:
         return str(json.loads(line)["sample_id"])
     except (ValueError, KeyError) as error:
-        raise DataError(f"{path}: {line[:60]!r} is no sample with a sample_id") from error
+        raise DataError(f"{path}: {line[:60]!r} is not a sample with a sample_id") from error

@@ -208,8 +208,8 @@ def convert(source: str, target: Path, options: ReadOptions, save_dtype: str) ->
 def random(source: str, output: Path, random_seed: int) -> None:
     """Write a control: an SAE with gate, width and biases of SAE, and random directions.
 
-    SAE is whatever --sae takes. What the control finds as well is no finding of the trained SAE:
-    `fac transfer --random` reads its feature table.
+    SAE is anything that --sae accepts. A finding that the control shares is not due to training.
+    `fac transfer --random` reads the control's feature table.
     """
     from facsynth.sae.files import load_sae, save_sae
     from facsynth.sae.random import random_directions

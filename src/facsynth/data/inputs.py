@@ -16,7 +16,7 @@ SampleData = str | Path | Iterable[Any]
 
 
 def as_samples(data: object) -> list[Sample]:
-    """Samples of whatever holds them; rows are recognised by their fields as those of files are.
+    """Samples from anything that holds them; rows are recognised by their fields, as in files.
 
     Args:
         data: What a caller passed as `SampleData`. A string is a path or a Hub data set, see

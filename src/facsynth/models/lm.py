@@ -88,10 +88,10 @@ def load_language_model(
             default. Weights are read from safetensors and GGUF, never from pickles.
         device: `auto` (CUDA where present, else CPU) or a torch device.
         dtype: `auto`, `bfloat16`, `float16`, `float32`, `float64`, or `mixed`: large products in
-            bfloat16, the residual stream and attention in float32, so that activations lie nearer
+            bfloat16, the residual stream and attention in float32, which keeps activations closer
             to those in float32. `auto` is `mixed` on a processor that multiplies bfloat16,
             `bfloat16` on such a GPU, else `float32` (`float16` on a GPU).
-        trust_remote_code: Run Python code that comes with the model; off unless asked for.
+        trust_remote_code: Run Python code that comes with the model.
 
     Raises:
         ModelError: It is not there, cannot be read or downloaded, or lacks weights.
@@ -126,10 +126,10 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_precision(device: torch.device, dtype: str = "auto") -> str:
-    """`auto` is the fastest precision of the device that comes near float32; others stay as named.
+    """Resolve `auto` to the fastest precision of the device that is close to float32.
 
-    A processor that multiplies bfloat16 takes `mixed`. On a GPU that is not measured, so it takes
-    `bfloat16`, or `float16` where it is too old for that.
+    That is `mixed` on a processor that multiplies bfloat16. `mixed` has not been measured on GPUs,
+    so there it is `bfloat16`, or `float16` on a GPU too old for that.
 
     Raises:
         ModelError: No such precision.

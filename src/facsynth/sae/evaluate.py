@@ -97,14 +97,14 @@ def evaluate_sae(
         lm: The model that the SAE was trained on.
         sae: The SAE.
         texts: Tokenised held-out texts.
-        max_loss_tokens: The cross-entropies use the first texts up to so many tokens, since they
-            need four whole passes of the model.
+        max_loss_tokens: Tokens of the first texts used for the cross-entropies, which need four
+            full passes of the model.
         max_norm_ratio: Tokens with a norm above this many medians are left out, as in training.
         progress: Where the bar is drawn.
 
     Raises:
         MismatchError: The SAE does not fit the model.
-        DataError: There is no scored token.
+        DataError: There are no scored tokens.
     """
     check_pair(lm, sae)
     total = sum(text.n_scored for text in texts)

@@ -142,7 +142,7 @@ class SparseAutoencoder(nn.Module):
             x: Residual stream of some tokens.
             positive: Every positive pre-activation in place of the SAE's own gate; the only way
                 for `topk`, whose gate needs all features at once (see `encode_sparse`).
-            tile: Features of a tile; by default so many that one takes 128 MiB.
+            tile: Features per tile; by default as many as fill 128 MiB.
 
         Yields:
             The first feature of the tile, and its activations.

@@ -1,4 +1,4 @@
-"""Whether an SAE belongs to a language model: what must match, and what is only worth a warning."""
+"""Whether an SAE belongs to a language model: what must match, and what only causes a warning."""
 
 import re
 import warnings
@@ -55,12 +55,12 @@ def check_shape(config: SaeConfig, model: ModelShape | LanguageModel) -> None:
 
 
 def name_remark(config: SaeConfig, model: str) -> str:
-    """What is worth saying about the names of an SAE's model and of the model used; "" if nothing.
+    """A warning if the SAE's model and the model used differ in name; "" if they agree.
 
     An SAE that knows the hash of its model's weights is compared by that alone. Names are compared
     by their last part, without owner, quantisation and `.gguf`. Names that differ only by
     `-Instruct`, `-it`, `-chat`, `-Base` or `-pt` are tunings of one model. Any other difference
-    counts only between names of the Hub: folders are called anything.
+    counts only between names on the Hub, because folders can have any name.
     """
     trained, used = _plain(config.model_name), _plain(model)
     if config.model_hash or not config.model_name or _letters(trained) == _letters(used):
@@ -68,8 +68,8 @@ def name_remark(config: SaeConfig, model: str) -> str:
     if _letters(_TUNING.sub("", trained)) == _letters(_TUNING.sub("", used)):
         return (
             f"the SAE was trained on {config.model_name} and is used on {model}, another tuning of "
-            "the same model; its features are read where they may mean something else: `fac sae "
-            "evaluate` measures how well it still reconstructs"
+            "the same model; features may mean something else there: `fac sae "
+            "evaluate` measures how well the SAE still reconstructs"
         )
     if not (_on_hub(config.model_name) and _on_hub(model)):
         return ""

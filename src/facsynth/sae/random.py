@@ -1,4 +1,4 @@
-"""An SAE of random directions: the control for whatever a trained one is said to have found."""
+"""An SAE of random directions, the control for findings of a trained one."""
 
 import torch
 

@@ -26,10 +26,10 @@ _SAELENS = "saelens:"
 
 
 def find_sae(source: str | Path) -> Path:
-    """Local path of an SAE, fetched where it is on the Hub or in sae-lens' registry.
+    """Local path of an SAE, downloaded if it is on the Hub or in sae-lens' registry.
 
     Raises:
-        ModelError: There is no such SAE, it cannot be fetched, several fit, or `sae-lens` is
+        ModelError: The SAE does not exist or cannot be downloaded, several fit, or `sae-lens` is
             missing.
     """
     if Path(source).exists() or isinstance(source, Path):

@@ -137,6 +137,6 @@ def _unknown(path: Path, tensors: list[str]) -> str:
         and len(missing) < len(layout.files)
     ]
     return (
-        f"{path} is no known layout of an SAE: found {', '.join(found) or 'nothing'}{inside}; "
+        f"{path} has no known SAE format: found {', '.join(found) or 'nothing'}{inside}; "
         f"{''.join(halves)}known are {known}"
     )

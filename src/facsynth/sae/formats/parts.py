@@ -115,7 +115,7 @@ def build_sae(parts: SaeParts, source: Path, *, options: ReadOptions) -> SparseA
         "b_enc": parts.b_enc,
         "b_dec": parts.b_dec,
     }
-    if parts.threshold is not None:  # below zero nothing is active, whatever the threshold
+    if parts.threshold is not None:  # negative pre-activations are never active
         tensors["threshold"] = parts.threshold.clamp_min(0)
     with torch.device("meta"):  # no memory for zeros that are replaced at once
         sae = SparseAutoencoder(config)

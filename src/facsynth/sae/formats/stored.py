@@ -1,4 +1,4 @@
-"""What SAE files hold, whatever the layout; nothing in a file can run code."""
+"""Readers of the files that SAE formats consist of; none of them runs code from a file."""
 
 import json
 import pickle

@@ -91,7 +91,7 @@ def train_sae(
 def split_holdout(samples: Sequence[Sample], *, share: float) -> tuple[list[Sample], list[Sample]]:
     """Split samples into used and held out, by a hash of their ids.
 
-    A sample falls on the same side whatever else is in the data and in which order.
+    The side of a sample does not depend on the other samples or their order.
     """
     if not 0 <= share < 1:
         raise DataError(f"--holdout is a share in [0, 1), not {share}")
