@@ -85,7 +85,7 @@ def requests(n: int) -> list[ChatRequest]:
 
 def ours(url: str, calls: list[ChatRequest]) -> float:
     """Seconds of `EndpointChat`, from its first call to the last outcome."""
-    settings = EndpointSettings(start_concurrency=CONCURRENCY, max_concurrency=CONCURRENCY)
+    settings = EndpointSettings(concurrency=CONCURRENCY)
     chat = EndpointChat("mock", base_url=url, api_key_env="", settings=settings)
     began = time.perf_counter()
     outcomes = chat.reply(calls)

@@ -17,17 +17,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facsynth.chat.budget import BudgetedChat, estimate
+from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.endpoint import EndpointChat, EndpointSettings
 from facsynth.chat.model import ChatModel
+from facsynth.chat.policy import estimate
+from facsynth.chat.scripted import RecordingChat
 from facsynth.cli.load import load_table_tokenizer
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.write import write_json, write_text
@@ -38,7 +40,6 @@ from facsynth.recipe import read_recipe
 from facsynth.sae.files import load_sae
 from facsynth.table.extract import extract_table
 from facsynth.table.table import FeatureTable, open_table
-from facsynth.understand.asking import RecordingChat
 from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
 from facsynth.understand.explain import (
     ExplainSettings,
@@ -57,9 +58,7 @@ PAGE = ROOT / "docs" / "studies" / "explanations.md"
 KINDS = ("detection", "detection_random", "fuzzing")
 N_FEATURES, MIN_SAMPLES, N_EXAMPLES = 200, 20, 15
 N_TERMS = (1, 3, 5, 10)
-SERVER = EndpointSettings(
-    attempt_timeout_s=600, start_concurrency=1, max_concurrency=1, schema_mode="none"
-)
+SERVER = EndpointSettings(attempt_timeout_s=600, concurrency=1, schema_mode="none")
 
 
 def main() -> None:
@@ -200,25 +199,15 @@ def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, An
     step = max(1, len(everything) // options.n_llm)
     evidence = {f: everything[f] for f in list(everything)[::step][: options.n_llm]}
     named = explain_by_terms(evidence, words)
-    settings = ExplainSettings(max_failure_share=0.5)
-    free = replace(settings, max_failure_share=1.0)
+    settings = ExplainSettings()
     cache = options.runs / "replies.sqlite"
     with served(options.server, options.api_base):
-        endpoint = BudgetedChat(
-            EndpointChat(
-                options.model,
-                base_url=options.api_base,
-                settings=EndpointSettings(
-                    attempt_timeout_s=600,
-                    start_concurrency=1,
-                    max_concurrency=1,
-                    schema_mode="none",
-                ),
-            )
-        )
-        recorder = RecordingChat(endpoint.name)
+        spending = Spending(replies=cache)
+        model = EndpointChat(options.model, base_url=options.api_base, settings=SERVER)
+        chat = limited_chat(model, spending)
+        recorder = RecordingChat(chat.name)
         ahead = calls_to_explain(
-            lambda chat: explain_by_llm(chat, evidence, named, settings=free),
+            lambda chat: explain_by_llm(chat, evidence, named, settings=settings),
             evidence,
             recorder,
             CachedChat(recorder, cache),
@@ -226,7 +215,6 @@ def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, An
         )
         print(f"calls ahead: {estimate(ahead)}; about as many again to judge the terms")
         started = time.monotonic()
-        chat = CachedChat(endpoint, cache)
         explained, judged = ask(chat, evidence, named, settings, Lines())
         seconds = time.monotonic() - started
     told = [found for found in explained if found.method == "llm"]
@@ -236,7 +224,7 @@ def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, An
         "sae_hash": table.manifest.source.sae_hash[:8],
         "model": Path(options.model).name,
         "seconds": seconds,
-        "usage": asdict(endpoint.usage),
+        "usage": asdict(spending.usage),
         "n_features": len(evidence),
         "n_explained": len(told),
         "failures": sorted({found.failure for found in explained if found.failure}),

@@ -15,13 +15,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from facsynth.chat.budget import BudgetedChat
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import BatchedChatModel, ChatFailure, ChatReply, ChatRequest
 from facsynth.chat.nucleus import draw_tokens
 from facsynth.errors import DataError, ModelError
 from facsynth.records import Message
+from test_chat_budget import within
 
 WORDS = ["<pad>", "<end>", "<user>", "<assistant>", "?", *(f"w{i}" for i in range(59))]
 TEMPLATE = (
@@ -277,7 +277,7 @@ def test_killed_and_restarted_run_ends_with_the_same_texts(chat, tmp_path, monke
         return run(self, batch)
 
     monkeypatch.setattr(LocalChat, "_run", dies_in_the_third_batch)
-    cached = CachedChat(BudgetedChat(chat, max_calls=100), tmp_path / "c.db")
+    cached = CachedChat(within(chat, budget_calls=100), tmp_path / "c.db")
     with pytest.raises(KeyboardInterrupt):
         cached.reply(requests)
     assert len(cached.uncached(requests)) == 4

@@ -97,7 +97,7 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _ask(server: Server, cache: Path, *questions: str) -> list[ChatReply]:
-    settings = EndpointSettings(start_concurrency=2, max_concurrency=2, schema_mode="none")
+    settings = EndpointSettings(concurrency=2, schema_mode="none")
     endpoint = EndpointChat(server.model, base_url=server.url, api_key_env="", settings=settings)
     requests = [
         ChatRequest((Message("user", question),), max_tokens=12, temperature=0.0, seed=0)
