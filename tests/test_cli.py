@@ -217,6 +217,31 @@ def test_synthesize_with_a_local_generator(desk, tmp_path):
     assert sum(row["outcomes"].values()) >= 4
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--task", "nothing"),
+        ("--decontaminate", "nowhere.jsonl"),
+        ("--relevant", "{wrong}"),
+        ("--api-base", "nowhere"),
+        ("--judge-model", "j", "--judge-api-base", "nowhere"),
+        ("--sae", "nowhere"),
+    ],
+)
+def test_error_in_the_options_is_found_before_a_model_is_loaded(
+    desk, tmp_path, monkeypatch, words
+):
+    def load(*args, **options):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("facsynth.cli.load.load_language_model", load)
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("cat")
+    words = [str(wrong) if word == "{wrong}" else word for word in words]
+    asked = ("--chat-model", "x", "-o", tmp_path / "out", *desk.pair, *words)
+    assert "no" in desk.error("synthesize", *desk.tables, *asked)
+
+
 def test_run_prints_both_coverages(desk, writer, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f"""

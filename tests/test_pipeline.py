@@ -9,7 +9,7 @@ import pytest
 
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.data.write import sample_row, write_jsonl
-from facsynth.errors import DataError, MismatchError
+from facsynth.errors import DataError, FacsynthError, MismatchError
 from facsynth.pipeline import run_recipe
 from tiny_pair import PLANTED, obedient, save_pair, talk
 
@@ -195,6 +195,37 @@ def test_changed_recipe_is_refused_with_what_changed(whole, run, recipe, tmp_pat
     )
     with pytest.raises(MismatchError, match=r"another recipe \(seed, synthesize changed\)"):
         run(whole[0].folder, path=changed)
+
+
+def test_setting_that_an_older_version_did_not_write_counts_as_its_default(whole, run):
+    path = whole[0].folder / "recipe.json"
+    stored = json.loads(path.read_text())
+    del stored["dtype"], stored["synthesize"]["reply"]
+    path.write_text(json.dumps(stored))
+    assert run(whole[0].folder, ScriptedChat([])) == whole[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'seed.source = "nowhere.jsonl"',
+        'synthesize.task = "nothing"',
+        'synthesize.decontaminate = ["nowhere.jsonl"]',
+        'generator.api_base = "nowhere"',
+        'sae = "nowhere"',
+    ],
+)
+def test_error_in_a_recipe_is_found_before_a_model_is_loaded(recipe, tmp_path, monkeypatch, line):
+    def load(*args, **options):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("facsynth.pipeline.load_language_model", load)
+    key = line.split(" = ")[0]
+    lines = [old for old in recipe.read_text().splitlines() if not old.startswith(f"{key} =")]
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("\n".join([line, *lines]))
+    with pytest.raises(FacsynthError, match="no"):
+        run_recipe(wrong, tmp_path / "run")
 
 
 def test_local_model_can_write(recipe, run, tmp_path):

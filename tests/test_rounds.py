@@ -435,7 +435,7 @@ def test_request_that_failed_before_a_kill_may_succeed_after_it(world, monkeypat
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"settings": replace(SETTINGS, seed=1)}, "settings"),
+        ({"settings": replace(SETTINGS, random_seed=1)}, "settings"),
         ({"relevant": np.arange(9) < 3}, "relevant"),
         ({"script": ScriptedChat(obedient, name="other")}, "generator"),
     ],
@@ -443,6 +443,28 @@ def test_request_that_failed_before_a_kill_may_succeed_after_it(world, monkeypat
 def test_folder_of_another_run_is_refused(world, finished, options, what):
     with pytest.raises(MismatchError, match=f"holds a run with another {what}; choose another"):
         world.run("finished", **{"script": ScriptedChat([]), **options})
+
+
+def test_setting_that_an_older_version_did_not_write_counts_as_its_default(world, finished):
+    path = finished[1] / "plan.json"
+    plan = json.loads(path.read_text())
+    del plan["settings"]["reply"], plan["source"]["dtype"]
+    path.write_text(json.dumps(plan))
+    assert world.run("finished", ScriptedChat([])).kept == finished[0].kept
+
+
+def test_samples_of_runs_with_other_random_seeds_have_other_ids(world, finished):
+    other = world.run("reseeded", obedient, replace(SETTINGS, random_seed=1))
+    ids = [{kept.sample.sample_id for kept in result.kept} for result in (finished[0], other)]
+    assert ids[0].isdisjoint(ids[1])
+
+
+def test_written_table_does_not_claim_the_hidden_states_of_the_seed(tmp_path):
+    world = World(tmp_path, n_words=1)
+    extract = ExtractSettings(score="user", hidden=True)
+    world.seed = planted_table(world.seed.samples(), tmp_path / "hidden", settings=extract)
+    world.run("run", obedient)
+    assert open_table(tmp_path / "run" / "table").activations(hidden=True).hidden is None
 
 
 def test_folder_of_another_seed_is_refused(finished, world):
