@@ -52,8 +52,6 @@ AXIS = re.compile(r"(?<![\w.])[A-Za-z]\w*")
 CONTAINERS = {"Collection", "Iterable", "Iterator", "Mapping", "Sequence", "dict", "list", "set"}
 ALIKE = {  # arrays of one container that do agree in these axes
     "compare/matching.py": {"n_features_b"},  # tiles of one product
-    "compare/overlap.py": {"n_samples"},  # scores of one pool
-    "data/scores.py": {"n_samples"},  # columns of one file
     "models/prefix.py": {"n_rows", "n_tail", "d_model"},  # layers of one pass
     "table/reading.py": {"d_model"},  # batches through one model
     "models/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass

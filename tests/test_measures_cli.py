@@ -249,17 +249,6 @@ def test_overlap_is_asymmetric_with_matched_parts_beside(tables, tmp_path):
     assert plot.read_text().startswith("<svg")
 
 
-def test_overlap_ranks_models_by_the_chosen_samples(tables, tmp_path):
-    scores = tmp_path / "scores.csv"
-    rows = [f"plain{i}-{w},{i % 2},{i % 5 == 0:d}" for i in range(10) for w in PLANTED[:3]]
-    scores.write_text("\n".join(["sample_id,good,bad", *rows]))
-    row = fac_json("overlap", tables / "plain", "--scores", scores)
-    assert [point["n_samples"] for point in row["ranks"]] == [3]
-    assert row["ranks"][0]["greedy"] in (-1.0, None, 1.0)
-    scores.write_text("sample_id,good,bad\nelse,1,0\n")
-    assert "no score for any" in fac_error("overlap", tables / "plain", "--scores", scores)
-
-
 def test_overlap_tables_for_people(tables):
     done = fac("overlap", tables / "plain", tables / "one")
     assert done.exit_code == 0, done.output

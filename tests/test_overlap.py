@@ -1,17 +1,11 @@
-"""Shared features, parts of matched size, redundancy, and the ranking of models."""
+"""Shared features, parts of matched size, and redundancy."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from activations import dense, make_activations, row_lists
-from facsynth.compare.overlap import (
-    matched_overlap,
-    measure_redundancy,
-    overlap_matrix,
-    rank_agreement,
-)
-from facsynth.data.scores import read_scores
+from facsynth.compare.overlap import matched_overlap, measure_redundancy, overlap_matrix
 from facsynth.errors import DataError
 
 ALL = np.ones(4, dtype=bool)
@@ -95,29 +89,6 @@ def test_random_samples_that_keep_as_much_are_counted():
     assert measure_redundancy(table, ALL).needed[-1] == (1.0, 4, 4)
 
 
-def test_ranking_by_all_samples_is_the_same_ranking():
-    scores = {"a": np.array([1.0, 1, 1, 0]), "b": np.array([1.0, 1, 0, 0]), "c": np.zeros(4)}
-    (point,) = rank_agreement(np.arange(4), scores, rng=rng())
-    assert (point.n_samples, point.greedy, point.random) == (4, 1.0, 1.0)
-
-
-def test_ranking_by_misleading_samples_is_turned_around():
-    scores = {"a": np.array([0.0] * 4 + [1.0] * 96), "b": np.array([1.0] * 4 + [0.0] * 96)}
-    point = rank_agreement(np.arange(100), scores, rng=rng())[0]
-    assert (point.n_samples, point.greedy) == (4, -1.0)
-    assert point.random > 0.9
-
-
-def test_models_that_tie_have_no_ranking():
-    (point,) = rank_agreement(np.arange(3), {"a": np.ones(3), "b": np.ones(3)}, rng=rng())
-    assert (point.greedy, point.random) == (None, None)
-
-
-def test_one_model_cannot_be_ranked():
-    with pytest.raises(DataError, match="1 models are scored"):
-        rank_agreement(np.arange(3), {"a": np.ones(3)}, rng=rng())
-
-
 def test_set_without_active_features_is_an_error():
     with pytest.raises(DataError, match="data set 2 activates none"):
         overlap_matrix([make_activations([{0: 1.0}]), make_activations([{}])], ALL)
@@ -126,40 +97,3 @@ def test_set_without_active_features_is_an_error():
 def test_single_sample_has_no_parts():
     with pytest.raises(DataError, match="single sample"):
         matched_overlap([make_activations([{0: 1.0}])], ALL, rng=rng())
-
-
-# Scores
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("s.csv", "sample_id,m1,m2\nb,0,1\na,1,0.5\nother,9,9\n"),
-        ("s.tsv", "m1\tid\tm2\n0\tb\t1\n1\ta\t0.5\n"),
-        ("s.jsonl", '{"id": "b", "m1": false, "m2": 1}\n{"id": "a", "m1": 1, "m2": 0.5}\n'),
-    ],
-)
-def test_scores_come_in_the_order_of_the_samples(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
-    found = read_scores(tmp_path / name, ["a", "b"])
-    assert {model: scores.tolist() for model, scores in found.items()} == {
-        "m1": [1.0, 0.0],
-        "m2": [0.5, 1.0],
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("sample_id,m\na,1\n", "no score of 'm' for sample 'b'"),
-        ("sample_id,m\na,1\na,1\n", "row 2: sample 'a' stands twice"),
-        ("sample_id,m\na,good\n", "row 1, `m`: a number was expected, found 'good'"),
-        ("sample_id,m\na,nan\n", "nan is no finite number"),
-        ("name,m\na,1\n", "row 1: no `sample_id` or `id`"),
-        ("sample_id,m\nz,1\n", "no score for any sample"),
-    ],
-)
-def test_scores_that_cannot_be_used(tmp_path, text, message):
-    (tmp_path / "s.csv").write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_scores(tmp_path / "s.csv", ["a", "b"])

@@ -19,12 +19,6 @@ from facsynth.cli.options import json_option, plot_option, relevant_option, thre
     show_default=True,
     help="Random parts behind each matched share.",
 )
-@click.option(
-    "--scores",
-    type=click.Path(path_type=Path),
-    help="Scores of models on the samples of the one TABLE: .csv, .tsv or .jsonl with sample_id "
-    "and one column per model.",
-)
 @click.option("--random-seed", default=0, show_default=True, help="Seed of the random parts.")
 @relevant_option
 @threshold_option
@@ -32,7 +26,6 @@ from facsynth.cli.options import json_option, plot_option, relevant_option, thre
 @json_option
 def overlap(
     tables: tuple[Path, ...],
-    scores: Path | None,
     plot: Path | None,
     as_json: bool,
     **options: Any,
@@ -41,17 +34,14 @@ def overlap(
 
     Beside each share stands the one between random parts of equal size and matched lengths, with
     two parts of one set in the diagonal. Redundancy is the number of samples, chosen greedily,
-    that keep a set's features; with --scores also whether they rank models as the whole set does.
+    that keep a set's features.
     """
     from facsynth.cli.show import print_result
-    from facsynth.errors import DataError
     from facsynth.report.plots import check_plot_path, heat_map, write_chart
 
-    if scores and len(tables) != 1:
-        raise DataError(f"--scores belong to one table, and {len(tables)} were given")
     if plot:
         check_plot_path(plot)
-    row = _measure(tables, scores, options)
+    row = _measure(tables, options)
     print_result(row, _print, as_json=as_json, notes=row["warnings"])
     if plot:
         chart = heat_map(
@@ -64,11 +54,7 @@ def overlap(
         write_chart(chart, plot)
 
 
-def _measure(
-    paths: tuple[Path, ...], scores: Path | None, options: dict[str, Any]
-) -> dict[str, Any]:
-    from dataclasses import asdict
-
+def _measure(paths: tuple[Path, ...], options: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from facsynth.cli.load import load_tables, relevant_flags, table_names
@@ -76,10 +62,8 @@ def _measure(
         matched_overlap,
         measure_redundancy,
         overlap_matrix,
-        rank_agreement,
     )
     from facsynth.coverage.fac import active_only
-    from facsynth.data.scores import read_scores
 
     opened = load_tables(paths)
     rows = [active_only(t.activations(), threshold=options["threshold"]) for t in opened]
@@ -88,10 +72,6 @@ def _measure(
     shares = overlap_matrix(rows, relevant)
     matched = matched_overlap(rows, relevant, n_draws=options["draws"], rng=rng)
     redundancy = [measure_redundancy(one, relevant) for one in rows]
-    ranks = None
-    if scores:
-        scored = read_scores(scores, rows[0].sample_ids)
-        ranks = [asdict(p) for p in rank_agreement(redundancy[0].order, scored, rng=rng)]
     names = table_names(paths)
     return {
         "names": names,
@@ -104,7 +84,6 @@ def _measure(
             "n_draws": matched.n_draws,
         },
         "sets": [_set_row(*found) for found in zip(paths, names, rows, redundancy, strict=True)],
-        "ranks": ranks,
         "threshold": options["threshold"],
         "warnings": _warnings(names, matched),
     }
@@ -176,20 +155,8 @@ def _print(row: dict[str, Any]) -> None:
             ),
         ],
     )
-    if row["ranks"]:
-        print_table(
-            "Ranking of the models, Kendall's τ with that by all samples (1 the same)",
-            ("samples", "chosen by features", "random", "95 % of random"),
-            [(f"{p['n_samples']:,}", p["greedy"], p["random"], _range(p)) for p in row["ranks"]],
-        )
 
 
 def _needed(one: dict[str, Any], index: int) -> str:
     need = one["needed"][index]
     return f"{need['greedy']:,} / {need['random']:,}"
-
-
-def _range(point: dict[str, Any]) -> str | None:
-    if point["random_low"] is None:
-        return None
-    return f"{point['random_low']:.3f} to {point['random_high']:.3f}"

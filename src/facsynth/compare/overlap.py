@@ -7,13 +7,12 @@ lengths, and in its diagonal what two parts of one set share. Every entry of a t
 module counts as active; `facsynth.coverage.fac.active_only` drops the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from facsynth.coverage.controls import length_matched_subset
 from facsynth.coverage.fac import check_widths
@@ -24,12 +23,10 @@ from facsynth.select.select import Pool, SelectSettings, select_samples
 
 __all__ = [
     "MatchedOverlap",
-    "RankPoint",
     "Redundancy",
     "matched_overlap",
     "measure_redundancy",
     "overlap_matrix",
-    "rank_agreement",
 ]
 
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -72,22 +69,6 @@ class Redundancy:
     n_samples: int
     needed: tuple[tuple[float, int, int], ...]
     """Share of the features, fewest samples found that keep it, and how many random ones do."""
-
-
-@dataclass(frozen=True, slots=True)
-class RankPoint:
-    """How well a part of a benchmark ranks models as the whole does."""
-
-    n_samples: int
-    greedy: float | None
-    """Kendall's τ-b between the ranking by the first samples of the greedy order and that by all;
-    in [-1, 1], 1 is the same ranking. None when all models tie."""
-
-    random: float | None
-    """Mean of the same for random parts of that size."""
-
-    random_low: float | None
-    random_high: float | None
 
 
 def overlap_matrix(
@@ -205,59 +186,6 @@ def measure_redundancy(
             for share, goal in goals
         ),
     )
-
-
-def rank_agreement(
-    order: Int64[np.ndarray, " n_chosen"],
-    scores: Mapping[str, Float64[np.ndarray, " n_samples"]],
-    *,
-    n_draws: int = 100,
-    rng: np.random.Generator,
-) -> tuple[RankPoint, ...]:
-    """Whether parts of a benchmark rank models by mean score as the whole benchmark does.
-
-    Args:
-        order: Samples in greedy order, from `measure_redundancy`.
-        scores: Score of each sample by model; at least two models.
-        n_draws: Random parts of each size.
-        rng: Source of the random parts.
-
-    Returns:
-        One point for each doubling of the size, up to the whole greedy order.
-
-    Raises:
-        DataError: There are fewer than two models.
-    """
-    if len(scores) < 2:
-        raise DataError(f"{len(scores)} models are scored; a ranking needs two")
-    matrix = np.stack(list(scores.values()))
-    whole = matrix.mean(axis=1)
-
-    def tau(rows: NDArray[np.int64]) -> float:
-        means = matrix[:, rows].mean(axis=1)
-        if np.ptp(means) == 0 or np.ptp(whole) == 0:
-            return float("nan")  # all models tie: no ranking
-        return float(kendalltau(means, whole).statistic)
-
-    sizes = [int(n) for n in 2 ** np.arange(2, 40) if n < order.size] + [int(order.size)]
-    points = []
-    for size in sizes:
-        drawn = np.array(
-            [tau(rng.choice(matrix.shape[1], size, replace=False)) for _ in range(n_draws)]
-        )
-        drawn = drawn[~np.isnan(drawn)]
-        low, high = np.quantile(drawn, [0.025, 0.975]).tolist() if drawn.size else (None, None)
-        greedy = tau(order[:size])
-        points.append(
-            RankPoint(
-                n_samples=size,
-                greedy=None if np.isnan(greedy) else greedy,
-                random=float(drawn.mean()) if drawn.size else None,
-                random_low=low,
-                random_high=high,
-            )
-        )
-    return tuple(points)
 
 
 def _active(

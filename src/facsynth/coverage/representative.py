@@ -20,7 +20,6 @@ __all__ = [
     "hellinger_distance",
     "log_odds",
     "measure_representativeness",
-    "total_variation",
 ]
 
 
@@ -47,9 +46,6 @@ class Representativeness:
     hellinger: float
     """In [0, 1], best 0; see `hellinger_distance`. A small seed cannot reach 0: compare it
     with a random part of the anchor of the same size (`Controls.random_hellinger`)."""
-
-    total_variation: float
-    """In [0, 1], best 0; see `total_variation`."""
 
     correlation: float | None
     """In [-1, 1], best 1; see `firing_correlation`. None when a vector is constant."""
@@ -82,29 +78,6 @@ def hellinger_distance(
     """
     roots = np.sqrt(_shares(seed_counts, "seed")) - np.sqrt(_shares(anchor_counts, "anchor"))
     return min(1.0, float(np.sqrt(0.5 * np.square(roots).sum())))
-
-
-def total_variation(
-    seed_counts: Int64[np.ndarray, " n_features"],
-    anchor_counts: Int64[np.ndarray, " n_features"],
-) -> float:
-    """Total variation distance between the firing shares: ½ Σ_i |p_i - q_i|.
-
-    The share of the seed's firings that would have to move to other features for the seed to
-    fire in the anchor's proportions.
-
-    Args:
-        seed_counts: Seed samples that activate each feature.
-        anchor_counts: The same for the anchor.
-
-    Returns:
-        A distance in [0, 1]; 0 for equal shares (best), 1 when no feature fires in both.
-
-    Raises:
-        DataError: One of the sets activates none of the features.
-    """
-    gaps = np.abs(_shares(seed_counts, "seed") - _shares(anchor_counts, "anchor"))
-    return min(1.0, 0.5 * float(gaps.sum()))
 
 
 def firing_correlation(
@@ -183,7 +156,7 @@ def measure_representativeness(
     """
     compared = np.flatnonzero(relevant & ((seed_counts > 0) | (anchor_counts > 0)))
     seed, anchor = seed_counts[compared], anchor_counts[compared]
-    distance, variation = hellinger_distance(seed, anchor), total_variation(seed, anchor)
+    distance = hellinger_distance(seed, anchor)
     delta, z = log_odds(seed, anchor)
     order = np.lexsort((compared, -z))
 
@@ -202,7 +175,6 @@ def measure_representativeness(
     lowest = np.lexsort((compared, z))
     return Representativeness(
         hellinger=distance,
-        total_variation=variation,
         correlation=firing_correlation(seed, anchor),
         n_compared=int(compared.size),
         over_fired=shifts(order[z[order] > 0][:n_shifts]),
