@@ -47,13 +47,13 @@ from facsynth.errors import BudgetError
 from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.records import FeatureActivations, Message, Sample, sample_text
 from facsynth.sae.files import load_sae
-from facsynth.synthesize.admission import Admission
-from facsynth.synthesize.candidates import Candidate, Sampling, written_text
-from facsynth.synthesize.credit import choose_candidates
-from facsynth.synthesize.form import has_remark
-from facsynth.synthesize.plan import PlanSettings
-from facsynth.synthesize.rounds import synthesize
-from facsynth.synthesize.settings import Budget, SynthesisSettings
+from facsynth.synthesize.admission import Admission, has_remark
+from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.keep import choose_candidates
+from facsynth.synthesize.prompts import written_text
+from facsynth.synthesize.run import SynthesisRun
+from facsynth.synthesize.settings import Effort, PlanSettings, Sampling, SynthesisSettings
+from facsynth.table.active import active_rows
 from facsynth.table.extract import ExtractSettings, extract_features, extract_table
 from facsynth.table.table import FeatureTable, open_table, stack_rows, take_rows
 
@@ -77,7 +77,7 @@ N_POINTS = 40
 
 def settings(seed: int, *, first: int = 2, second: int = 1, **changes: Any) -> SynthesisSettings:
     """Rounds of `BLOCK` features; the budget of tokens ends the run."""
-    budget = Budget(
+    effort = Effort(
         max_features=100_000,
         max_samples=changes.pop("max_samples", 100),
         max_rounds=changes.pop("max_rounds", 1000),
@@ -90,9 +90,9 @@ def settings(seed: int, *, first: int = 2, second: int = 1, **changes: Any) -> S
         form=FORM,
         reply=False,
         min_anchor_samples=MIN_ANCHOR,
-        seed=seed,
-        budget=budget,
-        sampling=Sampling(max_tokens=48),
+        random_seed=seed,
+        effort=effort,
+        sampling=Sampling(max_length=48),
     )
     return replace(base, **changes)
 
@@ -222,16 +222,8 @@ def write_cell(
     for number, block in enumerate(blocks):
         relevant = everything if block is None else np.isin(np.arange(everything.size), block)
         place, n_calls = folder / f"run-{number:02}", len(chat.calls)
-        result = synthesize(
-            world.anchor,
-            world.seed,
-            world.lm,
-            world.sae,
-            chat,
-            place,
-            settings=wanted,
-            relevant=relevant,
-        )
+        run = SynthesisRun(world.anchor, world.seed, settings=wanted, relevant=relevant)
+        result = run.execute(world.lm, world.sae, chat, place)
         kept.append(result.activations)
         read_calls(log, chat.calls[n_calls:], place)
         if result.stopped == "budget":
@@ -291,8 +283,8 @@ def write_undirected(
             yield [
                 ChatRequest(
                     (Message("user", UNDIRECTED_PROMPT),),
-                    seed=random.Random(f"{wanted.seed}/{start + i}").randrange(2**31),
-                    max_tokens=wanted.sampling.max_tokens,
+                    seed=random.Random(f"{wanted.random_seed}/{start + i}").randrange(2**31),
+                    max_tokens=wanted.sampling.max_length,
                     temperature=wanted.sampling.temperature,
                     top_p=wanted.sampling.top_p,
                 )
@@ -322,11 +314,10 @@ def write_undirected(
     missing = np.zeros(world.a.n_features, dtype=bool)
     missing[world.goal] = True
     kept = choose_candidates(
-        rows,
+        active_rows(rows, threshold=THRESHOLD),
         missing,
-        threshold=THRESHOLD,
         admissible=[admission.find_flaw(candidate) is None for candidate in candidates],
-        max_kept=wanted.budget.max_samples,
+        max_kept=wanted.effort.max_samples,
         is_new=lambda row: admission.admit(candidates[row]),
     )
     return log, take_rows(rows, [k.row for k in kept])
@@ -469,7 +460,7 @@ def run_long(options: argparse.Namespace) -> None:
     made = ARMS[options.arm]
     ARMS[options.arm] = lambda seed: replace(
         made(seed),
-        budget=replace(made(seed).budget, max_samples=100_000, max_attempts=100, patience=30),
+        effort=replace(made(seed).effort, max_samples=100_000, max_attempts=100, patience=30),
     )
     run_cell(world, options.generator, options.arm, options.random_seed or 0, options.tokens)
 

@@ -17,7 +17,7 @@ from facsynth.coverage.fac import firing_counts, missing_features
 from facsynth.recipe import read_recipe
 from facsynth.records import FeatureActivations
 from facsynth.sae.files import load_sae
-from facsynth.synthesize.credit import activation_matrix
+from facsynth.table.active import active_rows
 from facsynth.table.table import open_table, take_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ def main() -> None:
 
 def common_samples(rows: FeatureActivations, features: np.ndarray, threshold: float) -> np.ndarray:
     """Jaccard similarity of the samples of every two features."""
-    active = activation_matrix(rows, threshold=threshold)[:, features]
+    active = active_rows(rows, threshold=threshold).fires[:, features]
     both = (active.T @ active).toarray()
     counts = both.diagonal()
     shares: np.ndarray = both / np.maximum(counts[:, None] + counts[None, :] - both, 1)

@@ -32,7 +32,7 @@ COVERAGE_KEYS = {
 }
 SYNTHESIS_KEYS = {
     *("n_samples", "n_missing", "n_filled", "outcomes", "rounds", "data"),
-    *("stopped", "n_unanswered"),
+    *("stopped", "n_unanswered", "fac", "generator", "sensitive"),
 }
 
 
@@ -172,7 +172,7 @@ def test_relevant_features_are_those_of_the_file(desk, tmp_path):
 def test_explain_names_features_by_their_planted_words(desk, tmp_path):
     path = tmp_path / "features.jsonl"
     done = desk.fac("explain", desk.anchor, "-o", path, "--max-features", "5", "--spans", "2")
-    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.exit_code == 0
     rows = lines(path)
     assert [row["name"].split(", ")[0] for row in rows] == PLANTED[:5]
     assert all(len(row["spans"]) == row["n_samples"] == 2 for row in rows)
@@ -228,9 +228,7 @@ def test_synthesize_with_a_local_generator(desk, tmp_path):
         ("--sae", "nowhere"),
     ],
 )
-def test_error_in_the_options_is_found_before_a_model_is_loaded(
-    desk, tmp_path, monkeypatch, words
-):
+def test_error_in_the_options_is_found_before_a_model_is_loaded(desk, tmp_path, monkeypatch, words):
     def load(*args, **options):
         raise AssertionError("a model was loaded")
 
@@ -396,7 +394,7 @@ def test_recipe_with_an_unknown_key(desk, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("anchor.source = 'a'\nseed.source = 'b'\nseed.colour = 1")
     line = desk.error("run", recipe, "-o", tmp_path / "run")
-    assert "recipe.toml [seed] has the unknown key `colour`" in line
+    assert "recipe.toml: unknown key `seed.colour`" in line
 
 
 @pytest.mark.parametrize(

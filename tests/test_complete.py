@@ -18,7 +18,7 @@ CHOICE = '{"matching": "You are right.", "other": "I see it otherwise."}'
 
 
 def written(seed=0, text="What is the sky like?"):
-    return Candidate(talk(f"c{seed}", text), target=0, step=1, round=0, seed=seed)
+    return Candidate(talk(f"c{seed}", text), target=0, step=1, round=0, random_seed=seed)
 
 
 def completed(task, replies, candidates=None, **options):

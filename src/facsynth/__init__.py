@@ -16,6 +16,7 @@ _EXPORTS = {
     "ExtractSettings": "facsynth.table.extract",
     "Pool": "facsynth.select.select",
     "SelectSettings": "facsynth.select.select",
+    "SynthesisRun": "facsynth.synthesize.run",
     "SynthesisSettings": "facsynth.synthesize.settings",
     "collect_evidence": "facsynth.understand.evidence",
     "compare_features": "facsynth.compare.difference",
@@ -38,10 +39,8 @@ _EXPORTS = {
     "read_samples": "facsynth.data.read",
     "run_recipe": "facsynth.pipeline",
     "select_samples": "facsynth.select.select",
-    "synthesize_samples": "facsynth.synthesize.rounds:synthesize",
 }
-
-"""Public name: the module that holds it, with its name there where that is another one."""
+"""Public name: the module that holds it."""
 
 __all__ = ["__version__", *_EXPORTS]
 
@@ -49,5 +48,4 @@ __all__ = ["__version__", *_EXPORTS]
 def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'facsynth' has no attribute {name!r}")
-    module, _, there = _EXPORTS[name].partition(":")
-    return getattr(import_module(module), there or name)
+    return getattr(import_module(_EXPORTS[name]), name)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from facsynth.errors import DataError
 
-__all__ = ["Setting", "Settings", "read_settings", "settings_of"]
+__all__ = ["Setting", "Settings", "changed_settings", "read_settings", "settings_of"]
 
 T = TypeVar("T")
 
@@ -103,6 +103,30 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
         raise DataError(f"{source}: {lines}") from error
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
+
+
+def changed_settings(record: Any, stored: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that differ from stored ones; those of a group after a dot.
+
+    A field that the stored settings lack counts as its default, and one that the record lacks is
+    ignored, so a folder written by another version can be resumed.
+
+    Args:
+        record: A settings record.
+        stored: Its table, as read from JSON.
+    """
+    changed = []
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if is_dataclass(value):
+            below = changed_settings(value, stored.get(field.name) or {})
+            changed += [f"{field.name}.{name}" for name in below]
+            continue
+        old = stored.get(field.name, _default(field))
+        # As JSON, where a tuple is a list.
+        if old is MISSING or json.dumps(value) != json.dumps(old):
+            changed.append(field.name)
+    return changed
 
 
 def _complaint(record: type, error: Any) -> str:

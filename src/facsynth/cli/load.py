@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +65,30 @@ def load_model(options: dict[str, Any], progress: Progress) -> LanguageModel:
 
 
 def load_pair(
-    options: dict[str, Any], sae: str | None, progress: Progress
+    options: dict[str, Any],
+    sae: str | None,
+    progress: Progress,
+    *,
+    check: Callable[[SparseAutoencoder], None] | None = None,
 ) -> tuple[LanguageModel, SparseAutoencoder]:
-    """Model and SAE; a model of one's own needs an SAE of its own."""
+    """Model and SAE; a model of one's own needs an SAE of its own.
+
+    The SAE is loaded first, because that is quicker, and passed to `check`.
+    """
     if options["model"] and not sae:
         raise DataError(
             f"--model {options['model']} needs an --sae that was trained on it; `fac sae train` "
             "makes one"
         )
+    loaded = load_sae(sae)
+    if check is not None:
+        check(loaded)
     lm = load_model(options, progress)
-    loaded = load_sae(sae, device=lm.device)
     remark = name_remark(loaded.config, lm.name)
     if remark:
         progress.say(f"warning: {remark}")
         warnings.simplefilter("ignore", PairWarning)  # it has been said
-    return lm, loaded
+    return lm, loaded.to(lm.device)
 
 
 def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:

@@ -21,19 +21,18 @@ def name_rows(
         return
     from facsynth.cli.load import load_table_tokenizer
     from facsynth.understand.names import count_words, name_feature
-    from facsynth.understand.spans import collect_spans, extract_settings, mark_peak
+    from facsynth.understand.spans import (
+        ReadTable,
+        collect_spans,
+        extract_settings,
+        mark_peak,
+    )
 
     source = tables[0].manifest.source
     samples = [sample for table in tables for sample in table.samples()]
-    settings = extract_settings(source)
-    spans = collect_spans(
-        samples,
-        activations,
-        load_table_tokenizer(source, model),
-        [row["feature_id"] for row in rows],
-        score=settings.score,
-        max_tokens=settings.max_tokens,
-    )
+    tokenizer = load_table_tokenizer(source, model)
+    table = ReadTable(samples, activations, tokenizer, extract_settings(source))
+    spans = collect_spans(table, [row["feature_id"] for row in rows])
     words = count_words(samples)
     for row in rows:
         found = spans[row["feature_id"]]

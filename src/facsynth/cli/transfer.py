@@ -223,14 +223,16 @@ def _describe(
 ) -> None:
     """Give the shown pairs their names, examples and how often they peak on the same word."""
     from facsynth.cli.load import load_table_tokenizer
-    from facsynth.understand.counterparts import Reading, describe_counterparts
+    from facsynth.understand.counterparts import describe_counterparts
+    from facsynth.understand.spans import ReadTable, extract_settings
 
     readings = []
     for table, rows, name in zip(tables, taken, ("model_a", "model_b"), strict=True):
         source = table.manifest.source
-        readings.append(Reading(rows, source, load_table_tokenizer(source, options[name])))
+        tokenizer = load_table_tokenizer(source, options[name])
+        readings.append(ReadTable(samples, rows, tokenizer, extract_settings(source)))
     wanted = [(pair["a"], pair["b"]) for pair in shown]
-    found = describe_counterparts(samples, readings[0], readings[1], wanted)
+    found = describe_counterparts(readings[0], readings[1], wanted)
     for pair, described in zip(shown, found, strict=True):
         pair["names"] = list(described.names)
         pair["examples"] = list(described.examples)

@@ -38,7 +38,7 @@ class Graded:
     """Empty where a text may be kept; else why not."""
 
     stopped: str | None = None
-    """What the budget said when it did not allow every request."""
+    """Which limit ended the asking; None if every request was asked."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64
 from facsynth.coverage.fac import active_only
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations
+from facsynth.table.active import active_rows
 from facsynth.tasks.metrics import auprc, auroc, bootstrap_ranking, check_classes
 from facsynth.understand.relevance import label_statistics
 
@@ -56,7 +57,7 @@ def fit_detector(
         DataError: A class is missing, or no feature goes with the positive class.
     """
     check_classes(positive, "the training table")
-    found = label_statistics(activations, positive, threshold=threshold)
+    found = label_statistics(active_rows(activations, threshold=threshold), positive)
     order = np.lexsort((-found.log_odds, found.p_value))
     chosen = [int(f) for f in order if found.n_active[f] and found.log_odds[f] > 0][:n_features]
     if not chosen:

@@ -6,16 +6,14 @@ the nearest few of each feature stay. A wide SAE (131,072 features) would need 6
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Int64
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from facsynth.coverage.fac import active_features, active_only, firing_counts
 from facsynth.errors import DataError, MismatchError
-from facsynth.records import FeatureActivations
+from facsynth.table.active import ActiveRows
 
 __all__ = [
     "Neighbour",
@@ -85,10 +83,9 @@ def decoder_neighbours(
 
 
 def coactive_neighbours(
-    activations: FeatureActivations,
+    rows: ActiveRows,
     n_neighbours: int = 10,
     *,
-    threshold: float,
     of: Sequence[int] | None = None,
     min_samples: int = 2,
     tile: int = 256,
@@ -99,9 +96,8 @@ def coactive_neighbours(
     least one is.
 
     Args:
-        activations: A feature table.
+        rows: Active rows of a feature table.
         n_neighbours: Neighbours of each feature.
-        threshold: Activation above which a feature is active.
         of: Features whose neighbours are wanted; None for all.
         min_samples: A feature active in fewer samples has no neighbours and is none.
         tile: Features whose similarities are in memory at once.
@@ -109,8 +105,9 @@ def coactive_neighbours(
     Returns:
         Neighbours with a similarity in (0, 1]; ties go to the smaller number.
     """
-    active, counts = _samples_of(activations, threshold)
-    active = sp.csr_array(sp.diags_array((counts >= min_samples).astype(np.float32)) @ active)
+    counts = rows.counts
+    common = sp.diags_array((counts >= min_samples).astype(np.float32))
+    active = sp.csr_array(common @ rows.fires.T)
     by_sample = sp.csr_array(active.T)
 
     def similar(part: Int64[np.ndarray, " n_tile"]) -> Float32[np.ndarray, "n_tile n_features"]:
@@ -120,15 +117,14 @@ def coactive_neighbours(
         shares[both == 0] = -np.inf
         return shares
 
-    return _nearest(similar, activations.n_features, of, n_neighbours, tile)
+    return _nearest(similar, rows.n_features, of, n_neighbours, tile)
 
 
 def find_neighbours(
-    activations: FeatureActivations,
+    rows: ActiveRows,
     decoder: Float32[np.ndarray, "n_features d_model"],
     of: Sequence[int],
     *,
-    threshold: float,
     n_each: int = 3,
 ) -> dict[int, tuple[Neighbour, ...]]:
     """The nearest features by common samples, then those by direction that are not among them.
@@ -136,30 +132,28 @@ def find_neighbours(
     Only features that some sample of the table activates are named.
 
     Args:
-        activations: A feature table.
+        rows: Active rows of a feature table.
         decoder: The directions of its SAE.
         of: Features whose neighbours are wanted.
-        threshold: Activation above which a feature is active.
         n_each: Most neighbours of each kind.
 
     Raises:
         MismatchError: Table and decoder differ in their number of features.
     """
-    if len(decoder) != activations.n_features:
+    if len(decoder) != rows.n_features:
         raise MismatchError(
-            f"the table has {activations.n_features} features and the SAE {len(decoder)}; pass "
+            f"the table has {rows.n_features} features and the SAE {len(decoder)}; pass "
             "the SAE that made the table"
         )
-    among = active_features(activations, threshold=threshold)
-    shared = coactive_neighbours(activations, n_each, threshold=threshold, of=of)
-    near = decoder_neighbours(decoder, n_each, of=of, among=among)
+    shared = coactive_neighbours(rows, n_each, of=of)
+    near = decoder_neighbours(decoder, n_each, of=of, among=rows.features)
     found = [
         [other for other in dict.fromkeys([*one, *two]) if other >= 0]
         for one, two in zip(shared.ids.tolist(), near.ids.tolist(), strict=True)
     ]
     owner = np.repeat(np.array(of, dtype=np.int64), [len(others) for others in found])
     other = np.array([o for others in found for o in others], dtype=np.int64)
-    unit, (active, counts) = _unit_rows(decoder), _samples_of(activations, threshold)
+    unit, active, counts = _unit_rows(decoder), sp.csr_array(rows.fires.T), rows.counts
     cosine = np.einsum("ij,ij->i", unit[owner], unit[other])
     both = active[owner].multiply(active[other]).sum(axis=1)
     share = both / (counts[owner] + counts[other] - both)
@@ -168,11 +162,10 @@ def find_neighbours(
 
 
 def cluster_features(
-    activations: FeatureActivations,
+    rows: ActiveRows,
     decoder: Float32[np.ndarray, "n_features d_model"],
     of: Sequence[int],
     *,
-    threshold: float,
     min_similarity: float = 0.1,
 ) -> list[tuple[int, ...]]:
     """Groups of features that are alike in direction and in samples.
@@ -182,10 +175,9 @@ def cluster_features(
     between them is at least `min_similarity` (average linkage).
 
     Args:
-        activations: A feature table.
+        rows: Active rows of a feature table.
         decoder: The directions of its SAE.
         of: Features to group; their pairs are in memory (2,000 take 50 MB).
-        threshold: Activation above which a feature is active.
         min_similarity: Least mean similarity inside a group, in [0, 1].
 
     Returns:
@@ -194,8 +186,7 @@ def cluster_features(
     """
     if len(of) < 2:
         return [(feature,) for feature in of]
-    active, counts = _samples_of(activations, threshold)
-    part, n = active[list(of)], counts[list(of)]
+    part, n = sp.csr_array(rows.fires.T)[list(of)], rows.counts[list(of)]
     both = (part @ part.T).toarray()
     shared = both / np.maximum(n[:, None] + n[None, :] - both, 1)
     unit = _unit_rows(decoder)[list(of)]
@@ -215,17 +206,6 @@ def _unit_rows(
     norms = np.linalg.norm(decoder, axis=1, keepdims=True)
     unit: np.ndarray = (decoder / np.maximum(norms, 1e-30)).astype(np.float32)
     return unit
-
-
-def _samples_of(
-    activations: FeatureActivations, threshold: float
-) -> tuple[Any, Int64[np.ndarray, " n_features"]]:
-    """Features by samples, 1 where active (CSR), and in how many samples each feature is."""
-    kept = active_only(activations, threshold=threshold)
-    parts = (np.ones(kept.values.size, np.float32), kept.feature_ids.astype(np.int64))
-    shape = (kept.n_tokens.size, kept.n_features)
-    active = sp.csr_array((*parts, kept.row_starts), shape=shape)
-    return sp.csr_array(active.T), firing_counts(kept, threshold=0.0)
 
 
 def _nearest(

@@ -7,14 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activations import dense, make_activations, row_lists
-from facsynth.synthesize.credit import (
-    Kept,
-    activation_matrix,
-    choose_candidates,
-    choose_matching,
-)
+from activations import make_activations, row_lists
+from facsynth.synthesize.keep import Kept, choose_candidates, choose_matching
 from facsynth.synthesize.plan import Shortage
+from facsynth.table.active import active_rows
 
 N = 6
 FLAGS = st.lists(st.booleans(), min_size=N, max_size=N)
@@ -24,9 +20,8 @@ EVERYTHING = [True] * N
 def choose(rows, missing=EVERYTHING, *, admissible=None, max_kept=99, is_new=None, n_tokens=None):
     pool = make_activations(rows, n_features=N, n_tokens=n_tokens)
     return choose_candidates(
-        pool,
+        active_rows(pool, threshold=1.0),
         np.array(missing, dtype=bool),
-        threshold=1.0,
         admissible=[True] * len(rows) if admissible is None else admissible,
         max_kept=max_kept,
         is_new=is_new or (lambda row: True),
@@ -107,16 +102,6 @@ def test_no_candidates_and_no_room_keep_nothing():
     assert choose([{0: 2.0}], max_kept=0) == []
 
 
-@settings(deadline=None)
-@given(row_lists(N), st.sampled_from([0.0, 0.1, 1.0, 2.0]))
-def test_matrix_flags_what_is_above_the_threshold(rows, threshold):
-    pool = make_activations(rows, n_features=N)
-    before = pool.row_starts.copy()
-    matrix = activation_matrix(pool, threshold=threshold)
-    assert (matrix.toarray() == (dense(pool) > np.float32(threshold))).all()
-    assert (pool.row_starts == before).all()
-
-
 # Matching
 
 
@@ -124,10 +109,9 @@ def matching(rows, lacking, expected, *, bins=None, room=9):
     """Rows that are kept when `rows` are the active features of each candidate."""
     pool = make_activations([dict.fromkeys(row, 2.0) for row in rows], n_features=N)
     kept = choose_matching(
-        pool,
+        active_rows(pool, threshold=1.0),
         Shortage(np.array(expected, dtype=float), np.array(lacking, dtype=float)),
         np.array(EVERYTHING),
-        threshold=1.0,
         bins=np.array(bins or [0] * len(rows)),
         room=[room] * 10,
         admissible=[True] * len(rows),

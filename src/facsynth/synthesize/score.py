@@ -17,21 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from facsynth.chat.model import ChatModel
 from facsynth.data.rows import PlacedRow, row_sample
 from facsynth.data.write import sample_row, write_json
 from facsynth.models.lm import LanguageModel
-from facsynth.progress import Progress
-from facsynth.records import FeatureActivations
+from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.synthesize.candidates import Asking, Candidate, Written, ask_candidates
-from facsynth.synthesize.complete import complete
-from facsynth.synthesize.task_format import TaskFormat
-from facsynth.table.extract import extract_table
+from facsynth.synthesize.ask import Writer
+from facsynth.synthesize.candidates import Asking, Candidate, Written
+from facsynth.table.extract import extract_features, extract_table
 from facsynth.table.table import TableSource
 from facsynth.understand.spans import extract_settings
 
-__all__ = ["Step", "StepWriter"]
+__all__ = ["Step", "Steps"]
 
 
 @dataclass(frozen=True)
@@ -46,35 +43,22 @@ class Step:
     """One row per candidate; None without candidates."""
 
     stopped: str | None = None
-    """What the budget said when it cut the step short."""
+    """Which limit cut the step short, if one did."""
 
 
 @dataclass(frozen=True)
-class StepWriter:
-    """Who writes, who scores, and where both is kept."""
+class Steps:
+    """Has candidates written and scored, and keeps both in a run folder."""
 
+    writer: Writer
     lm: LanguageModel
     sae: SparseAutoencoder
     source: TableSource
     """How the anchor was extracted; candidates are extracted in the same way."""
 
-    chat: ChatModel
     folder: Path
-    as_text: bool
-    """Whether samples are plain texts; else they are conversations."""
 
-    task: TaskFormat
-    """What a candidate is."""
-
-    completion_seed: int | None
-    """Seed of what the task adds; None when candidates are scored without it."""
-
-    progress: Progress
-
-    max_words: int | None = None
-    """Longest text; of a longer one the first sentences are taken."""
-
-    def write(self, requests: Sequence[Asking], *, round_: int, step: int) -> Step:
+    def take(self, requests: Sequence[Asking], *, round_: int, step: int) -> Step:
         """Ask for candidates and score them against every feature.
 
         Args:
@@ -83,55 +67,34 @@ class StepWriter:
             step: 1 or 2.
 
         Raises:
-            ChatError: Too many requests failed.
+            ChatError: More requests failed than the policy allows.
         """
         place = self.folder / f"round-{round_:02d}" / f"step-{step}"
         path = place.with_suffix(".json")
         if not path.is_file():
-            written = self._ask(requests, round_, step)
+            written = self.writer.write(requests, round_=round_, step=step)
             if written.stopped is not None:
                 return self._cut_short(written, place)
             write_json(_row(written), path)
         found = json.loads(path.read_text(encoding="utf-8"))
         candidates = tuple(_candidate(row, path, round_, step) for row in found["candidates"])
-        rows = self._score(candidates, place) if candidates else None
-        return Step(candidates, found["lost"], rows)
+        return Step(candidates, found["lost"], self._score(candidates, place))
 
-    def _ask(self, requests: Sequence[Asking], round_: int, step: int) -> Written:
-        """What is written, with what the task adds before it is scored."""
-        written = ask_candidates(
-            requests,
-            self.chat,
-            step=step,
-            round_=round_,
-            as_text=self.as_text,
-            progress=self.progress,
-            label=self.task.label,
-            max_words=self.max_words,
-        )
-        if self.completion_seed is None:
-            return written
-        done = complete(
-            written.candidates,
-            self.task,
-            self.chat,
-            seed=self.completion_seed,
-            progress=self.progress,
-        )
-        found = tuple(candidate for candidate in done.candidates if candidate is not None)
-        lost = dict(written.lost)
-        if n_bare := len(done.candidates) - len(found):
-            lost["without the task's form"] = n_bare
-        return Written(found, lost, written.stopped or done.stopped)
+    def score(self, samples: Sequence[Sample]) -> FeatureActivations:
+        """Activations of samples, in memory."""
+        settings = extract_settings(self.source)
+        return extract_features(samples, self.lm, self.sae, settings=settings)
 
     def _cut_short(self, written: Written, place: Path) -> Step:
         """What was answered before the budget was spent, scored beside the finished steps."""
         place = place.with_name(f"{place.name}-cut")
         shutil.rmtree(place, ignore_errors=True)
-        scored = self._score(written.candidates, place) if written.candidates else None
+        scored = self._score(written.candidates, place)
         return Step(written.candidates, written.lost, scored, written.stopped)
 
-    def _score(self, candidates: Sequence[Candidate], folder: Path) -> FeatureActivations:
+    def _score(self, candidates: Sequence[Candidate], folder: Path) -> FeatureActivations | None:
+        if not candidates:
+            return None
         table = extract_table(
             [candidate.sample for candidate in candidates],
             self.lm,
@@ -139,7 +102,7 @@ class StepWriter:
             folder,
             settings=extract_settings(self.source),
             sae_name=self.source.sae_name,
-            progress=self.progress,
+            progress=self.writer.progress,
         )
         return table.activations()
 
@@ -152,7 +115,7 @@ def _row(written: Written) -> dict[str, object]:
             **({"also": c.also} if c.also else {}),
             **({"query": c.query} if c.query is not None else {}),
             **({"fields": dict(c.fields)} if c.fields else {}),
-            "seed": c.seed,
+            "random_seed": c.random_seed,
             "sample": sample_row(c.sample),
         }
         for c in written.candidates
@@ -162,7 +125,7 @@ def _row(written: Written) -> dict[str, object]:
 
 def _candidate(row: Mapping[str, object], path: Path, round_: int, step: int) -> Candidate:
     sample = row_sample(PlacedRow(str(path), "", row["sample"]))
-    target, seed = cast(int, row["target"]), cast(int, row["seed"])
+    target, seed = cast(int, row["target"]), cast(int, row["random_seed"])
     also = tuple(cast(list[int], row.get("also", [])))
     query = cast("str | None", row.get("query"))
     fields = cast(Mapping[str, object], row.get("fields", {}))
