@@ -1,4 +1,4 @@
-"""A recipe, stage by stage, into one run folder; started again it does what is not done.
+"""Runs a recipe stage by stage in one folder; run again, it does only what is not done.
 
 ```
 RUN/recipe.json      what was asked for
@@ -118,7 +118,7 @@ def run_recipe(
 
     Raises:
         MismatchError: The folder holds a run of another recipe.
-        FacsynthError: Whatever a stage raises.
+        FacsynthError: Any error of a stage.
     """
     recipe = read_recipe(path)
     run = _Run(recipe, Path(folder) if folder else Path("runs") / recipe.name, progress)
@@ -140,7 +140,7 @@ def run_recipe(
 def load_generator(
     wanted: Generator, reader: Callable[[], LanguageModel], spending: Spending
 ) -> ChatModel:
-    """The generator, behind a cache of its replies.
+    """The generator, with a cache of its replies.
 
     Args:
         wanted: An endpoint's model, or a local one; without either it is the reader.
@@ -215,7 +215,7 @@ class _Run:
             if anchor := self._samples.get("anchor"):
                 as_text, score = not anchor[0].messages, self.recipe.extract.score
                 moment_of(task, score, as_text=as_text, reply=settings.reply)
-            if self.recipe.generator.chat_model:
+            if self.recipe.generator.chat_model or self.recipe.generator.model:
                 _ = self.chat
         if todo or not self._has("coverage/missing.jsonl") or not self._is_written():
             self.sae.to(self.lm.device)  # the SAE first: it is quicker to load
@@ -247,7 +247,7 @@ class _Run:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def name_missing(self, anchor: FeatureTable, seed: FeatureTable) -> None:
-        """Ranked missing features, named, with what stands near them and the topics they form."""
+        """Write the missing features, ranked and named, with their neighbours and topics."""
         if self._has("coverage/missing.jsonl"):
             return
         self.progress.say("missing features: ranking, naming and grouping")

@@ -63,7 +63,7 @@ class Recipe(Settings):
     """Names the run folder and the report; by default the recipe's file name."""
 
     anchor: DataSource
-    """Data that stands for the target domain."""
+    """Data that represents the target domain."""
 
     seed: DataSource
     """The data set to improve."""

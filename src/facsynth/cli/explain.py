@@ -14,6 +14,7 @@ from facsynth.understand.settings import EvidenceSettings, ExplainSettings
 
 if TYPE_CHECKING:
     from facsynth.progress import Progress
+    from facsynth.table.active import ActiveRows
     from facsynth.understand.explain import Explanation
     from facsynth.understand.names import TermCounts
     from facsynth.understand.spans import ReadTable
@@ -73,39 +74,42 @@ def explain(
     progress = RichProgress()
     if said_without_llm(options, progress):
         return
-    # Whatever needs no model comes first: errors are found before one is loaded.
+    # All that needs no model comes first, so that errors are found before one is loaded.
     opened = open_table(table)
     source = opened.manifest.source
     wanted = _wanted(options["features"], source.n_features)
     texts = read_explanations(options["imported"]) if options["imported"] else None
     asked = endpoint_stack(options, output) if options["chat_model"] else None
-    rows = opened.activations()
-    active = active_rows(rows, threshold=gathering.threshold, relevant=wanted)
-    order = (-active.counts).argsort(kind="stable")[: active.features.sum()].tolist()
-    if not order:
-        raise DataError(
-            f"no feature asked for is active above {gathering.threshold:g} in {table}; lower "
-            "--threshold or name other --features"
-        )
+    active = active_rows(opened.activations(), threshold=gathering.threshold, relevant=wanted)
+    chosen = _chosen(active, options["max_features"], table)
     sae = load_table_sae(source, options["sae"]) if options["n_neighbours"] else None
     read = ReadTable.of(opened, load_table_tokenizer(source, options["model"]))
-    chosen = order[: options["max_features"]]
     words, evidence = count_words(read.samples), collect_evidence(read, chosen, settings=gathering)
-    explained: Sequence[Explanation] | None = explain_by_terms(
-        {feature: evidence[feature] for feature in chosen}, words
-    )
+    explained: Sequence[Explanation] | None
+    explained = by_terms = explain_by_terms({f: evidence[f] for f in chosen}, words)
     if texts is not None or asked is not None:
-        explained = _in_words(explained or (), texts, asked, settings, options, output, progress)
+        explained = _in_words(by_terms, texts, asked, settings, options, output, progress)
     if explained is None:
         return
     found = [one.row() for one in explained]
     if sae is not None:
-        near = active_rows(rows, threshold=gathering.threshold)
+        near = active_rows(read.activations, threshold=gathering.threshold)
         decoder = sae.W_dec.detach().float().numpy()
         _add_neighbours(found, read, near, decoder, words, options["n_neighbours"])
     write_jsonl(found, output)
     show(Explanations(explained), as_json=as_json)
     progress.say(f"{len(found):,} features written to {output}")
+
+
+def _chosen(active: "ActiveRows", n: int | None, table: Path) -> list[int]:
+    """The most frequent features, at most `n`."""
+    order = (-active.counts).argsort(kind="stable")[: active.features.sum()].tolist()
+    if not order:
+        raise DataError(
+            f"no feature asked for is active above {active.threshold:g} in {table}; lower "
+            "--threshold or name other --features"
+        )
+    return [int(feature) for feature in order[:n]]
 
 
 def _wanted(asked: str | None, n_features: int) -> Any:
@@ -117,7 +121,7 @@ def _wanted(asked: str | None, n_features: int) -> Any:
     if asked is None:
         return None
     text = asked
-    # A long list is no name of a file, and systems refuse to look for one.
+    # Only then a path: systems raise an error for a path as long as some lists.
     if not _is_list(asked):
         if not Path(asked).is_file():
             raise DataError(
@@ -177,7 +181,7 @@ def _in_words(
 def _add_neighbours(
     rows: list[dict[str, Any]],
     table: "ReadTable",
-    active: Any,
+    active: "ActiveRows",
     decoder: Any,
     words: "TermCounts",
     n_each: int,

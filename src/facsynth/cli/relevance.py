@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Feature table of the anchor, whose labels are used.",
 )
-@click.option("--label", help="Label that stands for the task, for the judge without an LLM.")
+@click.option("--label", help="Label of the task, for the judge without an LLM.")
 @click.option(
     "--min-grade",
     type=click.Choice(["yes", "probably", "maybe"]),

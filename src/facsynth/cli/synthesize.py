@@ -65,7 +65,7 @@ def synthesize(
     from facsynth.pipeline import load_generator
     from facsynth.synthesize.run import SynthesisRun
 
-    # Whatever needs no model comes first: errors are found before one is loaded.
+    # All that needs no model comes first, so that errors are found before one is loaded.
     progress = RichProgress()
     table, *seed_tables = load_tables((anchor, *seeds))
     source = table.manifest.source

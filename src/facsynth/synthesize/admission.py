@@ -28,11 +28,11 @@ __all__ = [
 
 _LEAST_WORDS = 3
 _LEAST_WORDS_JUDGED = 8
-"""Words from which on an answer can be a copy, and the language of a text is looked at."""
+"""Shorter answers are never copies, and the language of shorter texts is not checked."""
 
 _N_COMMON, _LEAST_COMMON = 1000, 0.25
-"""Most frequent words of anchor and seed, which tell a language where there are so many, and the
-share of a text's words that must be among them."""
+"""This many most frequent words of anchor and seed show their language; a text needs at least this
+share of its words among them."""
 
 _LEAST_SHARE = 0.8
 """Share of a text's letters that must be of the anchor's scripts."""
@@ -72,10 +72,10 @@ _COMMON_SHARE = 0.01
 
 
 class Admission:
-    """Looks at what was written: the user's words or the plain text.
+    """Checks what was written: the user's words or the plain text.
 
-    The assistant's answer only has to be free of loops and no copy of an evaluation set. It does
-    not count for length or other novelty, where a long one would hide a copied question.
+    The assistant's answer must only be free of loops and not copy an evaluation set. It does not
+    count for length or novelty, because a long one would hide a copied question.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Admission:
     def find_flaw_of_answers(self, sample: Sample) -> str | None:
         """Why the answers to a sample's first message cannot be used, or None.
 
-        A short answer, such as a letter or a name, stands in many evaluation sets and copies none.
+        A short answer, such as a letter or a name, occurs in many evaluation sets without copying.
         """
         for message in (*sample.messages[1:], *sample.rejected[1:]):
             if flaw := find_flaw(message.content):
@@ -138,7 +138,7 @@ class Admission:
         return None
 
     def _is_foreign(self, text: str) -> bool:
-        """Whether so few words are common in anchor and seed that the language is another one."""
+        """Whether few of its words are common in anchor and seed, as in another language."""
         words = split_words(text)
         if len(words) < _LEAST_WORDS_JUDGED or len(self._common) < _N_COMMON:
             return False
@@ -147,7 +147,7 @@ class Admission:
     def find_flaw_of_contrast(self, sample: Sample) -> str | None:
         """Why a sample that is matched to a kept one cannot be used, or None.
 
-        It may share words with what it is matched to, but not with evaluation sets.
+        It may share words with that sample, but not with evaluation sets.
         """
         for text in _texts(sample):
             if flaw := find_flaw(text):
@@ -159,7 +159,7 @@ class Admission:
         return None
 
     def admit(self, candidate: Candidate) -> bool:
-        """Whether the candidate still is new; if so, its text is known from now on."""
+        """Whether the candidate is still new; if so, its text counts as known from now on."""
         if self._known.overlap(candidate.written) > self._max_overlap:
             return False
         self._known.add(candidate.written)
@@ -223,5 +223,5 @@ def script_share(text: str, scripts: frozenset[str]) -> float:
 
 
 def _script(letter: str) -> str:
-    """First word of the letter's Unicode name, which tells its script."""
+    """The script of a letter: the first word of its Unicode name."""
     return unicodedata.name(letter, "UNNAMED").split()[0].split("-")[0]

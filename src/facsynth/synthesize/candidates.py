@@ -26,7 +26,7 @@ __all__ = [
 _SPANS_IN_PROMPT, _STRONGEST_IN_PROMPT = 4, 2
 
 NOT_ASKED = "not asked: budget"
-"""What became of a text for which the budget allowed no call."""
+"""Outcome of a text for which the budget allowed no call."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Joint:
     """Missing features that one text is to fill: a group, or one alone."""
 
     targets: tuple[Target, ...]
-    """The most needed first; the first one stands for the group."""
+    """The most needed first; the first one represents the group."""
 
     n_words: int | None = None
     """Length to ask for: that of an anchor text with all of these features."""

@@ -72,7 +72,7 @@ class Completed:
     """Candidates with what their task adds."""
 
     candidates: tuple[Candidate | None, ...]
-    """In the order given; None where there is no sample of the task's form."""
+    """In the order given; None where no sample of the task's form was made."""
 
     stopped: str | None = None
     """Which limit ended the asking; None if every request was asked."""
@@ -231,8 +231,8 @@ def finish(
 ) -> Finished:
     """Add what the task adds to kept texts, and score what is a sample of its own.
 
-    A kept text whose completion failed, loops or copies an evaluation set stays as it is and is
-    counted. A contrast that copies an evaluation set, or is no text at all, is left out.
+    A kept text whose completion failed, loops or copies an evaluation set is kept without it and
+    counted. A contrast that is unusable or copies an evaluation set is left out.
 
     Args:
         kept: What was kept.

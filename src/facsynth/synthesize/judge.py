@@ -46,7 +46,7 @@ class QualityJudge:
     """An LLM that grades from 1 to 5; texts below a grade, or without one, are not kept."""
 
     chat: ChatModel
-    """The judge; behind a cache a restarted run hears the same grades."""
+    """The judge; with a cache, a resumed run gets the same grades."""
 
     min_grade: int = 3
 

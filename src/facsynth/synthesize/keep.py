@@ -61,9 +61,8 @@ class Pool:
     def pair(self, target: Target) -> Pair:
         """Strongest and weakest text for a feature, from the candidates of all features.
 
-        Where no candidate activates the feature, the strongest anchor span stands for the strong
-        text. The weak text is one that was written for the feature, when there is one. There
-        must be candidates.
+        If no candidate activates the feature, the strong text is the strongest anchor span. The
+        weak text is one that was written for the feature, if possible. There must be candidates.
         """
         values = self.activation(target.feature_id)
         texts = [sample_text(candidate.sample) for candidate in self.candidates]

@@ -1,9 +1,9 @@
 """Which features are aimed at together, and how many samples each of them lacks.
 
 Features that fire in the same anchor text can be asked for in one text. `plan_aims` is a greedy
-weighted set cover over anchor co-activation: again and again the anchor text whose features are
-needed most, up to a few of them. Two needs are offered: `cover`, where every missing feature is
-needed once, and `match`, where a feature is needed as often as it is short of the anchor's rate.
+weighted set cover over anchor co-activation: it repeatedly takes the anchor text whose features
+are needed most. With `cover` every missing feature is needed once; with `match` a feature is needed
+as often as it falls short of the anchor's rate.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """What the generator is asked, and how its replies are read.
 
-Texts of data sets are data: they stand between tags or as earlier answers of the generator itself,
-never as a request, and the marks by which chat templates tell turns apart are broken in them.
+Texts of data sets are data: they appear between tags or as earlier answers of the generator
+itself, never as a request, and the marks that chat templates put between turns are broken in them.
 """
 
 import re
@@ -112,7 +112,7 @@ def written_text(reply: Outcome | None, *, max_words: int | None = None) -> str:
     Args:
         reply: What the generator answered, if anything; a truncated answer without a whole
             sentence has no text.
-        max_words: Longest text; one whose first sentence is longer stays as it is.
+        max_words: Longest text; one whose first sentence is longer is not cut.
     """
     if not isinstance(reply, ChatReply):
         return ""

@@ -49,7 +49,7 @@ class KeptSample:
     """Activation of every feature missing before the run that it activates."""
 
     is_contrast: bool = False
-    """Whether it was written beside the candidate's own sample, with the other label."""
+    """Whether it was written to contrast with the candidate's own sample."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from facsynth.data.write import write_json
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
-from facsynth.records import FeatureActivations
+from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.settings import changed_settings
 from facsynth.synthesize.admission import Admission
@@ -84,28 +84,24 @@ class SynthesisRun:
         prompt = task.prompt if settings.prompt == "auto" else settings.prompt
         form = settings.form or task.form
         self._settings = settings = replace(settings, form=form, prompt=prompt)
-        admission = Admission(
-            samples,
-            [sample for one in self._seeds for sample in one.samples()],
-            max_overlap=settings.max_overlap,
-            evaluation=[x for name in settings.decontaminate for x in read_samples(name)],
-        )
         rows, seed_rows = anchor.activations(), stack_rows([s.activations() for s in self._seeds])
-        delta = settings.threshold
-        active = active_rows(rows, threshold=delta, relevant=relevant)
         self._before = active_rows(seed_rows, threshold=0.0).peaks
+        active, seed_active = (
+            active_rows(part, threshold=settings.threshold, relevant=relevant)
+            for part in (rows, seed_rows)
+        )
+        admission = self._admission(samples)
         # A text is shown if it is neither too long to be kept nor longer than the generator may
         # write; most tokenizers need less than three tokens for two words.
         max_words = max(1, min(admission.max_words, settings.sampling.max_length * 2 // 3))
-        extract = extract_settings(source)
         self._in = Inputs(
             settings,
             Wording(form, settings.sampling, task, prompt),
             active,
-            active_rows(seed_rows, threshold=delta, relevant=relevant),
-            missing_features(rows, seed_rows, active.relevant, threshold=delta),
+            seed_active,
+            missing_features(rows, seed_rows, active.relevant, threshold=settings.threshold),
             admission,
-            AnchorTexts(samples, rows, extract=extract, max_words=max_words),
+            AnchorTexts(samples, rows, extract=extract_settings(source), max_words=max_words),
         )
 
     def forecast(
@@ -201,6 +197,14 @@ class SynthesisRun:
         result = self._result(rounds, finished, rows, folder, chat.name)
         write_synthesis(result, self._source, self._before)
         return result
+
+    def _admission(self, samples: Sequence[Sample]) -> Admission:
+        return Admission(
+            samples,
+            [sample for seed in self._seeds for sample in seed.samples()],
+            max_overlap=self._settings.max_overlap,
+            evaluation=[x for name in self._settings.decontaminate for x in read_samples(name)],
+        )
 
     def _check(self, what: str, wanted: str, given: str, option: str) -> None:
         if given != wanted:

@@ -1,13 +1,13 @@
-"""One step of a round: candidates are asked for, answered, written down and scored.
+"""One step of a round: candidates are written, stored and scored.
 
 ```
 RUN/round-00/step-1.json   the candidates, and how many requests gave none
 RUN/round-00/step-1/       their feature table
 ```
 
-A step whose candidates are on disk is not asked for again, so a run that was started again works
-with the same texts even where a request failed the first time. A step that the budget cut short
-is not written down: a run with a higher limit asks for the rest of it.
+A step whose candidates are on disk is not asked for again, so a resumed run works with the same
+texts even where a request failed the first time. A step that the budget cut short is not stored: a
+run with a higher limit asks for the rest.
 """
 
 import json
@@ -86,7 +86,7 @@ class Steps:
         return extract_features(samples, self.lm, self.sae, settings=settings)
 
     def _cut_short(self, written: Written, place: Path) -> Step:
-        """What was answered before the budget was spent, scored beside the finished steps."""
+        """What was answered before the budget was spent, scored in a folder of its own."""
         place = place.with_name(f"{place.name}-cut")
         shutil.rmtree(place, ignore_errors=True)
         scored = self._score(written.candidates, place)

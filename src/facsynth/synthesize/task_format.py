@@ -1,8 +1,8 @@
 """What a sample of a task is: the templates of its prompts and the form of its rows.
 
-A task is a TOML file, one of the package's or a user's own. What it leaves out is taken from
-`generic.toml`. Its templates are Jinja2, rendered in a sandbox; texts of data sets and of models
-reach them as quotations only.
+A task is a TOML file, one of the package's or a user's own; `generic.toml` provides what it leaves
+out. Its templates are Jinja2, rendered in a sandbox; texts of data sets and of models reach them
+only as quotations.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ class TaskFormat(Settings):
     """Template of the first turn of a prompt in turns, with `themes` and `form`."""
 
     again: str
-    """Template of its further turns, each behind a text that is shown as an answer."""
+    """Template of the further turns, each after a text that is shown as an answer."""
 
     first: str
     """Template of step 1 as a request, with `theme`, `texts` and `form`."""
@@ -133,14 +133,14 @@ class TaskFormat(Settings):
 
 
 def read_task(task: str = "generic") -> TaskFormat:
-    """Read one of `TASKS`, or a TOML file of one's own.
+    """Read one of `TASKS`, or a TOML file.
 
     Args:
         task: A name, or the path of a file that ends in `.toml`.
 
     Raises:
-        DataError: There is no such task, or its file has unknown, missing or unfit values, or a
-            template that does not work.
+        DataError: The task does not exist, or its file has unknown, missing or unfit values, or
+            a broken template.
     """
     if task in TASKS:
         raw = _package_file(task)

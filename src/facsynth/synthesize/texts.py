@@ -84,8 +84,8 @@ def shown_text(sample: Sample, span: Span | None = None, *, max_words: int) -> s
 
     Args:
         sample: One of the anchor's.
-        span: The place that matters. Without one, and where it stands in what somebody else wrote,
-            the beginning does.
+        span: The place that matters; without one, or if it is not in the user's text, the
+            beginning.
         max_words: Most words. Of a single sentence that has more, the span is shown, or all of it.
     """
     texts = [message.content for message in sample.messages if message.role == "user"]
@@ -102,7 +102,7 @@ def shown_text(sample: Sample, span: Span | None = None, *, max_words: int) -> s
 
 
 def _sentences_around(text: str, place: int, max_words: int) -> str:
-    """The sentence at a place, and as many behind it and then before it as there is room for."""
+    """The sentence at a place, and as many after it and then before it as fit."""
     ends = [end for end in find_sentence_ends(text) if text[end:].strip()]
     bounds = [0, *ends, len(text)]
     first = max(i for i, start in enumerate(bounds[:-1]) if start <= place)

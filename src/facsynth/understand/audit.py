@@ -80,7 +80,7 @@ def draw_audit(relevant: Mapping[int, bool], n: int, *, random_seed: int = 0) ->
 
     Args:
         relevant: What the judge decided, by feature.
-        n: Features in the sheet; fewer where there are not so many of a kind.
+        n: Features in the sheet; fewer if a kind has fewer.
         random_seed: Of the draw.
 
     Raises:

@@ -58,9 +58,9 @@ def collect_evidence(
 ) -> dict[int, Evidence]:
     """Collect the evidence for features from a feature table, without running the model.
 
-    Near misses are found by TF-IDF: the words of the feature's spans, those at the peaks above
-    all, weighted by their rarity, against the samples in which the feature is silent on every
-    scored token. The nearest sample gives the piece around its most telling word.
+    Near misses are found by TF-IDF: the words of the feature's spans, above all those at the
+    peaks, are compared with the samples in which the feature is silent on every scored token. A
+    near sample contributes the piece around its most telling word.
 
     Args:
         table: A feature table with its samples.
@@ -108,7 +108,7 @@ def _by_feature(activations: FeatureActivations) -> _Columns:
 
 @dataclass(frozen=True)
 class _WordIndex:
-    """Which scored words stand in which sample, weighted by rarity; rows of length 1."""
+    """Which scored words occur in which sample, weighted by rarity; rows of unit length."""
 
     numbers: Mapping[str, int]
     rarity: Float64[np.ndarray, " n_words"]
@@ -247,7 +247,7 @@ def _near_misses(
 
 
 def _telling_position(text: TokenizedSample, query: Mapping[str, float]) -> int | None:
-    """The scored token at which the word stands that says most, its neighbours counted half."""
+    """The scored token of the most telling word, with its neighbours counted half."""
     found = list(find_words(text.rendered))
     if not found:
         return None

@@ -64,7 +64,7 @@ class Explanation:
     """The sentence of an LLM or of an imported file; None without a usable one."""
 
     failure: str | None = None
-    """Why there is no explanation although one was asked for."""
+    """Why an explanation that was asked for is missing."""
 
     fidelity: Fidelity | None = None
     model: str | None = None
@@ -276,7 +276,7 @@ def read_explanations(path: str | Path) -> dict[int, str]:
         One text per feature: the first that is not empty, where a file has several.
 
     Raises:
-        DataError: A file cannot be read, a row lacks a field, or there is no explanation.
+        DataError: A file cannot be read, a row lacks a field, or no explanation is found.
     """
     path = Path(path)
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]

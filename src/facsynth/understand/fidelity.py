@@ -131,7 +131,7 @@ def rule_marks(terms: Sequence[str], span: Span) -> bool:
 
 
 def rule_fidelity(terms: Sequence[str], evidence: Evidence, *, random_seed: int = 0) -> Fidelity:
-    """Scores of the rule that a name without an LLM stands for; no model is asked.
+    """Scores of a name by terms as a rule, without an LLM.
 
     Args:
         terms: The terms of the name, from `name_terms` of the evidence's shown spans.

@@ -145,13 +145,13 @@ def find_topics(
 def name_others(
     features: Iterable[int], names: Mapping[int, str], table: ReadTable, background: TermCounts
 ) -> tuple[dict[int, str], dict[int, tuple[Span, ...]]]:
-    """Names of features that stand beside the explained ones, and their spans.
+    """Names of features that are shown with the explained ones, and their spans.
 
     Their names come from their strongest spans alone and are not tested.
 
     Args:
         features: Features that need a name.
-        names: Names that are there already; they stay.
+        names: Names that are known already; they are kept.
         table: The table that the features are of.
         background: Counts of its samples, from `count_words`.
 

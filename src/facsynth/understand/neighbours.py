@@ -27,7 +27,7 @@ _TILE = 256
 """Features whose similarities with all others are in memory at once."""
 
 _LEAST_SAMPLES = 2
-"""A feature active in fewer samples has no neighbours by samples, and is none."""
+"""A feature active in fewer samples has no neighbours by samples and is not a neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ def decoder_neighbours(
 ) -> list[list[int]]:
     """The `n` features with the highest cosine between decoder directions, for each asked feature.
 
-    Ties go to the smaller number. A feature whose direction is zero has no neighbours, and is none.
+    Ties go to the smaller number. A feature whose direction is zero neither has neighbours nor is
+    one.
 
     Args:
         decoder: One direction per feature.

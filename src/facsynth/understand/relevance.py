@@ -170,7 +170,7 @@ def load_rubric(task: str) -> str:
     """The criteria of a task.
 
     Args:
-        task: One of `TASKS`, or the path of a text file with criteria of one's own.
+        task: One of `TASKS`, or the path of a text file with criteria.
 
     Raises:
         DataError: It is neither, or the file is empty or not UTF-8.
@@ -285,7 +285,7 @@ def judge_by_labels(
     Args:
         rows: Active rows of the anchor.
         labels: Label of each sample; samples without one are left out.
-        label: The label that stands for the task.
+        label: The label of the task.
         names: Names by feature, to be carried along.
 
     Returns:

@@ -21,7 +21,7 @@ __all__ = ["ReadTable", "collect_spans", "extract_settings", "mark_peak", "span_
 
 @dataclass(frozen=True)
 class ReadTable:
-    """A feature table with what it takes to find the words behind its activations."""
+    """A feature table with its texts and tokenizer, to find the words at its activations."""
 
     samples: Sequence[Sample]
     activations: FeatureActivations
@@ -60,7 +60,7 @@ def collect_spans(
     to scored text. Spans with the same text are merged into the stronger one.
 
     Args:
-        table: A table that its samples are known of.
+        table: A table with its samples.
         feature_ids: Features to look at.
         n_spans: Most spans per feature.
         context_tokens: Most tokens on each side of the peak.
