@@ -1,11 +1,11 @@
-"""The pool of calls, without a server."""
+"""The queue of calls, without a server."""
 
 import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
 
-from facsynth.chat.calls import CallPool
+from facsynth.chat.calls import CallQueue
 from facsynth.chat.model import ChatReply
 
 OK = ChatReply("ok", 1, 1)
@@ -14,14 +14,14 @@ OK = ChatReply("ok", 1, 1)
 def run(n_calls, call, *, concurrency=4):
     """Make the calls; numbers and outcomes in the order of arrival."""
     arrived = []
-    pool = CallPool(n_calls, concurrency=concurrency, grace_s=5.0)
+    queue = CallQueue(n_calls, concurrency=concurrency, grace_s=5.0)
 
     @asynccontextmanager
     async def session():
-        yield lambda index: call(index, pool)
+        yield lambda index: call(index, queue)
 
     try:
-        pool.run(session, arrived.extend)
+        queue.run(session, arrived.extend)
     finally:
         assert len({index for index, _ in arrived}) == len(arrived)
     return arrived
@@ -30,7 +30,7 @@ def run(n_calls, call, *, concurrency=4):
 def test_never_more_calls_at_once_than_allowed():
     under_way, most = 0, 0
 
-    async def call(index, pool):
+    async def call(index, queue):
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
@@ -45,26 +45,27 @@ def test_never_more_calls_at_once_than_allowed():
 def test_error_of_a_call_stops_the_pool_and_passes_on_what_is_under_way():
     arrived = []
 
-    async def call(index, pool):
-        if index == 1:
-            raise ZeroDivisionError
+    async def call(index, queue):
         await asyncio.sleep(0.02)
+        if index == 0:
+            raise ZeroDivisionError
         arrived.append(index)
         return OK
 
     with pytest.raises(ZeroDivisionError):
         run(50, call)
-    assert arrived == [0, 2, 3]
+    assert arrived == [1, 2, 3]
 
 
 def test_call_that_waits_for_another_attempt_ends_with_the_pool():
     waited = []
 
-    async def call(index, pool):
+    async def call(index, queue):
         if index == 1:
+            await asyncio.sleep(0.01)
             raise ZeroDivisionError
         waited.append(index)
-        await pool.sleep(60.0)
+        await queue.sleep(60.0)
         return OK
 
     with pytest.raises(ZeroDivisionError):
@@ -79,4 +80,4 @@ def test_session_that_cannot_open_is_an_error():
         yield
 
     with pytest.raises(ZeroDivisionError):
-        CallPool(1, concurrency=1, grace_s=1.0).run(session, print)
+        CallQueue(1, concurrency=1, grace_s=1.0).run(session, print)

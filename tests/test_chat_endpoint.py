@@ -20,6 +20,7 @@ import pytest
 from facsynth.chat.ask import ask as ask_many
 from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.cache import CachedChat
+from facsynth.chat.dialect import Dialect
 from facsynth.chat.endpoint import EndpointChat, EndpointSettings, _seconds
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
 from facsynth.chat.policy import Policy
@@ -181,13 +182,13 @@ def test_request_travels_as_it_was_written(serve):
 
 def test_dialect_settings_shape_the_body_and_the_name(serve):
     server = serve(echo)
-    chat = chat_with(
-        server,
+    dialect = Dialect(
         token_field="max_completion_tokens",
         schema_mode="json_object",
         omit=("seed", "top_p"),
         extra_json='{"chat_template_kwargs": {"enable_thinking": false}}',
     )
+    chat = chat_with(server, dialect=dialect)
     chat.reply([ask(schema=ReplySchema("Item", "{}"))])
     (body,) = server.bodies
     assert not {"seed", "top_p", "max_tokens"} & set(body)

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from facsynth.chat import decode
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import BatchedChatModel, ChatFailure, ChatReply, ChatRequest
@@ -194,6 +195,16 @@ def test_common_starts_and_equal_prompts_are_read_once(model, tokenizer, monkeyp
     outcomes = LocalChat(model, tokenizer, name="tiny", batch_size=9).reply(requests)
     monkeypatch.undo()
     assert read[:2] == [(1, 13), (2, 4)]
+    texts = [getattr(outcome, "text", "") for outcome in outcomes]
+    assert texts == [slow_text(model, tokenizer, request) for request in requests]
+
+
+def test_prompts_that_are_read_in_groups_give_the_same_texts(model, tokenizer, monkeypatch):
+    monkeypatch.setitem(decode._READ_AT_ONCE, "cpu", 12)
+    start = " ".join(f"w{i}" for i in range(12))
+    ends = ("w20", "w21 w22 w23 w24 w25 w26", "w20", "w27 w28", "w29 w30 w31 w32 w33")
+    requests = [ask(f"{start} {end}", seed=n, max_tokens=12) for n, end in enumerate(ends)]
+    outcomes = LocalChat(model, tokenizer, name="tiny", batch_size=5).reply(requests)
     texts = [getattr(outcome, "text", "") for outcome in outcomes]
     assert texts == [slow_text(model, tokenizer, request) for request in requests]
 

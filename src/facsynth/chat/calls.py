@@ -13,20 +13,23 @@ from contextlib import AbstractAsyncContextManager, suppress
 from facsynth.chat.interrupt import on_sigint
 from facsynth.chat.model import OnOutcomes, Outcome
 
-__all__ = ["Call", "CallPool", "Stopped"]
+__all__ = ["Call", "CallQueue", "Session", "Stopped"]
 
 Call = Callable[[int], Awaitable[Outcome]]
 """Makes the call of a number."""
 
+Session = Callable[[], AbstractAsyncContextManager[Call]]
+"""Is open while calls are made, on their event loop, and yields what makes them."""
+
 
 class Stopped(Exception):  # noqa: N818
-    """Leaves a call that would wait for another attempt after the pool was stopped."""
+    """Leaves a call that would wait for another attempt after the queue was stopped."""
 
 
-class CallPool:
+class CallQueue:
     """Makes numbered calls; each ends exactly once, or not at all after a stop.
 
-    An error in a call or in the caller stops the pool, and so does Ctrl-C: no further call
+    An error in a call or in the caller stops the queue, and so does Ctrl-C: no further call
     starts, calls under way may end within the grace time and are handed over, then the error is
     raised. A second Ctrl-C cancels them.
     """
@@ -45,18 +48,15 @@ class CallPool:
         self._outbox: queue.SimpleQueue[tuple[int, Outcome] | None] = queue.SimpleQueue()
         self._is_over = False
         self._error: BaseException | None = None
-        self._stop_asked = self._cancel_asked = False
         self._stopped = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._workers: list[asyncio.Task[None]] = []
 
-    def run(
-        self, session: Callable[[], AbstractAsyncContextManager[Call]], on_outcomes: OnOutcomes
-    ) -> None:
+    def run(self, session: Session, on_outcomes: OnOutcomes) -> None:
         """Make the calls and hand their outcomes over.
 
         Args:
-            session: Open while calls are made, on their event loop; yields what makes a call.
+            session: See `Session`.
             on_outcomes: Takes outcomes in the caller's thread, each once.
         """
         error: BaseException | None = None
@@ -67,9 +67,9 @@ class CallPool:
             n_interrupts += 1
             self._stop(cancel=n_interrupts > 1)
 
-        thread = threading.Thread(
-            target=self._serve, args=(session,), name="facsynth-chat", daemon=True
-        )
+        name = "facsynth-chat"
+        thread = threading.Thread(target=self._serve, args=(session,), name=name, daemon=True)
+        self._loop = asyncio.new_event_loop()  # before the thread, so it can be told to stop
         thread.start()
         with on_sigint(interrupt):
             while True:
@@ -91,7 +91,7 @@ class CallPool:
         """Wait inside a call.
 
         Raises:
-            Stopped: The pool was stopped before the wait was over.
+            Stopped: The queue was stopped before the wait was over.
         """
         if seconds > 0:
             with suppress(TimeoutError):
@@ -114,38 +114,32 @@ class CallPool:
         return arrived
 
     def _stop(self, *, cancel: bool = False) -> None:
-        """Stop the pool, from any thread."""
-        self._stop_asked, self._cancel_asked = True, self._cancel_asked or cancel
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: nothing is under way
-                self._loop.call_soon_threadsafe(self._heed_stop)
+        """Stop the queue, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: nothing is under way
+            self._loop.call_soon_threadsafe(self._stop_here, cancel)
 
-    def _heed_stop(self) -> None:
-        if self._stop_asked and not self._stopped.is_set():
+    def _stop_here(self, cancel: bool) -> None:
+        if not self._stopped.is_set():
             self._stopped.set()
-            asyncio.get_running_loop().call_later(self._grace_s, self._cancel)
-        if self._cancel_asked:
-            self._cancel()
+            self._loop.call_later(self._grace_s, self._stop_here, True)
+        if cancel:
+            for worker in self._workers:
+                worker.cancel()
 
-    def _cancel(self) -> None:
-        for worker in self._workers:
-            worker.cancel()
-
-    def _serve(self, session: Callable[[], AbstractAsyncContextManager[Call]]) -> None:
+    def _serve(self, session: Session) -> None:
         try:
-            asyncio.run(self._work(session))
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._work(session))
         except BaseException as error:  # raised again by `run`, in the thread of the caller
             self._error = self._error or error
         finally:
             self._outbox.put(None)
 
-    async def _work(self, session: Callable[[], AbstractAsyncContextManager[Call]]) -> None:
-        self._loop = asyncio.get_running_loop()
+    async def _work(self, session: Session) -> None:
         async with session() as call:
             self._workers = [
                 self._loop.create_task(self._make_calls(call)) for _ in range(self._n_workers)
             ]
-            self._heed_stop()  # one that came before the loop was there
             await asyncio.gather(*self._workers, return_exceptions=True)
 
     async def _make_calls(self, call: Call) -> None:
@@ -158,5 +152,4 @@ class CallPool:
                 return
             except Exception as error:
                 self._error = self._error or error
-                self._stop()
-                return
+                self._stop_here(False)

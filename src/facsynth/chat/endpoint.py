@@ -11,13 +11,13 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
-from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
-from facsynth.chat.calls import Call, CallPool
+from facsynth.chat.calls import Call, CallQueue
+from facsynth.chat.dialect import Dialect, read_completion
 from facsynth.chat.model import (
     ChatFailure,
     ChatReply,
@@ -25,9 +25,7 @@ from facsynth.chat.model import (
     OnOutcomes,
     Outcome,
     Permit,
-    ReplySchema,
     collect,
-    estimate_tokens,
 )
 from facsynth.errors import ChatError
 
@@ -72,17 +70,8 @@ class EndpointSettings:
     grace_s: float = 20.0
     """Longest time for the calls under way to end after Ctrl-C or an error."""
 
-    token_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """Name of the reply length in the protocol; newer OpenAI models want the second."""
-
-    schema_mode: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """What is sent for a request with a schema; older servers know only the others."""
-
-    omit: tuple[str, ...] = ()
-    """Fields that the server rejects, such as `seed` or `top_p`."""
-
-    extra_json: str = ""
-    """More fields of the request body, as the text of a JSON object. No secrets here."""
+    dialect: Dialect = field(default_factory=Dialect)
+    """How requests are written."""
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_attempts"):
@@ -91,10 +80,6 @@ class EndpointSettings:
         for name in ("attempt_timeout_s", "call_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ChatError(f"{name} is {getattr(self, name)}; it must be above 0")
-        with suppress(ValueError):
-            if isinstance(json.loads(self.extra_json or "{}"), dict):
-                return
-        raise ChatError(f"extra_json is not a JSON object: {self.extra_json:.80}")
 
 
 class EndpointChat:
@@ -145,19 +130,15 @@ class EndpointChat:
         self._url = base_url.rstrip("/")
         self._key_env = api_key_env
         self._settings = settings or EndpointSettings()
-        self._extra = json.loads(self._settings.extra_json or "{}")
-        self._sends_schemas = self._settings.schema_mode != "none"
+        self._sends_schemas = True
 
     def __repr__(self) -> str:
         return f"EndpointChat({self._model!r}, base_url={self._url!r})"
 
     @property
     def name(self) -> str:
-        """Model and address, and a hash of settings that change what is sent."""
-        dialect = (self._settings.schema_mode, self._settings.omit, self._settings.extra_json)
-        if dialect == ("json_schema", (), ""):
-            return f"{self._model} at {self._url}"
-        return f"{self._model} at {self._url} #{sha256(repr(dialect).encode()).hexdigest()[:8]}"
+        """Model and address, and what tells its dialect from the usual one."""
+        return f"{self._model} at {self._url}{self._settings.dialect.mark}"
 
     def reply(
         self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
@@ -178,7 +159,7 @@ class EndpointChat:
         permit: Permit = lambda request, is_repeat: None,
     ) -> None:
         """Answer the requests and pass outcomes on; see `MeteredChatModel` and `reply`."""
-        pool = CallPool(
+        calls = CallQueue(
             len(requests), concurrency=self._settings.concurrency, grace_s=self._settings.grace_s
         )
 
@@ -194,37 +175,17 @@ class EndpointChat:
                 timeout=None,  # `_Run` limits whole attempts, which a slow drip cannot outlast
                 http_client=DefaultAioHttpClient(),  # less than half the work of the default
             ) as client:
-                run = _Run(self, client, key, pool, permit)
+                run = _Run(self, client, key, calls, permit)
                 yield lambda index: run.answer(requests[index])
 
         if requests:
-            pool.run(session, on_outcomes)
+            calls.run(session, on_outcomes)
 
     def _key(self) -> str:
         key = os.environ.get(self._key_env, "").strip() if self._key_env else ""
         if not (key.isascii() and key.isprintable()):
             raise ChatError(f"the key in {self._key_env} has characters that no key has; check it")
         return key
-
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
-            self._settings.token_field: request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "seed": request.seed,
-        }
-        if request.schema is not None and self._sends_schemas:
-            body["response_format"] = self._response_format(request.schema)
-        body.update(self._extra)
-        return {name: value for name, value in body.items() if name not in self._settings.omit}
-
-    def _response_format(self, schema: ReplySchema) -> dict[str, Any]:
-        if self._settings.schema_mode == "json_object":
-            return {"type": "json_object"}
-        form = {"name": schema.name, "schema": json.loads(schema.json_schema)}
-        return {"type": "json_schema", "json_schema": form}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +207,10 @@ class _Run:
     """The calls of one `stream`; everything happens on their event loop."""
 
     def __init__(
-        self, chat: EndpointChat, client: Any, key: str, pool: CallPool, permit: Permit
+        self, chat: EndpointChat, client: Any, key: str, calls: CallQueue, permit: Permit
     ) -> None:
         self.chat, self.settings, self.client, self.key = chat, chat._settings, client, key
-        self.pool, self.permit = pool, permit
+        self.calls, self.permit = calls, permit
         self.paused_until = 0.0
         """No attempt starts before; by the monotonic clock."""
 
@@ -263,7 +224,7 @@ class _Run:
         ends = began + self.settings.call_timeout_s
         while True:
             while (wait_s := self.paused_until - time.monotonic()) > 0:
-                await self.pool.sleep(wait_s)
+                await self.calls.sleep(wait_s)
             self.permit(request, n_attempts > 0)
             n_attempts += 1
             limit_s = max(0.0, min(self.settings.attempt_timeout_s, ends - time.monotonic()))
@@ -278,19 +239,20 @@ class _Run:
                 return self.give_up(
                     result, f"gave up after {n_attempts} attempts in {took_s:.1f} s"
                 )
-            await self.pool.sleep(wait_s)
+            await self.calls.sleep(wait_s)
 
     async def attempt(self, request: ChatRequest, limit_s: float) -> Outcome | _Fault:
         import openai
 
         has_schema = request.schema is not None and self.chat._sends_schemas
+        if not has_schema:
+            request = replace(request, schema=None)
         try:
             async with asyncio.timeout(limit_s):
-                body = await self.client.post(
-                    "/chat/completions", cast_to=object, body=self.chat._body(request)
-                )
+                body = self.settings.dialect.body(self.chat._model, request)
+                said = await self.client.post("/chat/completions", cast_to=object, body=body)
             self.is_reached = True
-            return _outcome(body, request)
+            return read_completion(said, request) or _Fault("the answer is not a chat completion")
         except TimeoutError:
             return _Fault(f"no answer within {limit_s:.3g} s")
         except openai.APIConnectionError as error:
@@ -355,30 +317,6 @@ class _Run:
                 f"{tried}; check the server, then run again to resume"
             )
         return ChatFailure(f"{fault.reason}; {tried}")
-
-
-def _outcome(body: object, request: ChatRequest) -> Outcome | _Fault:
-    """What the JSON of a successful call means."""
-    match body:
-        case {"choices": [{"message": dict(message), **choice}, *_], **rest}:
-            pass
-        case _:
-            return _Fault("the answer is not a chat completion")
-    text, finish = message.get("content"), choice.get("finish_reason")
-    match rest.get("usage"):
-        case {"prompt_tokens": int(n_in), "completion_tokens": int(n_out)}:
-            pass
-        case _:
-            n_in = sum(estimate_tokens(turn.content) for turn in request.messages)
-            n_out = estimate_tokens(str(text or ""))
-    if message.get("refusal"):
-        return ChatFailure("the model refused", n_in, n_out)
-    if finish == "content_filter":
-        return ChatFailure("a content filter stopped the answer", n_in, n_out)
-    if not isinstance(text, str) or not text.strip():
-        hint = "; raise max_tokens" if finish == "length" else ""
-        return ChatFailure(f"the answer is empty{hint}", n_in, n_out)
-    return ChatReply(text, n_in, n_out, truncated=finish == "length")
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -68,7 +68,7 @@ def explain(
     from facsynth.table.table import open_table
     from facsynth.understand.evidence import collect_evidence
     from facsynth.understand.explain import Explanations, explain_by_terms, read_explanations
-    from facsynth.understand.names import count_words
+    from facsynth.understand.names import count_terms
     from facsynth.understand.spans import ReadTable
 
     progress = RichProgress()
@@ -84,7 +84,7 @@ def explain(
     chosen = _chosen(active, options["max_features"], table)
     sae = load_table_sae(source, options["sae"]) if options["n_neighbours"] else None
     read = ReadTable.of(opened, load_table_tokenizer(source, options["model"]))
-    words, evidence = count_words(read.samples), collect_evidence(read, chosen, settings=gathering)
+    words, evidence = count_terms(read.samples), collect_evidence(read, chosen, settings=gathering)
     explained: Sequence[Explanation] | None
     explained = by_terms = explain_by_terms({f: evidence[f] for f in chosen}, words)
     if texts is not None or asked is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["name_rows"]
+__all__ = ["feature_names", "name_rows"]
 
 
 def name_rows(
@@ -20,7 +20,7 @@ def name_rows(
     if not rows:
         return
     from facsynth.cli.load import load_table_tokenizer
-    from facsynth.understand.names import count_words, name_feature
+    from facsynth.understand.names import count_terms, name_feature
     from facsynth.understand.spans import (
         ReadTable,
         collect_spans,
@@ -33,8 +33,17 @@ def name_rows(
     tokenizer = load_table_tokenizer(source, model)
     table = ReadTable(samples, activations, tokenizer, extract_settings(source))
     spans = collect_spans(table, [row["feature_id"] for row in rows])
-    words = count_words(samples)
+    words = count_terms(samples)
     for row in rows:
         found = spans[row["feature_id"]]
         row["name"] = name_feature(found, words)
         row["example"] = mark_peak(found[0]) if found else None
+
+
+def feature_names(
+    feature_ids: Sequence[int], tables: Sequence[Any], activations: Any, *, model: str | None
+) -> dict[int, tuple[str, str | None]]:
+    """Name and strongest example of features; the arguments are those of `name_rows`."""
+    rows: list[dict[str, Any]] = [{"feature_id": feature} for feature in feature_ids]
+    name_rows(rows, tables, activations, model=model)
+    return {row["feature_id"]: (row["name"], row["example"]) for row in rows}

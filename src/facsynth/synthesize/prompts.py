@@ -11,7 +11,7 @@ from facsynth.chat.model import ChatReply, Outcome
 from facsynth.chat.quoting import break_turn_marks
 from facsynth.records import Message, Span
 from facsynth.synthesize.task_format import TaskFormat
-from facsynth.words import find_sentence_ends, split_words
+from facsynth.words import count_words, find_sentence_ends
 
 __all__ = [
     "PROMPT_VERSION",
@@ -117,7 +117,7 @@ def written_text(reply: Outcome | None, *, max_words: int | None = None) -> str:
     if not isinstance(reply, ChatReply):
         return ""
     text = clean_reply(reply.text)
-    if not reply.truncated and (max_words is None or len(split_words(text)) <= max_words):
+    if not reply.truncated and (max_words is None or count_words(text) <= max_words):
         return text
     return whole_sentences(text, max_words=max_words) or ("" if reply.truncated else text)
 
@@ -157,7 +157,7 @@ def whole_sentences(text: str, *, max_words: int | None = None) -> str:
     found = ""
     for end in find_sentence_ends(text):
         beginning = text[:end].strip()
-        if max_words is not None and len(split_words(beginning)) > max_words:
+        if max_words is not None and count_words(beginning) > max_words:
             break
         found = beginning
     return found

@@ -9,9 +9,9 @@ from facsynth.synthesize.admission import count_written_words
 from facsynth.synthesize.candidates import Joint, Target
 from facsynth.synthesize.plan import Aim
 from facsynth.table.extract import ExtractSettings
-from facsynth.understand.names import TermCounts, count_words, name_feature
+from facsynth.understand.names import TermCounts, count_terms, name_feature
 from facsynth.understand.spans import ReadTable, collect_spans
-from facsynth.words import find_sentence_ends, split_words
+from facsynth.words import count_words, find_sentence_ends
 
 __all__ = ["AnchorTexts", "shown_text"]
 
@@ -69,7 +69,7 @@ class AnchorTexts:
 
     @cached_property
     def _word_counts(self) -> TermCounts:
-        return count_words(self._samples)
+        return count_terms(self._samples)
 
     @cached_property
     def _by_id(self) -> dict[str, Sample]:
@@ -115,4 +115,4 @@ def _sentences_around(text: str, place: int, max_words: int) -> str:
 
 
 def _fits(text: str, max_words: int) -> bool:
-    return len(split_words(text)) <= max_words
+    return count_words(text) <= max_words

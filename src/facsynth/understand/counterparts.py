@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facsynth.models.tokens import TokenizedSample
-from facsynth.understand.names import count_words, name_feature, peak_word
+from facsynth.understand.names import count_terms, name_feature, peak_word
 from facsynth.understand.spans import ReadTable, collect_spans, mark_peak, span_at
 
 __all__ = ["Counterparts", "describe_counterparts"]
@@ -46,7 +46,7 @@ def describe_counterparts(
         b: Another table of the same samples, in the same order.
         pairs: A feature of `a` and one of `b` each.
     """
-    words = count_words(a.samples)
+    words = count_terms(a.samples)
     sides = [
         collect_spans(side, [pair[i] for pair in pairs], context_tokens=_CONTEXT_TOKENS)
         for i, side in enumerate((a, b))

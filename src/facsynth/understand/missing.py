@@ -13,7 +13,7 @@ from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.table import FeatureTable
 from facsynth.understand.evidence import collect_evidence
 from facsynth.understand.explain import Explanation, explain_by_terms
-from facsynth.understand.names import TermCounts, count_words, name_feature
+from facsynth.understand.names import TermCounts, count_terms, name_feature
 from facsynth.understand.neighbours import Neighbour, cluster_features, find_neighbours
 from facsynth.understand.settings import EvidenceSettings
 from facsynth.understand.spans import ReadTable, collect_spans
@@ -86,7 +86,7 @@ def understand_missing(
         table.activations, seed.activations(), active.relevant, threshold=threshold
     )
     first, grouped = missing[:MAX_NAMED].tolist(), missing[:MAX_GROUPED].tolist()
-    words = count_words(table.samples)
+    words = count_terms(table.samples)
     settings = EvidenceSettings(threshold=threshold)
     evidence = collect_evidence(table, first, settings=settings)
     explained = {found.feature_id: found for found in explain_by_terms(evidence, words)}
@@ -125,7 +125,7 @@ def find_topics(
         decoder: The directions of its SAE.
         features: Features to group, ranked.
         spans: Spans of each feature, strongest first.
-        background: Counts of the whole anchor, from `count_words`.
+        background: Counts of the whole anchor, from `count_terms`.
 
     Returns:
         Groups of two and more features, those in most anchor samples first.
@@ -153,7 +153,7 @@ def name_others(
         features: Features that need a name.
         names: Names that are known already; they are kept.
         table: The table that the features are of.
-        background: Counts of its samples, from `count_words`.
+        background: Counts of its samples, from `count_terms`.
 
     Returns:
         All names, and the strongest spans of the features that had none.
