@@ -13,7 +13,7 @@ from facsynth.table.table import open_table
 from test_rounds import SETTINGS, World, rows_of
 from tiny_pair import obedient, write_about
 
-SHORT = replace(SETTINGS, budget=replace(SETTINGS.budget, max_rounds=1))
+SHORT = replace(SETTINGS, effort=replace(SETTINGS.effort, max_rounds=1))
 MATCHED = "Write a message about the same subject"
 
 

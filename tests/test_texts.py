@@ -3,7 +3,7 @@
 import pytest
 
 from facsynth.records import Message, Sample, Span
-from facsynth.synthesize.excerpt import shown_text
+from facsynth.synthesize.texts import shown_text
 
 TEXT = "One is here. Two are there. Three sit down. Four stand up."
 
