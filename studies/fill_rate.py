@@ -55,7 +55,8 @@ from facsynth.synthesize.plan import PlanSettings
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget, SynthesisSettings
 from facsynth.table.extract import ExtractSettings, extract_features, extract_table
-from facsynth.table.table import FeatureTable, open_table, stack_rows, take_rows
+from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.table import FeatureTable, open_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "fill_rate.json"

@@ -36,7 +36,7 @@ from facsynth.select.herding import difference_picks
 from facsynth.select.picks import Purse, plan_groups, random_picks
 from facsynth.select.select import Pool, SelectSettings, select_samples
 from facsynth.table.extract import ExtractSettings, extract_table
-from facsynth.table.table import take_rows
+from facsynth.table.rows import take_rows
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "selection.json"
@@ -142,12 +142,12 @@ def read_task(name: str, data: Path, folder: Path, sizes: Sizes) -> Read:
     samples, sources = {"toxicity": toxicity_samples, "reward": reward_samples}[name](data, sizes)
     vectors = folder / f"{name}-hidden.npy"
     lm, sae = load_language_model(), load_sae(None)
-    settings = ExtractSettings(max_tokens=sizes.max_tokens)
+    settings = ExtractSettings(max_length=sizes.max_tokens)
     table = extract_table(samples, lm, sae, folder / f"{name}-{sae.content_hash[:8]}",
                           settings=settings)  # fmt: skip
     if not vectors.exists():
         layer = sae.config.layer
-        np.save(vectors, embed_samples(samples, lm, layer, max_tokens=sizes.max_tokens))
+        np.save(vectors, embed_samples(samples, lm, layer, max_length=sizes.max_tokens))
     labels = np.array([sample.label == "toxic" for sample in samples], dtype=int)
     return Read(table.activations(), np.load(vectors), labels, np.array(sources))
 

@@ -18,7 +18,8 @@ from facsynth.recipe import read_recipe
 from facsynth.records import FeatureActivations
 from facsynth.sae.files import load_sae
 from facsynth.synthesize.credit import activation_matrix
-from facsynth.table.table import open_table, take_rows
+from facsynth.table.rows import take_rows
+from facsynth.table.table import open_table
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SAMPLES, N_SPLITS, N_GROUPS = 6, 3, (300, 200, 120)

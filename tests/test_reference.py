@@ -33,7 +33,7 @@ def profile_of(table, **changes):
         sae_hash="a",
         model_hash="b",
         score="all",
-        max_tokens=100,
+        max_length=100,
     )
     return replace(profile, **changes)
 

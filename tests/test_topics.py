@@ -50,7 +50,7 @@ def rows(tmp_path_factory):
         missing,
         planted_pair()[0].tokenizer,
         planted_sae().W_dec.detach().numpy(),
-        extract=ExtractSettings(max_tokens=64),
+        extract=ExtractSettings(max_length=64),
         threshold=1.0,
     )
 

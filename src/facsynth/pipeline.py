@@ -42,7 +42,8 @@ from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.rounds import forecast_run, synthesize
 from facsynth.synthesize.write import write_synthesis
 from facsynth.table.extract import extract_table
-from facsynth.table.table import FeatureTable, open_table, stack_rows
+from facsynth.table.rows import stack_rows
+from facsynth.table.table import FeatureTable, open_table
 from facsynth.understand.missing import understand_missing
 from facsynth.understand.spans import extract_settings
 

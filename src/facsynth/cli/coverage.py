@@ -120,7 +120,7 @@ def _against_table(
     from facsynth.cli.load import load_tables, relevant_flags
     from facsynth.coverage.fac import describe_missing, missing_features
     from facsynth.coverage.measure import coverage_row, measure_coverage
-    from facsynth.table.table import stack_rows
+    from facsynth.table.rows import stack_rows
 
     anchor_table, *seed_tables = load_tables((anchor, *seeds))
     flags = relevant_flags(relevant, anchor_table.manifest.source.n_features)
@@ -153,7 +153,7 @@ def _against_reference(
     """The same against a profile; what it cannot tell is null."""
     from facsynth.cli.load import load_tables, relevant_flags
     from facsynth.cli.reference import against_profile
-    from facsynth.table.table import stack_rows
+    from facsynth.table.rows import stack_rows
 
     tables = load_tables(seeds)
     rows = stack_rows([table.activations() for table in tables])

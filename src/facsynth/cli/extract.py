@@ -14,7 +14,7 @@ from facsynth.cli.options import (
     score_option,
 )
 
-_SETTINGS = ("score", "max_tokens", "batch_tokens", "gate", "pooling", "hidden")
+_SETTINGS = ("score", "max_length", "batch_tokens", "gate", "pooling", "hidden")
 
 
 @click.command()
@@ -44,7 +44,7 @@ _SETTINGS = ("score", "max_tokens", "batch_tokens", "gate", "pooling", "hidden")
     "that of the last one, or the number of tokens that activate it.",
 )
 @score_option
-@click.option("--max-tokens", default=1024, show_default=True, help="Longer samples are cut here.")
+@click.option("--max-length", default=1024, show_default=True, help="Longer samples are cut here.")
 @click.option(
     "--both-answers",
     is_flag=True,

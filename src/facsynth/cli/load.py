@@ -19,13 +19,8 @@ from facsynth.records import Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import PairWarning, name_remark
-from facsynth.table.table import (
-    FeatureTable,
-    TableSource,
-    check_same_features,
-    open_table,
-    precision_remark,
-)
+from facsynth.table.alike import check_same_features, precision_remark
+from facsynth.table.table import FeatureTable, TableSource, open_table
 
 __all__ = [
     "check_tables",

@@ -32,7 +32,7 @@ def name_rows(
         load_table_tokenizer(source, model),
         [row["feature_id"] for row in rows],
         score=settings.score,
-        max_tokens=settings.max_tokens,
+        max_length=settings.max_length,
     )
     words = count_words(samples)
     for row in rows:

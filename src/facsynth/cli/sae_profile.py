@@ -17,7 +17,7 @@ from facsynth.cli.options import data_options, json_option, model_options, score
     type=click.Path(path_type=Path),
     help="File of the profile; reference.npz in the folder of the SAE by default.",
 )
-@click.option("--max-tokens", default=1024, show_default=True, help="Longer samples are cut here.")
+@click.option("--max-length", default=1024, show_default=True, help="Longer samples are cut here.")
 @click.option("--note", default="", help="What the text is; kept in the profile.")
 @score_option
 @model_options
@@ -27,7 +27,7 @@ def profile(
     sae: str,
     data: str,
     output: Path | None,
-    max_tokens: int,
+    max_length: int,
     note: str,
     score: Any,
     as_json: bool,
@@ -62,7 +62,7 @@ def profile(
             load_sae(folder, device=lm.device),
             samples,
             score=score,
-            max_tokens=max_tokens,
+            max_length=max_length,
             note=note,
             progress=progress,
         )

@@ -84,7 +84,8 @@ def _chart(row: dict[str, Any]) -> dict[str, Any]:
 
 def _measure(a: Path, b: Path, options: dict[str, Any]) -> dict[str, Any]:
     from facsynth.compare.transfer import TransferSettings, common_rows, measure_transfer
-    from facsynth.table.table import open_table, take_rows
+    from facsynth.table.rows import take_rows
+    from facsynth.table.table import open_table
 
     settings = TransferSettings(
         min_correlation=options["min_correlation"],
@@ -147,7 +148,8 @@ def _common_samples(tables: Any, rows: Any) -> list[Any]:
 def _random_rows(path: Path | None, table: Any, sample_ids: tuple[str, ...]) -> Any:
     """Rows of the control, for these samples."""
     from facsynth.errors import DataError, MismatchError
-    from facsynth.table.table import open_table, take_rows
+    from facsynth.table.rows import take_rows
+    from facsynth.table.table import open_table
 
     if path is None:
         return None
@@ -239,7 +241,7 @@ def _describe(
 
 
 def _warnings(tables: Any, found: Any) -> list[str]:
-    from facsynth.table.table import precision_remark
+    from facsynth.table.alike import precision_remark
 
     notes = [remark] if (remark := precision_remark(*tables)) else []
     one, other = (table.manifest.source for table in tables)

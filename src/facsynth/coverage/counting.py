@@ -27,7 +27,7 @@ def profile_sae(
     samples: Sequence[Sample],
     *,
     score: Score = "all",
-    max_tokens: int = 1024,
+    max_length: int = 1024,
     note: str = "",
     progress: Progress = SILENT,
 ) -> ReferenceProfile:
@@ -38,7 +38,7 @@ def profile_sae(
         sae: The SAE.
         samples: General text; those without scored tokens are left out.
         score: Whose words are scored.
-        max_tokens: Longer samples are cut.
+        max_length: Longer samples are cut.
         note: What the text is, in words.
         progress: Where the bar is drawn.
 
@@ -46,7 +46,7 @@ def profile_sae(
         DataError: No sample has a scored token.
         MismatchError: The SAE does not fit the model.
     """
-    settings = ExtractSettings(score=score, max_tokens=max_tokens)
+    settings = ExtractSettings(score=score, max_length=max_length)
     rows = extract_features(samples, lm, sae, settings=settings, progress=progress)
     return profile_rows(rows, table_source(lm, sae, settings), note=note)
 
@@ -87,6 +87,6 @@ def profile_rows(
         sae_hash=source.sae_hash,
         model_hash=source.model_hash,
         score=source.score,
-        max_tokens=source.max_tokens,
+        max_length=source.max_length,
         source=note,
     )

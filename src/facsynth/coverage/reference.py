@@ -50,7 +50,7 @@ class ReferenceProfile:
     score: str
     """Whose words were scored, as in a feature table."""
 
-    max_tokens: int
+    max_length: int
     source: str = ""
     """What the text was, in words."""
 

@@ -49,7 +49,8 @@ from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.steps import Step, StepWriter
 from facsynth.synthesize.targets import AnchorTexts
 from facsynth.synthesize.task_format import read_task
-from facsynth.table.table import FeatureTable, stack_rows, take_rows
+from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.table import FeatureTable
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["RoundPlan", "Run"]

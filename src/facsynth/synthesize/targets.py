@@ -48,7 +48,7 @@ class AnchorTexts:
             self._tokenizer,
             features,
             score=self._extract.score,
-            max_tokens=self._extract.max_tokens,
+            max_length=self._extract.max_length,
         )
         return [
             Target(

@@ -8,9 +8,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from facsynth.data.write import write_json
 from facsynth.errors import DataError
@@ -20,13 +23,12 @@ from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import check_pair
+from facsynth.table.partial import drop_batches, load_batches, save_batches
+from facsynth.table.pooling import PooledBatch
 from facsynth.table.reading import ExtractSettings, Meter, read_activations
-from facsynth.table.table import (
-    FeatureTable,
-    Manifest,
-    TableSource,
+from facsynth.table.table import FeatureTable, Manifest, TableSource, open_table
+from facsynth.table.write import (
     has_part,
-    open_table,
     samples_hash,
     start_table,
     write_manifest,
@@ -90,7 +92,7 @@ def extract_table(
     sae_name: str = "",
     progress: Progress = SILENT,
 ) -> FeatureTable:
-    """Extract into a feature table on disk, going on where an earlier run stopped.
+    """Extract into a feature table on disk, resuming an earlier run.
 
     Args:
         samples: What to read, in the order of the rows.
@@ -160,7 +162,7 @@ def table_source(
         gate=settings.gate,
         pooling=settings.pooling,
         score=settings.score,
-        max_tokens=settings.max_tokens,
+        max_length=settings.max_length,
         chat_format_hash=template,
         model_name=lm.name,
         sae_name=sae_name,
@@ -207,8 +209,15 @@ def _extract_goals(
         size = _one_size({s for g, s in zip(goals, sizes, strict=True) if g in open_goals})
         parts = _cut_parts(samples, size, open_goals)
         label = goals[0].folder if len(goals) == 1 else goals[0].folder.parent
-        with progress.task(f"extracting {label.name}", len(samples), "samples") as task:
-            _extract_parts(parts, lm, settings, Meter(task))
+        try:
+            with progress.task(f"extracting {label.name}", len(samples), "samples") as task:
+                _extract_parts(parts, lm, settings, Meter(task))
+        except KeyboardInterrupt:
+            n_saved = sum(_n_saved(part) for part in parts)
+            how = "resume" if n_saved else "start again"
+            raise KeyboardInterrupt(
+                f"{n_saved:,} of {len(samples):,} samples are saved; run the same command to {how}."
+            ) from None
         for goal, source in zip(goals, sources, strict=True):
             if not _is_finished(goal):
                 _finish(goal.folder, source, wanted, n_parts=len(parts))
@@ -225,8 +234,8 @@ def _is_finished(goal: _Goal) -> bool:
 def _one_size(sizes: set[int]) -> int:
     if len(sizes) > 1:
         raise DataError(
-            f"the unfinished tables were begun with parts of {sorted(sizes)} samples, so they "
-            "cannot go on together; finish them one by one or delete them"
+            f"the unfinished tables have parts of {sorted(sizes)} samples, so one run cannot "
+            "resume them together; finish them one by one or delete them"
         )
     return sizes.pop()
 
@@ -254,12 +263,42 @@ def _extract_parts(
     with ThreadPoolExecutor(1, "write") as writer:
         written: Future[None] | None = None
         for part, texts in zip(todo, tokenized, strict=True):
-            rows = read_activations(texts, lm, [g.sae for g in part.goals], settings, meter)
+            rows = read_activations(
+                texts,
+                lm,
+                [goal.sae for goal in part.goals],
+                settings,
+                meter,
+                done=_saved_batches(part),
+                save=partial(_save, part),
+            )
             if written is not None:
                 written.result()
             written = writer.submit(_write, part, rows, _n_truncated(texts))
         if written is not None:
             written.result()
+
+
+def _save(part: _Part, found: Sequence[Sequence[PooledBatch]]) -> None:
+    """Keep batches of a part that is not complete."""
+    for i, goal in enumerate(part.goals):
+        save_batches(goal.folder, part.index, [batches[i] for batches in found])
+
+
+def _saved_batches(part: _Part) -> list[list[PooledBatch]]:
+    """The batches of an unfinished part that all of its tables have."""
+    kept = (load_batches(goal.folder, part.index) for goal in part.goals)
+    together = [list(same) for same in zip(*kept, strict=False)]
+    return [b for b in together if all(np.array_equal(one.rows, b[0].rows) for one in b)]
+
+
+def _n_saved(part: _Part) -> int:
+    """Samples of a part that no run has to read again."""
+    if all(has_part(goal.folder, part.index) for goal in part.goals):
+        return len(part.samples)
+    missing = [goal for goal in part.goals if not has_part(goal.folder, part.index)]
+    saved = _saved_batches(replace(part, goals=missing))
+    return sum(len(batches[0].rows) for batches in saved)
 
 
 def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
@@ -285,6 +324,7 @@ def _write(part: _Part, rows: Sequence[FeatureActivations], n_truncated: int) ->
         }
         write_json(counts, _counts_path(goal.folder, part.index))
         write_part(goal.folder, part.index, found, part.samples)
+        drop_batches(goal.folder, part.index)
 
 
 def _finish(folder: Path, source: TableSource, wanted: str, *, n_parts: int) -> None:
@@ -304,6 +344,7 @@ def _finish(folder: Path, source: TableSource, wanted: str, *, n_parts: int) -> 
         n_parts=n_parts,
         facsynth_version=__version__,
     )
+    drop_batches(folder)
     write_manifest(folder, manifest)
 
 
@@ -315,7 +356,7 @@ def _tokenize(
     samples: Sequence[Sample], lm: LanguageModel, settings: ExtractSettings
 ) -> list[TokenizedSample]:
     return tokenize_samples(
-        samples, lm.tokenizer, score=settings.score, max_tokens=settings.max_tokens
+        samples, lm.tokenizer, score=settings.score, max_length=settings.max_length
     )
 
 
@@ -328,6 +369,6 @@ def _say_cut(
 ) -> None:
     if n_truncated:
         progress.say(
-            f"{n_truncated:,} of {n_samples:,} samples were cut at {settings.max_tokens:,} "
-            "tokens; raise --max-tokens to read them whole"
+            f"{n_truncated:,} of {n_samples:,} samples were cut at {settings.max_length:,} "
+            "tokens; raise --max-length to read them whole"
         )

@@ -60,7 +60,7 @@ def understand_missing(
         tokenizer,
         first,
         score=extract.score,
-        max_tokens=extract.max_tokens,
+        max_length=extract.max_length,
         settings=EvidenceSettings(threshold=threshold),
     )
     explained = {e.feature_id: e for e in explain_by_terms(evidence, words)}

@@ -26,7 +26,7 @@ def collect_spans(
     feature_ids: Iterable[int],
     *,
     score: Score,
-    max_tokens: int,
+    max_length: int,
     n_spans: int = 10,
     context_tokens: int = 16,
 ) -> dict[int, tuple[Span, ...]]:
@@ -41,7 +41,7 @@ def collect_spans(
         tokenizer: Tokenizer of the model that extracted them.
         feature_ids: Features to look at.
         score: Whose words were scored when extracting.
-        max_tokens: The cut that was used when extracting.
+        max_length: The cut that was used when extracting.
         n_spans: Most spans per feature.
         context_tokens: Most tokens on each side of the peak.
 
@@ -55,7 +55,7 @@ def collect_spans(
         zip(
             rows,
             tokenize_samples(
-                [samples[row] for row in rows], tokenizer, score=score, max_tokens=max_tokens
+                [samples[row] for row in rows], tokenizer, score=score, max_length=max_length
             ),
             strict=True,
         )
@@ -70,7 +70,7 @@ def extract_settings(source: TableSource) -> ExtractSettings:
     """How a table was extracted, as far as its numbers and positions depend on it."""
     return ExtractSettings(
         score=cast(Score, source.score),
-        max_tokens=source.max_tokens,
+        max_length=source.max_length,
         gate=cast(Gating, source.gate),
         pooling=cast(Pooling, source.pooling),
     )

@@ -97,7 +97,7 @@ def name_others(
         tokenizer,
         set(features) - set(names),
         score=extract.score,
-        max_tokens=extract.max_tokens,
+        max_length=extract.max_length,
     )
     return {**{f: name_feature(found, background) for f, found in spans.items()}, **names}, spans
 
