@@ -54,8 +54,10 @@ from facsynth.synthesize.form import has_remark
 from facsynth.synthesize.plan import PlanSettings
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget, SynthesisSettings
-from facsynth.table.extract import ExtractSettings, extract_features, extract_table
+from facsynth.table.active import active_rows
+from facsynth.table.extract import extract_features, extract_table
 from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import FeatureTable, open_table
 
 ROOT = Path(__file__).parent.parent
@@ -182,9 +184,8 @@ class World:
         self.anchor = self._table("anchor", anchor, options.n_anchor)
         self.seed = self._table("seed", data / "self_instruct" / "seed_tasks.jsonl", None)
         self.a, self.s = self.anchor.activations(), self.seed.activations()
-        everything = np.ones(self.a.n_features, dtype=bool)
-        missing = missing_features(self.a, self.s, everything, threshold=THRESHOLD)
-        counts = firing_counts(self.a, threshold=THRESHOLD)
+        rows, seed_rows = (active_rows(t, threshold=THRESHOLD) for t in (self.a, self.s))
+        missing, counts = missing_features(rows, seed_rows), rows.counts
         self.goal = np.array([f for f in missing if counts[f] >= MIN_ANCHOR], dtype=np.int64)
         self._writers: dict[str, LanguageModel] = {}
 

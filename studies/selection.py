@@ -35,8 +35,9 @@ from facsynth.sae.files import load_sae
 from facsynth.select.herding import difference_picks
 from facsynth.select.picks import Purse, plan_groups, random_picks
 from facsynth.select.select import Pool, SelectSettings, select_samples
-from facsynth.table.extract import ExtractSettings, extract_table
+from facsynth.table.extract import extract_table
 from facsynth.table.rows import take_rows
+from facsynth.table.settings import ExtractSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "selection.json"

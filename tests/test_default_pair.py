@@ -23,7 +23,8 @@ from facsynth.records import FeatureActivations, Message, Sample
 from facsynth.sae.evaluate import evaluate_sae
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.table.extract import ExtractSettings, extract_features
+from facsynth.table.extract import extract_features
+from facsynth.table.settings import ExtractSettings
 
 pytestmark = pytest.mark.slow
 

@@ -21,15 +21,11 @@ from facsynth.models.tokens import tokenize_samples
 from facsynth.progress import Silent
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae, save_sae
+from facsynth.sae.pairing import check_pair
 from facsynth.table import extract, reading
 from facsynth.table.alike import check_same_features
-from facsynth.table.extract import (
-    ExtractSettings,
-    check_pair,
-    extract_features,
-    extract_table,
-    extract_tables,
-)
+from facsynth.table.extract import extract_features, extract_table, extract_tables
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import open_table
 from tiny import (
     FAMILIES,
@@ -530,7 +526,8 @@ def test_progress_counts_every_sample_once(tmp_path, monkeypatch):
 MEMORY = """
 import resource, sys
 from tiny import chat, random_sae, tiny_lm
-from facsynth.table.extract import ExtractSettings, extract_table
+from facsynth.table.extract import extract_table
+from facsynth.table.settings import ExtractSettings
 n, folder = int(sys.argv[1]), sys.argv[2]
 samples = [chat(f"c{i}", "the cat sat " * (1 + i % 5), "a red ball") for i in range(n)]
 settings = ExtractSettings(part_samples=128)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from facsynth.errors import ModelError
 from facsynth.sae.module import Gate
-from facsynth.table.pooling import Gating, PooledBatch, Pooling, join_rows, pool_tokens
+from facsynth.table.pooling import PooledBatch, join_rows, pool_tokens
+from facsynth.table.settings import Gating, Pooling
 from tiny import D_MODEL, coordinate_sae, random_sae
 
 COUNTS = st.lists(st.integers(0, 7), min_size=1, max_size=6).filter(any)

@@ -7,7 +7,7 @@ import pytest
 
 from activations import make_activations
 from facsynth.records import Sample, Span
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.spans import collect_spans, extract_settings, mark_peak
 from tiny_pair import PLANTED, THE, WEAK, planted_pair, planted_table, planted_tokenizer, talk
 

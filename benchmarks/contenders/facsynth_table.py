@@ -14,7 +14,8 @@ from facsynth.models.residual import decoder_layers
 from facsynth.records import Message, Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.table.extract import ExtractSettings, extract_table
+from facsynth.table.extract import extract_table
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import FeatureTable
 
 

@@ -54,7 +54,7 @@ def diff(a: Path, b: Path, as_json: bool, **options: Any) -> None:
 
 def _measure(a: Path, b: Path, options: dict[str, Any]) -> dict[str, Any]:
     from facsynth.cli.load import load_tables, relevant_flags
-    from facsynth.cli.naming import name_rows
+    from facsynth.cli.naming import feature_names
     from facsynth.compare.difference import compare_features
     from facsynth.coverage.fac import active_only
 
@@ -69,7 +69,10 @@ def _measure(a: Path, b: Path, options: dict[str, Any]) -> dict[str, Any]:
         sides[side] = [_row(found, i) for i in order]
         if options["spans"]:
             own, shown = side == "more_in_b", sides[side][: options["top"]]
-            name_rows(shown, [tables[own]], rows[own], model=options["model"])
+            ids = [row["feature_id"] for row in shown]
+            names = feature_names(ids, [tables[own]], rows[own], model=options["model"])
+            for row in shown:
+                row["name"], row["example"] = names[row["feature_id"]]
     return {
         **{side: str(path) for side, path in (("a", a), ("b", b))},
         "n_samples": {"a": rows[0].n_tokens.size, "b": rows[1].n_tokens.size},

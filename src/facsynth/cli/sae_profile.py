@@ -41,10 +41,10 @@ def profile(
     """
     from facsynth.cli.load import load_model, load_samples
     from facsynth.cli.show import RichProgress, print_json, print_table
-    from facsynth.coverage.counting import profile_rows, profile_sae
-    from facsynth.coverage.profile import PROFILE_FILE, write_profile
+    from facsynth.coverage.profile import PROFILE_FILE, profile_rows, profile_sae, write_profile
     from facsynth.sae.files import load_sae
     from facsynth.sae.sources import find_sae
+    from facsynth.table.settings import ExtractSettings
     from facsynth.table.table import open_table
 
     progress = RichProgress()
@@ -61,8 +61,7 @@ def profile(
             lm,
             load_sae(folder, device=lm.device),
             samples,
-            score=score,
-            max_length=max_length,
+            settings=ExtractSettings(score=score, max_length=max_length),
             note=note,
             progress=progress,
         )

@@ -9,7 +9,7 @@ from facsynth.synthesize.admission import count_written_words
 from facsynth.synthesize.candidates import Joint, Target
 from facsynth.synthesize.excerpt import shown_text
 from facsynth.synthesize.plan import Aim
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.names import TermCounts, count_words, name_feature
 from facsynth.understand.spans import collect_spans
 

@@ -25,7 +25,8 @@ from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import check_pair
 from facsynth.table.partial import drop_batches, load_batches, save_batches
 from facsynth.table.pooling import PooledBatch
-from facsynth.table.reading import ExtractSettings, Meter, read_activations
+from facsynth.table.reading import Meter, read_activations
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import FeatureTable, Manifest, TableSource, open_table
 from facsynth.table.write import (
     has_part,
@@ -36,8 +37,6 @@ from facsynth.table.write import (
 )
 
 __all__ = [
-    "ExtractSettings",
-    "check_pair",
     "extract_features",
     "extract_table",
     "extract_tables",

@@ -7,6 +7,7 @@ what is done is no prefix of it: it is kept in files of its own until the part i
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,9 @@ _ENTRIES = ("n_entries", "feature_ids", "values", "positions")
 
 def save_batches(folder: Path, index: int, batches: Sequence[PooledBatch]) -> None:
     """Write batches of a part of the table `folder` into one more file."""
-    arrays = {n: np.concatenate([getattr(b.pooled, n) for b in batches]) for n in _ENTRIES}
+    arrays: dict[str, Any] = {
+        n: np.concatenate([getattr(b.pooled, n) for b in batches]) for n in _ENTRIES
+    }
     arrays["rows"] = np.concatenate([batch.rows for batch in batches])
     hidden = [batch.hidden for batch in batches if batch.hidden is not None]
     if hidden:

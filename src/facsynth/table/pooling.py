@@ -6,7 +6,6 @@ from the start and are pooled as they are.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,16 +14,9 @@ from torch import Tensor
 
 from facsynth.errors import ModelError
 from facsynth.sae.module import SparseAutoencoder
+from facsynth.table.settings import Gating, Pooling
 
-__all__ = ["Gating", "PooledBatch", "PooledRows", "Pooling", "join_rows", "pool_tokens"]
-
-Gating = Literal["sae", "relu"]
-"""Which activations count: those that pass the SAE's own gate, or all positive
-pre-activations, which is what the scripts of arXiv 2602.10388 measure."""
-
-Pooling = Literal["max", "mean", "last", "count"]
-"""How a sample's scored tokens become one number: the largest activation, the mean (zeros
-included), that of the last scored token, or the number of tokens above zero."""
+__all__ = ["PooledBatch", "PooledRows", "join_rows", "pool_tokens"]
 
 
 @dataclass(frozen=True)

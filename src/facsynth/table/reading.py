@@ -7,7 +7,6 @@ the deepest SAE's are not run.
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,18 +14,18 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from facsynth.errors import DataError, ModelError
+from facsynth.errors import ModelError
 from facsynth.models.hardware import free_memory
 from facsynth.models.lm import LanguageModel
 from facsynth.models.residual import Prefix, batch_by_length, read_prefix, read_residuals
-from facsynth.models.tokens import Score, TokenizedSample
+from facsynth.models.tokens import TokenizedSample
 from facsynth.progress import Task
 from facsynth.records import FeatureActivations
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.settings import Settings
-from facsynth.table.pooling import Gating, PooledBatch, Pooling, join_rows, pool_tokens
+from facsynth.table.pooling import PooledBatch, join_rows, pool_tokens
+from facsynth.table.settings import ExtractSettings
 
-__all__ = ["ExtractSettings", "Meter", "pick_batch_tokens", "read_activations", "read_in_halves"]
+__all__ = ["Meter", "pick_batch_tokens", "read_activations", "read_in_halves"]
 
 T = TypeVar("T")
 
@@ -44,43 +43,6 @@ _MAX_BATCH_TOKENS = 32_768
 
 _VALUES_PER_TOKEN = 32
 """Numbers a layer holds per token at its widest, in multiples of the model's width."""
-
-
-@dataclass(frozen=True)
-class ExtractSettings(Settings):
-    """How samples are read."""
-
-    score: Score = "all"
-    """Score the tokens of all messages, or only those of the user or the assistant. The chat
-    template is never scored."""
-
-    max_length: int = 1024
-    """Cut samples at this many tokens (2 to 65,535)."""
-
-    batch_tokens: int | None = None
-    """Tokens per forward pass, padding included. By default as many as the memory allows."""
-
-    part_samples: int = 1024
-    """Samples per file of the table."""
-
-    gate: Gating = "sae"
-    """Count activations that pass the SAE's own gate, or every positive pre-activation."""
-
-    pooling: Pooling = "max"
-    """Reduce the scored tokens of a sample to one number per feature: the largest activation, the
-    mean, that of the last token, or the number of tokens that activate the feature."""
-
-    hidden: bool = False
-    """Also keep the mean hidden state of each sample at the SAE's layer (4 bytes times the width
-    of the model), for closeness and label directions in hidden space."""
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.max_length <= 65_535:
-            raise DataError(f"max_length must be between 2 and 65,535, not {self.max_length}")
-        if self.part_samples < 1:
-            raise DataError(f"part_samples must be at least 1, not {self.part_samples}")
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise DataError(f"batch_tokens must be at least 1, not {self.batch_tokens}")
 
 
 class Meter:

@@ -11,7 +11,7 @@ A folder without a manifest is unfinished; `plan.json` lets the same run resume 
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations, Message, Sample
+from facsynth.show import TextTable, as_html
 
 __all__ = [
     "FEATURE_SCHEMA",
@@ -129,6 +130,23 @@ class FeatureTable:
     def samples(self) -> list[Sample]:
         """The samples, in the order of the rows."""
         return list(self._samples)
+
+    def row(self) -> dict[str, Any]:
+        """The folder, under `table`, and the fields of the manifest."""
+        return {"table": str(self.folder), **asdict(self.manifest)}
+
+    def tables(self) -> list[TextTable]:
+        """The sizes of the table."""
+        rows = [
+            ("samples", self.manifest.n_samples),
+            ("scored tokens", self.manifest.n_tokens),
+            ("stored activations", self.manifest.n_entries),
+            ("samples cut", self.manifest.n_truncated),
+        ]
+        note = "Next: `fac coverage --anchor TABLE --seed TABLE` compares two tables."
+        return [TextTable(f"Feature table {self.folder}", ("what", "count"), rows, note)]
+
+    _repr_html_ = as_html
 
     @cached_property
     def _rows(self) -> FeatureActivations:

@@ -12,8 +12,7 @@ from jaxtyping import Int64
 
 from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
-from facsynth.table.extract import ExtractSettings
-from facsynth.table.pooling import Gating, Pooling
+from facsynth.table.settings import ExtractSettings, Gating, Pooling
 from facsynth.table.table import TableSource
 
 __all__ = ["collect_spans", "extract_settings", "mark_peak", "span_at"]
