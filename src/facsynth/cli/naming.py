@@ -20,7 +20,7 @@ def feature_names(
     if not feature_ids:
         return {}
     from facsynth.cli.load import load_table_tokenizer
-    from facsynth.understand.names import count_words, name_feature
+    from facsynth.understand.names import count_terms, name_feature
     from facsynth.understand.spans import collect_spans, mark_peak
 
     source = tables[0].manifest.source
@@ -33,7 +33,7 @@ def feature_names(
         score=source.score,
         max_length=source.max_length,
     )
-    words = count_words(samples)
+    words = count_terms(samples)
     return {
         feature: (name_feature(found, words), mark_peak(found[0]) if found else None)
         for feature, found in spans.items()

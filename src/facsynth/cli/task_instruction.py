@@ -9,7 +9,6 @@ import click
 
 from facsynth.cli.options import (
     endpoint_options,
-    failures_option,
     model_options,
     output_option,
 )
@@ -91,7 +90,6 @@ def train_instruction_model(data: str, output: Path, **options: Any) -> None:
 @click.option("--batch-size", default=16, show_default=True, help="Answers written at once.")
 @click.option("--gamed", help="df_gamed.csv of tatsu-lab/alpaca_eval, for its own length control.")
 @endpoint_options
-@failures_option
 @evaluate_options
 def evaluate_instruction_model(folder: Path, data: str, as_json: bool, **options: Any) -> None:
     """How well what was trained in DIR follows FILE: IFEval, GSM8K or AlpacaEval, by its fields.
@@ -154,18 +152,18 @@ def _judge(
     progress: Any,
     responses: Sequence[str],
 ) -> dict[str, Any]:
-    from facsynth.cli.asking import cached, endpoint_stack, say_estimate
+    from facsynth.cli.asking import endpoint_stack, say_estimate
     from facsynth.tasks.alpaca import judge_requests, score_alpaca
     from facsynth.tasks.length_control import read_gamed
 
     say_estimate(judge_requests(benchmark, responses), options, progress)
     if options["dry_run"]:
         raise click.exceptions.Exit(0)
+    judge, _ = endpoint_stack(options, folder / "judge")
     return score_alpaca(
         benchmark,
         responses,
-        cached(endpoint_stack(options, folder / "judge"), folder / "judge"),
+        judge,
         gamed=read_gamed(options["gamed"]) if options["gamed"] else None,
-        max_failure_share=options["max_failures"],
         progress=progress,
     )
