@@ -326,6 +326,12 @@ def test_table_of_another_sae(desk, tmp_path):
     assert "pass the matching --sae" in desk.error("synthesize", *desk.tables, *options)
 
 
+def test_data_in_place_of_the_anchor_says_to_extract_it_first(desk):
+    data = desk.folder / "seed.jsonl"
+    line = desk.error("coverage", "--anchor", data, "--seed", desk.anchor)
+    assert f"run `fac extract {data} -o TABLE` first" in line
+
+
 @pytest.mark.parametrize("what", ["a file", "a folder", "nothing"])
 def test_not_a_table(desk, tmp_path, what):
     place = {

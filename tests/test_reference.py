@@ -36,7 +36,6 @@ def profile_of(table, **changes):
         max_activations=np.zeros(table.n_features),
         n_samples=table.n_tokens.size,
         n_tokens=int(table.n_tokens.sum()),
-        length_quantiles=(10, 10),
         sae_hash="a",
         model_hash="b",
         score="all",
@@ -148,7 +147,7 @@ def test_profile_of_an_extracted_table_is_that_of_its_text(tmp_path):
     ours = profile_rows(table.activations(), table.manifest.source, note="x")
     of_text = profile_sae(*planted_pair(), samples, note="x")
     assert (ours.sample_counts == of_text.sample_counts).all()
-    assert (ours.sae_hash, ours.length_quantiles) == (of_text.sae_hash, of_text.length_quantiles)
+    assert (ours.sae_hash, ours.n_tokens) == (of_text.sae_hash, of_text.n_tokens)
 
 
 def test_profile_is_not_made_of_other_pooling(tmp_path):
@@ -170,7 +169,7 @@ def test_profile_is_read_as_it_was_written(tmp_path):
     for name in ("sample_counts", "max_activations"):
         assert (getattr(found, name) == getattr(profile, name)).all()
     assert found.thresholds == profile.thresholds
-    assert (found.source, found.length_quantiles) == ("a mix", (10, 10))
+    assert found.source == "a mix"
 
 
 def test_profile_is_small(tmp_path):

@@ -93,27 +93,39 @@ class Controls:
 
 
 def length_matched_subset(
-    lengths_anchor: Int64[np.ndarray, " n_anchor_samples"],
-    lengths_target: Int64[np.ndarray, " n_target_samples"],
+    pool: Int64[np.ndarray, " n_pool"],
+    targets: Int64[np.ndarray, " n_targets"],
     *,
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " n_drawn"]:
-    """Random anchor samples with the text lengths of another data set.
+    """Random samples of a pool with the text lengths of another data set.
 
-    Anchor lengths are blurred by 5 %, then each target length takes a near anchor sample, and
-    no sample is taken twice. Where the anchor has too few samples of a length, the neighbours
-    on both sides are used.
+    Lengths of the pool are blurred by 5 %. Each target, sorted, starts at its nearest length; the
+    positions are then spread until they differ, once by pushing up and once by pushing down, and
+    the middle of the two is taken, which is strictly increasing as well. So no sample is taken
+    twice, and where the pool has too few of a length, the neighbours on both sides are used.
 
     Args:
-        lengths_anchor: Tokens of each anchor sample.
-        lengths_target: Tokens of each sample to match.
+        pool: Tokens of each sample to choose from.
+        targets: Tokens of each sample to match.
         rng: Source of the blur.
 
     Returns:
-        Positions of anchor samples, ascending, as many as there are targets; all anchor
-        samples when there are fewer of them than targets.
+        Positions in the pool, ascending, as many as there are targets; all of them when there are
+        fewer than targets.
     """
-    return _matched(lengths_anchor, lengths_target, rng)
+    if pool.size <= targets.size:
+        return np.arange(pool.size)
+    blurred = pool * np.exp(BLUR * rng.standard_normal(pool.size))
+    order = np.argsort(blurred)
+    wanted = np.sort(targets).astype(np.float64)
+    middles = (blurred[order][1:] + blurred[order][:-1]) / 2
+    nearest = np.searchsorted(middles, wanted)
+    steps = np.arange(targets.size)
+    up = steps + np.maximum.accumulate(nearest - steps)
+    down = steps + np.minimum.accumulate((nearest - steps)[::-1])[::-1]
+    spread = (np.minimum(up, pool.size - targets.size + steps) + np.maximum(down, steps)) // 2
+    return np.sort(order[spread])
 
 
 def frequency_matched_features(
@@ -138,7 +150,8 @@ def frequency_matched_features(
     """
     pool = np.flatnonzero(~relevant & (counts > 0))
     drawn = np.zeros(counts.size, dtype=np.bool_)
-    drawn[pool[_matched(counts[pool], counts[relevant & (counts > 0)], rng)]] = True
+    wanted = counts[relevant & (counts > 0)]
+    drawn[pool[length_matched_subset(counts[pool], wanted, rng=rng)]] = True
     return drawn
 
 
@@ -261,31 +274,6 @@ def frequency_control(
 def summarize_draws(values: Sequence[float], size: int) -> Draws:
     """Mean and range of a measure over draws of so many samples or features."""
     return Draws(float(np.mean(values)), min(values), max(values), len(values), size)
-
-
-def _matched(
-    pool: Int64[np.ndarray, " n_pool"],
-    targets: Int64[np.ndarray, " n_targets"],
-    rng: np.random.Generator,
-) -> Int64[np.ndarray, " n_drawn"]:
-    """Positions in `pool` of near values to `targets`, without replacement.
-
-    Each sorted target starts at its nearest value. The positions are then spread until they
-    differ: once by pushing up, once by pushing down, and the middle of the two is taken, which
-    is strictly increasing as well.
-    """
-    if pool.size <= targets.size:
-        return np.arange(pool.size)
-    blurred = pool * np.exp(BLUR * rng.standard_normal(pool.size))
-    order = np.argsort(blurred)
-    wanted = np.sort(targets).astype(np.float64)
-    middles = (blurred[order][1:] + blurred[order][:-1]) / 2
-    nearest = np.searchsorted(middles, wanted)
-    steps = np.arange(targets.size)
-    up = steps + np.maximum.accumulate(nearest - steps)
-    down = steps + np.minimum.accumulate((nearest - steps)[::-1])[::-1]
-    spread = (np.minimum(up, pool.size - targets.size + steps) + np.maximum(down, steps)) // 2
-    return np.sort(order[spread])
 
 
 def _subset_counts(

@@ -43,7 +43,6 @@ PROFILE_THRESHOLDS = (*THRESHOLDS, 8.0)
 because a few hundred texts of usual length saturate the grid."""
 
 _ARRAYS = ("sample_counts", "max_activations")
-_N_QUANTILES = 21
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,6 @@ class ReferenceProfile:
     max_activations: Float64[np.ndarray, " n_features"]
     n_samples: int
     n_tokens: int
-    length_quantiles: tuple[int, ...]
-    """Scored tokens per sample at evenly spaced quantiles, the shortest and longest included."""
-
     sae_hash: str
     model_hash: str
     score: str
@@ -140,7 +136,6 @@ def profile_rows(
         raise DataError(
             f"none of the {rows.n_tokens.size} samples has scored tokens to count features on"
         )
-    quantiles = np.quantile(lengths, np.linspace(0, 1, _N_QUANTILES), method="nearest")
     return ReferenceProfile(
         thresholds=PROFILE_THRESHOLDS,
         sample_counts=np.stack(
@@ -149,7 +144,6 @@ def profile_rows(
         max_activations=active_rows(rows, threshold=0.0).peaks.astype(np.float64),
         n_samples=int(lengths.size),
         n_tokens=int(lengths.sum()),
-        length_quantiles=tuple(int(q) for q in quantiles),
         sae_hash=source.sae_hash,
         model_hash=source.model_hash,
         score=source.score,
@@ -190,8 +184,7 @@ def read_profile(path: str | Path) -> ReferenceProfile:
     try:
         with np.load(path, allow_pickle=False) as held:
             facts: dict[str, Any] = json.loads(held["facts"].tobytes())
-            for name in ("thresholds", "length_quantiles"):
-                facts[name] = tuple(facts[name])
+            facts["thresholds"] = tuple(facts["thresholds"])
             return ReferenceProfile(
                 sample_counts=held["sample_counts"].astype(np.int64),
                 max_activations=held["max_activations"].astype(np.float64),

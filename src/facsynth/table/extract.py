@@ -108,8 +108,8 @@ def extract_table(
         DataError: The folder holds something else, or the chat template refuses a sample.
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
-    goal = _Goal(Path(folder), sae, sae_name)
-    return _extract_goals(samples, lm, [goal], settings or ExtractSettings(), progress)[0]
+    named = {Path(folder): (sae, sae_name)}
+    return _extract_goals(samples, lm, named, settings or ExtractSettings(), progress)[0]
 
 
 def extract_tables(
@@ -144,8 +144,8 @@ def extract_tables(
     for name in saes:
         if name in ("", ".", "..") or Path(name).name != name:
             raise DataError(f"the SAE name {name!r} cannot name a folder; choose a plain word")
-    goals = [_Goal(Path(folder) / name, sae, name) for name, sae in saes.items()]
-    tables = _extract_goals(samples, lm, goals, settings or ExtractSettings(), progress)
+    named = {Path(folder) / name: (sae, name) for name, sae in saes.items()}
+    tables = _extract_goals(samples, lm, named, settings or ExtractSettings(), progress)
     return dict(zip(saes, tables, strict=True))
 
 
@@ -177,7 +177,12 @@ class _Goal:
 
     folder: Path
     sae: SparseAutoencoder
-    sae_name: str
+    source: TableSource
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the table is complete."""
+        return (self.folder / "manifest.json").is_file()
 
 
 @dataclass(frozen=True)
@@ -192,23 +197,23 @@ class _Part:
 def _extract_goals(
     samples: Sequence[Sample],
     lm: LanguageModel,
-    goals: Sequence[_Goal],
+    saes: Mapping[Path, tuple[SparseAutoencoder, str]],
     settings: ExtractSettings,
     progress: Progress,
 ) -> list[FeatureTable]:
-    for goal in goals:
-        check_pair(lm, goal.sae)
-    wanted = samples_hash(samples)
-    sources = [table_source(lm, g.sae, settings, sae_name=g.sae_name) for g in goals]
-    sizes = [
-        start_table(goal.folder, source, wanted, part_samples=settings.part_samples)
-        for goal, source in zip(goals, sources, strict=True)
-    ]
-    open_goals = [goal for goal in goals if not _is_finished(goal)]
-    if open_goals:
-        size = _one_size({s for g, s in zip(goals, sizes, strict=True) if g in open_goals})
-        parts = _cut_parts(samples, size, open_goals)
-        label = goals[0].folder if len(goals) == 1 else goals[0].folder.parent
+    """A table in each folder, from the SAE and under the SAE's name given there."""
+    for sae, _ in saes.values():
+        check_pair(lm, sae)
+    wanted, sizes, goals = samples_hash(samples), set[int](), list[_Goal]()
+    for folder, (sae, name) in saes.items():
+        goal = _Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
+        size = start_table(folder, goal.source, wanted, part_samples=settings.part_samples)
+        if not goal.is_finished:
+            goals.append(goal)
+            sizes.add(size)
+    if goals:
+        parts = _cut_parts(samples, _one_size(sizes), goals)
+        label = next(iter(saes)) if len(saes) == 1 else next(iter(saes)).parent
         try:
             with progress.task(f"extracting {label.name}", len(samples), "samples") as task:
                 _extract_parts(parts, lm, settings, Meter(task))
@@ -218,17 +223,12 @@ def _extract_goals(
             raise KeyboardInterrupt(
                 f"{n_saved:,} of {len(samples):,} samples are saved; run the same command to {how}."
             ) from None
-        for goal, source in zip(goals, sources, strict=True):
-            if not _is_finished(goal):
-                _finish(goal.folder, source, wanted, n_parts=len(parts))
-    tables = [open_table(goal.folder) for goal in goals]
+        for goal in goals:
+            _finish(goal, wanted, n_parts=len(parts))
+    tables = [open_table(folder) for folder in saes]
     manifest = tables[0].manifest
     _say_cut(manifest.n_truncated, manifest.n_samples, settings, progress)
     return tables
-
-
-def _is_finished(goal: _Goal) -> bool:
-    return (goal.folder / "manifest.json").is_file()
 
 
 def _one_size(sizes: set[int]) -> int:
@@ -327,25 +327,23 @@ def _write(part: _Part, rows: Sequence[FeatureActivations], n_truncated: int) ->
         drop_batches(goal.folder, part.index)
 
 
-def _finish(folder: Path, source: TableSource, wanted: str, *, n_parts: int) -> None:
+def _finish(goal: _Goal, wanted: str, *, n_parts: int) -> None:
     """Add up the counts of the parts, which themselves stay unread, and write the manifest."""
     from facsynth import __version__
 
-    counts = [json.loads(_counts_path(folder, i).read_text()) for i in range(n_parts)]
+    counts = [json.loads(_counts_path(goal.folder, i).read_text()) for i in range(n_parts)]
     names = ("n_samples", "n_tokens", "n_entries", "n_truncated")
-    n_samples, n_tokens, n_entries, n_truncated = (sum(c[n] for c in counts) for n in names)
-    manifest = Manifest(
-        source=source,
-        samples_hash=wanted,
-        n_samples=n_samples,
-        n_tokens=n_tokens,
-        n_entries=n_entries,
-        n_truncated=n_truncated,
-        n_parts=n_parts,
-        facsynth_version=__version__,
+    drop_batches(goal.folder)
+    write_manifest(
+        goal.folder,
+        Manifest(
+            source=goal.source,
+            samples_hash=wanted,
+            **{name: sum(one[name] for one in counts) for name in names},
+            n_parts=n_parts,
+            facsynth_version=__version__,
+        ),
     )
-    drop_batches(folder)
-    write_manifest(folder, manifest)
 
 
 def _counts_path(folder: Path, index: int) -> Path:
