@@ -183,7 +183,7 @@ def test_tables_of_different_width_are_an_error():
 
 def test_judged_features_of_another_width_are_an_error():
     anchor = make_activations([{0: 2.0}])
-    with pytest.raises(MismatchError, match="6 features are judged and the tables have 4"):
+    with pytest.raises(MismatchError, match="6 features are judged and the table has 4"):
         measure_coverage(anchor, anchor, relevant=ALL)
 
 

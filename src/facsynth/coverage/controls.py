@@ -1,7 +1,7 @@
-"""What a coverage value is worth: the same number for sets that know nothing of the task.
+"""Controls for coverage: the same number for sets chosen without regard to the task.
 
 At a fixed number of samples, FAC follows text length and general coverage more than relevance.
-So it is shown beside three controls: random parts of the anchor, parts with the seed's text
+It is therefore shown beside three controls: random parts of the anchor, parts with the seed's text
 lengths, and random features that fire as often as the relevant ones.
 """
 
@@ -69,7 +69,7 @@ class Controls:
 
     random_hellinger: float | None
     """Mean Hellinger distance of the random subsets to the anchor: what a seed of this size
-    reaches when nothing is wrong with it; a subset that activates nothing counts as 1."""
+    reaches if it is a random part of the anchor; a subset that activates nothing counts as 1."""
 
     frequency_matched: Draws | None
     """Coverage of features outside the relevant ones that fire as often in the anchor. None
@@ -89,7 +89,7 @@ class Controls:
     """Mean lengths differ by more than 20 %, and `length_auc`, if known, is outside 0.4..0.6."""
 
     warnings: tuple[str, ...]
-    """What to keep in mind when reading FAC, in plain words; empty when all is well."""
+    """What to keep in mind when reading FAC; empty if nothing is unusual."""
 
 
 def length_matched_subset(
@@ -252,7 +252,7 @@ def frequency_control(
         counts: Anchor samples that activate each feature.
         seed: Features that the seed activates.
         relevant: Relevant features, at least one of them active in the anchor.
-        n_draws: Random sets of such features.
+        n_draws: Random sets of features.
         rng: Source of the draws.
 
     Returns:
@@ -272,7 +272,7 @@ def frequency_control(
 
 
 def summarize_draws(values: Sequence[float], size: int) -> Draws:
-    """Mean and range of a measure over draws of so many samples or features."""
+    """Mean and range of a measure over draws of `size` samples or features."""
     return Draws(float(np.mean(values)), min(values), max(values), len(values), size)
 
 

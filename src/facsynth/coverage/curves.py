@@ -20,7 +20,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Features expected in so many samples of a source."""
+    """Features expected in a number of samples of a source."""
 
     n_samples: int
     expected: float
@@ -52,7 +52,7 @@ def richness_curve(
         rng: Source of the resamples.
 
     Raises:
-        DataError: There is no sample.
+        DataError: There are no samples.
     """
     n, table = rows.n_samples, rows.activations
     if not n:

@@ -1,4 +1,4 @@
-"""How much FAC depends on which samples the seed happens to hold."""
+"""How much FAC depends on which samples are in the seed."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Interval:
 
     high: float
     resampled_low: float
-    """Lower end of the plain percentile interval, which lies too low."""
+    """Lower end of the plain percentile interval, which is too low."""
 
     resampled_high: float
     resampled_mean: float
@@ -45,15 +45,15 @@ def bootstrap_interval(
     level: float = 0.95,
     rng: np.random.Generator,
 ) -> Interval:
-    """How much FAC depends on which samples the seed happens to hold; the anchor is fixed.
+    """How much FAC depends on which samples are in the seed; the anchor is fixed.
 
     Seed samples are drawn with replacement, as many as there are. A resample can only lose
-    features, so its FAC is never above the observed one and plain percentiles lie too low; it also
-    knows nothing of features that the seed never activates, so it varies too little. `low` and
+    features, so its FAC is never above the observed one and plain percentiles are too low; it also
+    has no features that the seed never activates, so it varies too little. `low` and
     `high` are therefore the percentiles, taken from their mean, widened by `spread_scale`, put
     around the observed FAC and cut to [0, 1]. Read them as the range of the mean FAC of seeds of
-    this size from the same source. docs/log.md (2026-11-22) holds a simulation of how often they
-    hold it; studies/interval/simulate.py repeats it.
+    this size from the same source. docs/log.md (2026-11-22) reports how often they contain it in a
+    simulation; studies/interval/simulate.py repeats it.
 
     Args:
         goal: Relevant features that the anchor activates, at least one.

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 
 from facsynth.coverage.controls import measure_controls
 from facsynth.coverage.curves import richness_curves
-from facsynth.coverage.fac import check_widths, describe_missing, goal_features, missing_features
+from facsynth.coverage.fac import describe_missing, goal_features, missing_features
 from facsynth.coverage.hidden import measure_hidden
 from facsynth.coverage.interval import bootstrap_interval
 from facsynth.coverage.off_task import class_coverage
@@ -16,6 +16,7 @@ from facsynth.coverage.result import Coverage
 from facsynth.coverage.richness import compare_richness
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.coverage.variants import coverage_sweep, k_fold_coverage, weighted_coverage
+from facsynth.errors import MismatchError
 from facsynth.records import FeatureActivations
 from facsynth.table.active import active_rows
 
@@ -45,17 +46,20 @@ def measure_coverage(
         MismatchError: The tables or the flags differ in their number of features.
     """
     settings = settings or CoverageSettings()
+    if anchor.n_features != seed.n_features:
+        raise MismatchError(
+            f"the anchor has {anchor.n_features} features and the seed {seed.n_features}; "
+            "extract both with the same SAE"
+        )
     if relevant is None:
         relevant = np.ones(anchor.n_features, dtype=np.bool_)
-    check_widths(anchor, seed, relevant)
     delta = settings.threshold
-    every, seed_every = active_rows(anchor, threshold=delta), active_rows(seed, threshold=delta)
     rows, seed_rows = (
-        table
-        if relevant.all()
-        else active_rows(table.activations, threshold=delta, relevant=relevant)
-        for table in (every, seed_every)
+        active_rows(table, threshold=delta, relevant=relevant) for table in (anchor, seed)
     )
+    every, seed_every = rows, seed_rows
+    if not relevant.all():  # some controls also look at the features that do not count
+        every, seed_every = (active_rows(table, threshold=delta) for table in (anchor, seed))
     goal, missing = goal_features(rows.features, relevant), missing_features(rows, seed_rows)
     n_anchor = int(np.count_nonzero(goal))
     rng = np.random.default_rng(settings.random_seed)

@@ -17,7 +17,7 @@ from facsynth.table.active import ActiveRows
 __all__ = ["ClassCoverage", "class_coverage"]
 
 MAX_CLASSES = 20
-"""More different labels than this are no classes, but ids or texts."""
+"""A column with more distinct labels than this holds ids or texts, not classes."""
 
 MIN_SAMPLES = 5
 """Samples of a class that have to activate a feature before it can count as the class's own."""

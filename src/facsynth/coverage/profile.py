@@ -102,7 +102,7 @@ def profile_sae(
         samples: General text; those without scored tokens are left out.
         settings: How they are read.
         note: What the text is, in words.
-        progress: Where the bar is drawn.
+        progress: Shows a bar.
 
     Raises:
         DataError: No sample has a scored token, or another gate or pooling is set.

@@ -87,7 +87,7 @@ class Coverage:
     def row(self) -> dict[str, Any]:
         """All measures under stable keys, without the list of missing features.
 
-        The keys are the fields, except that the two weighted values stand under `weighted`; the
+        The keys are the fields, except that the two weighted values are under `weighted`; the
         sizes of both sets are repeated under `n_samples` and `n_tokens`.
         """
         row = asdict(replace(self, missing=()))
@@ -123,12 +123,12 @@ def _main_table(found: Coverage) -> TextTable:
     close, controls, hidden = found.representativeness, found.controls, found.hidden
     anchor, seed = found.richness.anchor, found.richness.seed
     rows: list[tuple[str, object]] = [
-        ("closeness: Hellinger distance of firing rates (0 best)", close and close.hellinger),
+        ("closeness: Hellinger distance (0 best)", close and close.hellinger),
         ("  a random anchor subset of that size", controls.random_hellinger),
     ]
     if hidden:
         rows += [
-            ("closeness: shift of the mean hidden state, in sd (0 best)", hidden.distance),
+            ("closeness: mean hidden state, in sd (0 best)", hidden.distance),
             ("  random anchor subset of that size", _draws(hidden.random_subset)),
             ("  and of matched lengths", _draws(hidden.length_matched)),
         ]

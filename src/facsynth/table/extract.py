@@ -1,7 +1,7 @@
 """From samples to feature activations in memory or in feature tables.
 
-One text is tokenised, read by the model and the SAEs, and written while the next is on its way:
-tokenising and writing have threads of their own, each at most one part ahead or behind.
+Tokenizing, the forward passes, and writing overlap: tokenizing and writing run in their own
+threads, at most one part ahead of or behind the model.
 """
 
 import hashlib
@@ -62,15 +62,15 @@ def extract_features(
     SAE's own gate; only values above zero are kept. The settings choose another gate or pooling.
 
     Args:
-        samples: What to read, in the order of the result.
+        samples: Samples to read, in the order of the result.
         lm: The language model that the SAE was trained on.
         sae: The SAE.
         settings: See `ExtractSettings`.
-        progress: Where the bar is drawn, and said how many samples were cut.
+        progress: Shows a bar, and the number of samples that were cut.
 
     Raises:
         MismatchError: The SAE does not fit the model.
-        DataError: The chat template refuses a sample.
+        DataError: The chat template rejects a sample.
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
     settings = settings or ExtractSettings()
@@ -95,17 +95,17 @@ def extract_table(
     """Extract into a feature table on disk, resuming an earlier run.
 
     Args:
-        samples: What to read, in the order of the rows.
+        samples: Samples to read, in the order of the rows.
         lm: The language model that the SAE was trained on.
         sae: The SAE.
-        folder: Where the table is written; a finished table of the same samples is left alone.
+        folder: Folder of the table; a finished table of the same samples is kept.
         settings: See `ExtractSettings`.
         sae_name: What the user calls the SAE.
-        progress: Where the bar is drawn, and said how many samples were cut.
+        progress: Shows a bar, and the number of samples that were cut.
 
     Raises:
         MismatchError: The SAE does not fit the model.
-        DataError: The folder holds something else, or the chat template refuses a sample.
+        DataError: The folder holds something else, or the chat template rejects a sample.
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
     named = {Path(folder): (sae, sae_name)}
@@ -124,19 +124,19 @@ def extract_tables(
     """Extract into one feature table per SAE, from one forward pass to the deepest layer.
 
     Args:
-        samples: What to read, in the order of the rows.
+        samples: Samples to read, in the order of the rows.
         lm: The language model that all SAEs were trained on.
         saes: The SAEs by name, of any layers.
         folder: The table of the SAE `name` is written to `folder/name`, complete in itself.
         settings: See `ExtractSettings`.
-        progress: Where the bar is drawn, and said how many samples were cut.
+        progress: Shows a bar, and the number of samples that were cut.
 
     Returns:
         The tables by the names of their SAEs.
 
     Raises:
         MismatchError: An SAE does not fit the model.
-        DataError: No SAE; a name is no folder name; and what `extract_table` raises.
+        DataError: There is no SAE, a name cannot name a folder, or as in `extract_table`.
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
     if not saes:
@@ -173,7 +173,7 @@ def table_source(
 
 @dataclass(frozen=True)
 class _Goal:
-    """A table that is to be written."""
+    """A table to write."""
 
     folder: Path
     sae: SparseAutoencoder
@@ -187,7 +187,7 @@ class _Goal:
 
 @dataclass(frozen=True)
 class _Part:
-    """Samples that are read together, and the tables that lack them."""
+    """Samples that are read together, and the tables that do not have them yet."""
 
     index: int
     samples: Sequence[Sample]
@@ -254,7 +254,7 @@ def _cut_parts(samples: Sequence[Sample], size: int, goals: Sequence[_Goal]) -> 
 def _extract_parts(
     parts: Sequence[_Part], lm: LanguageModel, settings: ExtractSettings, meter: Meter
 ) -> None:
-    """Read the parts that are not on disk; errors of the threads surface here."""
+    """Read the parts that are not on disk; errors in the threads are raised here."""
     for part in parts:
         if not part.goals:
             meter.skip(len(part.samples))
@@ -302,7 +302,7 @@ def _n_saved(part: _Part) -> int:
 
 
 def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """`map` whose next result is made in another thread while this one is used."""
+    """`map` that computes the next result in another thread while this one is used."""
     with ThreadPoolExecutor(1, "ahead") as pool:
         ahead: Future[B] | None = None
         for item in items:
@@ -314,7 +314,7 @@ def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
 
 
 def _write(part: _Part, rows: Sequence[FeatureActivations], n_truncated: int) -> None:
-    """Write a part into each table; its counts first, so that a finished part has them."""
+    """Write a part into each table; its counts first, so that every complete part has them."""
     for goal, found in zip(part.goals, rows, strict=True):
         counts = {
             "n_samples": len(found.sample_ids),
@@ -328,7 +328,7 @@ def _write(part: _Part, rows: Sequence[FeatureActivations], n_truncated: int) ->
 
 
 def _finish(goal: _Goal, wanted: str, *, n_parts: int) -> None:
-    """Add up the counts of the parts, which themselves stay unread, and write the manifest."""
+    """Add up the counts of the parts, without reading the parts, and write the manifest."""
     from facsynth import __version__
 
     counts = [json.loads(_counts_path(goal.folder, i).read_text()) for i in range(n_parts)]
@@ -368,5 +368,5 @@ def _say_cut(
     if n_truncated:
         progress.say(
             f"{n_truncated:,} of {n_samples:,} samples were cut at {settings.max_length:,} "
-            "tokens; raise --max-length to read them whole"
+            "tokens; raise --max-length to read them in full"
         )

@@ -1,7 +1,7 @@
-"""What has been read of an unfinished part, so that a stopped run loses little work.
+"""Batches of an unfinished part on disk, so that a stopped run loses little work.
 
 A part can take minutes with long texts or a large model. Its batches run in order of length, so
-what is done is no prefix of it: it is kept in files of its own until the part is complete.
+the samples done so far are not the first ones: they are kept apart until the part is complete.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """From the tokens of a batch to one number per sample and feature, without a dense matrix.
 
-Features come in tiles; of each tile only the entries above zero are kept. TopK codes are sparse
-from the start and are pooled as they are.
+Features are processed in tiles, of which only the entries above zero are kept. TopK codes are
+sparse already and are pooled directly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -163,7 +163,7 @@ def _pool_sparse(
 def _pool_tiles(
     tiles: Iterator[tuple[int, Tensor]], counts: Sequence[int], pooling: Pooling
 ) -> Entries:
-    """Pool dense tiles; what is kept is the entries above zero, sorted by row and feature."""
+    """Pool dense tiles; keep the entries above zero, sorted by row and feature."""
     found = []
     for start, codes in tiles:
         best, token = _segment_max(codes, counts)

@@ -1,8 +1,8 @@
 """Texts through the model and one or more SAEs, in batches that fit.
 
-Batches hold texts of similar length under a token budget; what every text starts with (the
-template's system message) runs once and is reused by texts that are not too long; layers above
-the deepest SAE's are not run.
+Batches hold texts of similar length under a token budget. The prefix that all texts share (the
+template's system message) runs once and is reused by texts that are not too long. Layers above
+the deepest SAE do not run.
 """
 
 import time
@@ -46,7 +46,7 @@ _VALUES_PER_TOKEN = 32
 
 
 class Meter:
-    """Advances a task and says beside it how fast the run is."""
+    """Advances a task and shows the speed beside it."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -54,7 +54,7 @@ class Meter:
         self._n_samples = self._n_tokens = 0
 
     def add(self, n_samples: int, n_tokens: int) -> None:
-        """So many more samples are read, of so many tokens with their template."""
+        """Count samples that were read, and their tokens with the template."""
         self._n_samples += n_samples
         self._n_tokens += n_tokens
         seconds = max(time.perf_counter() - self._start, 1e-9)
@@ -65,7 +65,7 @@ class Meter:
         )
 
     def skip(self, n_samples: int) -> None:
-        """So many samples were read by an earlier run."""
+        """Count samples that an earlier run has read."""
         self._task.advance(n_samples)
 
 
@@ -183,9 +183,9 @@ def _read_batches(
 def read_in_halves(
     batches: Sequence[Sequence[int]], lengths: Sequence[int], read: Callable[[Sequence[int]], T]
 ) -> Iterator[tuple[Sequence[int], T]]:
-    """Read batches; one that does not fit into memory is read in halves, and so is what follows.
+    """Read batches; one that does not fit into memory is halved, and so are those after it.
 
-    What a batch gives comes from the call that succeeded for exactly these texts.
+    The result of a batch comes from the call that succeeded for exactly these texts.
 
     Args:
         batches: Texts by their number.
@@ -228,7 +228,7 @@ def _read_if_it_fits(
             raise
         if len(batch) == 1:
             raise ModelError(
-                f"a text of {lengths[batch[0]]:,} tokens does not fit into memory even alone; "
+                f"a text of {lengths[batch[0]]:,} tokens does not fit into memory, even alone; "
                 "lower --max-length, free memory, or pass another --device"
             ) from error
         return None
@@ -241,7 +241,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _last_scored(text: TokenizedSample, skip: int) -> int:
-    """Position of the last scored token; what lies behind it cannot change a causal model."""
+    """Position of the last scored token; later tokens do not matter to a causal model."""
     positions = np.flatnonzero(text.scored)
     return int(positions[-1]) if len(positions) else skip
 
@@ -266,7 +266,7 @@ def _prefix_pays(n_shared: int, longest: int, d_model: int) -> bool:
     On a GPU, behind cached tokens attention runs under a mask over all pairs of tokens and not
     only over those before: about 2 d n^2 more operations a layer for n tokens. What is saved is
     24 d^2 for each shared token, the products with the 12 d^2 weights of a layer. On a CPU there
-    is no such mask, but texts so long gain nothing measurable from 24 shared tokens.
+    is no such mask, but long texts gain nothing measurable from 24 shared tokens.
     """
     return longest**2 <= 12 * d_model * n_shared
 

@@ -10,7 +10,7 @@ __all__ = ["ExtractSettings", "Gating", "Pooling"]
 
 Gating = Literal["sae", "relu"]
 """Which activations count: those that pass the SAE's own gate, or all positive
-pre-activations, which is what the scripts of arXiv 2602.10388 measure."""
+pre-activations, as the scripts of arXiv 2602.10388 measure."""
 
 Pooling = Literal["max", "mean", "last", "count"]
 """How a sample's scored tokens become one number: the largest activation, the mean (zeros
