@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activations import dense, make_activations, row_lists
-from facsynth.coverage.fac import active_features, feature_activation_coverage
+from facsynth.coverage.fac import feature_activation_coverage
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Sample
+from facsynth.table.active import active_rows
 from facsynth.table.alike import check_same_features
 from facsynth.table.rows import stack_rows, take_rows
 from facsynth.table.table import Manifest, TableSource, open_table
@@ -108,7 +109,7 @@ def test_fac_of_the_files_is_the_same_in_pandas(tmp_path):
     active, frames = {}, {}
     for name, parts in sets.items():
         table = write_table(tmp_path / name, parts)
-        active[name] = active_features(table.activations(), threshold=1.5)
+        active[name] = active_rows(table.activations(), threshold=1.5).features
         frame = pd.concat(pd.read_parquet(p) for p in sorted((tmp_path / name).glob("part-*")))
         entries = frame.explode(["feature_ids", "activations"])
         frames[name] = set(entries[entries.activations > 1.5].feature_ids)

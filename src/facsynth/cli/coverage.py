@@ -67,10 +67,9 @@ def coverage(
     """
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
-    from facsynth.report.plots import check_plot_path, curve_chart, write_chart
+    from facsynth.report.plots import curve_chart, write_chart
 
     if plot:
-        check_plot_path(plot)
         settings = replace(settings, controls=True)
     is_profile = (str(anchor) == REFERENCE and not anchor.exists()) or anchor.suffix == ".npz"
     measure = _against_profile if is_profile else _against_table

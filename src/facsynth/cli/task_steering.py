@@ -137,14 +137,11 @@ def evaluate_vectors(
     """
     from facsynth.cli.show import RichProgress, print_table
     from facsynth.cli.task_options import finish, load_trained_model
-    from facsynth.report.plots import check_plot_path, write_chart
-    from facsynth.report.steering_chart import layer_chart
+    from facsynth.report.plots import layer_chart, write_chart
     from facsynth.tasks.control import EvaluateSettings, evaluate_steering
     from facsynth.tasks.folder import open_task
     from facsynth.tasks.items import read_items
 
-    if plot:
-        check_plot_path(plot)
     trained = open_task(folder, "steering")
     items = read_items(data, limit=options["limit"])
     progress = RichProgress()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from facsynth.errors import DataError, MismatchError
+from facsynth.errors import DataError
 from facsynth.records import FeatureActivations
 from facsynth.table.active import ActiveRows, active_rows
 
@@ -18,7 +18,6 @@ __all__ = [
     "MissingFeature",
     "active_features",
     "active_only",
-    "check_widths",
     "describe_missing",
     "feature_activation_coverage",
     "firing_counts",
@@ -94,24 +93,6 @@ def goal_features(
             "coverage is undefined; lower --threshold or use an anchor closer to the task"
         )
     return goal
-
-
-def check_widths(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
-) -> None:
-    """Raise a MismatchError unless tables and flags speak of equally many features."""
-    if anchor.n_features != seed.n_features:
-        raise MismatchError(
-            f"the anchor has {anchor.n_features} features and the seed {seed.n_features}; "
-            "extract both with the same SAE"
-        )
-    if relevant.size != anchor.n_features:
-        raise MismatchError(
-            f"{relevant.size} features are judged and the tables have {anchor.n_features}; "
-            "judge the features of the SAE that made the tables"
-        )
 
 
 def missing_features(anchor: ActiveRows, seed: ActiveRows) -> Int64[np.ndarray, " n_missing"]:
