@@ -8,7 +8,7 @@ import pytest
 from activations import make_activations
 from facsynth.errors import DataError
 from facsynth.records import Sample
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.evidence import collect_evidence
 from facsynth.understand.settings import EvidenceSettings
 from facsynth.understand.spans import ReadTable
@@ -23,7 +23,7 @@ def evidence_of(texts, values, positions, **settings):
     rows = make_activations([{} if value is None else {0: value} for value in values])
     held = [p for p, value in zip(positions, values, strict=True) if value is not None]
     rows = replace(rows, positions=np.array(held, dtype=np.uint16))
-    table = ReadTable(samples, rows, planted_tokenizer(), ExtractSettings(max_tokens=64))
+    table = ReadTable(samples, rows, planted_tokenizer(), ExtractSettings(max_length=64))
     return collect_evidence(table, [0], settings=EvidenceSettings(**settings))[0]
 
 

@@ -5,7 +5,7 @@ import pytest
 from facsynth.errors import DataError
 from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
 from facsynth.synthesize.settings import Effort, Sampling, SynthesisSettings
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 
 LEAST = '[anchor]\nsource = "a.jsonl"\n[seed]\nsource = "b.jsonl"\n'
 

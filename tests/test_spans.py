@@ -7,7 +7,7 @@ import pytest
 
 from activations import make_activations
 from facsynth.records import Sample, Span
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.spans import ReadTable, collect_spans, extract_settings, mark_peak
 from tiny_pair import PLANTED, THE, WEAK, planted_pair, planted_table, planted_tokenizer, talk
 
@@ -21,7 +21,7 @@ def spans_of(samples, folder, features, *, score="all", **options):
     """Spans from a table that was extracted with the planted pair."""
     table = planted_table(samples, folder)
     rows, tokenizer = table.activations(), planted_pair()[0].tokenizer
-    extract = ExtractSettings(score=score, max_tokens=64)
+    extract = ExtractSettings(score=score, max_length=64)
     return collect_spans(ReadTable(samples, rows, tokenizer, extract), features, **options)
 
 
@@ -30,7 +30,7 @@ def spans_at(texts, positions, values, **options):
     samples = [Sample(f"s{i}", text=text) for i, text in enumerate(texts)]
     rows = make_activations([{0: value} for value in values])
     rows = replace(rows, positions=np.array(positions, dtype=np.uint16))
-    table = ReadTable(samples, rows, planted_tokenizer(), ExtractSettings(max_tokens=64))
+    table = ReadTable(samples, rows, planted_tokenizer(), ExtractSettings(max_length=64))
     return collect_spans(table, [0], **options)[0]
 
 

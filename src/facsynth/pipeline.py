@@ -23,7 +23,8 @@ from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatModel
-from facsynth.coverage.measure import coverage_row, measure_coverage
+from facsynth.coverage.measure import measure_coverage
+from facsynth.coverage.settings import CoverageSettings
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json, write_jsonl
@@ -41,7 +42,8 @@ from facsynth.synthesize.complete import moment_of
 from facsynth.synthesize.run import SynthesisRun
 from facsynth.synthesize.task_format import read_task
 from facsynth.table.extract import extract_table
-from facsynth.table.table import FeatureTable, open_table, stack_rows
+from facsynth.table.rows import stack_rows
+from facsynth.table.table import FeatureTable, open_table
 from facsynth.understand.missing import understand_missing
 
 __all__ = ["RunResult", "load_generator", "run_recipe"]
@@ -60,10 +62,10 @@ class RunResult:
 
     folder: Path
     before: Row
-    """`coverage_row` of the seed."""
+    """`Coverage.row` of the seed."""
 
     after: Row
-    """`coverage_row` of the seed with the synthetic samples."""
+    """`Coverage.row` of the seed with the synthetic samples."""
 
     n_synthetic: int
     report: Path
@@ -241,9 +243,9 @@ class _Run:
         if not path.is_file():
             self.progress.say(f"coverage {when}: measuring, with controls")
             seed = stack_rows([part.activations() for part in parts])
-            threshold = self.recipe.synthesize.threshold
-            coverage = measure_coverage(anchor.activations(), seed, threshold=threshold)
-            write_json(coverage_row(coverage), path)
+            settings = CoverageSettings(threshold=self.recipe.synthesize.threshold)
+            coverage = measure_coverage(anchor.activations(), seed, settings=settings)
+            write_json(coverage.row(), path)
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def name_missing(self, anchor: FeatureTable, seed: FeatureTable) -> None:

@@ -8,7 +8,7 @@ from facsynth.chat.policy import Policy
 from facsynth.errors import DataError
 from facsynth.settings import Settings, read_settings
 from facsynth.synthesize.settings import SynthesisSettings
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 
 __all__ = ["DataSource", "Generator", "Recipe", "read_recipe"]
 

@@ -11,7 +11,7 @@ from facsynth.records import FeatureActivations, sample_text
 from facsynth.synthesize.candidates import Candidate, Pair, Target
 from facsynth.synthesize.plan import Shortage
 from facsynth.table.active import ActiveRows
-from facsynth.table.table import stack_rows
+from facsynth.table.rows import stack_rows
 
 __all__ = ["Kept", "Pool", "choose_candidates", "choose_matching"]
 

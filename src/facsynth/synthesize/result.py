@@ -21,15 +21,8 @@ from facsynth.records import FeatureActivations, Sample
 from facsynth.show import TextTable, as_html
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.prompts import PROMPT_VERSION
-from facsynth.table.table import (
-    FeatureTable,
-    Manifest,
-    TableSource,
-    open_table,
-    samples_hash,
-    write_manifest,
-    write_part,
-)
+from facsynth.table.table import FeatureTable, Manifest, TableSource, open_table
+from facsynth.table.write import samples_hash, write_manifest, write_part
 
 __all__ = ["KeptSample", "Synthesis", "write_synthesis"]
 

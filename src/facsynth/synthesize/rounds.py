@@ -41,7 +41,7 @@ from facsynth.synthesize.score import Step, Steps
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.texts import AnchorTexts
 from facsynth.table.active import ActiveRows, active_rows
-from facsynth.table.table import take_rows
+from facsynth.table.rows import take_rows
 
 __all__ = ["Inputs", "RoundPlan", "RoundRow", "Rounds"]
 

@@ -35,7 +35,9 @@ from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.task_format import read_task
 from facsynth.synthesize.texts import AnchorTexts
 from facsynth.table.active import active_rows
-from facsynth.table.table import FeatureTable, check_same_features, stack_rows, take_rows
+from facsynth.table.alike import check_same_features
+from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.table import FeatureTable
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["SynthesisRun"]
@@ -99,7 +101,7 @@ class SynthesisRun:
             Wording(form, settings.sampling, task, prompt),
             active,
             seed_active,
-            missing_features(rows, seed_rows, active.relevant, threshold=settings.threshold),
+            missing_features(active, seed_active),
             admission,
             AnchorTexts(samples, rows, extract=extract_settings(source), max_words=max_words),
         )

@@ -8,7 +8,7 @@ from facsynth.records import FeatureActivations, Sample, Span
 from facsynth.synthesize.admission import count_written_words
 from facsynth.synthesize.candidates import Joint, Target
 from facsynth.synthesize.plan import Aim
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.names import TermCounts, count_terms, name_feature
 from facsynth.understand.spans import ReadTable, collect_spans
 from facsynth.words import count_words, find_sentence_ends

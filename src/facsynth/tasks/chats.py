@@ -66,7 +66,7 @@ def answer_rows(
                 f"sample {sample.sample_id!r} has no assistant message, so there is nothing to "
                 "learn from it; leave it out, or give its answer"
             )
-    texts = tokenize_samples(samples, tokenizer, score="assistant", max_tokens=1_000_000)
+    texts = tokenize_samples(samples, tokenizer, score="assistant", max_length=1_000_000)
     special = {*tokenizer.all_special_ids}
     special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     rows = [_row(cut_tokens(t, settings.max_tokens, settings.cut), special) for t in texts]

@@ -128,7 +128,7 @@ def token_rows(
     """
     check_template(lm)
     check_context(lm, settings.max_tokens, "--max-tokens")
-    texts = tokenize_samples(map(as_chat, samples), lm.tokenizer, max_tokens=1_000_000)
+    texts = tokenize_samples(map(as_chat, samples), lm.tokenizer, max_length=1_000_000)
     cut = [cut_tokens(text, settings.max_tokens, settings.cut) for text in texts]
     for text in cut:
         if not text.n_scored:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from facsynth.coverage.fac import active_only
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations
 from facsynth.table.active import active_rows
@@ -78,7 +77,7 @@ def detector_scores(
     weights = np.zeros(activations.n_features)
     for vote in detector.votes:
         weights[vote.feature_id] = vote.weight
-    kept = active_only(activations, threshold=detector.activation_threshold)
+    kept = active_rows(activations, threshold=detector.activation_threshold).activations
     rows = np.repeat(np.arange(kept.n_tokens.size), np.diff(kept.row_starts))
     return np.bincount(rows, weights=weights[kept.feature_ids], minlength=kept.n_tokens.size)
 

@@ -16,7 +16,7 @@ from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
-from facsynth.table.table import samples_hash
+from facsynth.table.write import samples_hash
 from facsynth.tasks.chats import answer_rows, chat_tokenizer
 from facsynth.tasks.classifier import load_adapters
 from facsynth.tasks.fit import Job, Loader, claim_folder, fit_jobs

@@ -12,7 +12,7 @@ from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample, sample_text
-from facsynth.table.table import samples_hash
+from facsynth.table.write import samples_hash
 from facsynth.tasks.classifier import token_rows
 from facsynth.tasks.comparisons import Comparison
 from facsynth.tasks.fit import Job, Loader, claim_folder, fit_jobs

@@ -19,7 +19,7 @@ from facsynth.models.residual import check_layer
 from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
-from facsynth.table.table import samples_hash
+from facsynth.table.write import samples_hash
 
 __all__ = [
     "ReadSettings",
@@ -117,7 +117,7 @@ def read_vectors(
     check_layer(lm, settings.layer)
     check_context(lm, settings.max_tokens, "--max-tokens")
     chats = [as_chat(sample) for sample in samples]
-    texts = tokenize_samples(chats, lm.tokenizer, max_tokens=1_000_000)
+    texts = tokenize_samples(chats, lm.tokenizer, max_length=1_000_000)
     cut = [cut_tokens(text, settings.max_tokens, settings.cut) for text in texts]
     for text in cut:
         if not text.n_scored:

@@ -81,10 +81,8 @@ def understand_missing(
     """
     table = ReadTable.of(anchor, tokenizer)
     active = active_rows(table.activations, threshold=threshold)
-    covered = active_rows(seed.activations(), threshold=threshold).features
-    missing = missing_features(
-        table.activations, seed.activations(), active.relevant, threshold=threshold
-    )
+    covered = active_rows(seed.activations(), threshold=threshold)
+    missing = missing_features(active, covered)
     first, grouped = missing[:MAX_NAMED].tolist(), missing[:MAX_GROUPED].tolist()
     words = count_terms(table.samples)
     settings = EvidenceSettings(threshold=threshold)
@@ -102,11 +100,11 @@ def understand_missing(
         | {
             "topic": topic_of.get(found.feature_id),
             "neighbours": [
-                row | {"covered": bool(covered[row["feature_id"]])}
+                row | {"covered": bool(covered.features[row["feature_id"]])}
                 for row in neighbour_rows(near.get(found.feature_id, ()), names)
             ],
         }
-        for found in describe_missing(table.activations, missing, threshold=threshold)
+        for found in describe_missing(active, missing)
     ]
     return rows, [topic.row() for topic in topics]
 

@@ -22,7 +22,7 @@ from facsynth.progress import SILENT, Progress
 from facsynth.records import Span
 from facsynth.show import TextTable, as_html
 from facsynth.table.active import ActiveRows
-from facsynth.table.table import take_rows
+from facsynth.table.rows import take_rows
 from facsynth.understand.prompts import (
     PROMPT_VERSION,
     Grade,

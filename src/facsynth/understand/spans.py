@@ -12,8 +12,7 @@ import numpy as np
 
 from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
-from facsynth.table.extract import ExtractSettings
-from facsynth.table.pooling import Gating, Pooling
+from facsynth.table.settings import ExtractSettings, Gating, Pooling
 from facsynth.table.table import FeatureTable, TableSource
 
 __all__ = ["ReadTable", "collect_spans", "extract_settings", "mark_peak", "span_at"]
@@ -46,7 +45,7 @@ class ReadTable:
             [self.samples[row] for row in rows],
             self.tokenizer,
             score=self.extract.score,
-            max_tokens=self.extract.max_tokens,
+            max_length=self.extract.max_length,
         )
         return dict(zip(rows, texts, strict=True))
 
@@ -82,7 +81,7 @@ def extract_settings(source: TableSource) -> ExtractSettings:
     """How a table was extracted, as far as its numbers and positions depend on it."""
     return ExtractSettings(
         score=cast(Score, source.score),
-        max_tokens=source.max_tokens,
+        max_length=source.max_length,
         gate=cast(Gating, source.gate),
         pooling=cast(Pooling, source.pooling),
     )
