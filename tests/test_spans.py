@@ -92,7 +92,7 @@ def test_no_features_give_no_spans(tmp_path):
 
 
 def test_settings_are_those_of_the_table(tmp_path):
-    settings = ExtractSettings(score="user", max_tokens=40)
+    settings = ExtractSettings(score="user", max_length=40)
     table = planted_table(SAMPLES[:2], tmp_path / "table", settings=settings)
     assert extract_settings(table.manifest.source) == settings
 

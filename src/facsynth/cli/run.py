@@ -15,6 +15,10 @@ from facsynth.cli.options import json_option
 @json_option
 def run(recipe: Path, output: Path | None, as_json: bool) -> None:
     """Run all stages of RECIPE in one folder; run it again to resume after a stop."""
+    from facsynth.recipe import read_recipe
+
+    # A wrong recipe is reported before PyTorch is imported, which takes seconds.
+    read_recipe(recipe)
     from facsynth.cli.show import RichProgress, show
     from facsynth.pipeline import run_recipe
 

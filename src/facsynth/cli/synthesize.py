@@ -59,6 +59,13 @@ def synthesize(
     The --model writes, or the local --generator, or the --chat-model at an endpoint. A run that
     reaches a limit keeps what it has; raise the limit and run again to resume.
     """
+    from facsynth.synthesize.task_format import read_task
+    from facsynth.table.table import open_table
+
+    # Two frequent errors are reported before PyTorch is imported, which takes seconds.
+    read_task(settings.task)
+    for path in (anchor, *seeds):
+        open_table(path)
     from facsynth.chat.budget import Spending
     from facsynth.cli.load import load_pair, load_relevant, load_table_tokenizer, load_tables
     from facsynth.cli.show import RichProgress, show
