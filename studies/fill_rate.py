@@ -42,6 +42,7 @@ from facsynth.chat.model import DROPPED_EARLY, ChatRequest, OnOutcomes, Outcome,
 from facsynth.coverage.fac import firing_counts, missing_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.read import read_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json, write_text
 from facsynth.errors import BudgetError
 from facsynth.features.extract import ExtractSettings, extract_features, extract_table
@@ -200,7 +201,7 @@ class World:
         """Feature table of the instructions of a file, with the first so many of them."""
         samples = [
             Sample(x.sample_id, messages=(Message("user", x.text),))
-            for x in read_samples(path, text_field="instruction", limit=limit)
+            for x in read_samples(path, ReadSettings(text_field="instruction", limit=limit))
             if x.text
         ]
         wanted = ExtractSettings(score="user")

@@ -7,7 +7,7 @@ from activations import dense, make_activations
 from facsynth.coverage.label_report import measure_labels
 from facsynth.coverage.labels import agreement, labelled_rows, length_cosines
 from facsynth.data.pairs import pair_numbers, split_pairs
-from facsynth.data.rows import PlacedRow, row_sample
+from facsynth.data.shapes import PlacedRow, read_row
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Sample
 
@@ -275,6 +275,6 @@ def test_sample_without_a_second_answer_is_an_error():
     ids=["HH-RLHF", "RewardBench", "TRL"],
 )
 def test_published_pair_layouts_are_read_with_both_answers(row):
-    found = split_pairs([row_sample(PlacedRow("line 1", "p", row))])
+    found = split_pairs([read_row(PlacedRow("a", "line 1", "p", row)).sample])
     turns = [[(m.role, m.content) for m in sample.messages] for sample in found]
     assert turns == [[("user", "why?"), ("assistant", answer)] for answer in ("so", "no")]

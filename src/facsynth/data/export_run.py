@@ -8,7 +8,7 @@ from typing import Any
 
 from facsynth.data.export import TASK_FIELDS, Row
 from facsynth.data.export_card import CardFacts
-from facsynth.data.rows import PlacedRow, row_sample
+from facsynth.data.shapes import PlacedRow, read_row
 from facsynth.errors import DataError
 
 __all__ = ["read_run"]
@@ -52,7 +52,9 @@ def _read_rows(path: Path) -> list[Row]:
             value = json.loads(line)
         except ValueError as error:
             raise DataError(f"{place} is not JSON: {error}") from error
-        sample = row_sample(PlacedRow(place, f"{path.stem}-{number}", value))
+        sample = read_row(
+            PlacedRow(str(path), f"line {number}", f"{path.stem}-{number}", value)
+        ).sample
         provenance = value.get("provenance")
         fields = {name: value[name] for name in TASK_FIELDS if value.get(name) is not None}
         origin = provenance if isinstance(provenance, Mapping) else None
