@@ -1,20 +1,28 @@
 """Exports in the forms that training tools read."""
 
 import json
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from datasets import load_dataset
+from hypothesis import given, settings
 
+from drawn_samples import ANSWERED as ANSWERS
+from drawn_samples import PAIR as PAIRS
+from drawn_samples import named, samples_of
 from facsynth.cli import main
-from facsynth.data.export import Row, export_samples, form_row
-from facsynth.data.export_card import SENSITIVE_WARNING, CardFacts, data_card
-from facsynth.data.export_run import read_run
+from facsynth.data.cards import SENSITIVE_WARNING, CardFacts, data_card
+from facsynth.data.export import Row, export_samples
+from facsynth.data.forms import form_row
 from facsynth.data.read import read_samples
+from facsynth.data.runs import read_run
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import DataError
-from facsynth.records import Message, Sample
+from facsynth.records import Message, Sample, ToolCall
 
 ASK = Message("user", "Is tea hot?")
 YES, NO = Message("assistant", "Yes."), Message("assistant", "No.")
@@ -97,14 +105,159 @@ def test_llamafactory_finds_the_file_and_its_columns(tmp_path):
     assert set(entry["columns"].values()) <= set(row)
 
 
-def test_pairs_and_conversations_do_not_share_a_llamafactory_file(tmp_path):
-    with pytest.raises(DataError, match="1 of 2 samples are preference pairs"):
-        export_samples([Row(PAIR), Row(ANSWERED)], tmp_path, "llamafactory")
+@pytest.mark.parametrize("form", ["llamafactory", "openai", "axolotl"])
+def test_pairs_and_conversations_do_not_share_a_file(tmp_path, form):
+    with pytest.raises(DataError, match="1 conversations and 1 preference pairs, but .* one kind"):
+        export_samples([Row(PAIR), Row(ANSWERED)], tmp_path, form)
 
 
-def test_pairs_and_conversations_do_not_share_an_openai_file(tmp_path):
-    with pytest.raises(DataError, match="one kind of file at a time"):
-        export_samples([Row(PAIR), Row(ANSWERED)], tmp_path, "openai")
+# Tools and reasoning
+
+TOOL = '{"type": "function", "function": {"name": "rain"}}'
+CALL = ToolCall("rain", '{"in": "Oslo"}', "c1")
+CALLED = Sample(
+    "c",
+    messages=(
+        ASK,
+        Message("assistant", "", tool_calls=(CALL,)),
+        Message("tool", "yes", tool_call_id="c1"),
+        Message("assistant", "Yes.", reasoning="It rains."),
+    ),
+    tools=(TOOL,),
+)
+
+
+def test_calls_are_written_as_openai_reads_them_and_reasoning_is_counted(tmp_path):
+    done = export_samples([Row(CALLED)], tmp_path, "openai")
+    (row,) = lines(done.data)
+    assert row["tools"] == [json.loads(TOOL)]
+    (call,) = row["messages"][1]["tool_calls"]
+    assert call == {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "rain", "arguments": '{"in": "Oslo"}'},
+    }
+    assert row["messages"][3] == TRUE
+    assert done.n_without_reasoning == 1
+
+
+def test_calls_are_written_for_chat_templates_with_tools_as_json_text():
+    row = form_row(CALLED, "sft")
+    assert json.loads(row["tools"]) == [json.loads(TOOL)]
+    function = row["messages"][1]["tool_calls"][0]["function"]
+    assert function == {"name": "rain", "arguments": {"in": "Oslo"}}
+    assert row["messages"][3]["reasoning_content"] == "It rains."
+
+
+def test_calls_are_written_with_the_tags_of_llamafactory(tmp_path):
+    export_samples([Row(CALLED), Row(ANSWERED)], tmp_path, "llamafactory")
+    entry = json.loads((tmp_path / "dataset_info.json").read_text())["facsynth"]
+    first, second = lines(tmp_path / "train.jsonl")
+    assert [turn["role"] for turn in first["messages"]] == [
+        *("user", entry["tags"]["function_tag"]),
+        *(entry["tags"]["observation_tag"], "assistant"),
+    ]
+    assert json.loads(first["messages"][1]["content"]) == {
+        "name": "rain",
+        "arguments": {"in": "Oslo"},
+    }
+    assert first["messages"][3]["content"] == "<think>\nIt rains.\n</think>\n\nYes."
+    assert (entry["columns"]["tools"], first["tools"], second["tools"]) == (
+        "tools",
+        '[{"name": "rain"}]',
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ((ASK, ASK, YES), "turns that do not alternate"),
+        ((YES,), "turns that do not alternate"),
+        ((ASK, Message("assistant", "Wait.", tool_calls=(CALL,))), "words beside a tool call"),
+    ],
+)
+def test_what_llamafactory_skips_is_left_out(messages, why):
+    assert why in form_row(Sample("x", messages=messages), "llamafactory")
+
+
+def test_sample_that_ends_with_a_call_is_answered():
+    asked = Sample("x", messages=CALLED.messages[:2])
+    assert form_row(asked, "sft")["messages"][1]["tool_calls"]
+    silent = Sample("x", messages=(ASK, Message("assistant", " ")))
+    assert form_row(silent, "sft") == "without an answer"
+
+
+@pytest.mark.parametrize(
+    ("sample", "wanted"),
+    [
+        (CALLED, "type: chat_template\n    field_messages: messages\n    field_tools: tools\n"),
+        (PAIR, "type: chat_template.default\n    field_messages: messages\n    field_chosen: ch"),
+        (PLAIN, "type: completion\n    field: text\n"),
+    ],
+)
+def test_axolotl_gets_its_configuration(tmp_path, sample, wanted):
+    export_samples([Row(sample)], tmp_path, "axolotl")
+    text = (tmp_path / "axolotl.yaml").read_text()
+    assert wanted in text
+    config = yaml.safe_load(text)
+    assert config.get("rl") == ("dpo" if sample is PAIR else None)
+    fields = {v for k, v in config["datasets"][0].items() if k.startswith("field")}
+    assert fields <= set(lines(tmp_path / "train.jsonl")[0])
+
+
+# Round trips
+
+
+def without_ids(samples):
+    """Samples without the ids of calls, which some forms do not have."""
+    return [
+        [(m.role, m.content, tuple((c.name, c.arguments) for c in m.tool_calls)) for m in side]
+        for sample in samples
+        for side in (sample.messages, sample.rejected)
+    ]
+
+
+@pytest.mark.parametrize("form", ["hf", "sft", "prompt-completion", "openai", "axolotl"])
+@settings(max_examples=25, deadline=None)
+@given(drawn=named(ANSWERS))
+def test_exported_conversations_are_read_back(form, drawn):
+    samples = samples_of(drawn)
+    with tempfile.TemporaryDirectory() as folder:
+        export_samples([Row(sample) for sample in samples], Path(folder), form)
+        found = read_samples(folder)
+    assert without_ids(found) == without_ids(samples)
+    assert [sample.tools for sample in found] == [sample.tools for sample in samples]
+
+
+@pytest.mark.parametrize("form", ["hf", "preference", "openai", "axolotl", "llamafactory"])
+@settings(max_examples=25, deadline=None)
+@given(drawn=named(PAIRS))
+def test_exported_pairs_are_read_back(form, drawn):
+    samples = samples_of(drawn)
+    with tempfile.TemporaryDirectory() as folder:
+        export_samples([Row(sample) for sample in samples], Path(folder), form)
+        assert without_ids(read_samples(folder)) == without_ids(samples)
+
+
+def test_llamafactory_rows_are_read_back(tmp_path):
+    silent = replace(CALLED.messages[3], reasoning=None)
+    sample = replace(CALLED, messages=(*CALLED.messages[:3], silent))
+    export_samples([Row(sample), Row(ANSWERED)], tmp_path, "llamafactory")
+    found = read_samples(tmp_path)
+    assert without_ids(found) == without_ids([sample, ANSWERED])
+    assert found[0].tools == (TOOL,)
+
+
+@pytest.mark.parametrize("form", ["hf", "sft", "axolotl"])
+def test_datasets_loads_rows_with_and_without_tools(tmp_path, form):
+    other = ToolCall("tea", '{"hot": true}')
+    second = replace(
+        CALLED, sample_id="d", messages=(ASK, Message("assistant", "", None, (other,)))
+    )
+    done = export_samples([Row(CALLED), Row(second), Row(ANSWERED)], tmp_path, form, clean=True)
+    loaded = load_dataset("json", data_files=str(done.data), cache_dir=str(tmp_path / "c"))["train"]
+    assert without_ids(read_samples(loaded)) == without_ids([CALLED, second, ANSWERED])
 
 
 def test_hugging_face_folder_loads_and_reads_back(tmp_path):
@@ -134,7 +287,7 @@ def finished_run(folder):
 
 
 def test_card_says_what_the_run_found_and_how_to_repeat_it(tmp_path):
-    rows, facts = read_run(finished_run(tmp_path))
+    rows, facts, _ = read_run(finished_run(tmp_path))
     card = data_card(facts)
     assert [row.provenance for row in rows] == [{"step": 1}]
     for text in ("| FAC (best 1) | 0.250 | 0.750 |", "| 40 | 10 |", "| 0.500 | 0.400 |"):
@@ -165,7 +318,7 @@ def test_card_of_a_sensitive_set_warns(tmp_path):
 
 def test_plain_file_needs_no_run(tmp_path):
     write_jsonl([{"messages": [USER, TRUE]}], tmp_path / "mine.jsonl")
-    rows, facts = read_run(tmp_path / "mine.jsonl")
+    rows, facts, _ = read_run(tmp_path / "mine.jsonl")
     assert (facts.name, facts.n_rows, len(rows)) == ("mine", 1, 1)
     assert "Not measured" in data_card(facts)
 

@@ -1,34 +1,29 @@
 """Samples in the forms that training tools read.
 
 Each form is a folder: `train.jsonl` (for Hugging Face `data/train.jsonl`), with `dataset_info.json`
-for LLaMA-Factory and a data card for Hugging Face. A sample that a form cannot hold is left out and
-counted with its reason, never bent into shape.
+for LLaMA-Factory, `axolotl.yaml` for Axolotl and a data card for Hugging Face. A sample that a form
+cannot hold is left out and counted with its reason, never bent into shape.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from facsynth.data.write import sample_row, write_json, write_jsonl, write_text
+from facsynth.data.forms import Form, axolotl_config, form_row, llamafactory_entry
+from facsynth.data.write import write_json, write_jsonl, write_text
 from facsynth.errors import DataError
-from facsynth.records import Message, Sample, sample_text
+from facsynth.records import Sample
 
-__all__ = ["TASK_FIELDS", "Exported", "Form", "Row", "export_samples", "form_row"]
+__all__ = ["TASK_FIELDS", "Exported", "Row", "export_samples"]
 
-Form = Literal[
-    "hf",
-    "sft",
-    "prompt-completion",
-    "preference",
-    "classification",
-    "choice",
-    "llamafactory",
-    "openai",
-]
-"""`sft`, `prompt-completion`, `preference` and `classification` are TRL's data set formats;
-`choice` are the items of CAA (arXiv 2312.06681), each in both orders of its options."""
+_ONE_KIND = {
+    "openai": ("input", "OpenAI tunes on"),
+    "llamafactory": ("chosen", "LLaMA-Factory reads"),
+    "axolotl": ("chosen", "Axolotl reads"),
+}
+"""Forms that take pairs or conversations in one file, with the field that only pairs have."""
 
 TASK_FIELDS = (
     "flaw",
@@ -38,14 +33,6 @@ TASK_FIELDS = (
     "swapped",
 )
 """Columns that tasks add to the rows of synthetic samples."""
-
-_ROLE_TAGS = {
-    "role_tag": "role",
-    "content_tag": "content",
-    "user_tag": "user",
-    "assistant_tag": "assistant",
-    "system_tag": "system",
-}
 
 
 @dataclass(frozen=True)
@@ -66,6 +53,9 @@ class Exported:
     n_rows: int
     left_out: Mapping[str, int]
     """Samples that the form cannot hold, by the reason."""
+
+    n_without_reasoning: int = 0
+    """Messages whose reasoning the form has no field for."""
 
 
 def export_samples(
@@ -91,7 +81,7 @@ def export_samples(
         DataError: The form can hold none of the samples.
         SpaceError: The folder cannot be written.
     """
-    made, left_out = list[dict[str, object]](), Counter[str]()
+    made, left_out = list[dict[str, Any]](), Counter[str]()
     for row in rows:
         found = _choices(row) if form == "choice" else form_row(row.sample, form)
         if isinstance(found, str):
@@ -103,45 +93,30 @@ def export_samples(
     if not made:
         reasons = ", ".join(f"{n} {why}" for why, n in left_out.items()) or "there are none"
         raise DataError(f"no sample can be written as {form}: {reasons}; choose another --format")
-    if form == "openai" and len({"input" in fields for fields in made}) == 2:
-        raise DataError(
-            "some samples are preference pairs and some are conversations; OpenAI tunes on one "
-            "kind of file at a time, so split them first"
-        )
+    if form in _ONE_KIND:
+        _check_one_kind(made, *_ONE_KIND[form])
+    if form == "llamafactory" and any("tools" in row for row in made):
+        made = [{"tools": "", **row} for row in made]  # it looks the column up in every row
     data = folder / ("data/train.jsonl" if form == "hf" else "train.jsonl")
     write_jsonl(made, data)
     if form == "llamafactory":
-        write_json({name: _llamafactory_entry(made)}, folder / "dataset_info.json")
+        write_json({name: llamafactory_entry(made)}, folder / "dataset_info.json")
+    if form == "axolotl":
+        write_text(axolotl_config(made), folder / "axolotl.yaml")
     if form == "hf":
         write_text(card, folder / "README.md")
-    return Exported(data, len(made), dict(left_out))
+    is_dropped = form == "openai" or (form == "axolotl" and "chosen" in made[0])
+    messages = [message for row in rows for message in (*row.sample.messages, *row.sample.rejected)]
+    n_without = sum(message.reasoning is not None for message in messages) if is_dropped else 0
+    return Exported(data, len(made), dict(left_out), n_without)
 
 
-def form_row(sample: Sample, form: Form) -> dict[str, object] | str:
-    """The row of a sample in a form, or why the form cannot hold it."""
-    if form == "hf":
-        row = sample_row(sample)
-        del row["sample_id"]
-        return row
-    if form == "classification":
-        if sample.label is None:
-            return "without a label"
-        return {"text": sample_text(sample), "label": sample.label}
-    if form == "choice":
-        return "without two options"
-    if form == "preference":
-        return _preference(sample)
-    if sample.text is not None:
-        return {"text": sample.text} if form == "sft" else "without roles"
-    if sample.messages[-1].role != "assistant":
-        return "without an answer"
-    if form == "prompt-completion":
-        return {"prompt": _turns(sample.messages[:-1]), "completion": _turns(sample.messages[-1:])}
-    if form == "llamafactory" and sample.rejected:
-        return _llamafactory_pair(sample)
-    if form == "openai" and sample.rejected:
-        return _openai_pair(sample)
-    return {"messages": _turns(sample.messages)}
+def _check_one_kind(made: Sequence[Mapping[str, Any]], mark: str, who: str) -> None:
+    pairs, texts, turns = "preference pairs", "plain texts", "conversations"
+    kinds = Counter(pairs if mark in row else texts if "text" in row else turns for row in made)
+    if len(kinds) > 1:
+        counts = " and ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+        raise DataError(f"{counts}, but {who} one kind of sample in a file; split them first")
 
 
 def _choices(row: Row) -> list[dict[str, object]] | str:
@@ -153,70 +128,8 @@ def _choices(row: Row) -> list[dict[str, object]] | str:
     return [{name: item[name] for name in names} for item in (row.fields, swapped)]
 
 
-def _preference(sample: Sample) -> dict[str, object] | str:
-    if not sample.rejected:
-        return "without a rejected answer"
-    n = _n_shared(sample)
-    return {
-        "prompt": _turns(sample.messages[:n]),
-        "chosen": _turns(sample.messages[n:]),
-        "rejected": _turns(sample.rejected[n:]),
-    }
-
-
-def _llamafactory_pair(sample: Sample) -> dict[str, object] | str:
-    """A ranking row: one conversation and two last messages."""
-    n = _n_shared(sample)
-    if (len(sample.messages), len(sample.rejected)) != (n + 1, n + 1):
-        return "with answers of several turns"
-    (chosen,), (rejected,) = _turns(sample.messages[n:]), _turns(sample.rejected[n:])
-    return {"messages": _turns(sample.messages[:n]), "chosen": chosen, "rejected": rejected}
-
-
-def _openai_pair(sample: Sample) -> dict[str, object] | str:
-    """A row of preference fine-tuning: what was said, and two answers of one message."""
-    n = _n_shared(sample)
-    if (len(sample.messages), len(sample.rejected)) != (n + 1, n + 1):
-        return "with answers of several turns"
-    return {
-        "input": {"messages": _turns(sample.messages[:n])},
-        "preferred_output": _turns(sample.messages[n:]),
-        "non_preferred_output": _turns(sample.rejected[n:]),
-    }
-
-
-def _n_shared(sample: Sample) -> int:
-    """Turns that both conversations of a pair begin with; each keeps at least one of its own."""
-    most = min(len(sample.messages), len(sample.rejected)) - 1
-    same = (a == b for a, b in zip(sample.messages, sample.rejected, strict=False))
-    return next((i for i, is_same in enumerate(same) if not is_same or i == most), most)
-
-
-def _llamafactory_entry(made: Sequence[Mapping[str, object]]) -> object:
-    columns = {"messages": "messages"}
-    n_pairs = sum("chosen" in row for row in made)
-    if n_pairs not in (0, len(made)):
-        raise DataError(
-            f"{n_pairs} of {len(made)} samples are preference pairs; LLaMA-Factory wants pairs or "
-            "conversations in one file, so split them first"
-        )
-    if n_pairs:
-        columns |= {"chosen": "chosen", "rejected": "rejected"}
-    return {
-        "file_name": "train.jsonl",
-        "formatting": "sharegpt",
-        **({"ranking": True} if n_pairs else {}),
-        "columns": columns,
-        "tags": _ROLE_TAGS,
-    }
-
-
 def _origin(row: Row, clean: bool) -> dict[str, object]:
     if clean:
         return {}
     provenance = {} if row.provenance is None else {"provenance": row.provenance}
     return {"sample_id": row.sample.sample_id, **provenance}
-
-
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]

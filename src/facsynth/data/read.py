@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,6 +90,10 @@ class SampleStream:
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield the samples, once."""
+        return (reading.sample for _, reading in self.rows())
+
+    def rows(self) -> Iterator[tuple[PlacedRow, Reading]]:
+        """Yield the samples with the rows that they come from, once."""
         with ExitStack() as stack:
             bad_rows: IO[str] | None = None
             for row in self._sampled(self._opened.rows):
@@ -106,7 +111,7 @@ class SampleStream:
                     continue
                 self._check_strict(row, reading)
                 self._counts.add(reading)
-                yield reading.sample
+                yield row, reading
         self._check_end()
 
     def _sampled(self, rows: Iterator[PlacedRow]) -> Iterator[PlacedRow]:
@@ -212,8 +217,6 @@ def json_lines(
 
 
 def _renamed(reading: Reading, name: str) -> Reading:
-    from dataclasses import replace
-
     return replace(reading, sample=replace(reading.sample, sample_id=name))
 
 

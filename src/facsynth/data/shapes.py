@@ -93,6 +93,7 @@ class _Row(RowFields):
     def __init__(self, fields: Mapping[str, Any], named: Mapping[str, str]) -> None:
         super().__init__(fields, named)
         self.partly: dict[str, str] = {}
+        self.is_bare = False
 
     # The sample
 
@@ -140,14 +141,15 @@ class _Row(RowFields):
         if answers is not None and (pair := self._pair(answers, kind, asked, hh_prompt)):
             return pair
         has_text = not kind and isinstance(self.peek("text")[1], str)
-        if not _is_answered(asked) and (self.is_named or not has_text):
+        is_whole = kind == "conversation" and _is_answered(asked)
+        if not is_whole and (self.is_named or not has_text):
             told = self._single_answer(answers, kind, hh_prompt)
-            if told and not kind and not self.is_named and told[0].role == "assistant":
+            if self.is_bare and told[0].role == "assistant" and not kind and not self.is_named:
                 raise DataError(
                     f"an answer without a question; found {self.found()}; name the fields with "
                     "--fields"
                 )
-            asked = self._joined(asked, told, [told])
+            asked = _joined(asked, told)
         messages = self._with_system(_without_blank(asked))
         if messages and (kind == "conversation" or messages[-1].role != "system"):
             is_prompt = kind != "conversation" and _is_answered(messages)
@@ -161,7 +163,9 @@ class _Row(RowFields):
         if answers.rejected is None:
             return None
         sides = [self._answer(value, answers.fields, hh_prompt) for value in answers.values]
-        pair = [self._joined(asked, side, sides) for side in sides]
+        if kind == "conversation" and any(asked[-1:] == side[-1:] for side in sides):
+            asked = asked[:-1]  # the conversation holds one of the answers already
+        pair = [_joined(asked, side) for side in sides]
         if not all(_is_answered(side) for side in pair):
             return None
         self.mark(*answers.fields, answers.verdict)
@@ -193,18 +197,20 @@ class _Row(RowFields):
         for name in (*self.parts["messages"], *self.parts["input"]):
             if _is_conversation(value := self.held(name)):
                 self.mark(name)
-                return "conversation", earlier + read_turns(value, f"`{name}`"), ""
+                turns = _without_blank(read_turns(value, f"`{name}`"))
+                return "conversation", earlier + turns, ""
         name, value = self.peek("user")
         if isinstance(value, list | Mapping):
             self.mark(name)
-            return "prompt", earlier + read_turns(value, f"`{name}`", "user"), ""
+            turns = read_turns(value, f"`{name}`", "user") if value else ()
+            return "prompt" if turns or earlier else "", earlier + turns, ""
         texts = self._prompt_texts()
         if not texts:
             return ("prompt" if earlier else ""), earlier, ""
         prompt = "\n\n".join(text for text in texts if text)
         turns = read_turns(prompt, "the prompt", "user")
         is_hh = len(turns) > 1 or turns[0].content != prompt
-        return "prompt", earlier + turns, prompt if is_hh else ""
+        return "prompt", earlier + _without_blank(turns), prompt if is_hh else ""
 
     def _prompt_texts(self) -> list[str]:
         """Instruction, question and input, without those that another of them repeats."""
@@ -252,6 +258,7 @@ class _Row(RowFields):
         if isinstance(value, str) and value[:1] == "[" and self.peek("tools")[0]:  # xLAM
             value = [{"role": "function_call", "content": value}]
         told = self._answer(value, (name,), hh_prompt)
+        self.is_bare = isinstance(value, str)
         reasoning = self.take("reasoning")[1]
         if isinstance(reasoning, str) and len(told) == 1 and reasoning:
             told = (Message(told[0].role, told[0].content, reasoning=reasoning),)
@@ -263,20 +270,6 @@ class _Row(RowFields):
         if isinstance(value, str) and hh_prompt:
             value = value if value.startswith(hh_prompt) else hh_prompt + value
         return read_turns(value, what, "assistant") if value != [] else ()
-
-    def _joined(
-        self,
-        asked: tuple[Message, ...],
-        told: tuple[Message, ...],
-        sides: Sequence[tuple[Message, ...]],
-    ) -> tuple[Message, ...]:
-        """The question and the answer, which may repeat the question."""
-        asked = _without_blank(asked)
-        if asked and asked[-1].role == "assistant" and any(asked[-1:] == s[-1:] for s in sides):
-            asked = asked[:-1]
-        if told and told[0].role != "assistant" and set(asked) <= set(told):
-            return told
-        return asked + told
 
     def _with_system(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         name, value = self.peek("system")
@@ -311,6 +304,13 @@ class _Row(RowFields):
             else:
                 unread[str(name)] = is_text
         return unread
+
+
+def _joined(asked: tuple[Message, ...], told: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The question and the answer, which may repeat the question."""
+    if told and told[0].role != "assistant" and set(asked) <= set(told):
+        return told
+    return asked + told
 
 
 def _is_conversation(value: object) -> bool:

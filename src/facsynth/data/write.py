@@ -115,7 +115,7 @@ def sample_row(sample: Sample) -> dict[str, object]:
     else:
         row["messages"] = _turns(sample.messages)
     if sample.tools:
-        row["tools"] = [json.loads(tool) for tool in sample.tools]
+        row["tools"] = f"[{', '.join(sample.tools)}]"
     if sample.label is not None:
         row["label"] = sample.label
     return row

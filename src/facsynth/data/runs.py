@@ -6,21 +6,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from facsynth.data.cards import CardFacts
 from facsynth.data.export import TASK_FIELDS, Row
-from facsynth.data.export_card import CardFacts
-from facsynth.data.shapes import PlacedRow, read_row
+from facsynth.data.read import open_samples
+from facsynth.data.report import ReadReport
+from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError
 
 __all__ = ["read_run"]
 
 
 def read_run(
-    source: Path, *, name: str | None = None, clean: bool = False, sensitive: bool = False
-) -> tuple[list[Row], CardFacts]:
-    """Read samples and facts.
+    source: str | Path,
+    settings: ReadSettings | None = None,
+    *,
+    name: str | None = None,
+    clean: bool = False,
+    sensitive: bool = False,
+) -> tuple[list[Row], CardFacts, ReadReport]:
+    """Read samples and facts, and say what was read.
 
     Args:
-        source: A run folder of `fac run`, an output folder of `fac synthesize`, or a JSONL file.
+        source: A run folder of `fac run`, an output folder of `fac synthesize`, or what
+            `read_samples` takes.
+        settings: How rows are read.
         name: Name of the data set; that of the recipe, the folder or the file by default.
         clean: Whether provenance will be left out.
         sensitive: Whether the card is to warn; it does for a run of a sensitive task in any case.
@@ -28,38 +37,34 @@ def read_run(
     Raises:
         DataError: There is no finished synthesis, or a row is no sample.
     """
-    if source.is_file():
-        rows = _read_rows(source)
-        return rows, CardFacts(name or source.stem, len(rows), not clean, sensitive=sensitive)
-    run = source if (source / "synthesize").is_dir() else None
-    folder = source / "synthesize" if run else source
+    settings = settings or ReadSettings()
+    path = Path(source)
+    run = path if (path / "synthesize").is_dir() else None
+    folder = path / "synthesize" if run else path
+    if not run and not (folder / "summary.json").is_file():
+        rows, report = _read_rows(source, settings)
+        shown = name or (path.resolve().name if path.is_dir() else path.name.partition(".")[0])
+        return rows, CardFacts(shown, len(rows), not clean, sensitive=sensitive), report
     if not (folder / "summary.json").is_file():
         raise DataError(
             f"{source} holds no finished synthesis (no {folder.name}/summary.json); let `fac run` "
-            "or `fac synthesize` end first, or pass a JSONL file"
+            "end first, or pass a file"
         )
-    rows = _read_rows(folder / "synthetic.jsonl")
-    return rows, _facts(folder, run, rows, name=name, clean=clean, sensitive=sensitive)
+    rows, report = _read_rows(folder / "synthetic.jsonl", settings)
+    facts = _facts(folder, run, rows, name=name, clean=clean, sensitive=sensitive)
+    return rows, facts, report
 
 
-def _read_rows(path: Path) -> list[Row]:
+def _read_rows(source: str | Path, settings: ReadSettings) -> tuple[list[Row], ReadReport]:
+    stream = open_samples(source, settings)
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{place} is not JSON: {error}") from error
-        sample = read_row(
-            PlacedRow(str(path), f"line {number}", f"{path.stem}-{number}", value)
-        ).sample
-        provenance = value.get("provenance")
-        fields = {name: value[name] for name in TASK_FIELDS if value.get(name) is not None}
+    for placed, reading in stream.rows():
+        held = placed.value if isinstance(placed.value, Mapping) else {}
+        provenance = held.get("provenance")
+        fields = {name: held[name] for name in TASK_FIELDS if held.get(name) is not None}
         origin = provenance if isinstance(provenance, Mapping) else None
-        rows.append(Row(sample, origin, fields))
-    return rows
+        rows.append(Row(reading.sample, origin, fields))
+    return rows, stream.report
 
 
 def _facts(
