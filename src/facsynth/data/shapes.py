@@ -195,7 +195,8 @@ class _Row(RowFields):
         """What was said before the answer: its kind, the turns, and a prompt in HH-RLHF's form."""
         earlier = self._history()
         for name in (*self.parts["messages"], *self.parts["input"]):
-            if _is_conversation(value := self.held(name)):
+            value = self.held(name)
+            if _is_conversation(value, is_input=name not in self.parts["messages"]):
                 self.mark(name)
                 turns = _without_blank(read_turns(value, f"`{name}`"))
                 return "conversation", earlier + turns, ""
@@ -313,12 +314,17 @@ def _joined(asked: tuple[Message, ...], told: tuple[Message, ...]) -> tuple[Mess
     return asked + told
 
 
-def _is_conversation(value: object) -> bool:
-    """Whether a field holds turns, or the JSON of turns as cells of CSV files do."""
+def _is_conversation(value: object, *, is_input: bool) -> bool:
+    """Whether a field holds turns, or the JSON of turns as cells of CSV files do.
+
+    An `input` is one only as OpenAI's preference rows have it; elsewhere it may be any list.
+    """
+    if isinstance(value, Mapping):
+        return bool(value.get("messages"))
+    if is_input:
+        return False
     if isinstance(value, str):
         return value.lstrip()[:1] == "[" and "{" in value[:10]
-    if isinstance(value, Mapping):  # `input` of OpenAI's preference rows
-        return bool(value.get("messages"))
     return isinstance(value, list) and bool(value) and isinstance(value[0], str | Mapping)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from facsynth.data.novelty import KnownTexts, count_words
+from facsynth.data.copies import KnownTexts
 from facsynth.errors import DataError
 from facsynth.features.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
@@ -24,6 +24,7 @@ from facsynth.tasks.metrics import bootstrap_share
 from facsynth.tasks.overlap import check_overlap, find_overlap
 from facsynth.tasks.scoring import score_samples
 from facsynth.tasks.vectors import ReadSettings, read_vectors
+from facsynth.words import count_words
 
 __all__ = [
     "SECTIONS",

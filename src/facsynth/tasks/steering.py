@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
-from facsynth.data.novelty import KnownTexts
+from facsynth.data.copies import KnownTexts
 from facsynth.errors import DataError
 from facsynth.features.lm import LanguageModel
 from facsynth.features.residual import check_layer

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from facsynth.data.novelty import KnownTexts, count_words
+from facsynth.data.copies import KnownTexts
 from facsynth.errors import DataError
 from facsynth.features.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
@@ -26,6 +26,7 @@ from facsynth.tasks.metrics import Estimate, auprc, auroc, bootstrap_ranking, ch
 from facsynth.tasks.overlap import check_overlap, find_overlap
 from facsynth.tasks.scoring import score_samples
 from facsynth.tasks.vectors import ReadSettings, read_vectors
+from facsynth.words import count_words
 
 __all__ = ["ToxicitySettings", "draw_rows", "evaluate_toxicity", "train_toxicity"]
 
