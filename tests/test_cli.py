@@ -270,7 +270,7 @@ def test_missing_data_file(desk, tmp_path):
             '{"prompt": "a"}\n{"prompt": \n',
             "bad.jsonl, line 2: not JSON (Expecting value, column 11)",
         ),
-        ('{"prompt": "a"}\n{"title": "b"}\n', "bad.jsonl, line 2: no known fields; looked for"),
+        ('{"prompt": "a"}\n{"title": "b"}\n', "bad.jsonl, line 2: no known fields, such as"),
         ("", "no samples in"),
         ("\n\n", "no samples in"),
         ('{"prompt": 3}', "line 1: `prompt` is a number where a string was expected"),

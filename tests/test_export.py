@@ -1,10 +1,13 @@
 """Exports in the forms that training tools read."""
 
+import gzip
 import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -321,6 +324,52 @@ def test_plain_file_needs_no_run(tmp_path):
     rows, facts, _ = read_run(tmp_path / "mine.jsonl")
     assert (facts.name, facts.n_rows, len(rows)) == ("mine", 1, 1)
     assert "Not measured" in data_card(facts)
+
+
+def export(source, folder, *words):
+    return CliRunner().invoke(main, ["export", str(source), "-o", str(folder), *words])
+
+
+@pytest.mark.parametrize("name", ["bom.jsonl", "a.jsonl.gz", "a.parquet", "a.csv"])
+def test_command_reads_what_every_command_reads(tmp_path, name):
+    content = '{"prompt": "Is tea hot?", "answer": "Yes."}\n'
+    if name == "a.parquet":
+        rows = pa.table({"prompt": ["Is tea hot?"], "answer": ["Yes."]})
+        pq.write_table(rows, tmp_path / name)
+    elif name == "a.jsonl.gz":
+        (tmp_path / name).write_bytes(gzip.compress(content.encode()))
+    elif name == "a.csv":
+        (tmp_path / name).write_text("prompt;answer\nIs tea hot?;Yes.\n")
+    else:
+        (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    done = export(tmp_path / name, tmp_path / "out", "--format", "sft", "--clean")
+    assert done.exit_code == 0, done.output
+    assert "read 1 row as prompt + answer (fields prompt, answer)" in done.stderr
+    assert lines(tmp_path / "out" / "train.jsonl") == [{"messages": [USER, TRUE]}]
+
+
+def test_command_names_the_line_that_is_not_utf8(tmp_path):
+    (tmp_path / "latin1.jsonl").write_bytes(b'{"text":"x"}\n{"text":"caf\xe9"}\n')
+    done = export(tmp_path / "latin1.jsonl", tmp_path / "out")
+    assert "latin1.jsonl, line 2: not UTF-8 (byte 0xe9)" in done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("speaker", ["gpt", "chatgpt", "Assistant", "bing", "model"])
+def test_exported_roles_are_those_of_openai(tmp_path, speaker):
+    turns = [{"from": "human", "value": "Is tea hot?"}, {"from": speaker, "value": "Yes."}]
+    write_jsonl([{"conversations": turns}], tmp_path / "a.jsonl")
+    assert export(tmp_path / "a.jsonl", tmp_path / "out", "--format", "openai").exit_code == 0
+    assert lines(tmp_path / "out" / "train.jsonl") == [{"messages": [USER, TRUE]}]
+
+
+def test_empty_answer_is_left_out_of_training(tmp_path):
+    write_jsonl(
+        [{"prompt": "Is tea hot?", "completion": ""}, {"prompt": "Is tea hot?", "answer": "Yes."}],
+        tmp_path / "a.jsonl",
+    )
+    done = export(tmp_path / "a.jsonl", tmp_path / "out", "--format", "sft", "--json")
+    assert json.loads(done.stdout)["left_out"] == {"without an answer": 1}
 
 
 def test_unfinished_run_is_refused(tmp_path):

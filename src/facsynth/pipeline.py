@@ -202,7 +202,7 @@ def _read(source: DataSource) -> list[Sample]:
         return read_samples(source.source, ReadSettings(limit=source.n_samples))
     if source.n_samples is None:
         raise DataError("the source `chitchat` needs n_samples")
-    return chitchat_samples(source.n_samples, prompts=source.prompts, seed=source.seed)
+    return chitchat_samples(source.n_samples, prompts=source.prompts, random_seed=source.seed)
 
 
 def _coverage(

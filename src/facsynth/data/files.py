@@ -107,8 +107,7 @@ def _given_rows(source: Source) -> Iterator[PlacedRow]:
     if not isinstance(items, Iterable):
         raise DataError(f"a {type(source).__name__} cannot be read; pass a path or a list of rows")
     for number, item in enumerate(items, 1):
-        value = {"text": item} if isinstance(item, str) else item
-        value = sample_row(item) if isinstance(item, Sample) else value
+        value = sample_row(item) if isinstance(item, Sample) else item
         yield PlacedRow("the rows given", f"row {number}", f"row-{number}", value)
 
 

@@ -14,6 +14,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -103,7 +104,7 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
 def _opened(path: Path) -> Iterator[io.BufferedReader]:
     """The decompressed bytes of a file."""
     try:
-        opener = _OPENERS.get(path.suffix.lower(), lambda path: path.open("rb"))
+        opener = _OPENERS.get(path.suffix.lower(), partial(open, mode="rb"))
         with opener(path) as raw, io.BufferedReader(raw) as stream:
             yield stream
     except (
@@ -240,11 +241,12 @@ def _is_turn(value: Mapping[str, object]) -> bool:
 def _table_rows(path: Path, separator: str | None, *, is_quoted: bool) -> Rows:
     csv.field_size_limit(2**31 - 1)  # by default a cell of 131,072 characters is an error
     mark = separator or ("\t" if ending_of(path) in _TSV else _sniff(path))
-    quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
     lines = _good(path, _lines(path))
-    if not is_quoted:
-        lines = (line.rstrip("\r\n") for line in lines)
-    reader = csv.reader(lines, delimiter=mark, quoting=quoting, strict=True)
+    if is_quoted:
+        reader = csv.reader(lines, delimiter=mark, strict=True)
+    else:
+        bare = (line.rstrip("\r\n") for line in lines)
+        reader = csv.reader(bare, delimiter=mark, quoting=csv.QUOTE_NONE, strict=True)
     names: list[str] | None = None
     number, line = 0, 1
     try:

@@ -98,10 +98,12 @@ def _listed(row: RowFields) -> Answers | None:
         scores = _scores(row, held)
         if scores is None and name == "output" and len(texts) == 2:
             scores = [1.0, 0.0]  # LLaMA-Factory's older rows: the better answer comes first
+        if scores is None and name == "text":
+            continue
         if scores is None or max(scores) == min(scores):
             rest = [text for text in texts if text != texts[0]]
             left_out = {name: f"{name} ({len(rest)} of {len(texts)})"} if rest else {}
-            return Answers(texts[0], None, (name,), "", left_out) if name != "text" else None
+            return Answers(texts[0], None, (name,), "", left_out)
         best, worst = (scores.index(pick(scores)) for pick in (max, min))
         n_left = len(texts) - 2
         left_out = {name: f"{name} ({n_left} of {len(texts)})"} if n_left else {}

@@ -73,9 +73,10 @@ def read_row(row: PlacedRow, settings: ReadSettings | None = None) -> Reading:
         DataError: The row has no known fields, or they do not hold what they should.
     """
     try:
-        if not isinstance(row.value, Mapping):
-            raise DataError(f"{kind_of(row.value)} where an object with fields was expected")
-        return _Row(row.value, (settings or ReadSettings()).named_fields).reading(row.fallback_id)
+        fields = {"text": row.value} if isinstance(row.value, str) else row.value
+        if not isinstance(fields, Mapping):
+            raise DataError(f"{kind_of(fields)} where an object with fields was expected")
+        return _Row(fields, (settings or ReadSettings()).named_fields).reading(row.fallback_id)
     except DataError as error:
         raise DataError(f"{row.place}: {error}") from error
 
@@ -152,8 +153,9 @@ class _Row(RowFields):
             asked = _joined(asked, told)
         messages = self._with_system(_without_blank(asked))
         if messages and (kind == "conversation" or messages[-1].role != "system"):
-            is_prompt = kind != "conversation" and _is_answered(messages)
-            return _Content(f"{kind or 'answer'} + answer" if is_prompt else kind, messages)
+            kind = kind or ("answer" if messages[0].role == "assistant" else "conversation")
+            is_answered = kind == "prompt" and _is_answered(messages)
+            return _Content("prompt + answer" if is_answered else kind, messages)
         return self._text(kind)
 
     def _pair(
@@ -172,7 +174,7 @@ class _Row(RowFields):
         self.partly |= answers.left_out
         told = "ranked answers" if answers.left_out else "chosen + rejected"
         shape = f"{kind} + {told}" if kind and pair[0] != sides[0] else told
-        return _Content(shape, *map(self._with_system, pair))
+        return _Content(shape, self._with_system(pair[0]), self._with_system(pair[1]))
 
     def _text(self, kind: str) -> "_Content":
         name, value = self.take("text")
@@ -180,13 +182,13 @@ class _Row(RowFields):
             return _Content("text", text=read_string(value, f"`{name}`"))
         if kind:
             raise DataError(f"the row holds no words; found {self.found()}")
-        parts = ("messages", "user", "instruction", "chosen", "text")
-        wanted = ", ".join(f"`{name}`" for part in parts for name in self.parts[part])
         if self.is_named:
+            parts = ("messages", "user", "chosen", "text", "assistant")
+            wanted = ", ".join(f"`{name}`" for part in parts for name in self.parts[part])
             raise DataError(f"no field {wanted}; found {self.found()}; name one of these")
         raise DataError(
-            f"no known fields; looked for {wanted}; found {self.found()}; rename them or name them "
-            "with --fields"
+            "no known fields, such as `messages`, `prompt`, `instruction`, `question`, `chosen` + "
+            f"`rejected` or `text`; found {self.found()}; rename them or name them with --fields"
         )
 
     # Who asked
@@ -354,4 +356,5 @@ def _strings(value: object, depth: int = 0) -> Iterator[str]:
 def _bears_text(text: str) -> bool:
     """Whether a string could be text; scripts without spaces are counted by characters."""
     head = text[:400]
-    return len(head.split()) >= _LEAST_WORDS or sum(ord(c) > 0x2E80 for c in head) >= 6
+    words = sum(any(map(str.isalpha, word)) for word in head.split())
+    return words >= _LEAST_WORDS or sum(ord(c) > 0x2E80 for c in head) >= 6

@@ -81,9 +81,9 @@ def _comparisons(row: PlacedRow, fields: Any, subset: str | None) -> list[Compar
     answers = (fields.get("chosen"), fields.get("rejected"))
     if all(isinstance(a, list) and a and isinstance(a[0], str) for a in answers):
         return _matrix(row, fields, name, subset)
-    if fields.get("chosen") is None or fields.get("rejected") is None:
-        raise DataError(f"{row.place}: no preference pair; fields `chosen` and `rejected` needed")
     sample = read_row(row).sample
+    if not sample.rejected:
+        raise DataError(f"{row.place}: no preference pair; fields `chosen` and `rejected` needed")
     return [Comparison(name, sample.messages, sample.rejected, subset)]
 
 

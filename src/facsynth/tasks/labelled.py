@@ -63,11 +63,9 @@ def read_labelled(
     samples, groups = [], []
     for row in read_placed_rows(source, ReadSettings(split=split, limit=limit)):
         fields: Any = row.value if isinstance(row.value, dict) else {}
-        if text_field is None and all(fields.get(name) is not None for name in _SUITE):
-            text, label = _SUITE[0], label_field or _SUITE[1]
-        else:
-            text, label = text_field, label_field
-        settings = ReadSettings(text_field=text, label_field=label)
+        is_suite = text_field is None and all(fields.get(name) is not None for name in _SUITE)
+        text, label = _SUITE if is_suite else (text_field, None)
+        settings = ReadSettings(text_field=text, label_field=label_field or label)
         samples.append(read_row(row, settings).sample)
         group = fields.get(group_field or "functionality")
         if group_field and group is None:
