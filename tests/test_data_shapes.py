@@ -94,9 +94,34 @@ def test_instruction_and_question_are_both_asked():
     assert read(row).sample.messages[0].content == "Answer briefly.\n\nWhy?"
 
 
-def test_prompt_that_repeats_the_instruction_is_asked_once():
-    row = {"instruction": "Sum up.", "input": "A text", "prompt": "# Sum up.\nA text #"}
-    assert turns(read(row).sample.messages) == [("user", "# Sum up.\nA text #")]
+@pytest.mark.parametrize("given", ["happy", "the word", "happy for the word"])
+def test_input_is_kept_where_the_instruction_has_its_words(given):
+    row = {"instruction": "Name a synonym of the word happy for the word list", "input": given}
+    assert read(row).sample.messages[0].content == f"{row['instruction']}\n\n{given}"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "x", "data": ["a", "b"]},
+        {"text": "x", "data": [{"a": "b"}]},
+        {"text": "x", "answers": ["a", "b"], "scores": [1, 2]},
+        {"text": "x", "prompt": ""},
+        {"text": "x", "instruction": " ", "output": ""},
+    ],
+)
+def test_text_beside_lists_and_empty_fields_is_the_text(row):
+    assert read(row).sample == Sample("a-1", text="x")
+
+
+def test_long_text_that_happens_to_hold_the_prompt_is_named():
+    note = "Is tea hot? was asked by many people who did not know, and some of them still ask."
+    assert read({"prompt": "Is tea hot?", "note": note}).unread == {"note": True}
+
+
+def test_prompt_that_repeats_instruction_and_input_is_asked_once():
+    row = {"instruction": "Sum up.", "input": "A text of ours", "prompt": "Sum up.\nA text of ours"}
+    assert turns(read(row).sample.messages) == [("user", row["prompt"])]
 
 
 @pytest.mark.parametrize("history", [[["A?", "B."], ["C?", "D."]], ["A?", "B.", "C?", "D."]])

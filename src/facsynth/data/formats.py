@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facsynth.data.roles import kind_of
+from facsynth.data.roles import is_turn, kind_of
 from facsynth.errors import DataError
 
 __all__ = ["FORMATS", "BadRow", "FileRow", "ending_of", "file_rows", "json_lines"]
@@ -215,7 +215,7 @@ def _oriented(value: object, path: Path) -> Iterable[object]:
     if len(lists) == len(value) > 1 and len({len(inner) for inner in held}) == 1:  # columns
         return [dict(zip(lists, cells, strict=True)) for cells in zip(*held, strict=True)]
     rows = [inner for inner in lists.values() if inner and isinstance(inner[0], dict)]
-    is_row = any(_is_turn(inner[0]) for inner in rows) or not rows
+    is_row = any(is_turn(inner[0]) for inner in rows) or not rows
     if is_row or len(rows) > 1:
         return [value]
     return cast(Iterable[object], rows[0])
@@ -229,10 +229,6 @@ def _labelled(value: Mapping[str, Any]) -> Iterable[object]:
     if not is_columns or all(label.isdecimal() for label in value):
         return value.values()
     return [{name: cells.get(label) for name, cells in value.items()} for label in labels]
-
-
-def _is_turn(value: Mapping[str, object]) -> bool:
-    return not value.keys().isdisjoint(("role", "from"))
 
 
 # Tables

@@ -9,7 +9,7 @@ from typing import Any
 from facsynth.errors import DataError
 from facsynth.records import Message, ToolCall
 
-__all__ = ["kind_of", "read_string", "read_tools", "read_turns"]
+__all__ = ["is_turn", "kind_of", "read_string", "read_tools", "read_turns"]
 
 _CALL = "function_call"
 _SPEAKERS = {
@@ -68,6 +68,14 @@ def read_string(value: object, what: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"{what} holds half of a character ({error.reason}); repair it") from error
     return value
+
+
+def is_turn(value: object) -> bool:
+    """Whether a value looks like a message: it names a speaker, or holds an exchange."""
+    return isinstance(value, Mapping) and (
+        not value.keys().isdisjoint(_SPEAKER_KEYS)
+        or any(value.keys() >= set(exchange) for exchange in _EXCHANGES)
+    )
 
 
 def read_turns(value: object, what: str, role: str | None = None) -> tuple[Message, ...]:

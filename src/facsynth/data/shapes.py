@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from facsynth.data.fields import RowFields
 from facsynth.data.ranked import Answers, find_answers
-from facsynth.data.roles import kind_of, read_string, read_tools, read_turns
+from facsynth.data.roles import is_turn, kind_of, read_string, read_tools, read_turns
 from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample
@@ -113,7 +113,7 @@ class _Row(RowFields):
         )
         unread = self._unread(sample)
         read = tuple(str(name) for name, _ in self.each() if name in self.taken)
-        return Reading(sample, content.shape, read, unread, own_id is not None)
+        return Reading(sample, content.shape, read, unread, bool(own_id))
 
     def _scalar(self, part: str) -> str | None:
         name, value = self.take(part)
@@ -139,9 +139,11 @@ class _Row(RowFields):
     def _content(self, answers: Answers | None) -> "_Content":
         """The richest reading: a pair, a conversation or a prompt with its answer, a text."""
         kind, asked, hh_prompt = self._asked()
-        if answers is not None and (pair := self._pair(answers, kind, asked, hh_prompt)):
-            return pair
         has_text = not kind and isinstance(self.peek("text")[1], str)
+        if answers is not None and (pair := self._pair(answers, kind, asked, hh_prompt)):
+            if not has_text or pair.messages[0].role != "assistant":
+                return pair
+            answers = None
         is_whole = kind == "conversation" and _is_answered(asked)
         if not is_whole and (self.is_named or not has_text):
             told = self._single_answer(answers, kind, hh_prompt)
@@ -152,7 +154,8 @@ class _Row(RowFields):
                 )
             asked = _joined(asked, told)
         messages = self._with_system(_without_blank(asked))
-        if messages and (kind == "conversation" or messages[-1].role != "system"):
+        said = (m for m in messages if kind == "conversation" or m.role != "system")
+        if any(kind == "conversation" or not _is_blank(message) for message in said):
             kind = kind or ("answer" if messages[0].role == "assistant" else "conversation")
             is_answered = kind == "prompt" and _is_answered(messages)
             return _Content("prompt + answer" if is_answered else kind, messages)
@@ -198,7 +201,7 @@ class _Row(RowFields):
         earlier = self._history()
         for name in (*self.parts["messages"], *self.parts["input"]):
             value = self.held(name)
-            if _is_conversation(value, is_input=name not in self.parts["messages"]):
+            if self._is_conversation(name, value):
                 self.mark(name)
                 turns = _without_blank(read_turns(value, f"`{name}`"))
                 return "conversation", earlier + turns, ""
@@ -215,19 +218,41 @@ class _Row(RowFields):
         is_hh = len(turns) > 1 or turns[0].content != prompt
         return "prompt", earlier + _without_blank(turns), prompt if is_hh else ""
 
+    def _is_conversation(self, name: str, value: object) -> bool:
+        """Whether a field holds turns, or the JSON of turns as cells of CSV files do.
+
+        `input` does only in OpenAI's preference rows; other lists of strings are turns only where
+        nothing else in the row is a question or a text.
+        """
+        if isinstance(value, Mapping):
+            return bool(value.get("messages"))
+        if name not in self.parts["messages"]:
+            return False
+        if isinstance(value, str):
+            return value.lstrip()[:1] == "[" and "{" in value[:10]
+        if not isinstance(value, list) or not value:
+            return False
+        if isinstance(value[0], str):
+            return not any(self.peek(part)[0] for part in ("user", "instruction", "text"))
+        return name in ("messages", "conversations") or self.is_named or is_turn(value[0])
+
     def _prompt_texts(self) -> list[str]:
         """Instruction, question and input, without those that another of them repeats."""
-        found: list[str] = []
+        found: dict[str, str] = {}
         for part in ("instruction", "user", "input"):
             name, value = self.peek(part)
             if value is None or (part == "input" and not isinstance(value, str)):
                 continue
-            text = read_string(value, f"`{name}`")
+            found[part] = read_string(value, f"`{name}`")
             self.mark(name)
-            if any(text in other for other in found):
-                continue
-            found = [other for other in found if other not in text] + [text]
-        return found
+        question = found.get("user")
+        if question is not None and found.get("instruction", question) in question:
+            found.pop("instruction", None)
+        elif question is not None and question in found["instruction"]:
+            del found["user"]
+        if question and _bears_text(found.get("input", "")) and found["input"] in question:
+            del found["input"]
+        return list(found.values())
 
     def _history(self) -> tuple[Message, ...]:
         name, value = self.peek("history")
@@ -299,14 +324,16 @@ class _Row(RowFields):
             if not texts and (held is None or isinstance(held, str | list | Mapping)):
                 continue
             is_text = str(name).lower() not in _METADATA and any(map(_bears_text, texts))
-            if is_text and all(
-                text.strip() in whole or all(part.strip() in text for part in parts)
-                for text in texts
-            ):
+            if is_text and all(text.strip() in whole or _renders(text, parts) for text in texts):
                 self.taken.add(name)
             else:
                 unread[str(name)] = is_text
         return unread
+
+
+def _renders(text: str, parts: Sequence[str]) -> bool:
+    """Whether a text is the sample put into a template, and little else."""
+    return 2 * sum(map(len, parts)) >= len(text) and all(part.strip() in text for part in parts)
 
 
 def _joined(asked: tuple[Message, ...], told: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -314,20 +341,6 @@ def _joined(asked: tuple[Message, ...], told: tuple[Message, ...]) -> tuple[Mess
     if told and told[0].role != "assistant" and set(asked) <= set(told):
         return told
     return asked + told
-
-
-def _is_conversation(value: object, *, is_input: bool) -> bool:
-    """Whether a field holds turns, or the JSON of turns as cells of CSV files do.
-
-    An `input` is one only as OpenAI's preference rows have it; elsewhere it may be any list.
-    """
-    if isinstance(value, Mapping):
-        return bool(value.get("messages"))
-    if is_input:
-        return False
-    if isinstance(value, str):
-        return value.lstrip()[:1] == "[" and "{" in value[:10]
-    return isinstance(value, list) and bool(value) and isinstance(value[0], str | Mapping)
 
 
 def _is_answered(messages: Sequence[Message]) -> bool:
