@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facsynth.data.fields import FIELDS
+from facsynth.data.fields import _COMPARED, _LISTS, _SCORED, FIELDS
 from facsynth.data.formats import FORMATS
-from facsynth.data.ranked import _COMPARED, _LISTS, _SCORED
 from facsynth.data.read import read_samples
 from facsynth.data.shapes import PlacedRow, read_row
 from facsynth.errors import DataError

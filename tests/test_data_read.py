@@ -239,7 +239,7 @@ def test_ids_count_the_rows_of_a_file(tmp_path):
 
 def test_double_id_names_both_rows(tmp_path):
     path = jsonl(tmp_path, {"text": "x", "id": 3}, {"text": "y", "id": "3"})
-    with pytest.raises(DataError, match=r"'3' stands twice, at .*line 1 and at .*line 2"):
+    with pytest.raises(DataError, match=r"'3' is used twice, at .*line 1 and at .*line 2"):
         read_samples(path)
 
 

@@ -18,11 +18,9 @@ from drawn_samples import ANSWERED as ANSWERS
 from drawn_samples import PAIR as PAIRS
 from drawn_samples import named, samples_of
 from facsynth.cli import main
-from facsynth.data.cards import SENSITIVE_WARNING, CardFacts, data_card
-from facsynth.data.export import Row, export_samples
-from facsynth.data.forms import form_row
+from facsynth.data.cards import SENSITIVE_WARNING, CardFacts, data_card, read_run
+from facsynth.data.export import Row, export_samples, form_row
 from facsynth.data.read import read_samples
-from facsynth.data.runs import read_run
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample, ToolCall

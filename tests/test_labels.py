@@ -254,7 +254,7 @@ def test_what_is_no_pair_is_not_taken_for_one(ids, labels):
 
 
 def test_sample_without_a_second_answer_is_an_error():
-    with pytest.raises(DataError, match="'p' is no preference pair"):
+    with pytest.raises(DataError, match="'p' is not a preference pair"):
         split_pairs([Sample("p", text="alone")])
 
 

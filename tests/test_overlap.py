@@ -152,9 +152,9 @@ def test_scores_come_in_the_order_of_the_samples(tmp_path, name, text):
     ("text", "message"),
     [
         ("sample_id,m\na,1\n", "no score of 'm' for sample 'b'"),
-        ("sample_id,m\na,1\na,1\n", "line 3: sample 'a' stands twice"),
+        ("sample_id,m\na,1\na,1\n", "line 3: sample 'a' has two rows"),
         ("sample_id,m\na,good\n", "line 2, `m`: a number was expected, found 'good'"),
-        ("sample_id,m\na,nan\n", "nan is no finite number"),
+        ("sample_id,m\na,nan\n", "nan is not a finite number"),
         ("name,m\na,1\n", "line 2: no `sample_id` or `id`"),
         ("sample_id,m\nz,1\n", "no score for any sample"),
     ],

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
+from facsynth.data.cards import read_run
 from facsynth.data.export import export_samples
-from facsynth.data.runs import read_run
 from facsynth.errors import MismatchError
 from facsynth.store.table import open_table
 from test_rounds import SETTINGS, World, rows_of

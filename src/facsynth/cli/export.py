@@ -58,9 +58,8 @@ def export(
     out and counted.
     """
     from facsynth.cli.show import print_json
-    from facsynth.data.cards import data_card
+    from facsynth.data.cards import data_card, read_run
     from facsynth.data.export import export_samples
-    from facsynth.data.runs import read_run
     from facsynth.data.settings import ReadSettings
 
     if push and form != "hf":

@@ -5,18 +5,32 @@ for LLaMA-Factory, `axolotl.yaml` for Axolotl and a data card for Hugging Face. 
 cannot hold is left out and counted with its reason, never bent into shape.
 """
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from facsynth.data.forms import Form, axolotl_config, form_row, llamafactory_entry
-from facsynth.data.write import write_json, write_jsonl, write_text
+from facsynth.data.write import message_row, sample_row, write_json, write_jsonl, write_text
 from facsynth.errors import DataError
-from facsynth.records import Sample
+from facsynth.records import Message, Sample, sample_text
 
-__all__ = ["TASK_FIELDS", "Exported", "Row", "export_samples"]
+__all__ = ["TASK_FIELDS", "Exported", "Form", "Row", "export_samples", "form_row"]
+
+Form = Literal[
+    "hf",
+    "sft",
+    "prompt-completion",
+    "preference",
+    "classification",
+    "choice",
+    "llamafactory",
+    "openai",
+    "axolotl",
+]
+"""`sft`, `prompt-completion`, `preference` and `classification` are TRL's data set formats;
+`choice` are the items of CAA (arXiv 2312.06681), each in both orders of its options."""
 
 _ONE_KIND = {
     "openai": ("input", "OpenAI tunes on"),
@@ -33,6 +47,21 @@ TASK_FIELDS = (
     "swapped",
 )
 """Columns that tasks add to the rows of synthetic samples."""
+
+
+_LLAMAFACTORY_TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
+    "observation_tag": "observation",
+    "function_tag": "function_call",
+}
+_TOOLS_APART = "with words beside a tool call"
+_NOT_ALTERNATING = "with turns that do not alternate, which LLaMA-Factory skips"
+
+Made = dict[str, Any] | str
 
 
 @dataclass(frozen=True)
@@ -100,9 +129,9 @@ def export_samples(
     data = folder / ("data/train.jsonl" if form == "hf" else "train.jsonl")
     write_jsonl(made, data)
     if form == "llamafactory":
-        write_json({name: llamafactory_entry(made)}, folder / "dataset_info.json")
+        write_json({name: _llamafactory_entry(made)}, folder / "dataset_info.json")
     if form == "axolotl":
-        write_text(axolotl_config(made), folder / "axolotl.yaml")
+        write_text(_axolotl_config(made), folder / "axolotl.yaml")
     if form == "hf":
         write_text(card, folder / "README.md")
     is_dropped = form == "openai" or (form == "axolotl" and "chosen" in made[0])
@@ -133,3 +162,207 @@ def _origin(row: Row, clean: bool) -> dict[str, object]:
         return {}
     provenance = {} if row.provenance is None else {"provenance": row.provenance}
     return {"sample_id": row.sample.sample_id, **provenance}
+
+
+# The row of a sample in each form
+
+
+def form_row(sample: Sample, form: Form) -> Made:
+    """The row of a sample in a form, or why the form cannot hold it."""
+    if form in _CONVERSATIONS:
+        if sample.text is not None:
+            plain = form in ("sft", "axolotl")
+            return {"text": sample.text} if plain else "without roles"
+        if not _is_answered(sample.messages):
+            return "without an answer"
+    return _FORMS[form](sample)
+
+
+def _llamafactory_entry(rows: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Entry of `dataset_info.json` for a file with these rows."""
+    names = ("messages", "chosen", "rejected", "tools")
+    return {
+        "file_name": "train.jsonl",
+        "formatting": "sharegpt",
+        **({"ranking": True} if "chosen" in rows[0] else {}),
+        "columns": {name: name for name in names if name in rows[0]},
+        "tags": _LLAMAFACTORY_TAGS,
+    }
+
+
+def _axolotl_config(rows: Sequence[Mapping[str, object]]) -> str:
+    """What an Axolotl configuration needs to read a file with these rows."""
+    lines = ["datasets:", "  - path: train.jsonl", "    ds_type: json", "    split: train"]
+    if "text" in rows[0]:
+        lines += ["    type: completion", "    field: text"]
+    elif "chosen" in rows[0]:
+        lines = ["rl: dpo", *lines, "    type: chat_template.default"]
+        lines += [f"    field_{name}: {name}" for name in ("messages", "chosen", "rejected")]
+    else:
+        lines += ["    type: chat_template", "    field_messages: messages"]
+        lines += ["    field_tools: tools"] if any("tools" in row for row in rows) else []
+    head = "# Paste this into an Axolotl configuration and check the path.\n"
+    return head + "\n".join(lines) + "\n"
+
+
+def _hf(sample: Sample) -> Made:
+    row = sample_row(sample)
+    del row["sample_id"]
+    return row
+
+
+def _sft(sample: Sample) -> Made:
+    return {"messages": _trl(sample.messages), **_tools_text(sample)}
+
+
+def _prompt_completion(sample: Sample) -> Made:
+    row = {"prompt": _trl(sample.messages[:-1]), "completion": _trl(sample.messages[-1:])}
+    return {**row, **_tools_text(sample)}
+
+
+def _preference(sample: Sample) -> Made:
+    if not sample.rejected:
+        return "without a rejected answer"
+    asked, chosen, rejected = _parted(sample)
+    row = {"prompt": _trl(asked), "chosen": _trl(chosen), "rejected": _trl(rejected)}
+    return {**row, **_tools_text(sample)}
+
+
+def _classification(sample: Sample) -> Made:
+    if sample.label is None:
+        return "without a label"
+    return {"text": sample_text(sample), "label": sample.label}
+
+
+def _choice(sample: Sample) -> Made:
+    return "without two options"
+
+
+def _openai(sample: Sample) -> Made:
+    tools = {"tools": [json.loads(tool) for tool in sample.tools]} if sample.tools else {}
+    if not sample.rejected:
+        return {"messages": _openai_turns(sample.messages), **tools}
+    asked, chosen, rejected = _parted(sample)
+    if (len(chosen), len(rejected)) != (1, 1):
+        return "with answers of several turns"
+    return {
+        "input": {"messages": _openai_turns(asked), **tools},
+        "preferred_output": _openai_turns(chosen),
+        "non_preferred_output": _openai_turns(rejected),
+    }
+
+
+def _openai_turns(messages: Sequence[Message]) -> list[dict[str, object]]:
+    """OpenAI's own keys; its fine-tuning refuses reasoning."""
+    rows = [message_row(message) for message in messages]
+    for row in rows:
+        row.pop("reasoning_content", None)
+    return rows
+
+
+def _axolotl(sample: Sample) -> Made:
+    if not sample.rejected:
+        tools = {"tools": [json.loads(tool) for tool in sample.tools]} if sample.tools else {}
+        return {"messages": [message_row(message) for message in sample.messages], **tools}
+    asked, chosen, rejected = _parted(sample)
+    if (len(chosen), len(rejected)) != (1, 1):
+        return "with answers of several turns"
+    if any(message.tool_calls for message in (*asked, *chosen, *rejected)):
+        return "with tool calls in a preference pair, which Axolotl drops"
+    return {
+        "messages": [message_row(message) for message in asked],
+        "chosen": message_row(chosen[0]),
+        "rejected": message_row(rejected[0]),
+    }
+
+
+def _llamafactory(sample: Sample) -> Made:
+    if any(m.tool_calls and m.content.strip() for m in (*sample.messages, *sample.rejected)):
+        return _TOOLS_APART
+    functions = json.dumps([_function(tool) for tool in sample.tools], ensure_ascii=False)
+    tools = {"tools": functions} if sample.tools else {}
+    if not sample.rejected:
+        turns = [_llamafactory_turn(message) for message in sample.messages]
+        return {"messages": turns, **tools} if _alternates(turns, 0) else _NOT_ALTERNATING
+    asked, chosen, rejected = _parted(sample)
+    if (len(chosen), len(rejected)) != (1, 1):
+        return "with answers of several turns"
+    turns = [_llamafactory_turn(message) for message in asked]
+    if not _alternates(turns, 1):
+        return _NOT_ALTERNATING
+    answers = (_llamafactory_turn(side[0]) for side in (chosen, rejected))
+    return {"messages": turns, **dict(zip(("chosen", "rejected"), answers, strict=True)), **tools}
+
+
+def _llamafactory_turn(message: Message) -> dict[str, str]:
+    """A turn with LLaMA-Factory's tags; reasoning stands in front of the words, as it expects."""
+    thought = f"<think>\n{message.reasoning}\n</think>\n\n" if message.reasoning else ""
+    if message.tool_calls:
+        calls = [{"name": c.name, "arguments": _object(c.arguments)} for c in message.tool_calls]
+        held = calls[0] if len(calls) == 1 else calls
+        content = thought + json.dumps(held, ensure_ascii=False)
+        return {"role": "function_call", "content": content}
+    role = "observation" if message.role == "tool" else message.role
+    return {"role": role, "content": thought + message.content}
+
+
+def _alternates(turns: Sequence[Mapping[str, str]], rest: int) -> bool:
+    """Whether LLaMA-Factory takes the turns: user and assistant in turn, behind a system turn."""
+    said = [turn["role"] for turn in turns]
+    said = said[1:] if said[:1] == ["system"] else said
+    sides = (("user", "observation"), ("assistant", "function_call"))
+    return len(said) % 2 == rest and all(role in sides[i % 2] for i, role in enumerate(said))
+
+
+def _function(tool: str) -> object:
+    held = json.loads(tool)
+    return held.get("function", held)
+
+
+def _object(arguments: str) -> object:
+    """The arguments of a call as an object, or the text where it is not JSON."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
+
+
+def _trl(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Turns for chat templates, which render the arguments of a call as an object."""
+    rows: list[dict[str, Any]] = [message_row(message) for message in messages]
+    for call in (call for row in rows for call in row.get("tool_calls", ())):
+        call["function"]["arguments"] = _object(call["function"]["arguments"])
+    return rows
+
+
+def _tools_text(sample: Sample) -> dict[str, str]:
+    """TRL reads the tools from JSON text, which no loader can merge with those of other rows."""
+    return {"tools": f"[{', '.join(sample.tools)}]"} if sample.tools else {}
+
+
+def _parted(sample: Sample) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
+    """What both conversations of a pair begin with, and the rest of each, at least one turn."""
+    most = min(len(sample.messages), len(sample.rejected)) - 1
+    same = (a == b for a, b in zip(sample.messages, sample.rejected, strict=False))
+    n = next((i for i, is_same in enumerate(same) if not is_same or i == most), most)
+    return sample.messages[:n], sample.messages[n:], sample.rejected[n:]
+
+
+def _is_answered(messages: Sequence[Message]) -> bool:
+    last = messages[-1]
+    return last.role == "assistant" and bool(last.content.strip() or last.tool_calls)
+
+
+_CONVERSATIONS = ("sft", "prompt-completion", "llamafactory", "openai", "axolotl")
+_FORMS: dict[str, Callable[[Sample], Made]] = {
+    "hf": _hf,
+    "sft": _sft,
+    "prompt-completion": _prompt_completion,
+    "preference": _preference,
+    "classification": _classification,
+    "choice": _choice,
+    "llamafactory": _llamafactory,
+    "openai": _openai,
+    "axolotl": _axolotl,
+}
+"""What makes the row of each form."""

@@ -65,9 +65,12 @@ def file_rows(path: Path, separator: str | None = None) -> Rows:
     ending = ending_of(path)
     if ending is None:
         raise DataError(f"{path} has no known ending; facsynth reads {', '.join(FORMATS)}")
-    if ending.startswith((".csv", ".tsv")):
-        return _table_rows(path, separator, is_quoted=ending.startswith(".csv") or bool(separator))
-    return FORMATS[ending](path)
+    kind = f".{ending.split('.')[1]}"
+    if kind == ".tsv":
+        return _table_rows(path, separator or "\t", is_quoted=separator is not None)
+    if kind == ".csv":
+        return _table_rows(path, separator or _sniff(path), is_quoted=True)
+    return _READERS[kind](path)
 
 
 def ending_of(path: Path) -> str | None:
@@ -234,15 +237,14 @@ def _labelled(value: Mapping[str, Any]) -> Iterable[object]:
 # Tables
 
 
-def _table_rows(path: Path, separator: str | None, *, is_quoted: bool) -> Rows:
+def _table_rows(path: Path, separator: str, *, is_quoted: bool) -> Rows:
     csv.field_size_limit(2**31 - 1)  # by default a cell of 131,072 characters is an error
-    mark = separator or ("\t" if ending_of(path) in _TSV else _sniff(path))
     lines = _good(path, _lines(path))
     if is_quoted:
-        reader = csv.reader(lines, delimiter=mark, strict=True)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
     else:
         bare = (line.rstrip("\r\n") for line in lines)
-        reader = csv.reader(bare, delimiter=mark, quoting=csv.QUOTE_NONE, strict=True)
+        reader = csv.reader(bare, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
     names: list[str] | None = None
     number, line = 0, 1
     try:
@@ -361,24 +363,18 @@ def _plain(value: object) -> object:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _unread_table(path: Path) -> Rows:
-    raise AssertionError(f"{path} is read by `file_rows`, which knows the separator")
-
-
-_TEXT_FORMATS: dict[str, Callable[[Path], Rows]] = {
+_READERS: dict[str, Callable[[Path], Rows]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json_document,
-    ".csv": _unread_table,
-    ".tsv": _unread_table,
     ".txt": _text_lines,
-}
-_PACKED = ("", *_OPENERS)
-_TSV = frozenset(f".tsv{packed}" for packed in _PACKED)
-FORMATS: dict[str, Callable[[Path], Rows]] = {
-    **{f"{ending}{packed}": read for ending, read in _TEXT_FORMATS.items() for packed in _PACKED},
     ".parquet": _parquet_rows,
     ".arrow": _arrow_rows,
     ".feather": _arrow_rows,
 }
-"""What reads the rows of a file, by its ending."""
+_COMPRESSED = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
+FORMATS = (
+    *(f"{ending}{packed}" for ending in _COMPRESSED for packed in ("", *_OPENERS)),
+    *(".parquet", ".arrow", ".feather"),
+)
+"""Endings of the files that are read."""

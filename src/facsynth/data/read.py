@@ -147,8 +147,8 @@ class SampleStream:
             self._counts.n_renamed += before is None
         if before is not None:
             raise DataError(
-                f"sample id {name!r} stands twice, at {', '.join(before)} and at {row.place}; make "
-                "the ids unique, or remove the id field to number the rows"
+                f"sample id {name!r} is used twice, at {', '.join(before)} and at {row.place}; "
+                "make the ids unique, or remove the id field to number the rows"
             )
         self._places[name] = (row.file, row.at)
         return reading
@@ -189,7 +189,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each row of one file with its place for messages; files as in `read_samples`.
 
     Raises:
-        DataError: The file cannot be read, or a row is no object.
+        DataError: The file cannot be read, or a row is not an object.
     """
     if not path.exists():
         raise DataError(f"no file {path}")

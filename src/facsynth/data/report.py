@@ -34,7 +34,7 @@ class ReadReport:
     """Rows that a random sample left out."""
 
     n_renamed: int
-    """Samples whose id stood in an earlier file too, and has the file's name in front now."""
+    """Samples whose id an earlier file uses too, and which got the file's name in front."""
 
     shapes: Mapping[str, ShapeCount]
     """By what the rows were read as, such as `prompt + answer`."""
@@ -61,9 +61,7 @@ class ReadReport:
             left = f"; left out {_listing(self.files_left_out)}" if self.files_left_out else ""
             said.append(f"files: {_listing(self.files)}{left}")
         if self.n_renamed:
-            said.append(
-                f"{self.n_renamed:,} ids stood in two files; the file's name was put in front"
-            )
+            said.append(f"{self.n_renamed:,} ids are used in two files; the later got a prefix")
         if self.n_not_sampled:
             said.append(f"{self.n_not_sampled:,} rows are not in the random sample")
         if self.n_rejected:

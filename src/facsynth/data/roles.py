@@ -123,7 +123,7 @@ def read_tools(value: object) -> tuple[str, ...]:
         value = _parsed(value, "`tools`") if value.strip() else []
     tools = [value] if isinstance(value, Mapping) else value
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise DataError("`tools` is no list of objects; remove it or write JSON")
+        raise DataError("`tools` is not a list of objects; remove it or write JSON")
     wrapped = (t if "function" in t else {"type": "function", "function": t} for t in tools)
     return tuple(_json(tool) for tool in wrapped)
 

@@ -29,7 +29,7 @@ def read_scores(
         By model, the scores in the order of `sample_ids`.
 
     Raises:
-        DataError: A sample has no row or two, or a score is no finite number.
+        DataError: A sample has no row or two, or a score is not a finite number.
     """
     path = Path(path)
     wanted = {sample_id: i for i, sample_id in enumerate(sample_ids)}
@@ -42,7 +42,7 @@ def read_scores(
         if name not in wanted:
             continue
         if name in seen:
-            raise DataError(f"{place}: sample {name!r} stands twice")
+            raise DataError(f"{place}: sample {name!r} has two rows")
         seen.add(name)
         for model in set(row) - set(_ID_FIELDS):
             scores = found.setdefault(model, np.full(len(sample_ids), np.nan))
@@ -62,5 +62,5 @@ def _number(value: object, place: str) -> float:
     except (TypeError, ValueError) as error:
         raise DataError(f"{place}: a number was expected, found {str(value)[:40]!r}") from error
     if not math.isfinite(number):
-        raise DataError(f"{place}: {number} is no finite number")
+        raise DataError(f"{place}: {number} is not a finite number")
     return number

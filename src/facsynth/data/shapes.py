@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from facsynth.data.fields import RowFields
-from facsynth.data.ranked import Answers, find_answers
+from facsynth.data.fields import Answers, RowFields, find_answers
 from facsynth.data.roles import is_turn, kind_of, read_string, read_tools, read_turns
 from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError
@@ -29,7 +28,7 @@ _METADATA = frozenset(
 """Fields that never hold the text of a sample, whatever they say."""
 
 _LEAST_WORDS = 3
-"""A string of fewer words, such as a name or a date, is no text that could be missed."""
+"""A string of fewer words, such as a name or a date, does not count as text."""
 
 
 class PlacedRow(NamedTuple):
@@ -40,7 +39,7 @@ class PlacedRow(NamedTuple):
     at: str
     """Where a user finds the row in it, such as `line 7`."""
     fallback_id: str
-    """Id of the sample when the row brings none."""
+    """Id of the sample when the row has none."""
     value: object
 
     @property
