@@ -13,6 +13,7 @@ import yaml
 from click.testing import CliRunner
 from datasets import load_dataset
 from hypothesis import given, settings
+from trl import apply_chat_template, is_conversational
 
 from drawn_samples import ANSWERED as ANSWERS
 from drawn_samples import PAIR as PAIRS
@@ -24,6 +25,7 @@ from facsynth.data.read import read_samples
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample, ToolCall
+from tiny import cached_tokenizer
 
 ASK = Message("user", "Is tea hot?")
 YES, NO = Message("assistant", "Yes."), Message("assistant", "No.")
@@ -139,7 +141,12 @@ def test_calls_are_written_as_openai_reads_them_and_reasoning_is_counted(tmp_pat
         "function": {"name": "rain", "arguments": '{"in": "Oslo"}'},
     }
     assert row["messages"][3] == TRUE
-    assert done.n_without_reasoning == 1
+    assert done.parts_left_out == {"reasoning": 1}
+
+
+def test_rejected_answers_that_training_does_not_see_are_counted(tmp_path):
+    done = export_samples([Row(PAIR), Row(ANSWERED), Row(SILENT)], tmp_path, "sft")
+    assert done.parts_left_out == {"the rejected answer": 1}
 
 
 def test_calls_are_written_for_chat_templates_with_tools_as_json_text():
@@ -248,6 +255,19 @@ def test_llamafactory_rows_are_read_back(tmp_path):
     found = read_samples(tmp_path)
     assert without_ids(found) == without_ids([sample, ANSWERED])
     assert found[0].tools == (TOOL,)
+
+
+@pytest.mark.parametrize(
+    ("sample", "form"),
+    [(ANSWERED, "sft"), (ANSWERED, "prompt-completion"), (PAIR, "preference")],
+)
+def test_trl_renders_what_it_loads(tmp_path, sample, form):
+    done = export_samples([Row(sample)], tmp_path, form, clean=True)
+    loaded = load_dataset("json", data_files=str(done.data), cache_dir=str(tmp_path / "c"))["train"]
+    assert is_conversational(loaded[0])
+    rendered = apply_chat_template(loaded[0], cached_tokenizer())
+    assert "Is tea hot?" in "".join(rendered.values())
+    assert "Yes." in (rendered.get("chosen") or rendered.get("completion") or rendered["text"])
 
 
 @pytest.mark.parametrize("form", ["hf", "sft", "axolotl"])

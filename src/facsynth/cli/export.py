@@ -78,9 +78,8 @@ def export(
     click.echo(f"{done.n_rows:,} samples: {done.data}")
     for reason, n in done.left_out.items():
         click.echo(f"Left out: {n:,} {reason}", err=True)
-    if done.n_without_reasoning:
-        n = done.n_without_reasoning
-        click.echo(f"Left out: the reasoning of {n:,} messages", err=True)
+    for part, n in done.parts_left_out.items():
+        click.echo(f"Left out: {part} of {n:,} samples", err=True)
     if url:
         click.echo(url)
 

@@ -83,8 +83,8 @@ class Exported:
     left_out: Mapping[str, int]
     """Samples that the form cannot hold, by the reason."""
 
-    n_without_reasoning: int = 0
-    """Messages whose reasoning the form has no field for."""
+    parts_left_out: Mapping[str, int] = field(default_factory=dict)
+    """What samples that were written have and the form does not, such as `reasoning`."""
 
 
 def export_samples(
@@ -110,12 +110,13 @@ def export_samples(
         DataError: The form can hold none of the samples.
         SpaceError: The folder cannot be written.
     """
-    made, left_out = list[dict[str, Any]](), Counter[str]()
+    made, kept, left_out = list[dict[str, Any]](), list[Sample](), Counter[str]()
     for row in rows:
         found = _choices(row) if form == "choice" else form_row(row.sample, form)
         if isinstance(found, str):
             left_out[found] += 1
             continue
+        kept.append(row.sample)
         added = row.fields if form == "hf" else {}
         for fields in found if isinstance(found, list) else [found]:
             made.append(fields if form == "openai" else {**fields, **added, **_origin(row, clean)})
@@ -134,10 +135,21 @@ def export_samples(
         write_text(_axolotl_config(made), folder / "axolotl.yaml")
     if form == "hf":
         write_text(card, folder / "README.md")
-    is_dropped = form == "openai" or (form == "axolotl" and "chosen" in made[0])
-    messages = [message for row in rows for message in (*row.sample.messages, *row.sample.rejected)]
-    n_without = sum(message.reasoning is not None for message in messages) if is_dropped else 0
-    return Exported(data, len(made), dict(left_out), n_without)
+    return Exported(data, len(made), dict(left_out), _parts_left_out(kept, form))
+
+
+def _parts_left_out(samples: Sequence[Sample], form: Form) -> dict[str, int]:
+    """Samples with a part that their row in a form has no field for, by the part."""
+    found = Counter[str]()
+    for sample in samples:
+        is_pair = bool(sample.rejected)
+        bare = form == "openai" or (form == "axolotl" and is_pair)
+        found["reasoning"] += bare and any(
+            m.reasoning for m in (*sample.messages, *sample.rejected)
+        )
+        found["tools"] += form == "axolotl" and is_pair and bool(sample.tools)
+        found["the rejected answer"] += form in ("sft", "prompt-completion") and is_pair
+    return {part: n for part, n in found.items() if n}
 
 
 def _check_one_kind(made: Sequence[Mapping[str, Any]], mark: str, who: str) -> None:
