@@ -189,6 +189,7 @@ def test_text_is_read_beside_an_answer_without_a_question():
             "response_1": "Hello",
             "better_response_id": 1,
         },
+        {"prompt": "Hi", "response_1": "No", "response_2": "Hello", "preference_strength": 2},
         {"history": "Hi", "human_ref_A": "Hello", "human_ref_B": "No", "labels": 1},
         {
             "conversation_a": TURNS,

@@ -25,7 +25,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "rejected": ("rejected", "non_preferred_output", "rejected_response", "response_rejected"),
     "assistant": (
         *("completion", "response", "output", "answer", "generation", "solution", "target"),
-        *("targets", "reply", "assistant", "chosen", "answers"),
+        *("targets", "reply", "assistant", "generated_solution", "chosen", "answers"),
     ),
     "text": ("text", "content", "raw_content", "document"),
 }
@@ -34,11 +34,13 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 _CONTENT = ("history", "messages", "instruction", "user", "input", "chosen", "rejected")
 
 
+_FIRST, _SECOND = ("-3", "-2", "-1"), ("1", "2", "3")
 _COMPARED = (
     ("output_1", "output_2", "label", ("1",), ("2",)),  # LLMBar
     ("response_0", "response_1", "better_response_id", ("0",), ("1",)),  # PKU-SafeRLHF
     ("human_ref_a", "human_ref_b", "labels", ("1",), ("0",)),  # SHP
-    ("response_1", "response_2", "overall_preference", ("-3", "-2", "-1"), ("1", "2", "3")),
+    ("response_1", "response_2", "overall_preference", _FIRST, _SECOND),  # HelpSteer3
+    ("response_1", "response_2", "preference_strength", _FIRST, _SECOND),  # HelpSteer2
     ("conversation_a", "conversation_b", "winner", ("model_a",), ("model_b",)),  # Chatbot Arena
     ("response_a", "response_b", "winner", ("model_a", "a"), ("model_b", "b")),
 )

@@ -9,16 +9,18 @@ from facsynth.words import split_words
 __all__ = ["MOST_REPEATED", "find_flaw", "repetition", "repetition_limit"]
 
 MOST_REPEATED = 0.4
-"""Largest share of repeated word 8-grams in a good text.
+"""Largest share of repeated word n-grams in a good text.
 
 99 % of answers (Alpaca, GPT-4, IFEval), code, mathematics, manual pages, books and web pages, 100
-to 2,000 texts of each, have at most 0.28; texts that go round in circles have 0.5 to 1. Shorter
-grams do not tell regular texts, such as lists and templates, from loops.
+to 2,000 texts of each, have at most 0.33; texts that go round in circles have 0.5 to 1.
 """
 
-_N_GRAM = 8
-_LEAST_WORDS = 10
+_LEAST_WORDS = 8
 """Shorter texts, such as a refrain, may repeat themselves."""
+
+_SHORT_WORDS = 40
+"""Texts of fewer words are judged by their 4-grams, others by their 8-grams: shorter grams do not
+tell long regular texts, such as lists and templates, from loops."""
 
 _TAIL_WORDS, _LONGEST_PERIOD = 48, 16
 """A text ends in a loop when so many words at its end repeat with a period of at most so many: a
@@ -26,9 +28,9 @@ model that loops does not stop by itself, and a long text before it hides it fro
 
 
 def repetition(text: str) -> float:
-    """Share of the word 8-grams of a text that stood in it before, in [0, 1).
+    """Share of the word n-grams of a text that stood in it before, in [0, 1).
 
-    In scripts without spaces, words are characters. A text of fewer than 10 words has 0.
+    In scripts without spaces, words are characters. A text of fewer than 8 words has 0.
     """
     return _repetition(split_words(text))
 
@@ -74,7 +76,8 @@ def find_flaw(
 def _repetition(words: Sequence[str]) -> float:
     if len(words) < _LEAST_WORDS:
         return 0.0
-    grams = [tuple(words[i : i + _N_GRAM]) for i in range(len(words) - _N_GRAM + 1)]
+    size = 4 if len(words) < _SHORT_WORDS else 8
+    grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
     return 1.0 - len(set(grams)) / len(grams)
 
 
