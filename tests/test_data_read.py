@@ -303,7 +303,7 @@ def test_field_that_no_row_has_is_an_error(tmp_path):
         ("a.json", b'[{"text": "x"},\n{"text": ]', "line 2: not JSON .*column 10"),
         ("a.json", b'[{"text":\n "\xff"}]', "line 2: not UTF-8"),
         ("a.json", b"3", "holds a number where a list"),
-        ("a.jsonl", b"[" * 100_000, "line 1: JSON beyond reading"),
+        ("a.jsonl", b"[" * 100_000, "line 1: JSON that cannot be parsed"),
         ("a.jsonl", b"3\n", "line 1: a number where an object"),
         ("a.jsonl", b"{}\n\xff\n", "line 1: no known fields"),
         ("a.jsonl", b"\xff\n", r"line 1: not UTF-8 \(byte 0xff\)"),

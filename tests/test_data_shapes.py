@@ -414,9 +414,9 @@ def test_strict_makes_an_unread_text_an_error():
             "unknown roles 'elf', 'orc'; known are system",
         ),
         ({"instruction": "x", "output": 3}, "`output` is a number where a list"),
-        ({"text": "\ud83d"}, "`text` holds half of a character"),
+        ({"text": "\ud83d"}, "`text` has an unpaired surrogate"),
         ({"output": "x"}, "an answer without a question; found `output`"),
-        ({"messages": [{"role": "assistant", "content": " "}]}, "the row holds no words"),
+        ({"messages": [{"role": "assistant", "content": " "}]}, "the row has no text"),
         (
             {"messages": [{"role": "assistant", "tool_calls": [{"id": "x"}]}]},
             "`name` of a tool call",

@@ -1,4 +1,4 @@
-"""Where rows come from: files, folders, Hub data sets, and what a Python user has in hand."""
+"""Where rows come from: files, folders, Hub data sets, and Python objects."""
 
 import json
 import os
@@ -26,7 +26,7 @@ _NO_DATA = re.compile(
     r"(licen[cs]e|readme|requirements|notice|citation|changelog|contributing|authors|copying)\b"
     r"|(dataset_infos?|dataset_dict|state|config|manifest|summary|plan|recipe|package)\.json$"
 )
-"""Begins the names of files that stand beside data and are none."""
+"""Matches names of files that accompany data."""
 
 _SPLITS = {
     "train": ("train", "training"),

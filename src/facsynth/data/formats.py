@@ -167,7 +167,7 @@ def _parsed_line(text: str, advice: str) -> object:
     except json.JSONDecodeError as error:
         return BadRow(f"not JSON ({error.msg}, column {error.colno}); {advice}")
     except (ValueError, RecursionError) as error:
-        return BadRow(f"JSON beyond reading ({error})")
+        return BadRow(f"JSON that cannot be parsed ({error})")
 
 
 def _json_lines(path: Path) -> Rows:
@@ -197,7 +197,7 @@ def _json_document(path: Path) -> Rows:
         what = f"{error.msg}, column {error.colno}"
         raise DataError(f"{path}, line {error.lineno}: not JSON ({what}); repair it") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}, line 1: JSON beyond reading ({error})") from error
+        raise DataError(f"{path}, line 1: JSON that cannot be parsed ({error})") from error
     for number, row in enumerate(_oriented(value, path), 1):
         yield FileRow(number, number, row)
 

@@ -66,7 +66,7 @@ def read_string(value: object, what: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{what} holds half of a character ({error.reason}); repair it") from error
+        raise DataError(f"{what} has an unpaired surrogate; repair its encoding") from error
     return value
 
 
@@ -125,7 +125,7 @@ def read_tools(value: object) -> tuple[str, ...]:
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
         raise DataError("`tools` is not a list of objects; remove it or write JSON")
     wrapped = (t if "function" in t else {"type": "function", "function": t} for t in tools)
-    return tuple(_json(tool) for tool in wrapped)
+    return tuple(read_string(_json(tool), "`tools`") for tool in wrapped)
 
 
 def _spoken_turns(text: str, role: str) -> tuple[Message, ...]:
@@ -171,7 +171,7 @@ def _messages(turn: object, what: str, default: str | None) -> tuple[Message, ..
 
 
 class _Spoken:
-    """What one turn says: its words, its reasoning, its calls and the results that it brings."""
+    """The contents of one turn: words, reasoning, tool calls and tool results."""
 
     def __init__(self, role: str, turn: Mapping[str, Any], what: str, words: object) -> None:
         self.role, self.turn, self.what = role, turn, what
@@ -189,7 +189,7 @@ class _Spoken:
             raise DataError(f"{what} has a part that is not text ({kinds}); only text is measured")
 
     def messages(self) -> tuple[Message, ...]:
-        """The turn, behind the results of tools that it brings."""
+        """The turn, after the tool results that it contains."""
         turn = self.turn
         reasoning = _first(turn, ("reasoning_content", "reasoning", "thinking"))[1]
         calls = [*self.calls, *_calls(turn.get("tool_calls")), *_calls(turn.get("function_call"))]
@@ -212,7 +212,7 @@ class _Spoken:
     def _add_calls_in_words(self, words: object) -> None:
         try:
             self.calls += _calls(words)
-        except DataError:  # LLaMA-Factory trains on such a turn as it stands
+        except DataError:  # LLaMA-Factory trains on the text of such a turn
             self.words.append(read_string(words, self.what))
 
     def _add(self, words: object) -> None:
@@ -272,4 +272,4 @@ def _json(value: object) -> str:
 
 
 def _text(value: object) -> str | None:
-    return None if value in (None, "") else str(value)
+    return None if value in (None, "") else read_string(str(value), "an id or a name")

@@ -183,7 +183,7 @@ class _Row(RowFields):
         if value is not None:
             return _Content("text", text=read_string(value, f"`{name}`"))
         if kind:
-            raise DataError(f"the row holds no words; found {self.found()}")
+            raise DataError(f"the row has no text; found {self.found()}")
         if self.is_named:
             parts = ("messages", "user", "chosen", "text", "assistant")
             wanted = ", ".join(f"`{name}`" for part in parts for name in self.parts[part])

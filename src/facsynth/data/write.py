@@ -73,7 +73,7 @@ def write_jsonl(rows: Iterable[Mapping[str, object]], path: str | Path) -> int:
         The number of rows.
 
     Raises:
-        DataError: A row holds NaN, an infinity or half of a character.
+        DataError: A row holds NaN, an infinity or an unpaired surrogate.
         SpaceError: The file cannot be written.
     """
     n_rows = 0
