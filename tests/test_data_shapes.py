@@ -1,9 +1,11 @@
 """Rows in the shapes of public data sets: what is read, and what is named as not read."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from facsynth.data.fields import FIELDS
 from facsynth.data.read import open_samples
 from facsynth.data.settings import ReadSettings
 from facsynth.data.shapes import PlacedRow, read_row
@@ -443,3 +445,9 @@ def test_unreadable_row_is_an_error_at_its_line(row, message):
 def test_setting_that_does_not_fit_is_an_error(settings, message):
     with pytest.raises(DataError, match=message):
         read({"text": "x"}, **settings)
+
+
+def test_page_on_data_names_every_field_that_is_read():
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
+    names = {name for names in FIELDS.values() for name in names}
+    assert {name for name in names if f"`{name}`" not in page} == set()

@@ -125,6 +125,12 @@ def export_samples(
         raise DataError(f"no sample can be written as {form}: {reasons}; choose another --format")
     if form in _ONE_KIND:
         _check_one_kind(made, *_ONE_KIND[form])
+    data = _write(made, folder, form, name=name, card=card)
+    return Exported(data, len(made), dict(left_out), _parts_left_out(kept, form))
+
+
+def _write(made: list[dict[str, Any]], folder: Path, form: Form, *, name: str, card: str) -> Path:
+    """Write the rows and what stands beside them; the file of the rows."""
     if form == "llamafactory" and any("tools" in row for row in made):
         made = [{"tools": "", **row} for row in made]  # it looks the column up in every row
     data = folder / ("data/train.jsonl" if form == "hf" else "train.jsonl")
@@ -135,7 +141,7 @@ def export_samples(
         write_text(_axolotl_config(made), folder / "axolotl.yaml")
     if form == "hf":
         write_text(card, folder / "README.md")
-    return Exported(data, len(made), dict(left_out), _parts_left_out(kept, form))
+    return data
 
 
 def _parts_left_out(samples: Sequence[Sample], form: Form) -> dict[str, int]:
