@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from facsynth.errors import DataError
-from facsynth.tasks.detector import detector_scores, evaluate_detector, fit_detector
+from facsynth.tasks.toxicity.detector import detector_scores, evaluate_detector, fit_detector
+from facsynth.tasks.toxicity.settings import DetectorSettings
 from tiny_pair import PLANTED, planted_table, talk
 
 
@@ -24,25 +25,25 @@ POSITIVE = np.arange(40) % 2 == 1
 
 
 def test_the_planted_feature_votes_and_decides(tables):
-    detector = fit_detector(tables[0], POSITIVE, n_features=1)
+    detector = fit_detector(tables[0], POSITIVE, DetectorSettings(features=1))
     (vote,) = detector.votes
     assert vote.feature_id == 0
     # Haldane: (20 + .5) / (0 + .5) against (0 + .5) / (20 + .5)
     assert vote.weight == pytest.approx(2 * np.log(41))
     assert detector_scores(detector, tables[0])[:2].tolist() == [0, vote.weight]
-    found = evaluate_detector(detector, tables[1], POSITIVE, rng=np.random.default_rng(0))
-    assert (found["auprc"], found["f1"], found["prevalence"]) == (1, 1, 0.5)
+    found = evaluate_detector(detector, tables[1], POSITIVE)
+    assert (found.auprc, found.f1, found.prevalence) == (1, 1, 0.5)
 
 
 def test_shuffled_labels_teach_nothing(tables):
-    rng = np.random.default_rng(0)
-    detector = fit_detector(tables[0], rng.permutation(POSITIVE))
-    found = evaluate_detector(detector, tables[1], POSITIVE, rng=rng)
-    assert found["auprc"] < 0.9
+    shuffled = np.random.default_rng(0).permutation(POSITIVE)
+    detector = fit_detector(tables[0], shuffled)
+    found = evaluate_detector(detector, tables[1], POSITIVE)
+    assert found.auprc < 0.9
 
 
 def test_no_feature_of_the_class_is_an_error(tables):
     with pytest.raises(DataError, match="no feature above 9"):
-        fit_detector(tables[0], POSITIVE, threshold=9.0)
+        fit_detector(tables[0], POSITIVE, DetectorSettings(threshold=9.0))
     with pytest.raises(DataError, match="both classes"):
         fit_detector(tables[0], np.ones(40, bool))

@@ -8,8 +8,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from facsynth.errors import DataError
 from facsynth.records import Message
-from facsynth.tasks.comparisons import Comparison
-from facsynth.tasks.control import accuracies, control_rate
 from facsynth.tasks.metrics import (
     auprc,
     auroc,
@@ -17,7 +15,9 @@ from facsynth.tasks.metrics import (
     bootstrap_share,
     check_classes,
 )
-from facsynth.tasks.reward import section_averages, style_matrix
+from facsynth.tasks.reward.data import Comparison
+from facsynth.tasks.reward.evaluate import section_averages, style_matrix
+from facsynth.tasks.steering.rates import accuracies, control_rate
 
 LABELLED = st.lists(
     st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3)), min_size=4, max_size=40

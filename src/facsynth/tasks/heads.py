@@ -4,15 +4,20 @@ Both are fitted to the optimum by scikit-learn instead of for a number of epochs
 the data alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from facsynth.errors import DataError
-
-__all__ = ["LinearHead", "fit_classifier", "fit_preferences"]
+__all__ = [
+    "LinearHead",
+    "fit_classifier",
+    "fit_preferences",
+    "heads_to_tensors",
+    "tensors_to_heads",
+]
 
 Rows = Float32[np.ndarray, "n_rows d_model"]
 
@@ -34,7 +39,7 @@ class LinearHead:
 
 
 def fit_classifier(
-    rows: Rows, positive: Bool[np.ndarray, " n_rows"], *, inverse_l2: float = 1e-3
+    rows: Rows, positive: Bool[np.ndarray, " n_rows"], *, inverse_l2: float
 ) -> LinearHead:
     """L2-regularised logistic regression on standardised rows, both classes weighing the same.
 
@@ -49,7 +54,7 @@ def fit_classifier(
     return LinearHead(fit.coef_[0].astype(np.float64), mean, scale, float(fit.intercept_[0]))
 
 
-def fit_preferences(chosen: Rows, rejected: Rows, *, inverse_l2: float = 1e-3) -> LinearHead:
+def fit_preferences(chosen: Rows, rejected: Rows, *, inverse_l2: float) -> LinearHead:
     """Bradley-Terry reward, P(chosen beats rejected) = σ(r(chosen) - r(rejected)), linear in rows.
 
     This is logistic regression without intercept on the differences, each taken with both signs.
@@ -72,12 +77,30 @@ def _moments(rows: Rows) -> tuple[Any, Any]:
     return wide.mean(axis=0), wide.std(axis=0) + 1e-6
 
 
+def heads_to_tensors(heads: Mapping[str, LinearHead]) -> dict[str, Any]:
+    """Heads by name as tensors called `<name>.<part>`."""
+    found: dict[str, Any] = {}
+    for name, head in heads.items():
+        parts = {"weights": head.weights, "mean": head.mean, "scale": head.scale}
+        parts["bias"] = np.array([head.bias])
+        found |= {f"{name}.{part}": values for part, values in parts.items()}
+    return found
+
+
+def tensors_to_heads(tensors: Mapping[str, Any]) -> dict[str, LinearHead]:
+    """The inverse of `heads_to_tensors`."""
+    return {
+        name: LinearHead(
+            tensors[f"{name}.weights"],
+            tensors[f"{name}.mean"],
+            tensors[f"{name}.scale"],
+            float(tensors[f"{name}.bias"][0]),
+        )
+        for name in sorted({tensor.rsplit(".", 1)[0] for tensor in tensors})
+    }
+
+
 def _regression(inverse_l2: float, **options: Any) -> Any:
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise DataError(
-            "heads are fitted by scikit-learn, which is not installed; "
-            "`pip install 'facsynth[tasks]'`"
-        ) from error
+    from sklearn.linear_model import LogisticRegression
+
     return LogisticRegression(C=inverse_l2, max_iter=1000, **options)

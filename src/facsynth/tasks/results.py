@@ -1,0 +1,74 @@
+"""What results of tasks share: the score that stands for them, and where they are kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from facsynth.data.write import write_json
+from facsynth.show import Result, TextTable
+
+__all__ = [
+    "Headline",
+    "TaskResult",
+    "mean_and_sd",
+    "rows_table",
+    "save_evaluation",
+    "values_table",
+]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The score of an evaluation and what it has to beat; rows of `fac task compare`."""
+
+    measure: str
+    score: float
+    sd: float | None
+    """Standard deviation over random seeds; None for a single one."""
+
+    simple: float | None
+    """What a rule that learns nothing reaches: a constant, the longer answer, the base model."""
+
+    shuffled: float | None
+    """What training on shuffled labels reaches."""
+
+
+class TaskResult(Result, Protocol):
+    """What evaluating a trained task returns."""
+
+    @property
+    def near_copies(self) -> tuple[str, ...]:
+        """Ids of evaluation samples that are near-copies of training samples."""
+
+    def headline(self) -> Headline:
+        """The score that stands for the evaluation."""
+
+
+def save_evaluation(folder: Path, data: str, result: TaskResult) -> None:
+    """Keep a result in the folder of its task, for `fac task compare`."""
+    row = {"data": data, "headline": vars(result.headline()), **result.row()}
+    write_json(row, folder / f"evaluation-{Path(data).name}.json")
+
+
+def mean_and_sd(values: Sequence[int | float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation, which is None for a single value."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), sd
+
+
+def values_table(title: str, row: Mapping[str, Any], titles: Mapping[str, str]) -> TextTable:
+    """Values of a row under titles for people: key by title."""
+    return TextTable(
+        title, ("measure", "value"), [(name, row[key]) for name, key in titles.items()]
+    )
+
+
+def rows_table(title: str, rows: Sequence[Mapping[str, Any]], *keys: str) -> list[TextTable]:
+    """A table of rows that share keys, or none without rows; all keys unless some are named."""
+    if not rows:
+        return []
+    shown = keys or tuple(rows[0])
+    return [TextTable(title, shown, [[row[key] for key in shown] for row in rows])]
