@@ -223,7 +223,7 @@ def test_instruction_from_the_command_line(tmp_path):
     folder = tmp_path / "run"
     done = fac("task", "instruction", "train", data, "-o", folder, *words)
     assert done.exit_code == 0, done.output
-    assert "about 0.0 minutes, estimated from one timed batch" in done.stderr
+    assert "model-1: 8 samples, 2 steps" in done.stderr
     rows = [{"question": f"how many {i}?", "answer": "#### 4"} for i in range(3)]
     test = write_rows(tmp_path / "gsm.jsonl", rows)
     asked = ("task", "instruction", "evaluate", folder, test, "--max-new-tokens", 4, "--base")

@@ -7,6 +7,7 @@ DIR/model-42/                adapter or weights, and metrics.json, written last
 """
 
 import json
+import math
 import os
 import shutil
 import time
@@ -16,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from transformers import TrainerCallback, set_seed
 
@@ -35,8 +35,6 @@ Kind = Literal["classification", "preference", "instruction"]
 
 N_OUTPUTS = {"classification": 2, "preference": 1}
 """Outputs of the head; an instruction model has none."""
-
-_IDS = {"classification": "input_ids", "preference": "chosen_ids", "instruction": "input_ids"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def fit_jobs(
         settings: How.
         kind: Which trainer.
         tokenizer: Saved beside the weights; by default that of the model.
-        progress: Where bars and the estimate go.
+        progress: Where bars go.
 
     Returns:
         Rows, steps and seconds of each job, by name.
@@ -150,11 +148,13 @@ def _fit(
             model.enable_input_require_grads()
     checkpoints = folder / "checkpoints"
     arguments = _arguments(steps, checkpoints, job.random_seed, lm.device, half)
-    seconds = _seconds_per_pass(model, job.rows, kind, steps.per_pass, arguments)
     trainer = _trainer(kind, model, job.rows, arguments, tokenizer)
     last = _last_checkpoint(checkpoints)
     n_done = int(last.name.split("-")[1]) if last else 0
-    n_steps = _announce(job, steps, n_done, seconds, progress)
+    # As Trainer counts: the last step of an epoch may be smaller.
+    n_steps = max(1, math.ceil(steps.epochs * math.ceil(len(job.rows) / steps.batch_size)))
+    resumed = f", resuming at step {n_done:,}" if n_done else ""
+    progress.say(f"{job.name}: {len(job.rows):,} samples, {n_steps:,} steps{resumed}")
     started = time.monotonic()
     with progress.task(job.name, n_steps, "steps") as task:
         task.advance(n_done)
@@ -169,21 +169,6 @@ def _fit(
         "resumed_at": n_done or None,
         "log": [row for row in trainer.state.log_history if "loss" in row],
     }
-
-
-def _announce(
-    job: Job, settings: OptimizerSettings, n_done: int, seconds: float, progress: Progress
-) -> int:
-    """Say how long training will take; the number of steps in all."""
-    # As Trainer counts: the last step of an epoch may be smaller.
-    n_steps = max(1, int(np.ceil(settings.epochs * -(-len(job.rows) // settings.batch_size))))
-    minutes = seconds * (n_steps - n_done) * settings.batch_size / settings.per_pass / 60
-    progress.say(
-        f"{job.name}: {len(job.rows):,} samples, {n_steps:,} steps of {settings.batch_size}"
-        + (f", resumed at step {n_done:,}" if n_done else "")
-        + f"; about {minutes:.1f} minutes, estimated from one timed batch"
-    )
-    return n_steps
 
 
 def _check_devices(lm: LanguageModel) -> None:
@@ -276,28 +261,6 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             self._note = f"loss {float(logs['loss']):.3f}"
-
-
-def _seconds_per_pass(
-    model: Any, rows: Sequence[dict[str, Any]], kind: Kind, n: int, arguments: dict[str, Any]
-) -> float:
-    """Time of one forward and backward pass over samples of median length; changes nothing."""
-    lengths = sorted(rows, key=lambda row: len(row[_IDS[kind]]))
-    middle = lengths[len(lengths) // 2][_IDS[kind]]
-    sides = 2 if kind == "preference" else 1
-    ids = torch.tensor([list(middle)] * (n * sides), device=model.device)
-    device = model.device.type
-    was_training = model.training
-    with torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=arguments["bf16"]):
-        for _ in range(2):  # the first one warms up
-            started = time.monotonic()
-            model.train()(input_ids=ids).logits.float().mean().backward()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            seconds = time.monotonic() - started
-    model.zero_grad(set_to_none=True)
-    model.train(was_training)
-    return seconds
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

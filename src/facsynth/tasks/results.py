@@ -13,6 +13,7 @@ from facsynth.show import Result, TextTable
 __all__ = [
     "Headline",
     "TaskResult",
+    "by_part",
     "mean_and_sd",
     "rows_table",
     "save_evaluation",
@@ -57,6 +58,27 @@ def mean_and_sd(values: Sequence[int | float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation, which is None for a single value."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return float(np.mean(values)), sd
+
+
+def by_part(
+    key: str, names: Sequence[str | None], values: Mapping[str, Any]
+) -> tuple[dict[str, Any], ...]:
+    """Means of items by the part of the data that they belong to; nothing without parts.
+
+    Args:
+        key: What a part is called.
+        names: Part of each item; None for none.
+        values: Arrays with a number for each item, by their names.
+    """
+    of = np.array([name or "" for name in names])
+    return tuple(
+        {
+            key: str(name),
+            "n": int((of == name).sum()),
+            **{what: float(found[of == name].mean()) for what, found in values.items()},
+        }
+        for name in sorted({*of.tolist()} - {""})
+    )
 
 
 def values_table(title: str, row: Mapping[str, Any], titles: Mapping[str, str]) -> TextTable:

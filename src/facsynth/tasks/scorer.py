@@ -20,13 +20,7 @@ from facsynth.tasks.classifier import padded_tokenizer, score_texts, tuned_class
 from facsynth.tasks.draws import Draw, distinct_draws, is_control
 from facsynth.tasks.fit import N_OUTPUTS, Job, fit_jobs, save_trained
 from facsynth.tasks.folder import TrainedTask, Training
-from facsynth.tasks.heads import (
-    LinearHead,
-    fit_classifier,
-    fit_preferences,
-    heads_to_tensors,
-    tensors_to_heads,
-)
+from facsynth.tasks.heads import Head, fit_classifier, fit_preferences, head_scores
 from facsynth.tasks.hidden_states import read_vectors, tokenize_chats
 from facsynth.tasks.settings import Loader, TrainSettings
 
@@ -98,8 +92,8 @@ def score_samples(
     if settings.head_only:
         vectors = read_vectors(samples, lm, settings, progress=progress)
         n_cut = vectors.n_cut
-        for name, head in tensors_to_heads(trained.tensors).items():
-            scores[name] = head.scores(vectors.rows)
+        for name, head in sorted(trained.tensors.items()):
+            scores[name] = head_scores(head, vectors.rows)
     else:
         texts = tokenize_chats(samples, lm, settings)
         rows, n_cut = [text.input_ids for text in texts], sum(t.n_truncated > 0 for t in texts)
@@ -126,11 +120,10 @@ def _train_heads(
     vectors = read_vectors(training.samples, lm, settings, progress=progress)
     heads = {one.name: _fit_head(one, vectors.rows, settings.head.inverse_l2) for one in draws}
     found = {one.name: {"n_rows": len(one.rows)} for one in draws}
-    tensors = heads_to_tensors(heads)
-    return save_trained(training, settings, lm, found, tensors, n_cut=vectors.n_cut)
+    return save_trained(training, settings, lm, found, heads, n_cut=vectors.n_cut)
 
 
-def _fit_head(draw: Draw, vectors: Any, inverse_l2: float) -> LinearHead:
+def _fit_head(draw: Draw, vectors: Any, inverse_l2: float) -> Head:
     if draw.positive is None:
         better, worse = vectors[draw.rows[:, 0]], vectors[draw.rows[:, 1]]
         return fit_preferences(better, worse, inverse_l2=inverse_l2)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.options import json_option, model_options, output_option
+from facsynth.cli.options import model_options, output_option
 from facsynth.cli.task.options import (
     evaluate_options,
     finish,
@@ -14,7 +14,7 @@ from facsynth.cli.task.options import (
     refuse_ignored,
     rows_options,
 )
-from facsynth.tasks.toxicity.settings import DetectorSettings, LabelFields, ToxicitySettings
+from facsynth.tasks.toxicity.settings import LabelFields, ToxicitySettings
 
 
 @click.group()
@@ -83,34 +83,3 @@ def evaluate(
     load = loader(options, progress, trained)
     result = evaluate_toxicity(trained, texts, load, allow_overlap=allow_overlap, progress=progress)
     finish(result, folder, data, as_json)
-
-
-@toxicity.command()
-@click.argument("train", metavar="TRAIN_TABLE", type=click.Path(path_type=Path))
-@click.argument("test", metavar="TEST_TABLE", type=click.Path(path_type=Path))
-@settings_options(DetectorSettings, "settings")
-@click.option("--positive", help="Label of the toxic class, where it is ambiguous.")
-@json_option
-def detect(
-    train: Path, test: Path, settings: DetectorSettings, positive: str | None, as_json: bool
-) -> None:
-    """Measure a readable baseline: the votes of a few features of labelled feature tables.
-
-    The features are linked to the toxic class in TRAIN_TABLE and weighted by their log-odds ratios
-    there. Tables with labels come from `fac extract --label-field`.
-    """
-    from facsynth.cli.load import load_tables
-    from facsynth.cli.show import show
-    from facsynth.tasks.toxicity.data import positive_labels
-    from facsynth.tasks.toxicity.detector import evaluate_detector, fit_detector
-
-    tables = load_tables((train, test))
-    learned, tested = (
-        (
-            table.activations(),
-            positive_labels(table.samples(), str(table.folder), positive=positive),
-        )
-        for table in tables
-    )
-    detector = fit_detector(*learned, settings)
-    show(evaluate_detector(detector, *tested), as_json=as_json)

@@ -13,7 +13,7 @@ from facsynth.records import sample_text
 from facsynth.show import TextTable, as_html
 from facsynth.tasks.folder import TrainedTask, near_copies
 from facsynth.tasks.metrics import bootstrap_share
-from facsynth.tasks.results import Headline, mean_and_sd, rows_table, values_table
+from facsynth.tasks.results import Headline, by_part, mean_and_sd, rows_table, values_table
 from facsynth.tasks.reward.data import Comparison, both_sides
 from facsynth.tasks.settings import Loader
 
@@ -153,7 +153,7 @@ def evaluate_reward(
     accuracy, sd = mean_and_sd([float(flags.mean()) for flags in right.values()])
     mean = np.mean(list(right.values()), axis=0)
     lengths = np.array([count_words(text) for text in texts])
-    subsets = _by_subset(pairs, mean)
+    subsets = by_part("subset", [pair.subset for pair in pairs], {"accuracy": mean})
     return RewardResult(
         accuracy=accuracy,
         accuracy_sd=sd,
@@ -218,17 +218,3 @@ def _measure(name: str, right: Float64[np.ndarray, " n_pairs"]) -> dict[str, Any
     random_seed = int(name.rpartition("-")[2])
     rate = bootstrap_share(right, rng=np.random.default_rng(random_seed))
     return {"model": name, **asdict(rate)}
-
-
-def _by_subset(
-    pairs: Sequence[Comparison], right: Float64[np.ndarray, " n_pairs"]
-) -> tuple[dict[str, Any], ...]:
-    names = np.array([pair.subset or "" for pair in pairs])
-    return tuple(
-        {
-            "subset": str(name),
-            "n": int((names == name).sum()),
-            "accuracy": float(right[names == name].mean()),
-        }
-        for name in sorted({*names.tolist()} - {""})
-    )

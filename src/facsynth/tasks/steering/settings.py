@@ -1,16 +1,12 @@
 """Settings of the task steering."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from facsynth.errors import DataError
 from facsynth.settings import Settings
 from facsynth.tasks.settings import check_random_seeds
 
 __all__ = ["ControlSettings", "SteeringSettings"]
-
-_SWEPT = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Strengths to try on the scale of the states, from no effect to broken answers."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +25,11 @@ class SteeringSettings(Settings):
     max_samples: int | None = None
     """Draw at most N questions for each random seed."""
 
-    scale: Literal["residual", "difference", "unit"] = "residual"
-    """Length at strength 1: of a median state of the layer, of the mean difference, or 1."""
-
-    strength: tuple[float, ...] = ()
-    """Strength to try; repeatable. By default 0.02 to 0.8 on the scale residual, else 1."""
+    strength: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+    """Length of the vector to try, as a share of the median state of the layer; repeatable."""
 
     sweep_items: int = 20
     """Questions kept out of the vectors to choose strength and layer; at most half of all."""
-
-    both_orders: bool = True
-    """Read training questions also with their two answers exchanged."""
 
     sae_features: int = 10
     """Features that make the vector, with --sae."""
@@ -51,12 +41,8 @@ class SteeringSettings(Settings):
             raise DataError("--layer and --all-layers exclude each other")
         if min(self.max_samples or 1, self.sweep_items, self.sae_features) < 1:
             raise DataError("--max-samples, --sweep-items and --sae-features must be 1 or more")
-        if any(strength <= 0 for strength in self.strength):
-            raise DataError(f"--strength must be above 0, not {min(self.strength)}")
-
-    def candidates(self) -> tuple[float, ...]:
-        """Strengths to try."""
-        return self.strength or (_SWEPT if self.scale == "residual" else (1.0,))
+        if not self.strength or min(self.strength) <= 0:
+            raise DataError("--strength must be above 0")
 
     def layers(self, n_layers: int) -> tuple[int, ...]:
         """Layers of a model of this depth: from the paper's 3/8 to 7/8 where none is named.

@@ -58,7 +58,7 @@ def make_vectors(
         check_layer(lm, layer)
     kept, swept = _split(items, settings)
     random_seeds = _drawing_seeds(settings, len(kept), progress)
-    read = [*kept, *map(swapped, kept)] if settings.both_orders else kept
+    read = [*kept, *map(swapped, kept)]
     tested = [ask(item, lm) for item in [*swept, *map(swapped, swept)]]
     with progress.task("reading answers", len(read) + len(tested), "questions") as task:
         asked = [ask(item, lm) for item in read]
@@ -66,8 +66,9 @@ def make_vectors(
         held_out = letter_states(tested, lm, layers, task=task)
     directions, features = _directions(states, len(kept), random_seeds, settings, sae)
     first = {layer: directions[f"vector.{random_seeds[0]}.{layer}"] for layer in layers}
-    lengths = {k: _lengths(states[k], vector, settings) for k, vector in first.items()}
-    sweep = _sweep(tested, lm, first, lengths, progress)
+    medians = {k: float(np.median(np.linalg.norm(states[k], axis=-1))) for k in layers}
+    tried = [(k, strength, strength * medians[k]) for k in layers for strength in settings.strength]
+    sweep = _sweep(tested, lm, first, tried, progress)
     best = {layer: max((r for r in sweep if r["layer"] == layer), key=_rank) for layer in first}
     tensors = {
         name: of_length(vector, best[int(name.rsplit(".", 1)[1])]["length"])
@@ -124,8 +125,7 @@ def _directions(
     for random_seed in random_seeds:
         rng = np.random.default_rng(random_seed)
         drawn = rng.permutation(n_items)[: settings.max_samples]
-        n_rows = len(next(iter(states.values())))  # twice as many where both orders are read
-        rows = np.concatenate([drawn + k for k in range(0, n_rows, n_items)])
+        rows = np.concatenate([drawn, drawn + n_items])  # in both orders
         signs = rng.choice([-1.0, 1.0], rows.size)
         for layer in states:
             chosen = states[layer][rows].astype(np.float64)
@@ -171,27 +171,14 @@ def _feature_direction(
     return mean[best] @ decoder[best], rows
 
 
-def _lengths(
-    states: Float32[np.ndarray, "n_rows 2 d_model"], vector: Any, settings: SteeringSettings
-) -> dict[float, float]:
-    """Length of a vector at each strength."""
-    scale = {
-        "residual": float(np.median(np.linalg.norm(states, axis=-1))),
-        "difference": float(np.linalg.norm(vector)),
-        "unit": 1.0,
-    }[settings.scale]
-    return {strength: strength * scale for strength in settings.candidates()}
-
-
 def _sweep(
     tested: Sequence[Asked],
     lm: LanguageModel,
     directions: Mapping[int, Any],
-    lengths: Mapping[int, Mapping[float, float]],
+    tried: Sequence[tuple[int, float, float]],
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """How well each strength steers, at each layer, on training questions that are kept out."""
-    tried = [(k, strength, length) for k in directions for strength, length in lengths[k].items()]
+    """How well vectors steer held-out training questions, by layer, strength and length."""
     steers: list[Steer | None] = [None]
     for layer, _, length in tried:
         vector = of_length(directions[layer], length)

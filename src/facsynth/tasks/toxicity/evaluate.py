@@ -1,6 +1,6 @@
 """Toxicity: how well trained models tell toxic texts, beside what chance and length reach."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from facsynth.records import sample_text
 from facsynth.show import TextTable, as_html
 from facsynth.tasks.folder import TrainedTask, near_copies
 from facsynth.tasks.metrics import auprc, auroc, bootstrap_ranking, check_classes
-from facsynth.tasks.results import Headline, mean_and_sd, rows_table, values_table
+from facsynth.tasks.results import Headline, by_part, mean_and_sd, rows_table, values_table
 from facsynth.tasks.settings import Loader
 from facsynth.tasks.toxicity.data import LabelledTexts
 
@@ -102,6 +102,7 @@ def evaluate_toxicity(
     scored = score_samples(trained, data.samples, load, progress=progress)
     models = [_measure(name, data.positive, scores) for name, scores in scored.models.items()]
     lengths = np.array([count_words(text) for _, text in texts], dtype=np.float64)
+    right = np.mean([(found > 0) == data.positive for found in scored.models.values()], axis=0)
     mean, sd = mean_and_sd([row["auprc"]["value"] for row in models])
     shuffled = [auprc(data.positive, scores) for scores in scored.shuffled.values()]
     return ToxicityResult(
@@ -109,7 +110,7 @@ def evaluate_toxicity(
         auprc_sd=sd,
         auroc=float(np.mean([row["auroc"]["value"] for row in models])),
         models=tuple(models),
-        groups=_by_group(data, scored.models),
+        groups=by_part("group", data.groups, {"positive_share": data.positive, "accuracy": right}),
         prevalence=float(data.positive.mean()),
         length_auroc=auroc(data.positive, lengths),
         shuffled_auprc=float(np.mean(shuffled)) if shuffled else None,
@@ -132,18 +133,3 @@ def _measure(
         for measure in (auprc, auroc)
     }
     return {"model": name, **estimates, "accuracy": float(((scores > 0) == positive).mean())}
-
-
-def _by_group(data: LabelledTexts, scores: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Accuracy of each functionality, mean over models; none without groups."""
-    right = [(found > 0) == data.positive for found in scores.values()]
-    names = np.array([group or "" for group in data.groups])
-    return tuple(
-        {
-            "group": str(name),
-            "n": int((names == name).sum()),
-            "positive_share": float(data.positive[names == name].mean()),
-            "accuracy": float(np.mean([flags[names == name].mean() for flags in right])),
-        }
-        for name in sorted({*names.tolist()} - {""})
-    )

@@ -6,7 +6,7 @@ from facsynth.errors import DataError
 from facsynth.settings import Settings
 from facsynth.tasks.settings import TrainSettings
 
-__all__ = ["DetectorSettings", "LabelFields", "ToxicitySettings"]
+__all__ = ["LabelFields", "ToxicitySettings"]
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,3 @@ class LabelFields(Settings):
 
     positive: str | None = None
     """Label of the toxic class, where it is ambiguous."""
-
-
-@dataclass(frozen=True)
-class DetectorSettings(Settings):
-    """How a detector is made."""
-
-    features: int = 10
-    """Features that vote."""
-
-    threshold: float = 1.0
-    """Activation above which a feature is active, in SAE units."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.features < 1:
-            raise DataError("--features must be 1 or more")
