@@ -39,7 +39,7 @@ from facsynth.data.write import write_json, write_jsonl
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "tasks.json"
 PAGE = ROOT / "docs" / "studies" / "tasks.md"
-SEEDS = ("42", "43", "44")
+RANDOM_SEEDS = ("42", "43", "44")
 BEHAVIOURS = ("sycophancy", "survival_instinct")
 LLMBAR = ("natural", "neighbor", "gptinst", "gptout", "manual")
 INSTRUCTIONS = {
@@ -57,35 +57,35 @@ Command = list[str]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is read for a model."""
+    """How much is read for a model, and drawn by each random seed."""
 
     per_class: int
-    """Toxicity: samples of each class that a seed draws, of twice as many read from each source."""
+    """Toxicity: samples of each class drawn, of twice as many read from each source."""
 
     every_case: int
     """Every n-th case of HateCheck."""
 
     pairs: int
-    """Pairs that a seed draws, of as many read from either source."""
+    """Pairs drawn, of as many read from either source."""
 
     every_pair: int
     """Every n-th pair of LLMBar."""
 
     items: int
-    """Questions that a seed draws for a vector, of a quarter more that are read."""
+    """Questions drawn for a vector, of a quarter more that are read."""
 
     test_items: int
     layers: tuple[int, ...]
     """Layers that are steered."""
 
     few: int
-    """Toxicity with adapters, and a head beside it: samples of each class that a seed draws."""
+    """Toxicity with adapters, and a head beside it: samples of each class drawn."""
 
     every_few: int
     """Every n-th case of HateCheck for these two, a multiple of `every_case`."""
 
     answers: int
-    """Conversations that a seed draws for an instruction model; of long ones a quarter."""
+    """Conversations drawn for an instruction model; of long ones a quarter."""
 
     every_prompt: int
     """Every n-th prompt of IFEval."""
@@ -94,7 +94,7 @@ class Sizes:
     """Longest answer to a prompt of IFEval."""
 
     tuned_seeds: int = 3
-    """How many of the seeds train adapters."""
+    """How many of the random seeds train adapters."""
 
     max_tokens: tuple[int, int] = (192, 256)
     """Toxic texts and answers are cut here."""
@@ -110,7 +110,7 @@ LORA = ("--epochs", "2", "--learning-rate", "3e-4", "--batch-size", "8", "--micr
 
 
 def toxicity_rows(data: Path, sizes: Sizes) -> Rows:
-    """Twice as many of each class and source as a seed draws of each class."""
+    """Twice as many of each class and source as are drawn of each class."""
     with (data / "surge_toxicity/toxicity_en.csv").open(encoding="utf-8") as file:
         surge = [(r["text"], r["is_toxic"] == "Toxic") for r in csv.DictReader(file)]
     with gzip.open(data / "davidson/labeled_data.csv.gz", "rt", encoding="utf-8") as file:
@@ -128,7 +128,7 @@ def hatecheck_rows(data: Path, step: int) -> Rows:
 
 
 def reward_rows(data: Path, sizes: Sizes) -> Rows:
-    """As many pairs of each pool as a seed draws of both; those with equal answers left out."""
+    """As many pairs of each pool as are drawn of both; those with equal answers left out."""
     with gzip.open(data / "hh_rlhf/harmless-base_test.jsonl.gz", "rt", encoding="utf-8") as file:
         harmless = [(r["chosen"], r["rejected"]) for r in map(json.loads, file)]
     with gzip.open(data / "dsp/helpful.test.json.gz", "rt", encoding="utf-8") as file:
@@ -190,29 +190,29 @@ def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
     text, answer = map(str, sizes.max_tokens)
 
     def task(
-        name: str, folder: str, train: str, test: str, *options: str, seeds: int = len(SEEDS)
+        name: str, folder: str, train: str, test: str, *options: str, seeds: int = len(RANDOM_SEEDS)
     ) -> list[Command]:
         into = str(work / folder)
-        drawn = [word for seed in SEEDS[:seeds] for word in ("--seed", seed)]
+        drawn = [word for seed in RANDOM_SEEDS[:seeds] for word in ("--random-seed", seed)]
         return [
             ["task", name, "train", str(work / train), "-o", into, *chosen, *drawn, *options],
             ["task", name, "evaluate", into, str(work / test), "--allow-overlap", "--json"],
         ]
 
-    cut, tuned = ("--max-tokens", text), sizes.tuned_seeds
+    cut, tuned = ("--max-length", text), sizes.tuned_seeds
     toxic = ("toxicity.jsonl", "hatecheck.jsonl", *cut, "--max-per-class")
     few = ("toxicity.jsonl", "hatecheck-few.jsonl", *cut, "--max-per-class", str(sizes.few))
     found = {
         "toxicity": task("toxicity", "toxicity", *toxic, str(sizes.per_class), "--head-only"),
         "reward": task(
             *("reward", "reward", "pairs.jsonl", "llmbar.jsonl", "--head-only"),
-            *("--max-pairs", str(sizes.pairs), "--max-tokens", answer),
+            *("--max-samples", str(sizes.pairs), "--max-length", answer),
         ),
     }
     layers = [word for layer in sizes.layers for word in ("--layer", str(layer))]
     for name in BEHAVIOURS:
         files = (f"{name}-train.jsonl", f"{name}-test.jsonl")
-        found[name] = task("steering", name, *files, "--max-items", str(sizes.items), *layers)
+        found[name] = task("steering", name, *files, "--max-samples", str(sizes.items), *layers)
         pictures = work if sizes is QUICK else PAGE.parent
         picture = str(pictures / f"tasks-{model}-{name}.svg")
         shown = ["--demonstrations", str(work / files[0]), "--n-shown", "1", "--plot", picture]
@@ -228,7 +228,7 @@ def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
     if model == "smollm2":
         for name in BEHAVIOURS:
             files = (f"{name}-train.jsonl", f"{name}-test.jsonl")
-            read = ("--max-items", str(sizes.items), "--sae", "default")
+            read = ("--max-samples", str(sizes.items), "--sae", "default")
             found[f"{name}-features"] = task("steering", f"{name}-features", *files, *read)
     return found
 
@@ -271,11 +271,11 @@ def shown(command: Command) -> str:
 
 
 def small(found: dict[str, Any]) -> dict[str, Any]:
-    """A result without ids of samples, the curves of every seed and rates of every instruction."""
-    found["overlap"] = found["overlap"]["n"]
+    """A result without ids of samples, curves of vectors and rates of every instruction."""
+    found["near_copies"] = len(found["near_copies"])
     for layer in found.get("layers", []):
-        for seed in layer["seeds"]:
-            del seed["curve"]
+        for vector in layer["vectors"]:
+            del vector["curve"]
     for one in [*found.get("models", []), found.get("base") or {}]:
         one.pop("instructions", None)
     return found
@@ -316,8 +316,8 @@ def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str]
         print(f"{model} {name} done", flush=True)
 
 
-KEPT = ["seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features", "dtype"]
-KEPT += ["method", "training", "n_cut"]
+KEPT = ["random_seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features"]
+KEPT += ["dtype", "method", "training", "n_cut"]
 """What of task.json stands in the results."""
 
 
@@ -340,7 +340,7 @@ def write_report(work: Path) -> None:
     report = {
         "date": date.today().isoformat(),
         "versions": versions,
-        "seeds": [int(seed) for seed in SEEDS],
+        "random_seeds": [int(seed) for seed in RANDOM_SEEDS],
         "lora": " ".join(LORA),
         "asked": asked,
         "sizes": sizes,

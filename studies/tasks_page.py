@@ -35,16 +35,17 @@ def summary(models: dict[str, Any]) -> str:
         rows.append((*what, base, name, value, span(ends[0]), told))
 
     for model, arm, _, f in found_arms(models, "toxicity"):
-        value, ends = pm(f["auprc"], f["auprc_sd"]), [low_high(s["auprc"]) for s in f["seeds"]]
+        value, ends = pm(f["auprc"], f["auprc_sd"]), [low_high(m["auprc"]) for m in f["models"]]
         what = ("toxicity, AUPRC", model, WAYS[arm])
         add(what, f["prevalence"], "a constant", value, ends)
     for model, arm, _, f in found_arms(models, "reward"):
-        value, ends = pm(f["accuracy"], f["accuracy_sd"]), [low_high(s) for s in f["seeds"]]
+        value, ends = pm(f["accuracy"], f["accuracy_sd"]), [low_high(m) for m in f["models"]]
         add(("reward, accuracy", model, WAYS[arm]), 0.5, "a guess", value, ends)
     for model, done in models.items():
         for name in (n for n in done if n.startswith(BEHAVIOURS)):
             f = done[name]["result"]
-            value, ends = pm(f["scr"], f["scr_sd"]), [low_high(s) for s in chosen_layer(f)["seeds"]]
+            ends = [low_high(vector) for vector in chosen_layer(f)["vectors"]]
+            value = pm(f["scr"], f["scr_sd"])
             add((f"{name}, SCR", model, "a vector"), 0.0, "no vector", value, ends)
     bases: dict[str, Any] = {}
     for model, arm, _, f in found_arms(models, "instruction"):
@@ -70,15 +71,15 @@ def findings(models: dict[str, Any]) -> list[str]:
                 f"Toxicity, {model}: the head is right in {right_share(f, 1.0):.0%} of the "
                 f"hateful cases and in {right_share(f, 0.0):.0%} of the others; worst are "
                 f"{named}. Its accuracy, "
-                f"{mean([seed['accuracy'] for seed in f['seeds']]):.3f}, stands beside "
+                f"{mean([one['accuracy'] for one in f['models']]):.3f}, stands beside "
                 f"{f['prevalence']:.3f} for calling everything hateful."
             )
         if arm == "toxicity-lora":
             training = next(iter(one["trained"]["training"].values()))
-            each = ", ".join(f"{seed['auprc']['value']:.3f}" for seed in f["seeds"])
+            each = ", ".join(f"{model['auprc']['value']:.3f}" for model in f["models"])
             told.append(
-                f"Toxicity, {model}, adapters: AUPRC by seed {each} after {training['n_steps']} "
-                f"steps; a constant has {f['prevalence']:.3f}."
+                f"Toxicity, {model}, adapters: AUPRC by random seed {each} after "
+                f"{training['n_steps']} steps; a constant has {f['prevalence']:.3f}."
             )
     for model, _, _, f in found_arms(models, "reward"):
         told.append(
@@ -109,8 +110,8 @@ def findings(models: dict[str, Any]) -> list[str]:
 
 
 SUMMARY = (
-    "95 %: interval of the first seed, over test items. Against the base: in how many seeds this "
-    "interval lies above the base, or below it; where it holds the base in all, no difference was "
+    "95 %: interval of the first random seed, over test items. Against the base: in how many "
+    "random seeds this interval lies above the base, or below it; where it holds the base in all, no difference was "
     "shown. What shuffled labels and random vectors reach stands in the tables below."
 )
 
@@ -129,12 +130,12 @@ def heads_page(models: dict[str, Any]) -> str:
     toxic = found_arms(models, "toxicity")
     pairs = found_arms(models, "reward")
     parts = ["## Toxicity: HateCheck, trained on Surge and Davidson"]
-    columns = ["model", "trained", "samples", "seeds", "AUPRC", "95 % over cases", "of a constant"]
+    columns = ["model", "trained", "samples", "runs", "AUPRC", "95 % over cases", "of a constant"]
     columns += ["shuffled labels", "AUROC", "of length", "hateful right", "others right", "cases"]
     keys = ["prevalence", "shuffled_auprc", "auroc", "length_auroc"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["auprc"], f["auprc_sd"]))
-        + (interval(f["seeds"][0]["auprc"]), *(f[k] for k in keys))
+        + (interval(f["models"][0]["auprc"]), *(f[k] for k in keys))
         + (right_share(f, 1.0), right_share(f, 0.0), f["n_samples"])
         for model, arm, one, f in toxic
     ]
@@ -142,12 +143,12 @@ def heads_page(models: dict[str, Any]) -> str:
     shown = [(f"{m}, {WAYS[arm]}", f) for m, arm, _, f in toxic if arm != "toxicity-few"]
     parts += ["Accuracy by functionality:", by_group(shown, "groups")]
     parts += ["## Reward: LLMBar, trained on HH-RLHF harmless and helpful"]
-    columns = ["model", "trained", "pairs", "seeds", "accuracy", "95 % over pairs", "of a guess"]
+    columns = ["model", "trained", "pairs", "runs", "accuracy", "95 % over pairs", "of a guess"]
     columns += ["swapped pairs", "longer answer", "test pairs"]
     keys = ["shuffled_accuracy", "longer_accuracy", "n_pairs"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["accuracy"], f["accuracy_sd"]))
-        + (interval(f["seeds"][0]), 0.5, *(f[k] for k in keys))
+        + (interval(f["models"][0]), 0.5, *(f[k] for k in keys))
         for model, arm, one, f in pairs
     ]
     shown = [(model, f) for model, _, _, f in pairs]
@@ -167,9 +168,9 @@ WAYS = {
 
 TOXICITY = (
     "A head is fitted to hidden states of the frozen middle layer; adapters change the whole "
-    "model, and are tested on fewer cases because every case passes through every seed's model. A "
+    "model, and are tested on fewer cases because every case passes through every model. A "
     "constant score reaches the share of positives, and shuffled labels show what the fitting "
-    "alone does. The interval is of the first seed."
+    "alone does. The interval is of the first random seed."
 )
 
 
@@ -210,15 +211,12 @@ def chosen_layer(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def n_train(one: dict[str, Any]) -> int:
-    """Samples or pairs that a seed draws."""
-    if "training" in one["trained"]:
-        return int(next(iter(one["trained"]["training"].values()))["n_rows"])
-    n = one["trained"]["n_train"]
-    return int(next(iter(n.values())) if isinstance(n, dict) else n)
+    """Samples or pairs that a random seed draws."""
+    return int(next(iter(one["trained"]["training"].values()))["n_rows"])
 
 
 def n_seeds(one: dict[str, Any]) -> int:
-    return len(one["trained"]["seeds"])
+    return len(one["trained"]["random_seeds"])
 
 
 def instruction_page(models: dict[str, Any]) -> str:
@@ -245,7 +243,7 @@ def instruction_page(models: dict[str, Any]) -> str:
         )
     if not rows:
         return ""
-    columns = ["model", "trained", "conversations", "seeds", "prompts, strict", "95 % over prompts"]
+    columns = ["model", "trained", "conversations", "runs", "prompts, strict", "95 % over prompts"]
     columns += ["prompts, loose", "instructions, strict", "instructions, loose", "words an answer"]
     columns += ["empty", "cut", "prompts asked"]
     return "\n\n".join(["## Instruction: IFEval", table(columns, rows), INSTRUCTION])
@@ -257,8 +255,8 @@ INSTRUCTION = (
     "Share of prompts whose instructions are all followed, and of instructions. Answers are "
     "greedy and end at the number of tokens under `new_tokens` above; those that reach it are "
     "counted as cut, and an instruction that asks for more words than that cannot be followed. "
-    "Counts and words are means over the seeds' models. Short answers are those of LLMs from "
-    "scratch, long ones Alpaca-GPT4's. The interval is of the first seed."
+    "Counts and words are means over models. Short answers are those of LLMs from "
+    "scratch, long ones Alpaca-GPT4's. The interval is of the first random seed."
 )
 
 
@@ -283,10 +281,10 @@ def steering_page(models: dict[str, Any], folder: Path) -> str:
             found, trained = arms_done[name]["result"], arms_done[name]["trained"]
             at = str(found["layer"])
             rows.append(
-                (model, name, trained["n_train"], len(trained["seeds"]), at)
+                (model, name, trained["n_train"], len(trained["random_seeds"]), at)
                 + (trained["strengths"][at], pm(found["scr"], found["scr_sd"]))
                 + (
-                    interval(chosen_layer(found)["seeds"][0]),
+                    interval(chosen_layer(found)["vectors"][0]),
                     found["random_scr"],
                     found["shuffled_scr"],
                 )
@@ -300,7 +298,7 @@ def steering_page(models: dict[str, Any], folder: Path) -> str:
                 + (trained["read_share"][str(row["layer"])],)
                 for row in found["layers"]
             ]
-    columns = ["model", "behaviour", "questions", "seeds", "layer", "strength", "SCR"]
+    columns = ["model", "behaviour", "questions", "runs", "layer", "strength", "SCR"]
     columns += ["95 % over questions", "random", "shuffled", "prompt only", "robust at 0"]
     columns += ["consistent at 0", "letters at 0", "test questions"]
     if not rows:
@@ -320,7 +318,7 @@ STEERING = (
     "options; balanced: by the mean log-odds of both orders, in which a preference for a letter "
     "cancels; consistent: with one answer in both orders, whichever. A model that is not "
     "consistent answers by letter. Letters: the probability "
-    "of the two letters together. The interval is of the first seed. Layer and strength (in "
+    "of the two letters together. The interval is of the first random seed. Layer and strength (in "
     "median lengths of a state) were chosen on training questions. Random: vectors of equal "
     "length. Shuffled: vectors of randomly exchanged answers. Prompt only: one answered question "
     "shown, matching against not. Read: share of kept-out questions whose matching letter lies "
@@ -382,9 +380,9 @@ def page(report: dict[str, Any], folder: Path) -> str:
         "Heads, adapters and vectors as in [tasks.md](../tasks.md). smollm2 is "
         "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct. Steering ran in "
         f"{' or '.join(dtypes)}, all else in what `--dtype auto` takes: bfloat16 where the machine "
-        "multiplies it. Seeds "
-        f"{', '.join(map(str, report['seeds']))}, or the first of them; ± is the standard "
-        "deviation over seeds, and intervals are bootstrapped over test items. Sizes are "
+        "multiplies it. Random seeds "
+        f"{', '.join(map(str, report['random_seeds']))}, or the first of them; ± is the standard "
+        "deviation over random seeds, and intervals are bootstrapped over test items. Sizes are "
         "chosen for an hour of two busy cores:",
         table(("size", *report["sizes"]), zip(names, *(row[1:] for row in sizes), strict=True)),
         "Their meanings stand in `studies/tasks.py`. Adapters were trained with "

@@ -172,15 +172,6 @@ def test_rows_of_every_preference_format_are_read(tmp_path):
     assert [pair.subset for pair in found] == ["donotanswer", None, None]
 
 
-def test_rm_bench_becomes_nine_pairs(tmp_path):
-    row = {"id": "r", "prompt": "q", "chosen": list("abc"), "rejected": list("xyz"), "domain": "d"}
-    found = read_comparisons(write_rows(tmp_path / "a.jsonl", [row]))
-    assert len(found) == 9
-    hard = found[1]
-    assert (hard.styles, hard.chosen[1].content, hard.rejected[1].content) == ((0, 1), "a", "y")
-    assert hard.subset == "d"
-
-
 def test_equal_answers_are_refused(tmp_path):
     rows = [{"prompt": "q", "chosen": "a", "rejected": "a"}]
     with pytest.raises(DataError, match="two equal answers"):

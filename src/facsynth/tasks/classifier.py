@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64, Int32
+from torch.nn.utils.rnn import pad_sequence
 
 from facsynth.errors import ModelError
 from facsynth.models.hub import one_line
@@ -134,12 +135,9 @@ def score_texts(
     with torch.inference_mode(), casting, progress.task("scores", len(rows), "texts") as task:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            width = max(len(rows[i]) for i in batch)
-            ids = torch.full((len(batch), width), pad_id)
-            mask = torch.zeros_like(ids)
-            for place, i in enumerate(batch):
-                ids[place, : len(rows[i])] = torch.from_numpy(rows[i].astype(np.int64))
-                mask[place, : len(rows[i])] = 1
+            texts = [torch.from_numpy(rows[i].astype(np.int64)) for i in batch]
+            ids = pad_sequence(texts, batch_first=True, padding_value=pad_id)
+            mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
             out = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.double()
             scores[batch] = (out[:, -1] - (out[:, 0] if out.shape[1] == 2 else 0)).cpu().numpy()
             task.advance(len(batch))

@@ -24,6 +24,7 @@ from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress, Task
+from facsynth.records import sample_text
 from facsynth.tasks.classifier import add_adapters, as_classifier, padded_tokenizer
 from facsynth.tasks.folder import TrainedTask, Training, save_task
 from facsynth.tasks.settings import Loader, OptimizerSettings, TrainSettings
@@ -54,7 +55,6 @@ def fit_jobs(
     lm: LanguageModel,
     load: Loader,
     training: Training,
-    settings: TrainSettings,
     kind: Kind,
     *,
     tokenizer: Any = None,
@@ -66,8 +66,7 @@ def fit_jobs(
         jobs: What to train.
         lm: The untrained model, which the first job may change.
         load: Loads it again for the next one.
-        training: Where; the folder is claimed for it.
-        settings: How.
+        training: Where and how; the folder is claimed for it.
         kind: Which trainer.
         tokenizer: Saved beside the weights; by default that of the model.
         progress: Where bars go.
@@ -87,7 +86,7 @@ def fit_jobs(
             lm = lm if fresh else load()
             fresh = False
             own = padded_tokenizer(tokenizer or lm.tokenizer)
-            metrics = _fit(job, lm, own, settings, kind, folder, progress)
+            metrics = _fit(job, lm, own, training.train, kind, folder, progress)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             write_json(metrics, done)
         found[job.name] = json.loads(done.read_text(encoding="utf-8"))
@@ -97,7 +96,6 @@ def fit_jobs(
 
 def save_trained(
     training: Training,
-    settings: TrainSettings,
     lm: LanguageModel,
     found: dict[str, Any],
     tensors: dict[str, Any] | None = None,
@@ -107,7 +105,6 @@ def save_trained(
 
     Args:
         training: What was asked for.
-        settings: How it was trained.
         lm: The untrained model.
         found: By name of each model, what it was trained on and what that took.
         tensors: Heads.
@@ -116,14 +113,14 @@ def save_trained(
     config = {
         "model": lm.name,
         "model_hash": lm.content_hash,
-        "method": settings.method,
+        "method": training.train.method,
         "settings": asdict(training.settings),
-        "train": asdict(settings),
-        "random_seeds": sorted({settings.models[name] for name in found}),
+        "random_seeds": sorted({training.train.models[name] for name in found}),
         "training": found,
         **facts,
     }
-    return save_task(training.task, training.folder, config, training.texts(), tensors)
+    texts = map(sample_text, training.samples)
+    return save_task(training.task, training.folder, config, texts, tensors)
 
 
 def _fit(

@@ -27,14 +27,15 @@ from safetensors.numpy import load_file, save_file
 from facsynth.data.novelty import KnownTexts
 from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import DataError, MismatchError
-from facsynth.records import Sample, sample_text
+from facsynth.records import Sample
 from facsynth.table.table import samples_hash
+from facsynth.tasks.settings import TrainSettings
 
 __all__ = [
     "TrainedTask",
     "Training",
     "check_enough",
-    "check_installed",
+    "check_output",
     "near_copies",
     "open_task",
     "save_task",
@@ -56,13 +57,19 @@ class Training:
     task: str
     folder: Path
     settings: Any
-    """The task's settings record."""
+    """The task's settings record, with `TrainSettings` as `train`."""
 
     samples: Sequence[Sample]
     """All samples that may be drawn."""
 
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else the result depends on, such as a hash of the labels."""
+
+    @property
+    def train(self) -> TrainSettings:
+        """How it is trained."""
+        found: TrainSettings = self.settings.train
+        return found
 
     def check(self, model_hash: str | None = None) -> dict[str, Any]:
         """The plan, unless the folder holds other training.
@@ -71,11 +78,11 @@ class Training:
             model_hash: Hash of the untrained model; None before it is loaded.
 
         Raises:
-            DataError: The folder is a file.
-            MismatchError: It holds training of another model, other data or settings.
+            DataError: The folder is a file, or a package is not installed.
+            MismatchError: The folder holds training of another model, other data or settings.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise DataError(f"{self.folder} is a file; name a folder with -o")
+        check_output(self.folder)
+        _check_installed(self.train.method)
         asked = {"task": self.task, "data": samples_hash(self.samples), **self.facts}
         asked |= {"settings": asdict(self.settings)}
         asked |= {} if model_hash is None else {"model": model_hash}
@@ -93,10 +100,6 @@ class Training:
     def claim(self, model_hash: str) -> None:
         """Write the plan down, so that only the same training resumes in the folder."""
         write_json(self.check(model_hash), self.folder / "plan.json")
-
-    def texts(self) -> Iterable[str]:
-        """The training texts."""
-        return map(sample_text, self.samples)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class TrainedTask:
     def check(self) -> None:
         """Raise a DataError unless trained models and the packages they need are there."""
         method = self.config["method"]
-        check_installed(method)
+        _check_installed(method)
         for name in self.config["training"] if method != "head" else ():
             if not (self.folder / name).is_dir():
                 raise DataError(
@@ -216,7 +219,13 @@ def check_enough(samples: Sequence[object], what: str) -> None:
         raise DataError(f"{len(samples)} {what} are too few to train on; give two or more")
 
 
-def check_installed(method: str) -> None:
+def check_output(folder: Path) -> None:
+    """Raise a DataError when the output folder is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a folder with -o")
+
+
+def _check_installed(method: str) -> None:
     """Raise a DataError unless the packages of a method are installed; imports none of them."""
     for package in _PACKAGES[method]:
         if find_spec(package) is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int64
 
 from facsynth.models.lm import LanguageModel
 from facsynth.models.tokens import TokenizedSample
@@ -17,16 +17,30 @@ from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
 from facsynth.settings import read_settings
 from facsynth.tasks.classifier import padded_tokenizer, score_texts, tuned_classifier
-from facsynth.tasks.draws import Draw, distinct_draws, is_control
 from facsynth.tasks.fit import N_OUTPUTS, Job, fit_jobs, save_trained
 from facsynth.tasks.folder import TrainedTask, Training
 from facsynth.tasks.heads import Head, fit_classifier, fit_preferences, head_scores
 from facsynth.tasks.hidden_states import read_vectors, tokenize_chats
-from facsynth.tasks.settings import Loader, TrainSettings
+from facsynth.tasks.settings import Loader, TrainSettings, is_control
 
-__all__ = ["Scored", "score_samples", "train_scorer"]
+__all__ = ["Draw", "Scored", "score_samples", "train_scorer"]
 
 Kind = Literal["classification", "preference"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one model is trained on."""
+
+    name: str
+    """`model-42`, or `shuffled-42` for a control."""
+
+    random_seed: int
+    rows: Int64[np.ndarray, " n_drawn"] | Int64[np.ndarray, "n_drawn 2"]
+    """Positions of samples; of pairs, the better and the worse one."""
+
+    positive: Bool[np.ndarray, " n_drawn"] | None = None
+    """Class that each sample is trained as; None for pairs."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +62,16 @@ def train_scorer(
     kind: Kind,
     draws: Sequence[Draw],
     load: Loader,
-    settings: TrainSettings,
     *,
     progress: Progress = SILENT,
 ) -> TrainedTask:
     """Train one model for each draw, and write the folder.
 
     Args:
-        training: What is trained into which folder.
+        training: What is trained, how, and into which folder.
         kind: Which of the two kinds.
         draws: Samples of each model.
         load: Loads the untrained model.
-        settings: How.
         progress: Where bars go.
 
     Raises:
@@ -68,13 +80,13 @@ def train_scorer(
         MismatchError: The folder holds other training.
     """
     lm = load()
-    if settings.head_only:
-        return _train_heads(training, draws, lm, settings, progress)
-    texts = tokenize_chats(training.samples, lm, settings)
+    if training.train.head_only:
+        return _train_heads(training, draws, lm, progress)
+    texts = tokenize_chats(training.samples, lm, training.train)
     jobs = [Job(one.name, one.random_seed, _trainer_rows(one, texts)) for one in draws]
-    found = fit_jobs(jobs, lm, load, training, settings, kind, progress=progress)
+    found = fit_jobs(jobs, lm, load, training, kind, progress=progress)
     n_cut = sum(text.n_truncated > 0 for text in texts)
-    return save_trained(training, settings, lm, found, n_cut=n_cut, kind=kind)
+    return save_trained(training, lm, found, n_cut=n_cut, kind=kind)
 
 
 def score_samples(
@@ -87,7 +99,7 @@ def score_samples(
     """
     lm = load()
     trained.check_model(lm)
-    settings = read_settings(TrainSettings, trained.config["train"], "task.json")
+    settings = read_settings(TrainSettings, trained.config["settings"]["train"], "task.json")
     scores: dict[str, Float64[np.ndarray, " n_samples"]] = {}
     if settings.head_only:
         vectors = read_vectors(samples, lm, settings, progress=progress)
@@ -113,14 +125,24 @@ def _train_heads(
     training: Training,
     draws: Sequence[Draw],
     lm: LanguageModel,
-    settings: TrainSettings,
     progress: Progress,
 ) -> TrainedTask:
-    draws = distinct_draws(draws, progress)
+    settings = training.train
+    draws = _distinct_draws(draws, progress)
     vectors = read_vectors(training.samples, lm, settings, progress=progress)
     heads = {one.name: _fit_head(one, vectors.rows, settings.head.inverse_l2) for one in draws}
     found = {one.name: {"n_rows": len(one.rows)} for one in draws}
-    return save_trained(training, settings, lm, found, heads, n_cut=vectors.n_cut)
+    return save_trained(training, lm, found, heads, n_cut=vectors.n_cut)
+
+
+def _distinct_draws(draws: Sequence[Draw], progress: Progress) -> list[Draw]:
+    """Drop repeated heads: a head depends on its samples alone, not on the random seed."""
+    models = [draw for draw in draws if not is_control(draw.name)]
+    first = models[0]
+    if len(models) == 1 or any(not np.array_equal(one.rows, first.rows) for one in models):
+        return list(draws)
+    progress.say("every random seed draws all samples, so all heads are equal; keeping one")
+    return [draw for draw in draws if draw.random_seed == first.random_seed]
 
 
 def _fit_head(draw: Draw, vectors: Any, inverse_l2: float) -> Head:

@@ -14,6 +14,7 @@ __all__ = [
     "OptimizerSettings",
     "TrainSettings",
     "check_random_seeds",
+    "is_control",
 ]
 
 Loader = Callable[[], Any]
@@ -161,6 +162,11 @@ class TrainSettings(Settings):
         return {f"model-{seed}": seed for seed in self.random_seed} | {
             f"shuffled-{seed}": seed for seed in controlled
         }
+
+
+def is_control(name: str) -> bool:
+    """Whether a model is trained on shuffled labels."""
+    return name.startswith("shuffled-")
 
 
 def check_random_seeds(random_seeds: tuple[int, ...]) -> None:

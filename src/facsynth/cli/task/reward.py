@@ -38,7 +38,7 @@ def train(
 ) -> None:
     """Train on the preference pairs of FILE: adapters (LoRA), or all weights with --full.
 
-    FILE has chosen and rejected answers (as in HH-RLHF and RewardBench), or is RM-Bench or LLMBar.
+    FILE has chosen and rejected answers, as in HH-RLHF and RewardBench, or is LLMBar.
     An unfinished training resumes when the same command is run again.
     """
     from facsynth.cli.show import RichProgress
@@ -53,12 +53,17 @@ def train(
 
 
 @reward.command()
-@click.option("--subset-field", help="Field that names the part; by default `subset` or `domain`.")
+@click.option(
+    "--subset-field",
+    default="subset",
+    show_default=True,
+    help="Field that names the part of the data.",
+)
 @evaluate_options
 def evaluate(
     folder: Path,
     data: str,
-    subset_field: str | None,
+    subset_field: str,
     allow_overlap: bool,
     split: str,
     limit: int | None,

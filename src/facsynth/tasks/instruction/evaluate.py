@@ -9,14 +9,13 @@ from facsynth.chat.model import ChatReply
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
 from facsynth.show import TextTable, as_html
-from facsynth.tasks.draws import is_control
 from facsynth.tasks.folder import TrainedTask, near_copies
 from facsynth.tasks.instruction.benchmarks import Benchmark, BenchmarkKind
 from facsynth.tasks.instruction.gsm8k import check_gsm8k, score_gsm8k
 from facsynth.tasks.instruction.ifeval import check_ifeval, score_ifeval
 from facsynth.tasks.instruction.settings import AnswerSettings
 from facsynth.tasks.results import Headline, mean_and_sd, rows_table, values_table
-from facsynth.tasks.settings import Loader
+from facsynth.tasks.settings import Loader, is_control
 
 __all__ = [
     "InstructionResult",
@@ -144,7 +143,7 @@ def evaluate_instruction(
     Args:
         trained: What `train_instruction` wrote.
         benchmark: What is asked.
-        load: Loads the untrained model; not called when the input is wrong.
+        load: Loads the untrained model, after the input is checked.
         score: Of `scorer_of`.
         settings: How models are asked.
         allow_overlap: Evaluate also on near-copies of training conversations.

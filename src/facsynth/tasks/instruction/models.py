@@ -23,12 +23,11 @@ from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 from facsynth.tasks.classifier import load_adapters
-from facsynth.tasks.draws import is_control
 from facsynth.tasks.fit import Job, fit_jobs, save_trained
 from facsynth.tasks.folder import TrainedTask, Training
 from facsynth.tasks.hidden_states import check_context, cut_tokens
 from facsynth.tasks.instruction.benchmarks import Benchmark
-from facsynth.tasks.settings import Loader, TrainSettings
+from facsynth.tasks.settings import Loader, TrainSettings, is_control
 
 __all__ = ["answer_benchmark", "answer_rows", "chat_tokenizer", "fit_instructions", "tuned_model"]
 
@@ -86,33 +85,28 @@ def answer_rows(
 
 
 def fit_instructions(
-    training: Training,
-    load: Loader,
-    settings: TrainSettings,
-    *,
-    max_samples: int | None,
-    progress: Progress = SILENT,
+    training: Training, load: Loader, *, progress: Progress = SILENT
 ) -> TrainedTask:
     """Train a model for each random seed on the answers of its conversations.
 
     A control learns from answers that are exchanged between conversations.
     """
-    lm, samples = load(), training.samples
+    lm, samples, settings = load(), training.samples, training.train
     tokenizer, template = chat_tokenizer(lm.tokenizer)
     rows, n_cut = answer_rows(samples, lm, tokenizer, settings)
     jobs = []
     for name, random_seed in settings.models.items():
         rng = np.random.default_rng(random_seed)
-        picked = np.sort(rng.permutation(len(samples))[:max_samples]).tolist()
+        picked = np.sort(rng.permutation(len(samples))[: training.settings.max_samples]).tolist()
         own = [rows[i] for i in picked]
         if is_control(name):
             mixed = _exchange_answers([samples[i] for i in picked], rng)
             own, _ = answer_rows(mixed, lm, tokenizer, settings)
         jobs.append(Job(name, random_seed, own))
     found = fit_jobs(
-        jobs, lm, load, training, settings, "instruction", tokenizer=tokenizer, progress=progress
+        jobs, lm, load, training, "instruction", tokenizer=tokenizer, progress=progress
     )
-    return save_trained(training, settings, lm, found, n_cut=n_cut, template=template)
+    return save_trained(training, lm, found, n_cut=n_cut, template=template)
 
 
 @contextmanager

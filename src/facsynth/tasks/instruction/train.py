@@ -11,7 +11,7 @@ from pathlib import Path
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
-from facsynth.tasks.folder import TrainedTask, Training, check_enough, check_installed
+from facsynth.tasks.folder import TrainedTask, Training, check_enough
 from facsynth.tasks.instruction.settings import InstructionSettings
 from facsynth.tasks.settings import Loader
 
@@ -30,7 +30,7 @@ def train_instruction(
 
     Args:
         samples: Conversations that end in an answer; of preference pairs, the chosen side.
-        load: Loads the untrained model; not called when the input is wrong.
+        load: Loads the untrained model, after the input is checked.
         folder: Where to write; an unfinished training resumes.
         settings: How.
         progress: Where bars go.
@@ -49,9 +49,6 @@ def train_instruction(
             )
     training = Training("instruction", folder, settings, samples)
     training.check()
-    check_installed(settings.train.method)
     from facsynth.tasks.instruction.models import fit_instructions  # loads torch: after the checks
 
-    return fit_instructions(
-        training, load, settings.train, max_samples=settings.max_samples, progress=progress
-    )
+    return fit_instructions(training, load, progress=progress)

@@ -1,9 +1,7 @@
-"""Preference data as pairs of conversations: RewardBench, RM-Bench, LLMBar, HH-RLHF, plain files.
+"""Preference data as pairs of conversations: RewardBench, LLMBar, HH-RLHF, plain files.
 
-A row is recognised by its fields: `chosen` and `rejected` lists of answers with a `prompt` are
-RM-Bench; `input`, `output_1`, `output_2` and `label` (1 or 2) are LLMBar; every other row is read
-as `read_samples` reads preference pairs. The field `subset` names the part of RewardBench, `domain`
-that of RM-Bench.
+A row with `input`, `output_1`, `output_2` and `label` (1 or 2) is LLMBar's; every other row is read
+as `read_samples` reads preference pairs. The field `subset` names the part of RewardBench.
 """
 
 from collections.abc import Sequence
@@ -28,9 +26,6 @@ class Comparison:
     subset: str | None = None
     """Part of the data set that the pair belongs to."""
 
-    styles: tuple[int, int] | None = None
-    """RM-Bench: style of the chosen and of the rejected answer, 0 (concise) to 2 (formatted)."""
-
 
 def both_sides(pairs: Sequence[Comparison]) -> list[Sample]:
     """Both sides of every pair as samples, chosen first."""
@@ -44,7 +39,7 @@ def both_sides(pairs: Sequence[Comparison]) -> list[Sample]:
 def read_comparisons(
     source: str,
     *,
-    subset_field: str | None = None,
+    subset_field: str = "subset",
     split: str = "train",
     limit: int | None = None,
 ) -> list[Comparison]:
@@ -52,7 +47,7 @@ def read_comparisons(
 
     Args:
         source: What `read_samples` takes.
-        subset_field: Field that names the part of the data set; by default `subset` or `domain`.
+        subset_field: Field that names the part of the data set.
         split: Split of a Hub data set.
         limit: Read at most this many rows.
 
@@ -62,9 +57,8 @@ def read_comparisons(
     found: list[Comparison] = []
     for row in read_placed_rows(source, split=split, limit=limit):
         fields: Any = row.value if isinstance(row.value, dict) else {}
-        names = (subset_field,) if subset_field else ("subset", "domain")
-        subset = next((str(fields[n]) for n in names if fields.get(n) is not None), None)
-        found += _comparisons(row, fields, subset)
+        subset = fields.get(subset_field)
+        found.append(_comparison(row, fields, None if subset is None else str(subset)))
     if not found:
         raise DataError(f"no preference pairs in {source}: it has no rows")
     for pair in found:
@@ -76,19 +70,16 @@ def read_comparisons(
     return found
 
 
-def _comparisons(row: PlacedRow, fields: Any, subset: str | None) -> list[Comparison]:
+def _comparison(row: PlacedRow, fields: Any, subset: str | None) -> Comparison:
     name = str(fields.get("id", row.fallback_id))
     if {"input", "output_1", "output_2", "label"} <= fields.keys():
-        return [_llmbar(row, fields, name, subset)]
-    answers = (fields.get("chosen"), fields.get("rejected"))
-    if all(isinstance(a, list) and a and isinstance(a[0], str) for a in answers):
-        return _matrix(row, fields, name, subset)
+        return _llmbar(row, fields, name, subset)
     if fields.get("chosen") is None or fields.get("rejected") is None:
         raise DataError(
             f"{row.place}: not a preference pair; it needs the fields `chosen` and `rejected`"
         )
     sample = row_sample(row)
-    return [Comparison(name, sample.messages, sample.rejected, subset)]
+    return Comparison(name, sample.messages, sample.rejected, subset)
 
 
 def _llmbar(row: PlacedRow, fields: Any, name: str, subset: str | None) -> Comparison:
@@ -98,27 +89,6 @@ def _llmbar(row: PlacedRow, fields: Any, name: str, subset: str | None) -> Compa
     one, two = (_exchange(fields["input"], fields[f"output_{i}"]) for i in (1, 2))
     chosen, rejected = (one, two) if better == "1" else (two, one)
     return Comparison(name, chosen, rejected, subset)
-
-
-def _matrix(row: PlacedRow, fields: Any, name: str, subset: str | None) -> list[Comparison]:
-    """Every style of the chosen answer against every style of the rejected one."""
-    chosen, rejected = fields["chosen"], fields["rejected"]
-    if len(chosen) != 3 or len(rejected) != 3 or fields.get("prompt") is None:
-        raise DataError(
-            f"{row.place}: {len(chosen)} chosen and {len(rejected)} rejected answers, but RM-Bench "
-            "has a prompt and three of each"
-        )
-    return [
-        Comparison(
-            f"{name}.{i}{j}",
-            _exchange(fields["prompt"], chosen[i]),
-            _exchange(fields["prompt"], rejected[j]),
-            subset,
-            (i, j),
-        )
-        for i in range(3)
-        for j in range(3)
-    ]
 
 
 def _exchange(prompt: str, answer: str) -> tuple[Message, ...]:

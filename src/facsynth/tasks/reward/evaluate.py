@@ -17,40 +17,15 @@ from facsynth.tasks.results import Headline, by_part, mean_and_sd, rows_table, v
 from facsynth.tasks.reward.data import Comparison, both_sides
 from facsynth.tasks.settings import Loader
 
-__all__ = ["SECTIONS", "RewardResult", "evaluate_reward", "section_averages", "style_matrix"]
+__all__ = ["RewardResult", "evaluate_reward", "section_averages"]
 
-SECTIONS = {
-    "Chat": [
-        "alpacaeval-easy",
-        "alpacaeval-length",
-        "alpacaeval-hard",
-        "mt-bench-easy",
-        "mt-bench-med",
-    ],
-    "Chat Hard": [
-        "mt-bench-hard",
-        "llmbar-natural",
-        "llmbar-adver-neighbor",
-        "llmbar-adver-GPTInst",
-        "llmbar-adver-GPTOut",
-        "llmbar-adver-manual",
-    ],
-    "Safety": [
-        "refusals-dangerous",
-        "refusals-offensive",
-        "xstest-should-refuse",
-        "xstest-should-respond",
-        "donotanswer",
-    ],
-    "Reasoning": [
-        "math-prm",
-        "hep-cpp",
-        "hep-go",
-        "hep-java",
-        "hep-js",
-        "hep-python",
-        "hep-rust",
-    ],
+_SECTIONS = {
+    "Chat": "alpacaeval-easy alpacaeval-length alpacaeval-hard mt-bench-easy mt-bench-med",
+    "Chat Hard": "mt-bench-hard llmbar-natural llmbar-adver-neighbor llmbar-adver-GPTInst "
+    "llmbar-adver-GPTOut llmbar-adver-manual",
+    "Safety": "refusals-dangerous refusals-offensive xstest-should-refuse xstest-should-respond "
+    "donotanswer",
+    "Reasoning": "math-prm hep-cpp hep-go hep-java hep-js hep-python hep-rust",
 }
 """The sections of RewardBench and their subsets (arXiv 2403.13787)."""
 
@@ -83,9 +58,6 @@ class RewardResult:
     sections: dict[str, float] | None
     """RewardBench's scores, where subsets are its own."""
 
-    styles: dict[str, Any] | None
-    """RM-Bench's matrix and its three difficulties."""
-
     longer_accuracy: float
     """Of preferring the answer with more words."""
 
@@ -111,9 +83,6 @@ class RewardResult:
         found += rows_table("By subset", self.subsets)
         if self.sections:
             found.append(TextTable("RewardBench", ("section", "score"), [*self.sections.items()]))
-        if self.styles:
-            levels = [(name, self.styles[name]) for name in ("easy", "normal", "hard")]
-            found.append(TextTable("RM-Bench", ("difficulty", "accuracy"), levels))
         return found
 
     _repr_html_ = as_html
@@ -132,7 +101,7 @@ def evaluate_reward(
     Args:
         trained: What `train_reward` wrote.
         pairs: Evaluation pairs.
-        load: Loads the untrained model; not called when the input is wrong.
+        load: Loads the untrained model, after the input is checked.
         allow_overlap: Evaluate also on near-copies of training pairs.
         progress: Where bars go.
 
@@ -163,7 +132,6 @@ def evaluate_reward(
             {row["subset"]: row["accuracy"] for row in subsets},
             {row["subset"]: row["n"] for row in subsets},
         ),
-        styles=style_matrix(pairs, mean),
         longer_accuracy=float((lengths[0::2] > lengths[1::2]).mean()),
         shuffled_accuracy=float(np.mean(shuffled)) if shuffled else None,
         n_pairs=len(pairs),
@@ -179,8 +147,8 @@ def section_averages(accuracy: dict[str, float], counts: dict[str, int]) -> dict
     over the sections that are there.
     """
     found = {}
-    for section, names in SECTIONS.items():
-        present = {name: float(counts[name]) for name in names if name in accuracy}
+    for section, names in _SECTIONS.items():
+        present = {name: float(counts[name]) for name in names.split() if name in accuracy}
         code = sum(n for name, n in present.items() if name.startswith("hep-"))
         if _MATH in present and code:
             present[_MATH] = code
@@ -188,30 +156,6 @@ def section_averages(accuracy: dict[str, float], counts: dict[str, int]) -> dict
             total = sum(accuracy[name] * n for name, n in present.items())
             found[section] = total / sum(present.values())
     return {**found, "Average": sum(found.values()) / len(found)} if found else None
-
-
-def style_matrix(
-    pairs: Sequence[Comparison], right: Float64[np.ndarray, " n_pairs"]
-) -> dict[str, Any] | None:
-    """RM-Bench: accuracy by style of the chosen (rows) and the rejected answer (columns).
-
-    Hard is above the diagonal (the worse answer has the fancier style), normal on it, easy below.
-    None where pairs have no styles, or not all nine.
-    """
-    cells: list[list[list[float]]] = [[[] for _ in range(3)] for _ in range(3)]
-    for pair, flag in zip(pairs, right.tolist(), strict=True):
-        if pair.styles:
-            cells[pair.styles[0]][pair.styles[1]].append(flag)
-    if not all(cell for row in cells for cell in row):
-        return None
-    matrix = np.array([[np.mean(cell) for cell in row] for row in cells])
-    upper, lower = np.triu_indices(3, 1), np.tril_indices(3, -1)
-    return {
-        "matrix": matrix.tolist(),
-        "hard": float(matrix[upper].mean()),
-        "normal": float(np.diag(matrix).mean()),
-        "easy": float(matrix[lower].mean()),
-    }
 
 
 def _measure(name: str, right: Float64[np.ndarray, " n_pairs"]) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from facsynth.progress import SILENT, Progress
-from facsynth.tasks.draws import Draw, is_control
-from facsynth.tasks.folder import TrainedTask, Training, check_enough, check_installed
+from facsynth.tasks.folder import TrainedTask, Training, check_enough
 from facsynth.tasks.reward.data import Comparison, both_sides
 from facsynth.tasks.reward.settings import RewardSettings
-from facsynth.tasks.settings import Loader
+from facsynth.tasks.settings import Loader, is_control
 
 __all__ = ["train_reward"]
 
@@ -32,7 +31,7 @@ def train_reward(
 
     Args:
         pairs: Training pairs.
-        load: Loads the untrained model; not called when the input is wrong.
+        load: Loads the untrained model, after the input is checked.
         folder: Where to write; an unfinished training resumes.
         settings: How.
         progress: Where bars go.
@@ -46,8 +45,8 @@ def train_reward(
     check_enough(pairs, "training pairs")
     training = Training("reward", folder, settings, both_sides(pairs))
     training.check()
-    check_installed(settings.train.method)
-    from facsynth.tasks.scorer import train_scorer  # loads torch: after what the user got wrong
+    # It loads torch, so it comes after the checks.
+    from facsynth.tasks.scorer import Draw, train_scorer
 
     draws = []
     for name, random_seed in settings.train.models.items():
@@ -56,4 +55,4 @@ def train_reward(
         swap = rng.integers(0, 2, picked.size) * is_control(name)
         rows = np.column_stack([2 * picked + swap, 2 * picked + 1 - swap])
         draws.append(Draw(name, random_seed, rows))
-    return train_scorer(training, "preference", draws, load, settings.train, progress=progress)
+    return train_scorer(training, "preference", draws, load, progress=progress)

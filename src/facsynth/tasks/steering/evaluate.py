@@ -102,7 +102,7 @@ def evaluate_steering(
     Args:
         trained: What `train_steering` wrote.
         items: Evaluation items.
-        load: Loads the model that the vectors were made with; not called when the input is wrong.
+        load: Loads the model, after the input is checked.
         settings: What is measured beside the vectors.
         demonstrations: Questions for the prompt-only control, shown with matching answers
             against others.

@@ -11,7 +11,7 @@ preference: the log-odds of the matching answer, averaged over both orders, are 
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 from facsynth.tasks.metrics import bootstrap_share
 
@@ -22,25 +22,14 @@ LogProbs = Float64[np.ndarray, "n_rows 2"]
 
 
 def control_rate(up: LogProbs, down: LogProbs) -> Float64[np.ndarray, " n_items"]:
-    """What each item adds to the steering control rate: robustly right at +1 minus at -1.
-
-    Args:
-        up: Answers at +1.
-        down: Answers at -1.
-
-    Returns:
-        -1, 0 or 1 per item; their mean is the rate.
-    """
-    robust = [_robust(log_probs).astype(np.float64) for log_probs in (up, down)]
-    found: Float64[np.ndarray, " n_items"] = robust[0] - robust[1]
+    """What each item adds to the control rate: robustly right at +1 minus at -1, so -1, 0 or 1."""
+    found: Float64[np.ndarray, " n_items"]
+    found = np.subtract((_odds(up) > 0).all(axis=0), (_odds(down) > 0).all(axis=0), dtype=float)
     return found
 
 
 def accuracies(log_probs: LogProbs) -> dict[str, float]:
     """How items are answered.
-
-    Args:
-        log_probs: Answers in the given order, and behind them in the exchanged one.
 
     Returns:
         Shares of items with the matching answer: `plain` in the given order, `robust` in both,
@@ -48,14 +37,14 @@ def accuracies(log_probs: LogProbs) -> dict[str, float]:
         orders, matching or not; `mean_chance` of the matching letter against the other, and
         `letter_mass`, the probability of both letters together.
     """
-    chance = 1 / (1 + np.exp(log_probs[:, 1] - log_probs[:, 0]))
-    neither = _robust(log_probs[:, ::-1])
+    odds = _odds(log_probs)
+    robust = (odds > 0).all(axis=0)
     return {
-        "plain": float(_plain(log_probs).mean()),
-        "robust": float(_robust(log_probs).mean()),
-        "balanced": float(_balanced(log_probs).mean()),
-        "consistent": float((_robust(log_probs) | neither).mean()),
-        "mean_chance": float(chance.mean()),
+        "plain": float((odds[0] > 0).mean()),
+        "robust": float(robust.mean()),
+        "balanced": float((odds.sum(axis=0) > 0).mean()),
+        "consistent": float((robust | (odds < 0).all(axis=0)).mean()),
+        "mean_chance": float((1 / (1 + np.exp(-odds))).mean()),
         "letter_mass": float(np.exp(log_probs).sum(axis=1).mean()),
     }
 
@@ -63,30 +52,17 @@ def accuracies(log_probs: LogProbs) -> dict[str, float]:
 def rate_row(up: LogProbs, down: LogProbs) -> dict[str, Any]:
     """Control rate with an interval over questions, and its plain and balanced variants."""
     rate = bootstrap_share(control_rate(up, down), rng=np.random.default_rng(0))
+    ends = accuracies(up), accuracies(down)
     return {
         "scr": rate.value,
         "low": rate.low,
         "high": rate.high,
-        "plain_scr": float(_plain(up).mean() - _plain(down).mean()),
-        "balanced_scr": float(_balanced(up).mean() - _balanced(down).mean()),
+        "plain_scr": ends[0]["plain"] - ends[1]["plain"],
+        "balanced_scr": ends[0]["balanced"] - ends[1]["balanced"],
     }
 
 
-def _plain(log_probs: LogProbs) -> Bool[np.ndarray, " n_items"]:
-    """Right in the given order of the options."""
-    found: Bool[np.ndarray, " n_items"] = (log_probs[:, 0] > log_probs[:, 1])[: len(log_probs) // 2]
-    return found
-
-
-def _robust(log_probs: LogProbs) -> Bool[np.ndarray, " n_items"]:
-    """Right in both orders of the options."""
-    right = log_probs[:, 0] > log_probs[:, 1]
-    both: Bool[np.ndarray, " n_items"] = _plain(log_probs) & right[len(right) // 2 :]
-    return both
-
-
-def _balanced(log_probs: LogProbs) -> Bool[np.ndarray, " n_items"]:
-    """Right by the mean log-odds of both orders, in which a preference for a letter cancels."""
-    odds = log_probs[:, 0] - log_probs[:, 1]
-    found: Bool[np.ndarray, " n_items"] = odds[: len(odds) // 2] + odds[len(odds) // 2 :] > 0
+def _odds(log_probs: LogProbs) -> Float64[np.ndarray, "2 n_items"]:
+    """Log-odds of the matching answer, by order of the options and item."""
+    found: Float64[np.ndarray, "2 n_items"] = (log_probs[:, 0] - log_probs[:, 1]).reshape(2, -1)
     return found

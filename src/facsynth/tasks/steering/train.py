@@ -6,7 +6,7 @@ from typing import Any
 
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
-from facsynth.tasks.folder import TrainedTask, check_enough, save_task
+from facsynth.tasks.folder import TrainedTask, check_enough, check_output, save_task
 from facsynth.tasks.settings import Loader
 from facsynth.tasks.steering.data import Item
 from facsynth.tasks.steering.settings import SteeringSettings
@@ -27,7 +27,7 @@ def train_steering(
 
     Args:
         items: Questions with two answers.
-        load: Loads the model; not called when the input is wrong.
+        load: Loads the model, after the input is checked.
         folder: Where to write.
         settings: How vectors are made.
         sae: Make the vectors of the features of this `SparseAutoencoder`, at its layer.
@@ -39,8 +39,7 @@ def train_steering(
     """
     settings = settings or SteeringSettings()
     check_enough(items, "training questions")
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; name a folder with -o")
+    check_output(folder)
     if sae is not None and (settings.all_layers or settings.layer not in ((), (sae.config.layer,))):
         raise DataError(
             f"the SAE reads layer {sae.config.layer}, so its features steer only there; leave "

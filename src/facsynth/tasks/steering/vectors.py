@@ -131,21 +131,12 @@ def _directions(
             chosen = states[layer][rows].astype(np.float64)
             for kind, sign in (("vector", np.ones(rows.size)), ("shuffled", signs)):
                 if sae is None:
-                    vector = _mean_difference(chosen, sign)
+                    vector = (sign[:, None] * (chosen[:, 0] - chosen[:, 1])).mean(axis=0)
                 else:
                     vector, found = _feature_direction(chosen, sign, sae, settings.sae_features)
                     features = features or found
                 directions[f"{kind}.{random_seed}.{layer}"] = vector
     return directions, features
-
-
-def _mean_difference(
-    states: Float64[np.ndarray, "n_rows 2 d_model"], signs: Float64[np.ndarray, " n_rows"]
-) -> Float64[np.ndarray, " d_model"]:
-    found: Float64[np.ndarray, " d_model"] = (signs[:, None] * (states[:, 0] - states[:, 1])).mean(
-        axis=0
-    )
-    return found
 
 
 def _feature_direction(

@@ -85,7 +85,7 @@ def evaluate_toxicity(
     Args:
         trained: What `train_toxicity` wrote.
         data: Evaluation samples.
-        load: Loads the untrained model; not called when the input is wrong.
+        load: Loads the untrained model, after the input is checked.
         allow_overlap: Evaluate also on near-copies of training samples.
         progress: Where bars go.
 

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from facsynth.progress import SILENT, Progress
-from facsynth.tasks.draws import Draw, is_control
-from facsynth.tasks.folder import TrainedTask, Training, check_installed
+from facsynth.tasks.folder import TrainedTask, Training
 from facsynth.tasks.metrics import check_classes
-from facsynth.tasks.settings import Loader
+from facsynth.tasks.settings import Loader, is_control
 from facsynth.tasks.toxicity.data import LabelledTexts
 from facsynth.tasks.toxicity.settings import ToxicitySettings
 
@@ -36,7 +35,7 @@ def train_toxicity(
 
     Args:
         data: Training samples.
-        load: Loads the untrained model; not called when the input is wrong.
+        load: Loads the untrained model, after the input is checked.
         folder: Where to write; an unfinished training resumes.
         settings: How.
         safe: Harmless samples, of which every random seed draws `n_safe`; their labels are not
@@ -55,8 +54,8 @@ def train_toxicity(
     labels = {"labels": hashlib.sha256(positive.tobytes()).hexdigest()}
     training = Training("toxicity", folder, settings, (*data.samples, *extra), labels)
     training.check()
-    check_installed(settings.train.method)
-    from facsynth.tasks.scorer import train_scorer  # loads torch: after what the user got wrong
+    # It loads torch, so it comes after the checks.
+    from facsynth.tasks.scorer import Draw, train_scorer
 
     draws = []
     for name, random_seed in settings.train.models.items():
@@ -65,7 +64,7 @@ def train_toxicity(
         if is_control(name):
             classes = np.random.default_rng(random_seed).permutation(classes)
         draws.append(Draw(name, random_seed, rows, classes))
-    return train_scorer(training, "classification", draws, load, settings.train, progress=progress)
+    return train_scorer(training, "classification", draws, load, progress=progress)
 
 
 def _drawn_rows(
