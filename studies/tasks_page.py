@@ -111,8 +111,9 @@ def findings(models: dict[str, Any]) -> list[str]:
 
 SUMMARY = (
     "95 %: interval of the first random seed, over test items. Against the base: in how many "
-    "random seeds this interval lies above the base, or below it; where it holds the base in all, no "
-    "difference was shown. What shuffled labels and random vectors reach stands in the tables below."
+    "random seeds this interval lies above the base, or below it; where it holds the base in all, "
+    "no difference was shown. What shuffled labels and random vectors reach stands in the tables "
+    "below."
 )
 
 Ends = tuple[float, float]

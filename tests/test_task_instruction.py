@@ -249,6 +249,6 @@ def test_ready_responses_are_scored_without_a_model(tmp_path):
 
 def test_alpaca_needs_a_judge(tmp_path):
     data = write_rows(tmp_path / "a.jsonl", [{"instruction": "i", "output": "o"}])
-    done = fac("task", "instruction", "evaluate", tmp_path, data)
+    done = fac("task", "instruction", "evaluate", tmp_path, data, "--responses", data)
     assert done.exit_code == 1
     assert "name one with --chat-model" in done.stderr

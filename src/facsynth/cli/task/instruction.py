@@ -2,21 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.options import endpoint_options, failures_option, model_options, output_option
-from facsynth.cli.task.options import evaluate_options, finish, loader, rows_options
+from facsynth.cli.options import endpoint_options, failures_option
+from facsynth.cli.task.options import Call, evaluate_command, train_command
 from facsynth.tasks.instruction.settings import AnswerSettings, InstructionSettings
 
 if TYPE_CHECKING:
-    from facsynth.progress import Progress
     from facsynth.tasks.instruction.benchmarks import Benchmark
-
-_MODEL = ("model", "device", "dtype", "trust_remote_code")
 
 
 @click.group()
@@ -25,32 +21,19 @@ def instruction() -> None:
 
 
 @instruction.command()
-@click.argument("data", metavar="FILE")
-@output_option("Folder to write.")
 @settings_options(InstructionSettings, "settings", without=("train.head_only", "train.head"))
-@rows_options
-@model_options
-def train(
-    data: str,
-    output: Path,
-    settings: InstructionSettings,
-    split: str,
-    limit: int | None,
-    **options: Any,
-) -> None:
+@train_command
+def train(call: Call, settings: InstructionSettings) -> None:
     """Train on the answers of the conversations in FILE: adapters, or all weights with --full.
 
     FILE is anything facsynth reads that has answers. An unfinished training resumes when the same
     command is run again.
     """
-    from facsynth.cli.show import RichProgress
     from facsynth.data.read import read_samples
     from facsynth.tasks.instruction.train import train_instruction
 
-    samples = read_samples(data, split=split, limit=limit)
-    progress = RichProgress()
-    train_instruction(samples, loader(options, progress), output, settings, progress=progress)
-    progress.say(f"trained in {output}")
+    samples = read_samples(call.data, **call.rows)
+    train_instruction(samples, call.load, call.folder, settings, progress=call.progress)
 
 
 @instruction.command()
@@ -59,14 +42,12 @@ def train(
 @settings_options(AnswerSettings, "settings")
 @endpoint_options
 @failures_option
-@evaluate_options
+@evaluate_command("instruction")
 def evaluate(
-    folder: Path,
-    data: str,
+    call: Call,
     responses: str | None,
     settings: AnswerSettings,
     allow_overlap: bool,
-    as_json: bool,
     **options: Any,
 ) -> None:
     """Measure how well what was trained in DIR follows FILE: IFEval, GSM8K or AlpacaEval.
@@ -74,8 +55,6 @@ def evaluate(
     The benchmark is recognised by its fields. IFEval and GSM8K are checked by program. AlpacaEval
     requires a judge (--chat-model), which sees the answers in both orders.
     """
-    from facsynth.cli.show import RichProgress
-    from facsynth.tasks.folder import open_task
     from facsynth.tasks.instruction.benchmarks import read_benchmark, read_responses
     from facsynth.tasks.instruction.evaluate import (
         evaluate_instruction,
@@ -83,27 +62,25 @@ def evaluate(
         scorer_of,
     )
 
-    benchmark = read_benchmark(data, split=options["split"], limit=options["limit"])
-    progress = RichProgress()
-    score = scorer_of(benchmark, _judge(benchmark, folder, options, progress))
+    benchmark = read_benchmark(call.data, **call.rows)
+    score = scorer_of(benchmark, _judge(benchmark, call, options))
     if responses:
-        result = score_responses(benchmark, read_responses(responses, benchmark), score)
-    else:
-        trained = open_task(folder, "instruction")
-        result = evaluate_instruction(
-            trained,
-            benchmark,
-            loader({name: options[name] for name in _MODEL}, progress, trained),
-            score,
-            settings,
-            allow_overlap=allow_overlap,
-            progress=progress,
-        )
-    finish(result, folder, data, as_json)
+        call.finish(score_responses(benchmark, read_responses(responses, benchmark), score))
+        return
+    result = evaluate_instruction(
+        call.trained,
+        benchmark,
+        call.load,
+        score,
+        settings,
+        allow_overlap=allow_overlap,
+        progress=call.progress,
+    )
+    call.finish(result)
 
 
 def _judge(
-    benchmark: "Benchmark", folder: Path, options: dict[str, Any], progress: "Progress"
+    benchmark: "Benchmark", call: Call, options: dict[str, Any]
 ) -> Callable[[Sequence[str]], dict[str, Any]] | None:
     """What scores AlpacaEval by an LLM, or None without one."""
     if not options["chat_model"]:
@@ -112,17 +89,18 @@ def _judge(
     from facsynth.tasks.instruction.alpaca import judge_requests, score_alpaca
     from facsynth.tasks.instruction.length_control import read_gamed
 
+    replies = call.folder / "judge"
     measure = partial(
         score_alpaca,
         benchmark,
-        judge=cached(endpoint_stack(options, folder / "judge"), folder / "judge"),
+        judge=cached(endpoint_stack(options, replies), replies),
         gamed=read_gamed(options["gamed"]) if options["gamed"] else None,
         max_failure_share=options["max_failures"],
-        progress=progress,
+        progress=call.progress,
     )
 
     def score(responses: Sequence[str]) -> dict[str, Any]:
-        say_estimate(judge_requests(benchmark, responses), options, progress)
+        say_estimate(judge_requests(benchmark, responses), options, call.progress)
         if options["dry_run"]:
             raise click.exceptions.Exit(0)
         return measure(responses)

@@ -1,13 +1,13 @@
 """`fac task steering`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.options import model_options, output_option, plot_option
-from facsynth.cli.task.options import evaluate_options, finish, loader, rows_options
+from facsynth.cli.options import plot_option
+from facsynth.cli.task.options import Call, evaluate_command, train_command
 from facsynth.tasks.steering.settings import ControlSettings, SteeringSettings
 
 
@@ -17,45 +17,33 @@ def steering() -> None:
 
 
 @steering.command()
-@click.argument("data", metavar="FILE")
-@output_option("Folder of the vectors.")
 @click.option(
     "--sae", help="Make the vector of this SAE's features; `default` is the embedded SAE."
 )
 @settings_options(SteeringSettings, "settings")
-@rows_options
-@model_options
-def train(
-    data: str,
-    output: Path,
-    sae: str | None,
-    settings: SteeringSettings,
-    split: str,
-    limit: int | None,
-    **options: Any,
-) -> None:
+@train_command
+def train(call: Call, sae: str | None, settings: SteeringSettings) -> None:
     """Make steering vectors from the questions with two answers in FILE.
 
     Rows have `question` with options on lines such as "(A) Yes", `answer_matching_behavior` and
     `answer_not_matching_behavior`. Vectors point to the matching answer; the model is not trained.
     It runs in float32 unless --dtype says otherwise.
     """
-    from facsynth.cli.show import RichProgress
     from facsynth.tasks.steering.data import read_items
     from facsynth.tasks.steering.train import train_steering
 
-    items = read_items(data, split=split, limit=limit)
+    items = read_items(call.data, **call.rows)
     features = None
     if sae:
         from facsynth.sae.files import load_sae
 
         features = load_sae(sae)
-    progress = RichProgress()
-    load = loader(_precise(options), progress)
-    found = train_steering(items, load, output, settings, sae=features, progress=progress).config
+    load, progress = _precise(call).load, call.progress
+    trained = train_steering(items, load, call.folder, settings, sae=features, progress=progress)
+    layer = trained.config["layer"]
     progress.say(
-        f"vectors in {output}; layer {found['layer']} at strength "
-        f"{found['strengths'][str(found['layer'])]:g} steers the held-out questions best"
+        f"layer {layer} at strength {trained.config['strengths'][str(layer)]:g} steers the "
+        "held-out questions best"
     )
 
 
@@ -65,48 +53,42 @@ def train(
 )
 @settings_options(ControlSettings, "settings")
 @plot_option
-@evaluate_options
+@evaluate_command("steering")
 def evaluate(
-    folder: Path,
-    data: str,
+    call: Call,
     demonstrations: str | None,
     settings: ControlSettings,
     plot: Path | None,
     allow_overlap: bool,
-    as_json: bool,
-    **options: Any,
 ) -> None:
     """Measure the steering control rate of the vectors in DIR on the questions of FILE.
 
     It is the share answered with the behaviour in both orders of the options at multiplier +1,
     minus that at -1, at the layer that steered training questions best.
     """
-    from facsynth.cli.show import RichProgress
     from facsynth.report.plots import check_plot_path, write_chart
     from facsynth.report.steering_chart import layer_chart
-    from facsynth.tasks.folder import open_task
     from facsynth.tasks.steering.data import read_items
     from facsynth.tasks.steering.evaluate import evaluate_steering
 
     if plot:
         check_plot_path(plot)
-    trained = open_task(folder, "steering")
-    items = read_items(data, **{name: options.pop(name) for name in ("split", "limit")})
-    progress = RichProgress()
     result = evaluate_steering(
-        trained,
-        items,
-        loader(_precise(options), progress, trained),
+        call.trained,
+        read_items(call.data, **call.rows),
+        _precise(call).load,
         settings,
         demonstrations=read_items(demonstrations) if demonstrations else (),
         allow_overlap=allow_overlap,
-        progress=progress,
+        progress=call.progress,
     )
-    finish(result, folder, data, as_json)
+    call.finish(result)
     if plot:
         write_chart(layer_chart(result.layers), plot)
 
 
-def _precise(options: dict[str, Any]) -> dict[str, Any]:
+def _precise(call: Call) -> Call:
     """float32 where no precision is named: in bfloat16, logits of 16 and more differ by 1/8."""
-    return {**options, "dtype": "float32" if options["dtype"] == "auto" else options["dtype"]}
+    if call.model["dtype"] != "auto":
+        return call
+    return replace(call, model={**call.model, "dtype": "float32"})
