@@ -1,35 +1,35 @@
-# The commands of the project; `make` alone lists them. PYTHON is any Python 3.11 or newer.
+# Development commands; `make` without a target lists them. PYTHON is any Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat lint format clean
 
-help: ## list these targets
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.ready ## set up, then measure and fill the gaps of a small real data set (runs/demo)
+demo: .venv/.ready ## set up, then measure a small real data set and fill its gaps (runs/demo)
 	$(BIN)/fac run recipes/demo.toml
 
 test: .venv/.ready ## set up, then run the tests: offline, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-slow: .venv/.ready ## run the slow tests, with the real default model
+test-slow: .venv/.ready ## run the slow tests, which use the real default model
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
-bench-families: .venv/.ready ## train and extract with Gemma 3 270M and Qwen2.5-Coder-0.5B (700 MB once)
+bench-families: .venv/.ready ## train and extract with Gemma 3 270M and Qwen2.5-Coder-0.5B (one download of 700 MB)
 	$(BIN)/python benchmarks/families.py
 
-bench-extraction: .venv/.ready ## measure extraction beside other tools; writes its page (10 minutes)
+bench-extraction: .venv/.ready ## compare extraction with other tools and write the page (10 minutes)
 	$(BIN)/python benchmarks/extraction.py --write
 
-bench-sae: .venv/.ready ## train SAEs with facsynth and with SAELens on the same activations (8 minutes)
+bench-sae: .venv/.ready ## compare SAE training with SAELens, on the same activations (8 minutes)
 	$(BIN)/python benchmarks/sae_training.py --write
 
-bench-select: .venv/.ready ## time `fac select` beside apricot-select and submodlib (8 minutes at most)
+bench-select: .venv/.ready ## compare `fac select` with apricot-select and submodlib (8 minutes at most)
 	$(BIN)/python benchmarks/select_samples.py --write
 
-bench-chat: .venv/.ready ## time the endpoint client against the bare OpenAI SDK on a mock server (1 minute)
+bench-chat: .venv/.ready ## compare the endpoint client with the bare OpenAI SDK on a mock server (1 minute)
 	$(BIN)/python benchmarks/chat.py --write
 
 lint: .venv/.ready ## check style and types
@@ -37,7 +37,7 @@ lint: .venv/.ready ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: .venv/.ready ## put the code into the style that lint checks
+format: .venv/.ready ## fix style and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -45,7 +45,7 @@ setup: .venv/.ready ## create .venv with the pinned development environment
 
 .venv/.ready: pyproject.toml constraints.txt scripts/setup_env.py
 	@command -v "$(PYTHON)" > /dev/null || \
-		{ echo "Error: found no $(PYTHON); install Python 3.11 or newer, or pass PYTHON=..." >&2; exit 1; }
+		{ echo "Error: $(PYTHON) not found; install Python 3.11 or newer, or pass PYTHON=..." >&2; exit 1; }
 	@"$(PYTHON)" scripts/setup_env.py
 
 clean: ## remove .venv, build outputs and tool caches; keeps runs/

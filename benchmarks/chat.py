@@ -1,8 +1,8 @@
-"""Requests per second of the endpoint client against the bare SDK, in one run.
+"""Compares the requests per second of the endpoint client with those of the bare SDK, in one run.
 
-A mock server in a process of its own answers every call after 50 ms. All sides make the same calls
-with 64 at once, in turns, and the best of the turns counts. The SDK stands twice, with its default
-transport and with the aiohttp one that facsynth uses; the goal is set by the faster of the two:
+A mock server in a separate process answers every call after 50 ms. All clients make the same calls,
+64 at a time, in turns; each client's best turn counts. The SDK is measured with its default
+transport and with aiohttp, which facsynth uses; the goal is relative to the faster of the two:
 
     python benchmarks/chat.py --calls 2000 --turns 3
 """
@@ -57,7 +57,7 @@ _ANSWER = (
 
 
 def serve(pipe: Connection) -> None:
-    """Answer every request after the latency; the port goes through the pipe."""
+    """Answer every request after the latency; send the port through the pipe."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -78,14 +78,14 @@ def serve(pipe: Connection) -> None:
 
 
 def requests(n: int) -> list[ChatRequest]:
-    """Calls like those of synthesis, each different."""
+    """Distinct calls like those of synthesis."""
     text = "Write a new message on the same theme as these texts, in other words. " * 4
     return [ChatRequest((Message("user", f"{text}{number}"),), seed=number) for number in range(n)]
 
 
 def ours(url: str, calls: list[ChatRequest]) -> float:
-    """Seconds of `EndpointChat`, from its first call to the last outcome."""
-    settings = EndpointSettings(start_concurrency=CONCURRENCY, max_concurrency=CONCURRENCY)
+    """Seconds that `EndpointChat` takes from its first call to the last outcome."""
+    settings = EndpointSettings(concurrency=CONCURRENCY)
     chat = EndpointChat("mock", base_url=url, api_key_env="", settings=settings)
     began = time.perf_counter()
     outcomes = chat.reply(calls)
@@ -95,7 +95,7 @@ def ours(url: str, calls: list[ChatRequest]) -> float:
 
 
 def bare(url: str, calls: list[ChatRequest], *, aiohttp: bool = False) -> float:
-    """Seconds of AsyncOpenAI behind a semaphore, as its users write it."""
+    """Seconds that AsyncOpenAI takes with a semaphore, the usual way to limit concurrency."""
     from openai import AsyncOpenAI, DefaultAioHttpClient
 
     async def run() -> None:
@@ -132,7 +132,7 @@ SIDES: dict[str, Callable[[str, list[ChatRequest]], float]] = {
 
 
 def measure(n_calls: int, n_turns: int) -> dict[str, Any]:
-    """Calls per second of all sides, by turn and at best, and the client's processor time."""
+    """Calls per second of all clients, by turn and at best, and the client's CPU time."""
     mine, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
@@ -166,7 +166,7 @@ def measure(n_calls: int, n_turns: int) -> dict[str, Any]:
 
 
 def page(report: dict[str, Any]) -> str:
-    """Markdown of what `measure` found."""
+    """The results of `measure` as Markdown."""
     table = "\n".join(
         f"| {name} | {max(turns):,.0f} | {', '.join(f'{x:,.0f}' for x in turns)} | "
         f"{report['client_cpu_ms'][name]:.2f} |"
@@ -174,20 +174,20 @@ def page(report: dict[str, Any]) -> str:
     )
     met = {name: "met" if reached else "not met" for name, reached in report["goals"].items()}
     bound = report["concurrency"] / report["latency_s"]
-    return f"""# The endpoint client beside the bare OpenAI SDK
+    return f"""# Endpoint client vs. the bare OpenAI SDK
 
-{report["calls"]:,} calls, each different, {report["concurrency"]} at once, to a mock server in a
-process of its own that answers after {report["latency_s"] * 1000:.0f} ms: at most {bound:,.0f}
-calls per second. The sides take turns; the best turn counts.
+{report["calls"]:,} distinct calls, {report["concurrency"]} at a time, to a mock server in a
+separate process that answers after {report["latency_s"] * 1000:.0f} ms, so at most {bound:,.0f}
+calls per second are possible. The clients take turns; each client's best turn counts.
 
-| client | calls/s | turns | client's processor time, ms a call |
+| client | calls/s | turns | client CPU time, ms per call |
 |---|---:|---|---:|
 {table}
 
 Goals: {GOAL_PER_S} calls per second ({met["per_s"]}); {GOAL_SHARE:.0%} of the rate of the bare SDK
 with the faster of its transports ({met["share"]}: {report["share_of_sdk"]:.0%}).
 
-That 1,000 calls with 30 % faults all end, none lost and none twice, is a test:
+A test checks that 1,000 calls with 30 % faults all finish, with none lost and none repeated:
 `test_thousand_calls_with_faults_all_end_none_lost_and_none_twice` in `tests/test_chat_endpoint.py`.
 
 {os.cpu_count()} cores, load {report["load_average"]:.1f} at the end, {platform.system()}, Python

@@ -1,4 +1,4 @@
-"""Contenders that take turns: each is a process that loads once and runs when it is told to."""
+"""Contenders that take turns: each is a process that loads once and runs on request."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from environments import CannotInstall, Environment
 __all__ = ["Contender", "Runs", "Started", "started", "take_turns"]
 
 _REPLY_LIMIT_S = 180
-"""A contender that takes longer, to load or to go once through its texts, is stopped."""
+"""Time limit for loading, and for one pass over the texts; a slower contender is stopped."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Contender:
     """Module in `contenders`."""
 
     n_texts: dict[str, int]
-    """How many of the first texts of each mix a run takes; a slow one takes fewer."""
+    """Number of texts per run, the first of each mix; slow contenders process fewer."""
 
     environment: Environment | None = None
-    """None for facsynth's own."""
+    """None means facsynth's environment."""
 
     dtype: str = ""
-    """Of the model, if not the job's."""
+    """Dtype of the model; empty means that of the job."""
 
     is_reference: bool = False
     """Run once, for its results only."""
@@ -46,26 +46,26 @@ class Contender:
 
 @dataclass
 class Runs:
-    """What was measured of one contender on one mix."""
+    """Measurements of one contender on one mix."""
 
     contender: Contender
     mix: str
     n_texts: int
 
     result: Path
-    """The activations of the warm-up run, as `contenders.worker` saves them."""
+    """File with the activations of the warm-up run, written by `contenders.worker`."""
 
     warm_up: dict[str, Any] = field(default_factory=dict)
     measured: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Failed(Exception):  # noqa: N818
-    """One line on why a contender cannot run."""
+    """Says in one line why a contender cannot run."""
 
 
 @dataclass
 class _Process:
-    """A contender that has loaded and waits."""
+    """A contender that has loaded and waits for requests."""
 
     contender: Contender
     job: Job
@@ -93,7 +93,7 @@ class _Process:
         self.versions, self.loaded_bytes = ready["versions"], ready["loaded_bytes"]
 
     def run(self, mix: str, n_texts: int, *, save: str = "") -> dict[str, Any]:
-        """Have it go through the first texts of a mix."""
+        """Process the first texts of a mix."""
         assert self._process.stdin is not None
         order = {"mix": mix, "n_texts": n_texts, "save": save}
         try:
@@ -104,7 +104,7 @@ class _Process:
         return self._reply()
 
     def close(self) -> None:
-        """Let it end."""
+        """Let the process exit."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -125,19 +125,19 @@ class _Process:
         if line:
             return dict(json.loads(line))
         if time.monotonic() - start >= _REPLY_LIMIT_S:
-            raise Failed(f"not done after {_REPLY_LIMIT_S} s, so it was stopped")
+            raise Failed(f"stopped because it took more than {_REPLY_LIMIT_S} s")
         raise Failed(self._last_words())
 
     def _last_words(self) -> str:
         self._process.wait()
         self._log.seek(0)
-        lines = self._log.read().strip().splitlines() or ["it ended without a word"]
+        lines = self._log.read().strip().splitlines() or ["it exited without a message"]
         return lines[-1][:200]
 
 
 @dataclass
 class Started:
-    """The contenders that run, and why the others do not."""
+    """The contenders that run, and the reasons why the others do not."""
 
     processes: dict[str, _Process] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Started:
 
 @contextmanager
 def started(contenders: Sequence[Contender], job: Job) -> Iterator[Started]:
-    """Load every contender, one after the other; they end when this is left."""
+    """Load the contenders one after the other; they exit when the context ends."""
     found = Started()
     try:
         for contender in contenders:
@@ -161,20 +161,21 @@ def started(contenders: Sequence[Contender], job: Job) -> Iterator[Started]:
 
 
 def take_turns(found: Started, runs: Sequence[Runs], n_runs: int, *, limit_s: float) -> None:
-    """One warm-up each, whose result is kept, then `n_runs` rounds in which each runs once.
+    """One warm-up each, whose result is saved, then `n_runs` rounds in which each runs once.
 
     Args:
         found: The contenders.
-        runs: What each runs, in the order of a round.
+        runs: What each contender runs, in the order of a round.
         n_runs: Measured rounds.
-        limit_s: No round begins that would end later than this, going by the last; the first does.
+        limit_s: Seconds for all rounds. A round starts only if one as long as the last would
+            finish in time; the first round always runs.
     """
     start = time.monotonic()
     round_s = 0.0
     for turn in range(n_runs + 1):
         began = time.monotonic()
         if turn > 1 and began - start + round_s > limit_s:
-            _note(f"stopped after {turn - 1} of {n_runs} rounds: {limit_s:.0f} s are used up")
+            _note(f"stopped after {turn - 1} of {n_runs} rounds: reached the {limit_s:.0f} s limit")
             return
         for one in runs:
             if one.contender.name in found.reasons or (turn and one.contender.is_reference):

@@ -1,7 +1,7 @@
-"""Environments of their own for contenders that facsynth does not depend on.
+"""Separate environments for contenders that facsynth does not depend on.
 
-`pins/NAME.txt` lists all that one holds, exactly, so that pip has nothing to resolve: left to
-itself it tried versions of what SAELens needs for 20 minutes.
+`pins/NAME.txt` pins every package of an environment, so pip has nothing to resolve. Without pins,
+pip spent 20 minutes trying versions of the dependencies of SAELens.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ _LAST_LINES = 12
 
 
 class CannotInstall(Exception):  # noqa: N818
-    """One line on why pip failed; its last lines have gone to stderr."""
+    """Says in one line why pip failed; pip's last lines are printed to stderr."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ class Environment:
     """A virtual environment under the cache folder."""
 
     name: str
-    """That of its file in `pins`."""
+    """Name of its file in `pins`."""
 
     requirements: tuple[str, ...]
-    """What it is for, with exact versions; its file pins these and all that they need."""
+    """Main packages with exact versions; the file pins these and all their dependencies."""
 
     @property
     def folder(self) -> Path:
-        """Where it is; other pins make another folder, so one in use is never changed."""
+        """Its location; different pins use a different folder, so one in use never changes."""
         digest = hashlib.sha256("\n".join(pinned(self.name)).encode()).hexdigest()
         return cache_folder() / "benchmarks" / f"{self.name}-{digest[:8]}"
 
     def python(self) -> Path:
-        """Its interpreter; made and filled on first use, while another maker waits.
+        """Its interpreter; the first call creates the environment, concurrent calls wait.
 
         Raises:
-            CannotInstall: With pip's reason.
+            CannotInstall: pip failed.
         """
         python, done = self.folder / "bin" / "python", self.folder / ".installed"
         if not done.is_file():
@@ -60,7 +60,7 @@ class Environment:
 
 
 def pinned(name: str) -> list[str]:
-    """All requirements of `pins/NAME.txt` and of the files that it includes, sorted."""
+    """All requirements in `pins/NAME.txt` and the files that it includes, sorted."""
     found: set[str] = set()
     for row in (_PINS / f"{name}.txt").read_text().splitlines():
         if row.startswith("-r "):
@@ -72,7 +72,7 @@ def pinned(name: str) -> list[str]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """While open, no other process is in here; one that dies lets go."""
+    """Hold an exclusive lock between processes; a process that dies releases it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -98,7 +98,7 @@ def _call(command: Sequence[str], *, say: bool = True) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise CannotInstall(f"pip was not done after {_TIMEOUT_S} s") from error
+        raise CannotInstall(f"pip did not finish within {_TIMEOUT_S} s") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
         if say:

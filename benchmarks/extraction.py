@@ -1,9 +1,9 @@
-"""How fast features are extracted: facsynth beside other ways, on the same texts, model and SAE.
+"""Speed of feature extraction: facsynth and other tools, on the same texts, model and SAE.
 
-`make bench-extraction` runs it and writes a page of docs/benchmarks: extraction_amx.md where the
-CPU multiplies tiles of bfloat16, extraction.md where it multiplies vectors of them,
-extraction_float32.md where it does neither. Each contender is a process that loads
-once and is told to run; the contenders take turns, and medians are reported.
+`make bench-extraction` runs it and writes a page of docs/benchmarks: extraction_amx.md on CPUs with
+bfloat16 tile multiplication, extraction.md on CPUs with bfloat16 vector multiplication, and
+extraction_float32.md on all others. Each contender is a process that loads once and runs on
+request. The contenders take turns, and the page reports medians.
 """
 
 import argparse
@@ -42,13 +42,13 @@ ON_GPU = (
     Contender("plain Transformers", "plain_transformers", _FEW),
     Contender("authors' procedure", "authors", _FEW),
 )
-"""The others have no environment with CUDA here."""
+"""The other contenders have no CUDA environment here."""
 
 PRODUCT = Contender("matrix products alone", "matrix_product", {"short": 0, "long": 0})
 
 
 def reference(contenders: Sequence[Contender]) -> Contender:
-    """The slow way in float32, on as many texts as the slow ways take."""
+    """Plain Transformers in float32, on as many texts as the slow contenders process."""
     n_texts = contenders[-1].n_texts
     return Contender(
         "float32 reference", "plain_transformers", n_texts, dtype="float32", is_reference=True
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def page_name(job: Job) -> str:
-    """Rates of another unit or rounding are another table, so that none replaces the other."""
+    """Each multiplication unit and precision has its own page, so no page overwrites another."""
     if job.device == "cuda":
         return "extraction_gpu.md"
     import torch
@@ -87,33 +87,33 @@ def page_name(job: Job) -> str:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="measured runs of each [5]")
+    parser.add_argument("--runs", type=int, default=5, help="measured runs of each contender [5]")
     parser.add_argument("--limit", type=int, default=900, help="seconds for all runs [900]")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--dtype", default="auto", help="of the model; the SAE is in float32")
-    parser.add_argument("--only", default="", help="names of contenders, separated by commas")
+    parser.add_argument("--dtype", default="auto", help="dtype of the model; the SAE is float32")
+    parser.add_argument("--only", default="", help="comma-separated contender names")
     parser.add_argument("--quick", action="store_true", help="few texts, one run")
-    parser.add_argument("--profile", action="store_true", help="only where facsynth's time goes")
+    parser.add_argument("--profile", action="store_true", help="only profile facsynth")
     parser.add_argument("--write", action="store_true", help="write the page")
     options = parser.parse_args(arguments)
     if options.quick and options.write:
-        parser.error("--quick is for looking; leave it out to write the page")
+        parser.error("--quick results are not written; remove --quick or --write")
     if options.quick:
         options.runs = 1
     return options
 
 
 def chosen_dtype(options: argparse.Namespace) -> str:
-    """That of all contenders which name none."""
+    """Precision of the contenders that do not set their own."""
     from facsynth.models.lm import pick_device, pick_precision
 
     picked = pick_precision(pick_device(options.device), options.dtype)
-    return "bfloat16" if picked == "mixed" else picked  # the others have no mixed one
+    return "bfloat16" if picked == "mixed" else picked  # other tools have no mixed mode
 
 
 def chosen_contenders(options: argparse.Namespace, dtype: str) -> list[Contender]:
-    """All of the device, or those asked for; those of another dtype only beside bfloat16."""
+    """All contenders of the device, or those in --only; other dtypes only if bfloat16 is chosen."""
     wanted = options.only.split(",") if options.only else None
     every = ON_CPU if options.device == "cpu" else ON_GPU
     return [

@@ -1,4 +1,4 @@
-"""What limits the speed of extraction: phases by the clock, operations of the forward by type."""
+"""What limits the speed of extraction: time per phase, and per type of operation."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ __all__ = ["profile"]
 
 _N_TEXTS = {"cpu": {"short": 256, "long": 16}, "cuda": {"short": 2048, "long": 128}}
 
-_BESIDE = " (in a thread beside)"
+_BESIDE = " (in a background thread)"
 
 _GROUPS = {
     "attention": ("attention", "flash", "fmha", "bmm", "softmax"),
@@ -32,17 +32,17 @@ _GROUPS = {
         *("reduce_kernel", "vectorized"),
     ),
 }
-"""First group with a part of the operation's name wins."""
+"""The first group with a substring of the operation's name wins."""
 
 
 @dataclass
 class _Clock:
-    """Seconds by phase; what runs in a thread beside the reading is no part of its time."""
+    """Seconds by phase; background threads are recorded separately from the main thread."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def timed(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, its time counted."""
+        """The same function, with its time recorded."""
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             start = time.perf_counter()
@@ -58,7 +58,7 @@ class _Clock:
 
 
 def profile(job: Job, *, quick: bool) -> str:
-    """Two tables for each mix."""
+    """Two tables for each mix: phases and operations."""
     loaded = facsynth_table.load(job)
     lines = []
     for mix, path in job.texts.items():

@@ -1,4 +1,4 @@
-"""The page of the extraction benchmark, from what was measured."""
+"""Writes the page of the extraction benchmark from the measurements."""
 
 import os
 import platform
@@ -26,47 +26,48 @@ _COMMANDS = {
 }
 
 _NOTES = """\
-* Tokens are those of the texts with their chat template, the same for all. A slow way takes fewer
-  texts: the first ones of the same mix.
-* Times run from the texts to pooled activations, tokenising included, for facsynth also to the
-  written table; loading the model is left out. Peak is the resident memory of the process, loaded
-  what it held before its first text.
-* Positions are what the first layer was given, padding included, per token of the texts: below 1
-  where what all texts start with is run once, and what follows the last scored token not at all.
+* Tokens are those of the texts with their chat template; all contenders get the same tokens. Slow
+  contenders process fewer texts: the first ones of the same mix.
+* Times cover the work from texts to pooled activations, including tokenisation, and for facsynth
+  also writing the table. Loading the model is excluded. Peak MB is the peak resident memory of the
+  process, loaded MB its memory before the first text.
+* Positions/token is the number of positions that the first layer processes, padding included, per
+  token of the texts. It is below 1 if a shared prefix is processed once, and if positions after the
+  last scored token are skipped.
 * "plain Transformers": the base model without its head, right-padded batches of 16 in the given
   order, all hidden states, the SAE's dense code. "SAELens": `run_with_cache` with `names_filter`
   and `stop_at_layer` on its Transformers bridge, batches of 16, then `encode`. "interp-embed": its
-  `Dataset` with its default batches of 8. "authors' procedure": one text per pass that ends behind
-  the layer, every pre-activation, fully sorted.
-* Same results: the pairs (text, feature) with an activation above δ, against those of the reference
-  (plain Transformers and the dense SAE in float32) and against facsynth's. Rounding the model to
-  bfloat16 moves activations by about a percent, so pairs near δ flip; the fourth column of numbers
-  says how many of the pairs that differ from the reference exceed δ by at most 10 % where they do.
-* "facsynth, mixed" is the default where the processor multiplies bfloat16: large products in
-  bfloat16, attention and the residual stream in float32. The first line is `--dtype bfloat16`,
-  which is how the others run.
-* Share of the product rate: 2 x the weights of the layers that are read x positions per second
-  (attention's own products not counted), over the fastest rate at which this machine multiplied
-  those same weights in the same rounds.
+  `Dataset` with its default batches of 8. "authors' procedure": one text per forward pass, which
+  ends after the layer; every pre-activation, fully sorted.
+* Same results compares the (text, feature) pairs with an activation above δ with those of the
+  reference (plain Transformers and the dense SAE in float32) and with those of facsynth. Rounding
+  the model to bfloat16 changes activations by about a percent, so pairs near δ flip. "of them near
+  δ" counts the pairs that differ from the reference and exceed δ by at most 10 % where active.
+* "facsynth, mixed" is the default on processors with bfloat16 multiplication: large products in
+  bfloat16, attention and the residual stream in float32. The first row is `--dtype bfloat16`, the
+  precision of the other contenders.
+* Share of the product rate: 2 x the weights of the layers used x positions per second (excluding
+  the products within attention), divided by the fastest rate at which this machine multiplied the
+  same weights in the same rounds.
 """
 
 _LIMITS = """\
-A way that runs at a share s of the product rate with p positions per token can be beaten at most
-(p / s) times, if everything but the products were free and no position were read twice. The
-products are the model's own, so what is left to gain is what the table above calls norms, casts
-and attention."""
+A contender that runs at a share s of the product rate with p positions per token can be sped up at
+most p / s times, even if everything except the products were free and no position were processed
+twice. The model needs these products, so the only possible gain is in what the table above calls
+norms, casts and attention."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that was measured."""
+    """All measurements."""
 
     job: Job
     runs: list[Runs]
-    """Of the contenders that came to an end."""
+    """Of the contenders that finished."""
 
     reasons: dict[str, str]
-    """Contenders that could not run, and why."""
+    """Contenders that could not run, with the reason."""
 
     versions: dict[str, dict[str, str]]
     loaded: dict[str, int]
@@ -78,9 +79,9 @@ def report(
     """Markdown: machine and versions, a table for each mix, equality, limits, notes.
 
     Args:
-        outcome: What was measured.
-        starts: From the start of a process to its first batch and to its end, by way.
-        profile: Where facsynth's time goes.
+        outcome: The measurements.
+        starts: Seconds from process start to the first batch and to the end, by contender.
+        profile: Where facsynth spends its time.
     """
     parts = [f"# Speed of extraction, in {outcome.job.dtype}", _setting(outcome)]
     for mix in outcome.job.texts:
@@ -106,9 +107,9 @@ def _start_up(starts: Mapping[str, Sequence[Start]]) -> str:
         for way, runs in starts.items()
     ]
     what = (
-        "Seconds from the start of a process until its first decoder layer is called, and until it "
-        "ends (median, range): `fac extract` of one short text into a table, and a script that "
-        "loads the same model with Transformers and runs it once on that text."
+        "Seconds from process start to the first call of a decoder layer, and to process end "
+        "(median, range). facsynth: `fac extract` of one short text into a table. Plain "
+        "Transformers: a script that loads the same model and runs it once on that text."
     )
     return f"{what}\n\n{_table(['way', 'to the first batch', 'to the end'], rows)}"
 
@@ -206,23 +207,23 @@ def _compared(one: Runs, other: Runs | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far two sets of activations agree on what is active."""
+    """How closely two sets of activations agree on what is active."""
 
     n_pairs: int
-    """Pairs (text, feature) that are active in either."""
+    """(text, feature) pairs that are active in at least one set."""
 
     n_differing: int
-    """Those active in one only."""
+    """Pairs that are active in exactly one set."""
 
     n_near: int
-    """Those of them whose larger activation exceeds the threshold by little."""
+    """Differing pairs whose larger activation is just above the threshold."""
 
     difference: float
-    """Median relative difference of the activations that both have."""
+    """Median relative difference of the activations of pairs active in both."""
 
     @property
     def jaccard(self) -> float:
-        """Share of the pairs that both have; 1 where there is none."""
+        """Share of the pairs that are active in both; 1 if there are no pairs."""
         return 1 - self.n_differing / max(1, self.n_pairs)
 
 
@@ -230,7 +231,7 @@ Pairs = Mapping[tuple[int, int], float]
 
 
 def compare(one: Pairs, other: Pairs) -> Comparison:
-    """Active (text, feature) pairs of one against those of another, and their activations."""
+    """Compare the active (text, feature) pairs of two sets, and their activations."""
     active = [{pair for pair, value in e.items() if value > _THRESHOLD} for e in (one, other)]
     shared, differing = active[0] & active[1], active[0] ^ active[1]
     larger = [max(one.get(pair, 0.0), other.get(pair, 0.0)) for pair in differing]

@@ -1,8 +1,8 @@
-"""`make bench-families`: every command's path through two real models of other families.
+"""`make bench-families`: train an SAE and extract features with two other model families.
 
 For Gemma 3 270M and Qwen2.5-Coder-0.5B-Instruct: load the GGUF, train a tiny SAE on a few real
-conversations with `fac sae train`, look at it with `fac sae info`, and read the conversations
-with `fac extract`. The SAE is far too small to mean anything; what is shown is that the path works.
+conversations with `fac sae train`, inspect it with `fac sae info`, and read the conversations with
+`fac extract`. The SAE is too small to be meaningful; the benchmark shows that the commands work.
 """
 
 import json
@@ -22,7 +22,7 @@ LAYER = 8
 
 
 def main() -> None:
-    """Print one row per family; any failing command ends the run."""
+    """Print one row per family; stop at the first command that fails."""
     with TemporaryDirectory() as scratch:
         data = Path(scratch) / "chats.jsonl"
         write_jsonl(map(sample_row, chitchat_samples(N_SAMPLES)), data)
@@ -51,7 +51,7 @@ def run_family(name: str, data: Path, folder: Path) -> str:
 
 
 def fac(*words: object) -> str:
-    """Standard output of a command."""
+    """Run a `fac` command and return its standard output."""
     command = [sys.executable, "-m", "facsynth", *map(str, words)]
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
 

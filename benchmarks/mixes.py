@@ -15,14 +15,14 @@ from facsynth.records import Sample
 __all__ = ["write_mixes"]
 
 SHORT, LONG = 128, 512
-"""Longest texts of the two mixes, in tokens; those of the long mix have no fewer."""
+"""Maximum length of the texts of the two mixes, in tokens; long texts have exactly this length."""
 
 
 def write_mixes(tokenizer: Any, folder: Path, *, n_short: int, n_long: int) -> dict[str, str]:
-    """Write both mixes, one text a line, and return their files by name.
+    """Write both mixes, one text per line, and return their files by name.
 
-    Short texts are single exchanges of at most 128 tokens; long ones are exchanges one after the
-    other, cut at exactly 512.
+    Short texts are single exchanges of at most 128 tokens; long texts are concatenated exchanges,
+    cut at exactly 512 tokens.
     """
     drawn = chitchat_samples(3600)
     fitting = (s for s in drawn if _n_tokens(s, tokenizer) <= SHORT)
@@ -47,7 +47,7 @@ def _joined(drawn: Sequence[Sample], tokenizer: Any) -> Iterator[Sample]:
             sample = Sample(sample.sample_id, sample.messages + next(exchanges).messages)
         [text] = tokenize_samples([sample], tokenizer, max_tokens=LONG)
         again = tokenizer(_cut(text), add_special_tokens=False)["input_ids"]
-        if again == text.input_ids.tolist():  # not where the cut splits a word
+        if again == text.input_ids.tolist():  # skip texts in which the cut splits a word
             yield sample
 
 
@@ -69,5 +69,5 @@ def _row(sample: Sample, text: TokenizedSample) -> dict[str, Any]:
 
 
 def _cut(text: TokenizedSample) -> str:
-    """What the tokens that were kept say."""
+    """The text of the tokens that were kept."""
     return text.rendered[: int(text.offsets[:, 1].max())]

@@ -1,4 +1,4 @@
-"""Two real models of other families, out of wheels: fetched once, checked, kept in the cache.
+"""Two real models of other families, from wheels: fetched once, verified and cached.
 
 python benchmarks/models.py qwen     # prints the path, for --model
 python benchmarks/models.py gemma
@@ -6,7 +6,7 @@ python benchmarks/models.py gemma
 * `gemma`: Gemma 3 270M base, Q4_K_M (Gemma terms of use: https://ai.google.dev/gemma/terms)
 * `qwen`: Qwen2.5-Coder-0.5B-Instruct, Q4_K_M (Apache-2.0)
 
-Each part is a file of a wheel, pinned by version and sha256; no code of the wheels is run.
+Each part is a file in a wheel, pinned by version and sha256; no code from the wheels is run.
 """
 
 import sys
@@ -25,7 +25,7 @@ __all__ = ["MODELS", "JoinedModel", "fetch_model"]
 
 @dataclass(frozen=True)
 class JoinedModel:
-    """A GGUF file that is spread over several wheels."""
+    """A GGUF file that is split over several wheels."""
 
     file: str
     """Name of the joined file."""
@@ -34,7 +34,7 @@ class JoinedModel:
     """sha256 of the joined file."""
 
     parts: tuple[WheelFile, ...]
-    """Its parts in order."""
+    """Its parts, in order."""
 
 
 def _gemma_parts(hashes: Iterable[str]) -> tuple[WheelFile, ...]:
@@ -90,11 +90,11 @@ MODELS = {
 
 
 def fetch_model(name: str) -> Path:
-    """Path of a model of `MODELS`, fetched on first use.
+    """Path of a model in `MODELS`, fetched on first use.
 
     Raises:
-        DataError: The name is unknown, the registry cannot be reached, or the parts do not join
-            to the known file.
+        DataError: The name is unknown, the registry cannot be reached, or the joined file has
+            another hash.
     """
     if name not in MODELS:
         raise DataError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
@@ -111,8 +111,8 @@ def fetch_model(name: str) -> Path:
         found = file_hash(temporary)
         if found != model.sha256:
             raise DataError(
-                f"the parts of {model.file} join to sha256 {found[:12]}…, expected "
-                f"{model.sha256[:12]}…; they are not the known ones, so they were not used"
+                f"the joined {model.file} has sha256 {found[:12]}…, expected "
+                f"{model.sha256[:12]}…; the file was discarded"
             )
     return target
 

@@ -1,9 +1,9 @@
-"""Speed of SAE training: facsynth's trainer beside SAELens', on the same stored activations.
+"""Speed of SAE training: facsynth vs. SAELens, on the same stored activations.
 
-The activations are read once from the embedded SmolLM2 on chitchat exchanges, centred, scaled, and
-kept in a temporary folder. Every trainer is a process that loads them, warms up on a trainer that
-is thrown away, and then takes its steps in turns with the others, always on the same batches. After
-each turn it leaves an SAE; all SAEs are judged by the same code on the same held-out activations.
+The activations of the default SmolLM2 on chitchat exchanges are extracted once, centred, scaled,
+and kept in a temporary folder. Each trainer is a process that loads them, warms up on a discarded
+trainer, and then takes its steps in turns with the others, always on the same batches. It saves an
+SAE after each turn. The same code evaluates all SAEs on the same held-out activations.
 """
 
 import argparse
@@ -30,11 +30,11 @@ QUICK = Plan(n_samples=60, n_features=512, k=8, batch_tokens=256, n_steps=12, n_
 
 
 class Failed(Exception):  # noqa: N818
-    """One line on why a trainer stopped."""
+    """Says in one line why a trainer stopped."""
 
 
 def contenders() -> list[Contender]:
-    """All of them; the first is ours."""
+    """All trainers; the first is ours."""
     ours, theirs = TrainSettings().learning_rate, 1e-3
     return [
         Contender(f"facsynth, rate {ours:g}", "train_facsynth", {"learning_rate": ours}),
@@ -47,13 +47,13 @@ def contenders() -> list[Contender]:
 
 
 def main() -> None:
-    """Read, train, judge, print; with `--write` also the page."""
+    """Extract, train, evaluate and print the page; `--write` also saves it."""
     plan, writes = asked_plan()
     SAELENS.python()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = replace(plan, activations=str(folder / "activations.safetensors"))
-        print("reading the activations", file=sys.stderr)
+        print("extracting the activations", file=sys.stderr)
         n_tokens, n_heldout = store_activations(plan)
         entries = contenders()
         with ExitStack() as stack:
@@ -77,16 +77,16 @@ def main() -> None:
 
 
 def asked_plan() -> tuple[Plan, bool]:
-    """What the command line asks for, and whether the page is to be written."""
+    """The plan given on the command line, and whether to write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes: a trial")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a trial run")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
-    parser.add_argument("--samples", type=int, help="exchanges that are read")
+    parser.add_argument("--samples", type=int, help="number of exchanges")
     parser.add_argument("--features", type=int, help="width of the SAEs")
-    parser.add_argument("--batch", type=int, help="tokens of each step")
-    parser.add_argument("--steps", type=int, help="optimiser steps of each trainer")
-    parser.add_argument("--turns", type=int, help="turns of each trainer")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each run")
+    parser.add_argument("--batch", type=int, help="tokens per step")
+    parser.add_argument("--steps", type=int, help="optimiser steps per trainer")
+    parser.add_argument("--turns", type=int, help="turns per trainer")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads per run")
     asked = parser.parse_args()
     plan = replace(QUICK if asked.quick else Plan(), n_threads=asked.threads)
     return replace(
@@ -134,7 +134,7 @@ def store_activations(plan: Plan) -> tuple[int, int]:
 
 @contextmanager
 def started(entry: Contender, plan: Plan, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has loaded the activations and warmed up."""
+    """Start a process that has loaded the activations and warmed up."""
     python = SAELENS.python() if entry.worker == "train_saelens" else sys.executable
     job = {**asdict(plan.of(entry)), "options": entry.options, "layer": LAYER}
     with (folder / f"{entry.name}.log").open("w+") as log:
@@ -169,7 +169,7 @@ def ask(entry: Contender, process: subprocess.Popen[str], **turn: Any) -> dict[s
 
 
 def answer(entry: Contender, process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The next line of a trainer."""
+    """Read the next reply of a trainer."""
     assert process.stdout
     line = process.stdout.readline()
     if not line:

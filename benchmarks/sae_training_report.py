@@ -1,4 +1,4 @@
-"""The page of the benchmark of SAE training, from what was measured."""
+"""Writes the page of the SAE training benchmark from the measurements."""
 
 import platform
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ _TABLE = """\
 
 @dataclass(frozen=True)
 class Plan:
-    """What every trainer is told; a process gets it as JSON."""
+    """Settings of all trainers; each process receives them as JSON."""
 
     n_samples: int = 800
-    """Exchanges whose activations are read; a tenth of them is held out."""
+    """Exchanges whose activations are extracted; a tenth is held out."""
 
     n_features: int = 4096
     k: int = 32
@@ -29,10 +29,10 @@ class Plan:
     n_steps: int = 120
 
     n_turns: int = 6
-    """Parts into which the steps are cut; the trainers alternate."""
+    """Parts into which the steps are divided; the trainers alternate."""
 
     warm_up_steps: int = 3
-    """Steps of a trainer that is thrown away, before any clock runs."""
+    """Untimed steps on a trainer that is then discarded."""
 
     activations: str = ""
     """File with the tensors `train` and `heldout`."""
@@ -44,14 +44,14 @@ class Plan:
         return replace(self, n_steps=round(self.n_steps * entry.longer))
 
     def turns(self) -> Iterator[tuple[int, int]]:
-        """First step of each turn and the step behind its last."""
+        """First step of each turn and the step after its last."""
         edges = [round(i * self.n_steps / self.n_turns) for i in range(self.n_turns + 1)]
         yield from zip(edges[:-1], edges[1:], strict=True)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What was measured of one turn, and of the SAE behind it."""
+    """Measurements of one turn and of the SAE after it."""
 
     step: int
     """Steps since the start."""
@@ -65,26 +65,26 @@ class Turn:
 
 @dataclass
 class Contender:
-    """A trainer, and what was measured of it."""
+    """A trainer and its measurements."""
 
     name: str
     worker: str
     options: dict[str, object] = field(default_factory=dict)
     longer: float = 1.0
-    """Its steps as a multiple of the plan's."""
+    """Its number of steps as a multiple of the plan's."""
 
     turns: list[Turn] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
 
 def render(plan: Plan, entries: Sequence[Contender], *, n_tokens: int, n_heldout: int) -> str:
-    """The page.
+    """The page as Markdown.
 
     Args:
-        plan: What was asked of all.
-        entries: With their turns; the first is the one that the others are compared with.
-        n_tokens: Activations to train on.
-        n_heldout: Activations to judge by.
+        plan: Settings of all trainers.
+        entries: The trainers with their turns; the others are compared with the first.
+        n_tokens: Number of training activations.
+        n_heldout: Number of held-out activations.
     """
     rows = [_row(plan, entry, entries[0]) for entry in entries]
     steps = [turn.step for turn in entries[0].turns]
@@ -108,8 +108,8 @@ tokens.
 
 {chr(10).join([_TABLE, *rows])}
 
-Explained variance of the held-out activations after so many of {plan.n_steps:,} steps, or as far \
-into a longer run:
+Explained variance on the held-out activations by step, of {plan.n_steps:,}; longer runs are shown \
+at the same fraction of their steps:
 
 {chr(10).join(curve)}
 
@@ -146,34 +146,34 @@ def _notes(plan: Plan, n_tokens: int, n_heldout: int) -> str:
     return f"""\
 * Activations: output of layer {LAYER} of SmolLM2-135M-Instruct at the scored tokens of \
 {plan.n_samples:,} chitchat
-  exchanges, {n_tokens:,} to train on, used several times, and {n_heldout:,} of other exchanges to \
-judge by. All
+  exchanges, {n_tokens:,} for training, used several times, and {n_heldout:,} of other exchanges \
+for evaluation. All
   trainers get the same rows in the same order, already centred and scaled to a median norm of √d.
-* Each trainer is a process of its own; they take {plan.n_turns} turns, in alternating order. \
+* Each trainer runs in its own process. They take {plan.n_turns} turns, in alternating order. \
 Speeds are medians over
-  the turns with their range, ratios medians of the ratios within a turn. Only steps are timed:
-  imports, loading, saving and {plan.warm_up_steps} steps of warm-up on a trainer that is thrown \
-away are left out.
-  CPU time is that of all threads; unlike wall time it hardly depends on what else the machine does.
-* Peak rates are in the names; they do not mean the same for both: facsynth holds decoder rows at
-  norm 1, SAELens starts them at norm 0.1, so at one rate its directions turn ten times as fast.
-* "Half the time": as many steps of facsynth as take half the time of SAELens' run, roughly; what
-  it took stands in the column of seconds.
-* The rate warms up over 2 % of the steps and falls over the last 30 %: in facsynth to a tenth, in
-  SAELens to zero (its schedule knows nothing else). Everything else is each trainer's default:
-  facsynth starts with encoder rows of norm 0.3, SAELens with decoder rows of norm 0.1, and it clips
-  gradients to norm 1. Its progress bar and logs are off.
-* facsynth chooses a token's features by a product in bfloat16 and computes their activations and
+  the turns, with the range; ratios are medians of the ratios within a turn. Only steps are timed:
+  imports, loading, saving and {plan.warm_up_steps} warm-up steps on a discarded trainer are \
+excluded.
+  CPU time is the sum over threads; unlike wall time it hardly depends on other load on the machine.
+* The names give the peak learning rates, which mean different things: facsynth keeps decoder rows
+  at norm 1, SAELens starts them at norm 0.1, so at one rate its directions turn ten times faster.
+* "Half the time": facsynth with as many steps as take roughly half the time of the SAELens run. The
+  column "seconds" shows the time it took.
+* The rate warms up over 2 % of the steps and decays over the last 30 %: in facsynth to a tenth, in
+  SAELens to zero (its schedule has no other option). Everything else is each trainer's default:
+  facsynth starts with encoder rows of norm 0.3, SAELens with decoder rows of norm 0.1, and SAELens
+  clips gradients to norm 1. The progress bar and logs of SAELens are off.
+* facsynth selects a token's features with a bfloat16 product and computes their activations and
   all gradients in float32; SAELens computes everything in float32 (its autocast was slower here).
-* Explained variance: 1 - Σ‖x - x̂‖² / Σ‖x - mean‖² over the held-out rows, computed by one function
-  from the saved SAEs of both. Dead: active on no held-out row. BatchTopK is read with its
+* Explained variance: 1 - Σ‖x - x̂‖² / Σ‖x - mean‖² over the held-out rows. One function computes it
+  from the saved SAEs of both. Dead: active on no held-out row. BatchTopK is evaluated with its
   threshold.
-* SAELens' `use_sparse_activations` is left out: its trainer stops with an error here.
+* SAELens' `use_sparse_activations` is omitted because its trainer fails with an error here.
 """
 
 
 def _processor() -> str:
-    """Name of the processor, where Linux tells it."""
+    """Name of the processor, if Linux reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,13 +1,13 @@
-"""Greedy maximum coverage: facsynth beside apricot-select and submodlib, on the same sparse rows.
+"""Greedy maximum coverage: facsynth vs. apricot-select and submodlib, on the same sparse rows.
 
 Rows are synthetic: each sample draws features by Zipf's law, so few features are frequent and
 most are rare, as in feature tables. Every program maximises the number of covered features with
-one pick per feature and no quotas. Peers run in an environment of their own, each in a process
-with a time limit; what is stopped there is reported as slower than the limit. Smaller pools show
-how the time of the slowest peer grows.
+one pick per feature and no quotas. Each peer runs in its own environment, in a process with a time
+limit; a peer that is stopped is reported as slower than the limit. Smaller pools show how the time
+of the slowest peer grows.
 
     python benchmarks/select_samples.py            100,000 samples x 65,536 features, 2,000 picks
-    python benchmarks/select_samples.py --quick    a hundredth of it
+    python benchmarks/select_samples.py --quick    a hundredth of the work
     python benchmarks/select_samples.py --write    also writes docs/benchmarks/select.md
 """
 
@@ -35,7 +35,7 @@ PEERS = {
 }
 OURS = ("facsynth", "facsynth, length quotas")
 STEPS = ((5_000, 100), (10_000, 200), (20_000, 400))
-"""Samples and picks of the smaller pools, all with the features of the large one."""
+"""Samples and picks of the smaller pools, which have as many features as the large one."""
 
 STEP_LIMIT_S = 60
 DRAWS = 64
@@ -43,11 +43,11 @@ SEED = 0
 
 
 def zipf_rows(n_samples: int, n_features: int) -> csr_array:
-    """Binary rows of `DRAWS` draws each, feature r with probability in proportion to 1 / r."""
+    """Binary rows of `DRAWS` draws each; feature r has probability proportional to 1 / r."""
     rng = np.random.default_rng(SEED)
     reach = np.cumsum(1.0 / np.arange(1, n_features + 1))
     drawn = np.searchsorted(reach, rng.random((n_samples, DRAWS)) * reach[-1])
-    names = rng.permutation(n_features)  # or the order of features would say how frequent they are
+    names = rng.permutation(n_features)  # so a feature's id does not reveal its frequency
     rows = np.repeat(np.arange(n_samples), DRAWS)
     pairs = np.unique(rows * n_features + names[drawn.ravel()])
     shape = (n_samples, n_features)
@@ -69,11 +69,11 @@ def run_ours(name: str, rows: csr_array, n_picks: int) -> list[int]:
 
 
 def run_peer(name: str, file: Path, n_picks: int, limit_s: int) -> dict[str, Any]:
-    """Seconds and picks of a peer, or why there are none."""
+    """Seconds and picks of a peer, or the reason why it has none."""
     try:
         python = PEERS[name].python()
     except CannotInstall as error:
-        return {"why": f"does not install: {error}"}
+        return {"why": f"cannot be installed: {error}"}
     command = [*map(str, (python, PEER_SCRIPT, name, file, n_picks))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)
@@ -122,7 +122,7 @@ def measure(n_samples: int, n_features: int, n_picks: int, limit_s: int) -> dict
 
 
 def measure_growth(n_features: int) -> list[dict[str, Any]]:
-    """Seconds of facsynth and of apricot-select on smaller pools."""
+    """Seconds that facsynth and apricot-select take on smaller pools."""
     found = []
     for n_samples, n_picks in STEPS:
         rows = zipf_rows(n_samples, n_features)
@@ -181,7 +181,7 @@ def cpu_name() -> str:
 
 
 def verdict(report: dict[str, Any]) -> str:
-    """Whether apricot-select took ten times as long; where it was stopped, by the time it had."""
+    """Whether apricot-select took ten times as long; if it was stopped, the limit counts."""
     ours, rival = report["results"][OURS[0]]["seconds"], report["results"]["apricot"]
     stopped = rival.get("why", "").startswith("stopped")
     if "seconds" not in rival and not stopped:
@@ -203,19 +203,19 @@ def page(report: dict[str, Any], command: str) -> str:
     ours = report["results"][OURS[0]]["seconds"]
     peers = ", ".join(pin for peer in PEERS.values() for pin in peer.requirements)
     versions = f"numpy {np.__version__}, scipy {scipy.__version__}, {peers}"
-    return f"""# Greedy selection beside apricot-select and submodlib
+    return f"""# Greedy selection vs. apricot-select and submodlib
 
-{shape}. Synthetic rows by Zipf's law; every program maximises the number of covered features.
+{shape}. The rows are synthetic and follow Zipf's law; every program maximises the number of covered
+features.
 Goals: 2,000 picks within 5 s on 2 cores ({"met" if ours <= 5 else "not met"}: {ours:.2f} s);
 at least 10 times faster than apricot-select ({verdict(report)}).
 
 {table(report)}
 
-facsynth and apricot-select are timed from sparse rows in memory, submodlib from there too, with the
-Python sets that it needs; starting Python and compiling apricot's kernels are not counted. Greedy
-choices differ where gains tie: facsynth takes the earlier sample. A program that was stopped is at
-least as slow as the limit says. With length quotas facsynth solves another
-problem and may cover less.
+Times start from sparse rows in memory; for submodlib they include building the Python sets that it
+needs. They exclude starting Python and compiling apricot's kernels. Greedy choices differ when
+gains tie: facsynth takes the earlier sample. A program that was stopped takes at least as long as
+the time limit. With length quotas, facsynth solves a different problem and may cover less.
 
 How apricot-select's time grows with the pool and the picks, at {report["n_features"]:,} features:
 

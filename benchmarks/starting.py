@@ -1,4 +1,4 @@
-"""How long a process takes to its first batch and to its end."""
+"""Time from the start of a process to its first batch and to its end."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def say(module, inputs):
         print("first batch", time.time(), flush=True)
 handle = register_module_forward_pre_hook(say)
 """
-"""The hook is of PyTorch itself, so what is measured is what users run."""
+"""A hook of PyTorch itself, so the measured code is the code that users run."""
 
 _FACSYNTH = """
 import runpy
@@ -41,16 +41,16 @@ model(**tokenizer(sys.argv[3], return_tensors="pt"))
 
 @dataclass(frozen=True)
 class Start:
-    """One run of one way, in seconds from the start of its process."""
+    """One run, in seconds from the start of its process."""
 
     first_batch_s: float
-    """Until the first decoder layer is called."""
+    """To the first call of a decoder layer."""
 
     end_s: float
 
 
 def measure_starts(job: Job, n_runs: int) -> dict[str, list[Start]]:
-    """Both ways in turns: `fac extract` of one short text, and Transformers on the same text."""
+    """Alternate between `fac extract` of one short text and Transformers on the same text."""
     starts: dict[str, list[Start]] = {"facsynth": [], "plain Transformers": []}
     for _ in range(n_runs):
         with tempfile.TemporaryDirectory() as name:

@@ -1,7 +1,7 @@
-"""Create `.venv` and install facsynth into it, editable, with its pinned development tools.
+"""Create `.venv` with an editable install of facsynth and its pinned development tools.
 
-`make` runs this when `.venv` is missing or older than what it was made from. It needs only
-the standard library of Python 3.11 or newer, and pip's own configuration is left as it is.
+`make` runs this when `.venv` is missing or older than the files it depends on. It needs only
+the standard library of Python 3.11 or newer, and leaves pip's configuration unchanged.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-if sys.version_info < (3, 11):  # noqa: UP036  (this is what tells the user)
+if sys.version_info < (3, 11):  # noqa: UP036  (tells users of an older Python)
     sys.exit(
         "Error: facsynth needs Python 3.11 or newer, but {} is {}.{}; "
         "run `make PYTHON=/path/to/python3.11 ...`".format(sys.executable, *sys.version_info)
@@ -32,7 +32,7 @@ SEE_LOG = f"(pip's output is in {LOG.relative_to(ROOT)})"
 
 
 def main() -> None:
-    """Bring `.venv` up to date and leave the stamp that `make` looks at."""
+    """Bring `.venv` up to date and write the stamp that `make` checks."""
     started = time.monotonic()
     STAMP.unlink(missing_ok=True)
     create_venv()
@@ -45,15 +45,15 @@ def main() -> None:
 
 
 def create_venv() -> None:
-    """Make `.venv`, or make it anew where its Python is too old, broken or without pip."""
+    """Create `.venv`; recreate it if its Python is too old, broken or lacks pip."""
     check = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
     if PYTHON.exists() and succeeds(PYTHON, "-c", check):
         return
     missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     if missing:
         stop(
-            f"{sys.executable} has no module {missing[0]}, so .venv cannot be made; on Debian or "
-            "Ubuntu run `apt-get install python3-venv`, or pass PYTHON=... another Python"
+            f"cannot create .venv because {sys.executable} has no module {missing[0]}; on Debian "
+            "or Ubuntu run `apt-get install python3-venv`, or choose another Python with PYTHON=..."
         )
     say(f"creating .venv with Python {sys.version.split()[0]}")
     made = subprocess.run(
@@ -65,7 +65,7 @@ def create_venv() -> None:
 
 
 def install_torch(version: str) -> None:
-    """Install torch, as a CPU build where no NVIDIA GPU is present and one is offered."""
+    """Install torch; without an NVIDIA GPU prefer a CPU build if there is one."""
     check = f"import torch; assert torch.__version__.split('+')[0] == {version!r}"
     if succeeds(PYTHON, "-c", check):
         return
@@ -78,30 +78,30 @@ def install_torch(version: str) -> None:
                 return
             if not any(f"{text} {cpu}" in log for text in NOT_OFFERED):
                 stop(reason(log))
-        say(f"found no CPU build of torch {version}: taking the plain one, which may be several GB")
+        say(f"no CPU build of torch {version}; installing the default build, maybe several GB")
     require(plain, plain)
 
 
 def has_gpu() -> bool:
-    """Whether `nvidia-smi` is there and finds a device."""
+    """Whether `nvidia-smi` exists and finds a device."""
     return shutil.which("nvidia-smi") is not None and succeeds("nvidia-smi", "--list-gpus")
 
 
 def pinned_version(name: str) -> str:
     """The version that `constraints.txt` pins for `name`."""
     found = re.search(rf"^{name}==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE)
-    return found[1] if found else stop(f"{CONSTRAINTS} pins no version of {name}")
+    return found[1] if found else stop(f"{CONSTRAINTS} does not pin a version of {name}")
 
 
 def require(title: str, *arguments: str) -> None:
-    """Install what facsynth cannot do without."""
+    """Install a required package; stop if that fails."""
     log = install(title, *arguments)
     if log is not None:
         stop(reason(log))
 
 
 def install(title: str, *arguments: str) -> str | None:
-    """Run `pip install` under the constraints; None is success, else what pip said."""
+    """Run `pip install` with the constraints; returns None on success, else pip's output."""
     say(f"installing {title}")
     command = [str(PYTHON), "-m", "pip", "--no-input", "--disable-pip-version-check", "install"]
     command += ["--progress-bar", "off", "--constraint", str(CONSTRAINTS), *arguments]
@@ -119,22 +119,22 @@ def install(title: str, *arguments: str) -> str | None:
 
 
 def reason(log: str) -> str:
-    """One line on why pip failed; finding no version may mean that nothing was reached."""
+    """Why pip failed, in one line; "no matching version" can also mean that pip is offline."""
     errors = [line for line in log.splitlines() if line.startswith("ERROR: ")]
     last = (errors or log.strip().splitlines() or ["no output"])[-1].removeprefix("ERROR: ")
     found_nothing = last.startswith(("No matching distribution", "ResolutionImpossible"))
     if OFFLINE.search(log if found_nothing else last):
-        return f"pip cannot reach the package registry; check the network, run it again {SEE_LOG}"
+        return f"pip cannot reach the package registry; check the network and retry {SEE_LOG}"
     return f"pip failed: {last} {SEE_LOG}"
 
 
 def succeeds(*command: object) -> bool:
-    """Whether the command runs and exits with 0."""
+    """Whether the command exits with status 0."""
     return not subprocess.run([str(part) for part in command], capture_output=True).returncode
 
 
 def show(line: str) -> None:
-    """On a terminal, replace the line that tells what pip does at the moment."""
+    """On a terminal, replace the line that shows what pip is doing."""
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 1
         print(f"\r\033[K{line[:width]}", end="", flush=True)
@@ -146,7 +146,7 @@ def say(line: str) -> None:
 
 
 def stop(message: str) -> NoReturn:
-    """End with one line and exit status 1."""
+    """Exit with a one-line message and status 1."""
     sys.exit(f"Error: {message}")
 
 

@@ -1,7 +1,7 @@
-"""Small SAEs in files of other projects, with what those projects' own code makes of them.
+"""Write small SAEs in the formats of other projects, with the outputs of those projects' own code.
 
-`tests/test_golden_saes.py` reads `tests/golden`; this script writes it. It runs where the other
-projects are installed, not facsynth, and is needed again only when one of them changes:
+This script writes `tests/golden`, which `tests/test_golden_saes.py` reads. It needs the other
+projects, not facsynth, and has to run again only when one of them changes:
 
     python -m venv golden && golden/bin/pip install sae-lens==6.54.12 eai-sparsify==1.3.3 \
         dictionary-learning==0.1.0
@@ -23,12 +23,12 @@ D, M, K = 6, 20, 3
 X = 2 * torch.randn(16, D, generator=torch.Generator().manual_seed(9))
 
 Made = tuple[str, Any, Callable[[Path], Any]]
-"""Name of the case, an SAE of the other project's class, and how that project saves it to a folder
-and reads it back."""
+"""Name of the case, an SAE of the other project's class, and a function that saves it to a folder
+and reads it back with that project's code."""
 
 
 def main() -> None:
-    """Write the cases of the named projects, or of all."""
+    """Write the cases of the given projects, by default of all."""
     projects = {
         "saelens": ("sae-lens", saelens),
         "sparsify": ("eai-sparsify", sparsify),
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def fill(sae: torch.nn.Module) -> None:
-    """Random weights, thresholds above zero."""
+    """Fill with random weights, and thresholds above zero."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, tensor in sorted({**dict(sae.named_parameters()), **dict(buffers(sae))}.items()):
@@ -54,14 +54,14 @@ def fill(sae: torch.nn.Module) -> None:
 
 
 def buffers(sae: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Buffers that hold what was learned; counters and `k` stay."""
+    """Learned buffers; counters and `k` are skipped."""
     for name, tensor in sae.named_buffers():
         if "threshold" in name and tensor.is_floating_point():
             yield name, tensor
 
 
 def write_expected(sae: Any, folder: Path, by: str) -> None:
-    """Codes, reconstructions and who computed them."""
+    """Write codes, reconstructions and the versions that computed them."""
     with torch.no_grad():
         codes = sae.encode(X)
         if not isinstance(codes, torch.Tensor):  # sparsify: values and ids of the k largest
@@ -75,7 +75,7 @@ def write_expected(sae: Any, folder: Path, by: str) -> None:
 
 
 def saelens() -> Iterator[Made]:
-    """Inference SAEs, and what its batch top-k trainers leave."""
+    """Inference SAEs, and the output of its batch top-k trainers."""
     from sae_lens import saes
     from sae_lens.saes.sae import SAEMetadata
 

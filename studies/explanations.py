@@ -1,11 +1,11 @@
-"""How far can names and explanations of features be trusted? Writes docs/studies/explanations.md.
+"""How reliable are names and explanations of features? Writes docs/studies/explanations.md.
 
-    python studies/explanations.py offline            names by terms, tested; no LLM
-    python studies/explanations.py llm --model FOLDER an LLM behind a real local server
-    python studies/explanations.py page               the page again from the stored results
+    python studies/explanations.py offline            test names by terms; no LLM
+    python studies/explanations.py llm --model FOLDER test an LLM behind a real local server
+    python studies/explanations.py page               rewrite the page from the stored results
 
-Each step keeps its numbers in studies/results/explanations.json and is done once; `--again`
-repeats it. Replies of the LLM are kept in RUNS/replies.sqlite: a stopped run goes on.
+Each step stores its numbers in studies/results/explanations.json and runs once; `--again` repeats
+it. Replies of the LLM are stored in RUNS/replies.sqlite, so an interrupted run resumes.
 """
 
 import argparse
@@ -17,17 +17,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facsynth.chat.budget import BudgetedChat, estimate
+from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.cache import CachedChat
+from facsynth.chat.dialect import Dialect
 from facsynth.chat.endpoint import EndpointChat, EndpointSettings
 from facsynth.chat.model import ChatModel
+from facsynth.chat.policy import estimate
+from facsynth.chat.scripted import RecordingChat
 from facsynth.cli.load import load_table_tokenizer
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.write import write_json, write_text
@@ -38,7 +41,6 @@ from facsynth.recipe import read_recipe
 from facsynth.sae.files import load_sae
 from facsynth.table.extract import extract_table
 from facsynth.table.table import FeatureTable, open_table
-from facsynth.understand.asking import RecordingChat
 from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
 from facsynth.understand.explain import (
     ExplainSettings,
@@ -49,7 +51,7 @@ from facsynth.understand.explain import (
     score_imported,
 )
 from facsynth.understand.fidelity import DOUBTFUL_BELOW, rule_fidelity
-from facsynth.understand.names import TermCounts, count_words, name_terms, peak_word
+from facsynth.understand.names import TermCounts, count_terms, name_terms, peak_word
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "studies" / "results" / "explanations.json"
@@ -57,9 +59,7 @@ PAGE = ROOT / "docs" / "studies" / "explanations.md"
 KINDS = ("detection", "detection_random", "fuzzing")
 N_FEATURES, MIN_SAMPLES, N_EXAMPLES = 200, 20, 15
 N_TERMS = (1, 3, 5, 10)
-SERVER = EndpointSettings(
-    attempt_timeout_s=600, start_concurrency=1, max_concurrency=1, schema_mode="none"
-)
+SERVER = EndpointSettings(attempt_timeout_s=600, concurrency=1, dialect=Dialect(schema_mode="none"))
 
 
 def main() -> None:
@@ -67,10 +67,12 @@ def main() -> None:
     parser.add_argument("step", choices=["offline", "llm", "page"])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "explanations")
     parser.add_argument("--table", type=Path, help="feature table of the demo anchor")
-    parser.add_argument("--again", action="store_true", help="repeat a step that is done")
-    parser.add_argument("--model", help="folder of the LLM, as the server knows it")
+    parser.add_argument("--again", action="store_true", help="repeat a finished step")
+    parser.add_argument("--model", help="folder of the LLM, as the server names it")
     parser.add_argument("--api-base", default="http://127.0.0.1:8123/v1")
-    parser.add_argument("--server", type=Path, help="`transformers` of a serving environment")
+    parser.add_argument(
+        "--server", type=Path, help="the `transformers` executable of a serving environment"
+    )
     parser.add_argument("--n-llm", type=int, default=40, help="features explained by the LLM")
     parser.add_argument("--n-held-out", type=int, default=10)
     options = parser.parse_args()
@@ -84,16 +86,16 @@ def main() -> None:
             results["llm"] = run_llm(table, threshold, options)
         write_json(results, RESULTS)
     write_text(page_text(results), PAGE)
-    print(f"{PAGE.relative_to(ROOT)} is written")
+    print(f"wrote {PAGE.relative_to(ROOT)}")
 
 
 def find_table(folder: Path | None, runs: Path) -> FeatureTable:
-    """The table of the demo's anchor: the one given, that of `fac run`, or a new one."""
+    """The table of the demo's anchor: the given one, that of `fac run`, or a new one."""
     for known in (folder, ROOT / "runs" / "demo" / "anchor", runs / "anchor"):
         if known is not None and (known / "manifest.json").is_file():
             return open_table(known)
     if folder is not None:
-        raise DataError(f"{folder} is no finished feature table")
+        raise DataError(f"{folder} is not a finished feature table")
     recipe, lm = read_recipe(ROOT / "recipes" / "demo.toml"), load_language_model()
     assert recipe.anchor.n_samples is not None
     samples = chitchat_samples(recipe.anchor.n_samples, seed=recipe.anchor.seed)
@@ -104,7 +106,7 @@ def find_table(folder: Path | None, runs: Path) -> FeatureTable:
 def gather(
     table: FeatureTable, threshold: float, **settings: Any
 ) -> tuple[dict[int, Evidence], TermCounts, float]:
-    """Evidence of 200 features drawn among those with enough samples, and the seconds it took."""
+    """Evidence for 200 random features with enough samples, and the seconds it took."""
     started = time.monotonic()
     rows, samples = table.activations(), table.samples()
     active = rows.feature_ids[rows.values > threshold]
@@ -121,11 +123,11 @@ def gather(
         max_tokens=source.max_tokens,
         settings=EvidenceSettings(threshold=threshold, **settings),
     )
-    return evidence, count_words(samples), time.monotonic() - started
+    return evidence, count_terms(samples), time.monotonic() - started
 
 
 def run_offline(table: FeatureTable, threshold: float) -> dict[str, Any]:
-    """Names by terms of 200 features, their scores, and the scores of names that were mixed up."""
+    """Names by terms of 200 features, their scores, and the scores of shuffled names."""
     evidence, words, seconds = gather(table, threshold)
     started = time.monotonic()
     named = explain_by_terms(evidence, words)
@@ -159,7 +161,7 @@ def run_offline(table: FeatureTable, threshold: float) -> dict[str, Any]:
 
 
 def summary(fidelities: Sequence[Any]) -> dict[str, Any]:
-    """Mean balanced accuracy of each kind with the 95 % interval of the mean over features."""
+    """Mean balanced accuracy of each kind, with the 95 % interval of the mean over features."""
     row: dict[str, Any] = {}
     for kind in KINDS:
         scores = [getattr(f, kind) for f in fidelities if f is not None]
@@ -193,40 +195,29 @@ def example(found: Explanation, evidence: Evidence) -> dict[str, Any]:
 
 
 def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, Any]:
-    """Explanations and judgements of an LLM, beside the terms on the same features and spans."""
+    """Explanations and judgements of an LLM, and names by terms, on the same features and spans."""
     if not options.model:
-        sys.exit("Error: name the LLM by --model")
+        sys.exit("Error: pass the folder of the LLM with --model")
     everything, words, _ = gather(table, threshold, n_held_out=options.n_held_out)
     step = max(1, len(everything) // options.n_llm)
     evidence = {f: everything[f] for f in list(everything)[::step][: options.n_llm]}
     named = explain_by_terms(evidence, words)
-    settings = ExplainSettings(max_failure_share=0.5)
-    free = replace(settings, max_failure_share=1.0)
+    settings = ExplainSettings()
     cache = options.runs / "replies.sqlite"
     with served(options.server, options.api_base):
-        endpoint = BudgetedChat(
-            EndpointChat(
-                options.model,
-                base_url=options.api_base,
-                settings=EndpointSettings(
-                    attempt_timeout_s=600,
-                    start_concurrency=1,
-                    max_concurrency=1,
-                    schema_mode="none",
-                ),
-            )
-        )
-        recorder = RecordingChat(endpoint.name)
+        spending = Spending(replies=cache)
+        model = EndpointChat(options.model, base_url=options.api_base, settings=SERVER)
+        chat = limited_chat(model, spending)
+        recorder = RecordingChat(chat.name)
         ahead = calls_to_explain(
-            lambda chat: explain_by_llm(chat, evidence, named, settings=free),
+            lambda chat: explain_by_llm(chat, evidence, named, settings=settings),
             evidence,
             recorder,
             CachedChat(recorder, cache),
             settings=settings,
         )
-        print(f"calls ahead: {estimate(ahead)}; about as many again to judge the terms")
+        print(f"remaining calls: {estimate(ahead)}; judging the terms takes about as many again")
         started = time.monotonic()
-        chat = CachedChat(endpoint, cache)
         explained, judged = ask(chat, evidence, named, settings, Lines())
         seconds = time.monotonic() - started
     told = [found for found in explained if found.method == "llm"]
@@ -236,7 +227,7 @@ def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, An
         "sae_hash": table.manifest.source.sae_hash[:8],
         "model": Path(options.model).name,
         "seconds": seconds,
-        "usage": asdict(endpoint.usage),
+        "usage": asdict(spending.usage),
         "n_features": len(evidence),
         "n_explained": len(told),
         "failures": sorted({found.failure for found in explained if found.failure}),
@@ -256,7 +247,7 @@ def ask(
     settings: ExplainSettings,
     progress: Progress = SILENT,
 ) -> tuple[list[Explanation], list[Explanation]]:
-    """The LLM's explanations, and its judgement of the names by terms."""
+    """The LLM's explanations, and its judgements of the names by terms."""
     explained = explain_by_llm(chat, evidence, named, settings=settings, progress=progress)
     terms = {
         found.feature_id: f"the word {' or '.join(found.terms)}" for found in named if found.terms
@@ -274,12 +265,12 @@ class Lines:
 
     @contextmanager
     def task(self, name: str, total: float, unit: str) -> Iterator["Lines"]:
-        """Count one piece of work."""
+        """Start counting a task."""
         self.name, self.total, self.done, self.said = name, total, 0.0, 0.0
         yield self
 
     def advance(self, n: float = 1, note: str = "") -> None:
-        """Say every twentieth."""
+        """Print a line every 5 %."""
         self.done += n
         if self.done >= self.said + self.total / 20:
             self.said = self.done
@@ -288,7 +279,7 @@ class Lines:
 
 @contextmanager
 def served(server: Path | None, api_base: str) -> Iterator[None]:
-    """A running server: the one that answers already, or `transformers serve` while we need it."""
+    """Run `transformers serve` while the context is open; without `server`, one is running."""
     if server is None:
         yield
         return
@@ -298,7 +289,7 @@ def served(server: Path | None, api_base: str) -> Iterator[None]:
     try:
         for _ in range(600):
             if process.poll() is not None:
-                raise ChatError(f"{' '.join(command)} ended with status {process.returncode}")
+                raise ChatError(f"{' '.join(command)} exited with status {process.returncode}")
             try:
                 urllib.request.urlopen(f"{api_base}/models", timeout=5)
                 break
@@ -313,14 +304,14 @@ def served(server: Path | None, api_base: str) -> Iterator[None]:
 
 
 def page_text(results: Mapping[str, Any]) -> str:
-    """The page, from the stored results alone."""
+    """The page, from the stored results."""
     parts = [HEAD]
     if offline := results.get("offline"):
         parts.append(offline_text(offline))
     if llm := results.get("llm"):
         parts.append(llm_text(llm))
     else:
-        parts.append("## Explanations of an LLM\n\nNot measured yet.\n")
+        parts.append("## Explanations by an LLM\n\nNot measured yet.\n")
     return "\n".join(parts)
 
 
@@ -331,18 +322,20 @@ def offline_text(row: Mapping[str, Any]) -> str:
     doubtful = row["terms"]["3"]["detection"]["doubtful"]
     return f"""## Names by terms
 
-{row["n_features"]} features drawn among those active in {MIN_SAMPLES} samples to half of all,
-δ = {table["threshold"]:g}, {table["n_samples"]:,} samples, SAE {table["sae_hash"][:8]},
-{row["date"]}. Evidence,
-names and scores took {row["seconds"]:.0f} s on one shared core, without the model.
+With three terms, {doubtful:.0%} of the names are doubtful (below {DOUBTFUL_BELOW} against near
+misses).
+
+Setup: {row["n_features"]} random features among those active in at least {MIN_SAMPLES} samples and
+at most half of all, δ = {table["threshold"]:g}, {table["n_samples"]:,} samples, SAE
+{table["sae_hash"][:8]}, {row["date"]}. Evidence, names and scores took {row["seconds"]:.0f} s on
+one shared core and did not run the model.
 
 | terms in the name | near misses | random text | fuzzing |
 |---|---|---|---|
 {chr(10).join(lines)}
 
-Mean held-out balanced accuracy over features, with the 95 % interval of the mean; a guess has 0.5.
-With three terms, {doubtful:.0%} of the names are doubtful (below {DOUBTFUL_BELOW} against near
-misses).
+Scores are the mean held-out balanced accuracy over features, with the 95 % interval of the mean;
+guessing scores 0.5.
 
 {examples_text(row["examples"])}"""
 
@@ -350,18 +343,18 @@ misses).
 def llm_text(row: Mapping[str, Any]) -> str:
     usage = row["usage"]
     failures = "; ".join(row["failures"]) or "none"
-    return f"""## Explanations of an LLM
+    return f"""## Explanations by an LLM
 
-{row["model"]} behind `transformers serve` explains and judges {row["n_features"]} features
-drawn in the same way (SAE {row["sae_hash"]}, {row["date"]}), five texts a call, in
+{row["model"]} behind `transformers serve` explained and judged {row["n_features"]} features
+chosen in the same way (SAE {row["sae_hash"]}, {row["date"]}), five texts per call, in
 {row["seconds"] / 60:.0f} minutes ({usage["n_calls"]:,} calls,
 {usage["prompt_tokens"]:,} prompt tokens). It gave {row["n_explained"]} explanations;
 reasons for the others: {failures}.
 
-| what is tested | near misses | random text | fuzzing |
+| tested | near misses | random text | fuzzing |
 |---|---|---|---|
-| its explanations, judged by itself | {cells(row["explained"])} |
-| names by terms, judged by it | {cells(row["terms_by_llm"])} |
+| its explanations, judged by the LLM | {cells(row["explained"])} |
+| names by terms, judged by the LLM | {cells(row["terms_by_llm"])} |
 | names by terms, as a rule | {cells(row["terms_by_rule"])} |
 
 {examples_text(row["examples"])}"""
@@ -391,12 +384,12 @@ def examples_text(examples: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-HEAD = """# How far can names and explanations of features be trusted?
+HEAD = """# How reliable are names and explanations of features?
 
-Written by `python studies/explanations.py` from `studies/results/explanations.json`. The anchor of
-the demo (chitchat) gives the spans; ten spans make a name, ten others test it. Near misses are the
-silent texts most like the feature's own words, so a score against them is a hard test; random
-silent text is the usual, easier one.
+Generated by `python studies/explanations.py` from `studies/results/explanations.json`. The spans
+come from the demo's anchor (chitchat); ten spans make a name, ten others test it. Near misses are
+the silent texts most similar to the feature's own words, so they are a hard test; random silent
+text is the usual, easier test.
 """
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 r"""Fill rate against generated tokens, by method and generator.
 
-Anchor: Alpaca instructions; seed: self-instruct tasks; features: the embedded SmolLM2 pair. Every
-cell (generator, arm, random seed) writes until its budget of generated tokens is
-spent, so arms are compared at equal budgets, and ends with its `result.json` under --output; run
-the same command again after a stop and only cells that are not done are done. No text is kept in
-the results.
+Anchor: Alpaca instructions; seed: self-instruct tasks; features: the default SmolLM2 and SAE. Every
+cell (generator, arm, random seed) generates until its token budget is spent, so arms are compared
+at equal budgets, and then writes `result.json` under --output. Run the same command again to
+resume: only unfinished cells run. The results contain no text.
 
     python studies/fill_rate.py run --data DATA --generator smollm2
     python studies/fill_rate.py run --data DATA --generator QWEN.gguf --tokens 2500
@@ -12,10 +11,10 @@ the results.
     python studies/fill_rate.py run --data DATA --generator QWEN.gguf --tokens 2500 --sae QWEN_SAE
     python studies/fill_rate.py report --data DATA
 
-With --sae the generator also reads: the features are its own. The SAE of Qwen is the one that
-`studies/transfer.py` trains.
+With --sae the features are those of the generator itself. `studies/transfer.py` trains the SAE of
+Qwen.
 
-QWEN.gguf is what `python benchmarks/models.py qwen` prints. A look at the mechanics:
+`python benchmarks/models.py qwen` prints the path of QWEN.gguf. For a trial run use
 `--n-anchor 300 --tokens 300 --seeds 1 --output runs/small`.
 """
 
@@ -65,10 +64,10 @@ FORM = "a new instruction, one short sentence, that a person gives to an assista
 UNDIRECTED_PROMPT = f"Write {FORM}. Answer with the instruction alone."
 THRESHOLD = 1.0
 MIN_ANCHOR = 5
-"""A missing feature counts when so many anchor samples activate it."""
+"""A missing feature counts if at least this many anchor samples activate it."""
 
 BLOCK = 16
-"""Features per round; with two texts each they are one batch of the generator."""
+"""Features per round; with two texts each, they fill one batch of the generator."""
 
 BATCH = 32
 N_POINTS = 40
@@ -109,26 +108,26 @@ ARMS: dict[str, Callable[[int], SynthesisSettings]] = {
     "cover, step 1": lambda seed: settings(seed, second=0, plan=PlanSettings("cover")),
 }
 DESCRIBED = {
-    "undirected": "the form alone, no word about features",
-    "step 1, own": "the paper's step 1, two texts a feature; a text counts for its own feature",
+    "undirected": "the prompt names only the form, not features",
+    "step 1, own": "the paper's step 1, two texts per feature; a text counts for its own feature",
     "two steps, own": "the paper's two steps; a text counts for its own feature",
     "request, credit": "the paper's two steps in rounds; every text counts for all features",
-    "turns, own": "two steps, asked in turns; a text counts for its own feature",
-    "credit": "turns, in rounds, every text counts for all features; the default",
-    "cover": "credit, features that fire together in the anchor in one text",
-    "match": "credit, features by how far they under-fire, lengths of the anchor",
-    "steer 4": "credit, steered with strength 4",
-    "steer auto": "credit, the strength looked for in the run (0, 2, 4, 8)",
-    "examples": "credit, kept texts of neighbouring features shown",
-    "drop early": "credit, four texts a feature, the worse half dropped after 12 tokens",
+    "turns, own": "two steps with prompts in turns; a text counts for its own feature",
+    "credit": "prompts in turns, in rounds; every text counts for all features; the default",
+    "cover": "as credit; one text targets features that fire together in the anchor",
+    "match": "as credit; targets the features that under-fire most, with the anchor's lengths",
+    "steer 4": "as credit, steered with strength 4",
+    "steer auto": "as credit, steered with a strength chosen during the run (0, 2, 4, 8)",
+    "examples": "as credit; the prompt shows kept texts of neighbouring features",
+    "drop early": "as credit; four texts per feature, the worse half is dropped after 12 tokens",
     "cover, step 1": "cover without step 2",
 }
 REMOVED = ("steer 4", "steer auto", "examples", "drop early")
-"""Arms whose code was removed because none filled more than the default; their cells stay."""
+"""Removed arms: none filled more than the default. Their cells stay in the results."""
 
 
 class Ledger:
-    """A generator that writes down what it wrote and stops at a number of generated tokens."""
+    """A generator that records its outputs and stops at a number of generated tokens."""
 
     def __init__(self, model: LocalChat, n_tokens: int) -> None:
         self._model, self._left = model, n_tokens
@@ -146,7 +145,7 @@ class Ledger:
         self.calls.append({})
         for batch in self._model.batches(requests):
             if self._left <= 0:
-                raise BudgetError("the tokens of this cell are spent")
+                raise BudgetError("the token budget of this cell is spent")
             outcomes = self._model.reply([requests[position] for position in batch])
             self._left -= sum(outcome.completion_tokens for outcome in outcomes)
             arrived = list(zip(batch, outcomes, strict=True))
@@ -156,17 +155,17 @@ class Ledger:
 
 @dataclass
 class Log:
-    """Everything that a cell generated, in order."""
+    """All outputs of a cell, in order."""
 
     n_tokens: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     samples: list[Sample | None] = field(default_factory=list)
     rows: list[FeatureActivations] = field(default_factory=list)
-    """One row for each sample that there is."""
+    """One row per existing sample."""
 
 
 class World:
-    """Tables, model and SAE that every cell shares."""
+    """Tables, model and SAE shared by all cells."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         torch.set_num_threads(1)
@@ -188,7 +187,7 @@ class World:
         self._writers: dict[str, LanguageModel] = {}
 
     def _table(self, name: str, path: Path, limit: int | None) -> FeatureTable:
-        """Feature table of the instructions of a file, with the first so many of them."""
+        """Feature table of the instructions in a file, at most the first `limit`."""
         samples = [
             Sample(x.sample_id, messages=(Message("user", x.text),))
             for x in read_samples(path, text_field="instruction", limit=limit)
@@ -198,7 +197,7 @@ class World:
         return extract_table(samples, self.lm, self.sae, self.output / name, settings=wanted)
 
     def chat(self, generator: str, n_tokens: int) -> Ledger:
-        """The generator of a cell; without a cache, because a cell is done as a whole."""
+        """The generator of a cell; it needs no cache because cells do not resume."""
         if generator not in self._writers:
             is_reader = self.reads_itself or generator == "smollm2"
             self._writers[generator] = self.lm if is_reader else load_language_model(generator)
@@ -210,14 +209,14 @@ class World:
 def write_cell(
     world: World, chat: Ledger, arm: str, seed: int, folder: Path
 ) -> tuple[Log, FeatureActivations]:
-    """Run one cell: what it generated, and the activations of what it kept."""
+    """Run one cell; returns what it generated, and the activations of what it kept."""
     wanted = ARMS[arm](seed)
     if arm == "undirected":
         return write_undirected(world, chat, wanted)
     log, kept = Log(), list[FeatureActivations]()
     everything = np.ones(world.a.n_features, dtype=bool)
     blocks: list[np.ndarray | None] = [None]
-    if arm.endswith("own"):  # every feature is aimed at, whatever other texts have hit
+    if arm.endswith("own"):  # target every feature, whatever other texts activate
         blocks = [world.goal[i : i + BLOCK] for i in range(0, world.goal.size, BLOCK)]
     for number, block in enumerate(blocks):
         relevant = everything if block is None else np.isin(np.arange(everything.size), block)
@@ -240,9 +239,9 @@ def write_cell(
 
 
 def read_calls(log: Log, calls: Sequence[dict[int, Outcome]], folder: Path) -> None:
-    """Add what the calls of one run gave; each is one step, with a table if any text was written.
+    """Add the outcomes of one run; each call is one step, with a table if it wrote any text.
 
-    Of a step that the budget cut short before its first text nothing is on disk.
+    A step that ran out of budget before its first text leaves nothing on disk.
     """
     steps = sorted({path.with_suffix("") for path in folder.glob("*/step-?*")}, key=_when)
     made = [call for call in calls if call]
@@ -265,7 +264,7 @@ def read_calls(log: Log, calls: Sequence[dict[int, Outcome]], folder: Path) -> N
 
 
 def read_nothing(log: Log, call: dict[int, Outcome]) -> None:
-    """Add a call none of whose answers was a text."""
+    """Add a call that produced no text."""
     for _, outcome in sorted(call.items()):
         log.n_tokens.append(outcome.completion_tokens)
         log.samples.append(None)
@@ -273,14 +272,14 @@ def read_nothing(log: Log, call: dict[int, Outcome]) -> None:
 
 
 def _when(step: Path) -> tuple[int, str]:
-    """Rounds and steps in their order; from the 100th on names of rounds get longer."""
+    """Sort key for rounds and steps; names of rounds get longer from the 100th on."""
     return int(step.parent.name.removeprefix("round-")), step.name
 
 
 def write_undirected(
     world: World, chat: Ledger, wanted: SynthesisSettings
 ) -> tuple[Log, FeatureActivations]:
-    """Texts without any word about features, until the tokens are spent; kept by set cover."""
+    """Generate texts without naming features until the tokens are spent; keep by set cover."""
     log = Log()
     admission = Admission(
         world.anchor.samples(), world.seed.samples(), max_overlap=wanted.max_overlap
@@ -335,9 +334,9 @@ def write_undirected(
 def judge(
     world: World, log: Log, kept: FeatureActivations, *, own: bool, n_tokens: int
 ) -> dict[str, Any]:
-    """What every arm is judged by; the curve is that of usable texts in the order of writing.
+    """Measures of a cell; the curve counts usable texts in the order of generation.
 
-    A text is usable when no filter rejects it and it copies no earlier usable one.
+    A text is usable if no filter rejects it and it is not a copy of an earlier usable text.
     """
     admission = Admission(world.anchor.samples(), world.seed.samples(), max_overlap=0.5)
     goal, filled = set(world.goal.tolist()), set[int]()
@@ -396,10 +395,10 @@ def thin(curve: list[tuple[int, int]], n_tokens: int) -> list[int]:
 def is_well_formed(text: str) -> bool:
     """Whether a text has the form of one short instruction.
 
-    One line; begins with a capital letter, a digit or a quotation mark and ends with a full stop,
-    a question or exclamation mark, a colon, or a closing quotation mark or bracket; three words or
-    more; quotation marks and brackets are paired; at most three sentences; no list, no placeholder
-    in square brackets, no label before a colon at its start, no remark about the task.
+    It has one line, starts with a capital letter, a digit or a quotation mark and ends with a full
+    stop, a question or exclamation mark, a colon, or a closing quotation mark or bracket. It has at
+    least three words and at most three sentences, paired quotation marks and brackets, no list, no
+    placeholder in square brackets, no label with a colon at its start and no remark about the task.
     """
     text = text.strip()
     sentences = re.findall(r"[.?!]+(?=\s|$)", text)
@@ -427,7 +426,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 EXTRA = ("cover, step 1",)
-"""Arms that are only run when they are named."""
+"""Arms that run only with --arm."""
 
 
 def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -> None:
@@ -458,13 +457,13 @@ def run_cell(world: World, generator: str, arm: str, seed: int, n_tokens: int) -
 
 
 def group_name(generator: str, *, reads_itself: bool) -> str:
-    """What the cells of a generator are called; those on its own features are a group apart."""
+    """Name of a generator's cells; cells on its own features form a separate group."""
     name = Path(generator).stem.split(".Q")[0]
     return f"{name}, own features" if reads_itself else name
 
 
 def run_long(options: argparse.Namespace) -> None:
-    """One arm with many tokens: how far rounds go."""
+    """Run one arm with many tokens, to see how far rounds get."""
     world = World(options)
     made = ARMS[options.arm]
     ARMS[options.arm] = lambda seed: replace(
@@ -480,7 +479,7 @@ def collect_results(output: Path) -> list[dict[str, Any]]:
 
 
 def add_facts(options: argparse.Namespace) -> dict[str, Any]:
-    """What the page says about the data."""
+    """Facts about the data for the page."""
     world = World(options)
     texts = [sample_text(sample) for sample in world.anchor.samples()]
     counts = firing_counts(world.a, threshold=THRESHOLD)
@@ -500,7 +499,7 @@ def add_facts(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write results and page; needs no model once `facts.json` is there."""
+    """Write results and page; needs no model if `facts.json` exists."""
     facts_file = options.output / "facts.json"
     if not facts_file.is_file():
         write_json(add_facts(options), facts_file)
@@ -521,14 +520,14 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["run", "long", "report"])
     parser.add_argument("--output", type=Path, default=Path("runs/fill_rate"))
-    parser.add_argument("--data", type=Path, required=True, help="folder with alpaca/ and so on")
-    parser.add_argument("--generator", default="smollm2", help="smollm2, or a model")
-    parser.add_argument("--sae", type=Path, help="SAE of the generator, which then reads, too")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--generator", default="smollm2", help="smollm2 or a model")
+    parser.add_argument("--sae", type=Path, help="SAE of the generator; measure its own features")
     parser.add_argument("--arm", action="append", choices=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--random-seed", type=int, help="run this seed alone")
+    parser.add_argument("--random-seed", type=int, help="run only this random seed")
     parser.add_argument("--n-anchor", type=int, default=4000)
-    parser.add_argument("--tokens", type=int, default=4000, help="generated tokens of a cell")
+    parser.add_argument("--tokens", type=int, default=4000, help="generated tokens per cell")
     options = parser.parse_args()
     if options.command == "long":
         options.arm = (options.arm or ["cover"])[0]

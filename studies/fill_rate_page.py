@@ -1,4 +1,4 @@
-"""The page of `fill_rate.py`: tables and curves from its results."""
+"""Writes the page of `fill_rate.py`: tables and curves from its results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,41 +16,41 @@ DEFAULT = "credit"
 
 INTRO = """# Fill rate against generated tokens
 
-Anchor: {n_anchor:,} Alpaca instructions; seed: {n_seed} self-instruct tasks; features of
-SmolLM2-135M-Instruct with the shipped SAE, read in the precision {dtype}, threshold 1.
-**{n_goal} missing features** are active in at least 5 anchor samples; they are the goal. Every
-cell writes until its budget of generated tokens is spent, at most 48 tokens a text, temperature
-0.8, top-p 0.9, so arms are compared at equal budgets. Tokens that were generated and thrown away
+The anchor is {n_anchor:,} Alpaca instructions, the seed {n_seed} self-instruct tasks. Features are
+those of SmolLM2-135M-Instruct with the default SAE, extracted in precision {dtype}, threshold 1.
+The goal is the **{n_goal} missing features** that are active in at least 5 anchor samples. Every
+cell (generator, arm, random seed) generates until its token budget is spent, with at most 48 tokens
+per text, temperature 0.8 and top-p 0.9. So arms are compared at equal budgets; discarded tokens
 count.
 
-* *filled*: missing features that a usable text activates, in the order of writing; in the arms
-  named *own* only the feature that the text was written for. A text is usable when no filter
-  rejects it (length, loops, remarks, scripts) and it shares at most half of its word 4-grams with
-  anchor, seed and earlier texts.
-* *fewer tokens*: the tokens that the undirected arm spends on what it fills, divided by those
-  after which this arm has filled as much. Where a fill rate comes near 100 %, this is what tells
-  arms apart, because little is left to fill.
+* *filled*: missing features that a usable text activates, in the order of generation; in the arms
+  named *own* only the feature that the text was written for. A text is usable if no filter rejects
+  it (length, loops, remarks, scripts) and it shares at most half of its word 4-grams with anchor,
+  seed and earlier texts.
+* *fewer tokens*: the tokens that the undirected arm needs for everything it fills, divided by the
+  tokens after which this arm has filled as much. Near a fill rate of 100 %, only this measure
+  distinguishes arms, because little is left to fill.
 * *own hits*: share of all finished texts that activate the feature they were written for.
-* *near-copies*: share of all finished texts that were rejected as copies of anchor, seed or an
-  earlier text; none is kept, so there are none in the data set.
-* *well-formed*: share of the texts that filled something which pass the form check of
-  `is_well_formed` (one line, a capital first, a final stop, paired quotes, no list, label,
-  placeholder or remark). {anchor_well_formed:.0%} of the anchor's own instructions pass it.
+* *near-copies*: share of all finished texts that were rejected as copies of the anchor, the seed or
+  an earlier text; none is kept, so the data set has none.
+* *well-formed*: of the texts that filled something, the share that passes the form check
+  `is_well_formed` (one line, starts with a capital, final punctuation, paired quotes, no list,
+  label, placeholder or remark). {anchor_well_formed:.0%} of the anchor's own instructions pass it.
 * *distance*: Hellinger distance of firing frequencies between the anchor and the seed with the kept
   texts (0 is best; the seed alone {hellinger_seed:.3f}); *lengths*: Kolmogorov-Smirnov distance of
   token counts (the seed alone {length_distance_seed:.3f}).
 
-The arms *steer*, *examples* and *drop early* were measured with guides for the generator, which
-filled no more than the default and have been removed; their numbers stay. The last commit with
-their code is 49b91c2.
+The arms *steer*, *examples* and *drop early* used guides for the generator. These filled no more
+than the default and were removed; their numbers stay here. The last commit with their code is
+49b91c2.
 
-Written by `studies/fill_rate.py` on {date}: one thread on {processor}, shared
-with other work, torch {torch}. Means over seeds, ± half the range.
+Made by `studies/fill_rate.py` on {date}: one thread on {processor}, shared
+with other work, torch {torch}. Numbers are means over random seeds, ± half the range.
 """
 
 
 def page(results: Mapping[str, Any], described: Mapping[str, str], folder: Path) -> str:
-    """The page as Markdown; its pictures are written into `folder`."""
+    """The page as Markdown; its plots are written to `folder`."""
     parts = [INTRO.format(**results["facts"])]
     cells: list[Cell] = results["cells"]
     groups = sorted(
@@ -61,7 +61,7 @@ def page(results: Mapping[str, Any], described: Mapping[str, str], folder: Path)
         own = "_own" if generator.endswith("own features") else ""
         name = f"fill_rate_{generator.lower().split('.')[0].split('-')[0]}{own}_{budget}.svg"
         draw(mine, folder / name, budget)
-        parts += [f"## {generator}, {budget:,} tokens a cell", table(mine, described)]
+        parts += [f"## {generator}, {budget:,} tokens per cell", table(mine, described)]
         parts += [f"![Filled features against generated tokens]({name})"]
         parts += [features_of(generator, mine[0]["n_goal"])]
         parts += [strengths(mine), dropped(mine), ended(mine)]
@@ -123,7 +123,7 @@ def table(cells: Sequence[Cell], described: Mapping[str, str]) -> str:
 
 
 def goals(cells: Sequence[Cell]) -> str:
-    """What was hoped for, beside what the default arm reached."""
+    """The goals, and what the default arm reached."""
     arms = by_arm(cells, {cell["arm"]: "" for cell in cells})
     if DEFAULT not in arms:
         return ""
@@ -134,18 +134,18 @@ def goals(cells: Sequence[Cell]) -> str:
     formed = float(np.mean([c["well_formed"] for c in ours]))
     rows = [
         (
-            "fewer tokens than undirected texts, for what these fill",
+            "fewer tokens than undirected texts, at equal features filled",
             "3 ×",
             fewer_tokens(arms, DEFAULT, BASE),
         ),
-        ("filled a token, × undirected", "3", times(rates, DEFAULT, BASE) + most(arms, BASE)),
-        ("filled a token, × the paper's two steps", "1.5", times(rates, DEFAULT, PAPER)),
+        ("filled per token, × undirected", "3", times(rates, DEFAULT, BASE) + most(arms, BASE)),
+        ("filled per token, × the paper's two steps", "1.5", times(rates, DEFAULT, PAPER)),
         ("the same, with every text credited", "1.5", times(rates, DEFAULT, CREDITED)),
         ("fill rate", "99.8 % given rounds", f"{fill:.1%}"),
-        ("near-copies among kept texts; rejected ones", "5 %", f"0 %; {copies:.1%} of the written"),
+        ("near-copies kept; rejected", "5 %", f"0 %; {copies:.1%} of the written texts"),
         ("well-formed", "90 %", f"{formed:.0%}"),
     ]
-    head = "| goal | wanted | reached by `" + DEFAULT + "` |\n|---|---|---|\n"
+    head = "| goal | target | reached by `" + DEFAULT + "` |\n|---|---|---|\n"
     return head + "\n".join("| " + " | ".join(row) + " |" for row in rows if row[-1] != "-")
 
 
@@ -166,15 +166,15 @@ def times(rates: Mapping[str, float], arm: str, base: str) -> str:
 
 
 def most(arms: Mapping[str, list[Cell]], base: str) -> str:
-    """How many times what the base fills there is to fill, in words."""
+    """The largest possible ratio to what the base fills, in words."""
     if base not in arms:
         return ""
     filled = float(np.mean([cell["n_filled"] / cell["n_goal"] for cell in arms[base]]))
-    return f" (all there is to fill: {1 / filled:.2f})"
+    return f" (maximum: {1 / filled:.2f})"
 
 
 def fewer_tokens(arms: Mapping[str, list[Cell]], arm: str, base: str) -> str:
-    """How many times as many tokens the base needs for what it fills, by mean curves."""
+    """Ratio of the tokens that the base and this arm need to fill as much, by mean curves."""
     if base not in arms or arm == base:
         return "-"
     ours, theirs = (np.mean([c["curve"] for c in arms[name]], axis=0) for name in (arm, base))
@@ -194,24 +194,24 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 
 def features_of(generator: str, n_goal: int) -> str:
-    """What a generator other than SmolLM2 is judged by."""
+    """Which features are used with a generator other than SmolLM2."""
     if generator == "smollm2":
         return ""
     if generator.endswith("own features"):
         return (
-            "Features of the generator itself, by the small SAE that [the study of transfer]"
-            "(transfer.md) trains on 700 texts, so that it could be steered; here "
-            f"{n_goal} features are missing. Distances are over these features too, so the seed's "
-            "above is not theirs."
+            "These are features of the generator itself, which allows steering. They come from the "
+            "small SAE that [the transfer study](transfer.md) trains on 700 texts; "
+            f"{n_goal} of them are missing. Distances use these features too, so the seed's "
+            "distance above does not apply."
         )
     return (
-        "Not steered: that adds directions of an SAE to the generator's own residual stream, and "
-        "the SAE of these features is SmolLM2's."
+        "There are no steering arms here. Steering adds SAE directions to the generator's own "
+        "residual stream, but the SAE of these features is SmolLM2's."
     )
 
 
 def strengths(cells: Sequence[Cell]) -> str:
-    """What the search for a strength found."""
+    """Results of the search for a steering strength."""
     lines = []
     for cell in cells:
         if cell.get("strength"):
@@ -220,28 +220,29 @@ def strengths(cells: Sequence[Cell]) -> str:
                 for t in cell["strength"]["tried"]
             )
             lines.append(
-                f"* {cell['arm']}, seed {cell['seed']}: {cell['strength']['chosen']:g} ({tried})"
+                f"* {cell['arm']}, random seed {cell['seed']}: "
+                f"{cell['strength']['chosen']:g} ({tried})"
             )
-    return "Strengths that `auto` tried and chose:\n\n" + "\n".join(lines) if lines else ""
+    return "Strengths that `auto` chose (and tried):\n\n" + "\n".join(lines) if lines else ""
 
 
 def dropped(cells: Sequence[Cell]) -> str:
     """What dropping texts early saved."""
     lines = [
-        f"* {c['arm']}, seed {c['seed']}: {c['outcomes']['dropped early']} of "
+        f"* {c['arm']}, random seed {c['seed']}: {c['outcomes']['dropped early']} of "
         f"{sum(c['outcomes'].values())} texts, about {c['tokens_saved']:,} tokens saved"
         for c in cells
         if "dropped early" in c["outcomes"]
     ]
-    return "Texts that were dropped early:\n\n" + "\n".join(lines) if lines else ""
+    return "Texts dropped early:\n\n" + "\n".join(lines) if lines else ""
 
 
 def ended(cells: Sequence[Cell]) -> str:
     """Arms that ended before their tokens were spent."""
     early = [c for c in cells if c["n_tokens"] < 0.9 * c["budget"]]
-    lines = [f"* {c['arm']}, seed {c['seed']}: {c['n_tokens']:,} tokens" for c in early]
+    lines = [f"* {c['arm']}, random seed {c['seed']}: {c['n_tokens']:,} tokens" for c in early]
     return (
-        "Ended before the budget, with nothing left to aim at or a round that kept nothing:\n\n"
+        "Cells that ended early, because no target was left or a round kept nothing:\n\n"
         + "\n".join(lines)
         if lines
         else ""
@@ -249,7 +250,7 @@ def ended(cells: Sequence[Cell]) -> str:
 
 
 def draw(cells: Sequence[Cell], path: Path, budget: int) -> None:
-    """Mean curve of every arm."""
+    """Plot the mean curve of every arm."""
     rows = []
     for arm in dict.fromkeys(c["arm"] for c in cells):
         curves = np.array([c["curve"] for c in cells if c["arm"] == arm])

@@ -1,4 +1,4 @@
-"""What machine a study ran on, in words for its page."""
+"""Description of the machine, for the page of a study."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ _SHOWN = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "
 
 
 def describe_processor() -> str:
-    """Such as `2 cores of an AMD EPYC (AVX2)`; without flags where the system tells none."""
+    """For example `2 cores of an AMD EPYC (AVX2)`; without flags if the system reports none."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}

@@ -1,12 +1,12 @@
-"""Diversity, coverage with its controls, and overlap on real instruction data, by the commands.
+"""Diversity, coverage with its controls, and overlap on real instruction data, measured with `fac`.
 
-    python studies/measures.py --data DATA          measure; goes on where it stopped
-    python studies/measures.py --data DATA --quick  a quick look; writes no page
-    python studies/measures.py --data DATA --page   only write the page again
+    python studies/measures.py --data DATA          measure; an interrupted run resumes
+    python studies/measures.py --data DATA --quick  small sizes; does not write the page
+    python studies/measures.py --data DATA --page   only rewrite the page
 
-Writes docs/studies/measures.md, pictures beside it, and studies/results/measures.json. Each
-command's answer is kept in the work folder, so a second call does only what is not done. No text
-of the data is printed or kept in the repository.
+Writes docs/studies/measures.md, its plots, and studies/results/measures.json. The output of each
+command is stored in the work folder, so a second run does only the remaining work. No text of the
+data sets is printed or stored in the repository.
 """
 
 import argparse
@@ -33,8 +33,8 @@ SETS = {
     "gpteacher_code": ("gpteacher/codegen-instruct.json.gz", "instruction", "response"),
     "gsm8k": ("gsm8k/test.jsonl", "question", "answer"),
 }
-"""File of each set, its field with the request and its field with the answer. The anchor is
-another part of the first."""
+"""File of each set, its request field and its answer field. The anchor is another part of the
+first set."""
 
 PICTURED = ("code_alpaca", "gsm8k")
 MAX_TOKENS = 160
@@ -51,7 +51,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def write_set(out: Path, source: tuple[str, str, str], data: Path, part: slice) -> Path:
-    """A part of the shuffled conversations of a set as JSONL."""
+    """Write a part of the shuffled conversations of a set as JSONL."""
     file, ask, answer = source
     rows = [row for row in read_rows(data / file) if row[ask].strip() and row[answer].strip()]
     random.Random(0).shuffle(rows)
@@ -67,7 +67,7 @@ def write_set(out: Path, source: tuple[str, str, str], data: Path, part: slice) 
 
 
 def fac(kept: Path, *words: object) -> dict[str, Any]:
-    """The JSON of a command, from an earlier call where there was one."""
+    """The JSON output of a command; an earlier output is reused."""
     if not kept.is_file():
         print(f"fac {words[0]} -> {kept.name}", flush=True)
         command = [sys.executable, "-m", "facsynth", *map(str, words), "--json"]
@@ -138,7 +138,7 @@ def diversity_table(found: dict[str, Any]) -> str:
 
 
 def value_at(row: dict[str, Any], path: str) -> str:
-    """A number of a nested row by its dotted name; of draws the mean and the range."""
+    """A number of a nested row, by its dotted name; for draws the mean and the range."""
     found: Any = row
     for key in path.split("."):
         found = found[key] if found is not None else None
@@ -203,50 +203,51 @@ def redundancy_table(found: dict[str, Any]) -> str:
     return as_table(["samples that keep, chosen / random", *SETS], rows)
 
 
-READING = """**Where the anchor's own source stands.** Another part of alpaca lies 1.4 times as far
-from the anchor as a random part *of* the anchor, in firing rates and in hidden states. That is
-sampling and no fault: a part of the anchor shares samples with it, and another sample of n beside
-an anchor of N lies √((N + n) / (N - n)) times as far, which is 1.41 here. Its FAC is that of random
-subsets.
+READING = """**No single number ranks these sets, and length explains much of the disagreement.**
+By FAC, llms_from_scratch is the poorest set (0.45); by firing rates it is the closest of the four.
+Its samples have 26 tokens, the anchor's 129. The anchor has no samples this short, so the
+length-matched subset cannot match it, and the command says so. It activates 1,706 features; as many
+anchor samples activate 3,397, and as many anchor tokens 2,320, so length accounts for nearly two
+thirds of that gap. gsm8k is about as long as the anchor, so its FAC of 0.57, against 0.91 for
+matched lengths, is a real gap. gsm8k is the farthest in hidden states, while the two code sets are
+the farthest in firing rates.
 
-**The measures disagree about the others, and length says why.** By FAC llms_from_scratch is the
-poorest (0.45), by firing rates it is the nearest of the four. Its samples have 26 tokens, the
-anchor's 129; the anchor has none so short, so the length-matched subset cannot match it, and the
-command says so. It shows 1,706 features where as many anchor samples show 3,397, and as many anchor
-tokens 2,320: nearly two thirds of that gap is length. gsm8k is about as long as the anchor, and
-its FAC of 0.57 beside 0.91 for matched lengths is a real gap; it is the farthest in hidden states,
-while the two code sets are the farthest in firing rates. No one number ranks these sets.
+**A set from the anchor's own source matches the controls.** Another part of alpaca is 1.4 times as
+far from the anchor as a random part *of* the anchor, in firing rates and in hidden states. This is
+a sampling effect: a part of the anchor shares samples with it. A separate sample of n is
+√((N + n) / (N - n)) times as far from an anchor of N, which is 1.41 here. The FAC of this part
+equals that of random subsets.
 
-**Text measures follow length.** Distinct-1 calls the shortest set the most diverse and gsm8k the
-least; bigram entropy, which grows with the number of words, nearly turns this around. Vendi score
-and cosine distance of features find gsm8k the narrowest, which it is: one kind of task. Cluster
-entropy puts alpaca at the bottom, because clusters are found on all sets together and four of the
-five are about other things. Self-BLEU and compression see that the code tasks repeat their phrases.
+**Text measures follow length.** Distinct-1 ranks the shortest set as the most diverse and gsm8k as
+the least; bigram entropy, which grows with the number of words, nearly reverses this order. Vendi
+score and cosine distance of features find gsm8k the narrowest, which it is: it has one kind of
+task. Cluster entropy ranks alpaca last, because clusters are computed on all sets together and four
+of the five are about other things. Self-BLEU and compression detect that the code tasks repeat
+their phrases.
 
-**Overlap is asymmetric, and not by size.** alpaca has 87 to 95 % of the features of the others,
-they have 48 to 60 % of its. At 100 samples with matched lengths it is still 79 to 91 % against 44
-to 55 %. The two code sets hold 78 and 79 % of each other's features there, about as much as two
-parts of one of them do (79 and 84 %): for this SAE they are nearly one set. Read the row of
-llms_from_scratch with its warning: parts of the other sets with its lengths do not exist.
+**Overlap is asymmetric, and set size does not explain it.** alpaca has 87 to 95 % of the features
+of the other sets; they have 48 to 60 % of its features. At 100 samples with matched lengths it is
+still 79 to 91 % against 44 to 55 %. There, the two code sets have 78 and 79 % of each other's
+features, about as much as two parts of one of them (79 and 84 %): for this SAE they are nearly one
+set. Note the warning for llms_from_scratch: the other sets have no parts with its lengths.
 
 **Redundancy.** 74 to 109 of 200 samples, chosen greedily, keep 95 % of a set's features; random
-ones need 144 to 175. That is redundancy in features, no promise that the rest can be dropped: see
-[selection](selection.md).
+choice needs 144 to 175. This is redundancy in features, not evidence that the rest can be dropped:
+see [selection](selection.md).
 
 **Limits.** One small SAE, whose 4,096 features nearly all fire somewhere in 600 long answers; below
-δ = 4 everything saturates sooner. One seeded draw a set."""
+δ = 4 everything saturates sooner. One random draw per set."""
 
 
 def page(report: dict[str, Any]) -> str:
     sizes, overlap = report["sizes"], report["overlap"]
     n_part = overlap["matched"]["n_samples"]
-    return f"""# What the measures say about real sets
+    return f"""# What the measures say about real data sets
 
-{len(SETS)} instruction sets, {sizes["each"]} conversations of each (a seeded draw), cut at
-{MAX_TOKENS} tokens, features of the embedded default pair above δ = {THRESHOLD:g}. The anchor are
-{sizes["anchor"]:,} other conversations of alpaca, so the first column is what a set from the
-anchor's own source looks like. Numbers are the output of the commands; ranges are those of 20
-draws.
+{len(SETS)} instruction sets, {sizes["each"]} conversations each (drawn with a fixed random seed),
+cut at {MAX_TOKENS} tokens; features of the default model and SAE above δ = {THRESHOLD:g}. The
+anchor consists of {sizes["anchor"]:,} other conversations of alpaca, so the first column shows a
+set from the anchor's own source. Numbers are the output of the commands; ranges cover 20 draws.
 
 {READING}
 
@@ -256,23 +257,23 @@ draws.
 
 ![Bars of each diversity measure by set](measures/diversity.png)
 
-## Coverage of the anchor, beside its controls
+## Coverage of the anchor, with controls
 
 {coverage_table(report["coverage"])}
 
-Features seen against samples, of gsm8k (seed) and the anchor, then of code_alpaca:
+Features seen by number of samples, for gsm8k (seed) and the anchor, then for code_alpaca:
 
 ![Curves of gsm8k and the anchor](measures/coverage-gsm8k.png)
 ![Curves of code_alpaca and the anchor](measures/coverage-code_alpaca.png)
 
 ## Overlap
 
-Share of the row's features that the column has:
+Share of the row set's features that the column set has:
 
 {overlap_table(overlap, "shares")}
 
-The same for random parts of {n_part} samples with matched lengths (diagonal: two parts of one set,
-the most to expect):
+The same for random parts of {n_part} samples with matched lengths. The diagonal shows two parts of
+one set, the most to expect:
 
 {overlap_table(overlap, "matched")}
 
@@ -288,8 +289,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "measures-study")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the samples, no page")
-    parser.add_argument("--page", action="store_true", help="write the page from the results")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the samples; no page")
+    parser.add_argument("--page", action="store_true", help="write the page from stored results")
     given = parser.parse_args()
     if given.page:
         report = json.loads(RESULTS.read_text(encoding="utf-8"))

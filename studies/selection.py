@@ -1,14 +1,14 @@
-"""Which samples to train on: the pilot's selection table, rebuilt with facsynth's own functions.
+"""Which samples to train on: the pilot's selection table, reproduced with facsynth's functions.
 
-Two tasks with frozen SmolLM2-135M-Instruct and linear heads on its mean residual stream at the
+Two tasks with a frozen SmolLM2-135M-Instruct and linear heads on its mean residual stream at the
 SAE's layer: toxicity (logistic regression) and reward (Bradley-Terry on chosen minus rejected).
-Every seed draws a pool; every method chooses from it; a random choice with the same length quotas
-is the reference. Started again after a kill, it does what is not done.
+Each random seed draws a pool, and every method chooses from it; a random choice with the same
+length quotas is the reference. An interrupted run resumes.
 
     python studies/selection.py --data ../shared/data          all (about 10 minutes)
-    python studies/selection.py --data ../shared/data --quick  small sizes, into a folder of its own
+    python studies/selection.py --data ../shared/data --quick  small sizes, in a separate folder
 
-Writes studies/results/selection.json and docs/studies/selection.md. No text is printed or kept.
+Writes studies/results/selection.json and docs/studies/selection.md. No text is printed or stored.
 """
 
 import argparse
@@ -51,24 +51,24 @@ Exchange = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is read and repeated."""
+    """Sizes of the data and number of repetitions."""
 
     seeds: int = 12
     per_class: int = 700
-    """Toxicity: samples of each class and source."""
+    """Toxicity: samples per class and source."""
     pairs: int = 900
-    """Reward: pairs of each pool."""
+    """Reward: pairs per pool."""
     max_tokens: int = 192
 
 
 @dataclass(frozen=True)
 class Read:
-    """What is kept of some samples: no text."""
+    """Stored data of the samples, without text."""
 
     rows: FeatureActivations
     hidden: Rows
     labels: Rows
-    """Toxicity: 1 or 0; reward: not used."""
+    """Toxicity: 1 or 0; reward: unused."""
     sources: Rows
 
 
@@ -76,7 +76,7 @@ class Read:
 
 
 def toxicity_samples(data: Path, sizes: Sizes) -> tuple[list[Sample], list[str]]:
-    """Labelled texts and their sources; HateCheck is the test from elsewhere."""
+    """Labelled texts and their sources; HateCheck is the external test."""
     surge = [
         ("surge", row["text"], row["is_toxic"] == "Toxic")
         for row in csv.DictReader((data / "surge_toxicity/toxicity_en.csv").open(encoding="utf-8"))
@@ -103,14 +103,14 @@ def toxicity_samples(data: Path, sizes: Sizes) -> tuple[list[Sample], list[str]]
 
 
 def last_exchange(text: str) -> Exchange:
-    """The last question and answer of an HH transcript."""
+    """The last question and answer of an HH-RLHF transcript."""
     before, _, answer = text.rpartition("\n\nAssistant:")
     question = before.rpartition("\n\nHuman:")[2]
     return (Message("user", question.strip()), Message("assistant", answer.strip()))
 
 
 def reward_samples(data: Path, sizes: Sizes) -> tuple[list[Sample], list[str]]:
-    """Chosen and rejected answers in turn: sample 2i is chosen, sample 2i + 1 rejected."""
+    """Chosen and rejected answers alternate: sample 2i is chosen, sample 2i + 1 rejected."""
     with gzip.open(data / "hh_rlhf/harmless-base_test.jsonl.gz", "rt", encoding="utf-8") as file:
         harm = [(r["chosen"], r["rejected"]) for r in map(json.loads, file)]
     with gzip.open(data / "dsp/helpful.test.json.gz", "rt", encoding="utf-8") as file:
@@ -156,7 +156,7 @@ def read_task(name: str, data: Path, folder: Path, sizes: Sizes) -> Read:
 
 
 def length_free(hidden: Rows, n_tokens: Rows, fit: Rows) -> Rows:
-    """Hidden states less what log length and its square predict, fitted on the rows `fit`."""
+    """Residuals of the hidden states after regression on log length and its square, on `fit`."""
     log = np.log(np.maximum(n_tokens, 1))
     design = np.stack([np.ones_like(log), log, log**2], axis=1)
     weights, *_ = np.linalg.lstsq(design[fit], hidden[fit], rcond=None)
@@ -174,7 +174,7 @@ def toxicity_score(hidden: Rows, labels: Rows, picks: Rows, tests: list[Rows]) -
 
 
 def reward_score(differences: Rows, picks: Rows, tests: list[Rows]) -> float:
-    """Accuracy of a Bradley-Terry head over the first test, the pool's own held-out pairs."""
+    """Accuracy of a Bradley-Terry head on the first test, the pool's own held-out pairs."""
     scale = differences[picks].std(0) + 1e-6
     x = differences[picks] / scale
     head = LogisticRegression(C=1e-3, fit_intercept=False, max_iter=500)
@@ -183,7 +183,7 @@ def reward_score(differences: Rows, picks: Rows, tests: list[Rows]) -> float:
 
 
 def same_lengths(labels: Rows, n_tokens: Rows, rows: Rows) -> Rows:
-    """Pairs of a toxic and a benign row of nearest length, so that length tells nothing."""
+    """Pairs of a toxic and a benign row of similar length, so length does not reveal the label."""
     toxic, benign = rows[labels[rows] == 1], list(rows[labels[rows] == 0])
     kept: list[int] = []
     for row in toxic:
@@ -197,7 +197,7 @@ def same_lengths(labels: Rows, n_tokens: Rows, rows: Rows) -> Rows:
 
 
 def relevant_features(rows: FeatureActivations, labels: Rows, sources: Rows) -> Rows:
-    """The features with the highest mean AUC of activation against label within sources."""
+    """The features whose activation has the highest mean AUC for the label within sources."""
     kept = active_only(rows, threshold=0.0)
     dense = np.zeros((kept.n_tokens.size, kept.n_features), dtype=np.float32)
     at = np.repeat(np.arange(kept.n_tokens.size), np.diff(kept.row_starts))
@@ -240,7 +240,7 @@ METHODS: dict[str, Method] = {
 
 
 def toxicity_run(read: Read, sizes: Sizes, seed: int) -> list[dict[str, Any]]:
-    """All methods and budgets of one seed: the method takes the toxic half, or both."""
+    """All methods and budgets of one random seed; a method chooses the toxic half, or both."""
     rng = np.random.default_rng(seed)
     inside = np.flatnonzero(read.sources != "hatecheck")
     inside = rng.permutation(inside[read.rows.n_tokens[inside] > 0])
@@ -276,7 +276,7 @@ def toxicity_run(read: Read, sizes: Sizes, seed: int) -> list[dict[str, Any]]:
 
 
 def reward_run(read: Read, sizes: Sizes, seed: int) -> list[dict[str, Any]]:
-    """All methods and budgets of one seed, in each of the two pools."""
+    """All methods and budgets of one random seed, in each of the two pools."""
     found = []
     differences = read.hidden[0::2] - read.hidden[1::2]
     gap = np.log(np.maximum(read.rows.n_tokens, 1))
@@ -314,7 +314,7 @@ def reward_run(read: Read, sizes: Sizes, seed: int) -> list[dict[str, Any]]:
 
 
 def summarize(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean score, and mean and standard error of the difference to the reference, over seeds."""
+    """Mean score, and mean and standard error of its difference to the reference."""
     index = {(r["task"], r["head"], r["budget"], r["method"], r["seed"]): r for r in rows}
     found = []
     for key in dict.fromkeys(k[:4] for k in index):
@@ -333,7 +333,7 @@ def summarize(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def tables(summary: list[dict[str, Any]]) -> str:
-    """One table for each task and head: differences to the reference by budget."""
+    """One table per task and head: differences to the reference by budget."""
     parts = []
     for task, head in dict.fromkeys((r["task"], r["head"]) for r in summary):
         mine = [r for r in summary if (r["task"], r["head"]) == (task, head)]
@@ -355,7 +355,7 @@ def tables(summary: list[dict[str, Any]]) -> str:
 
 
 def verdict(summary: list[dict[str, Any]]) -> str:
-    """The order of the methods by their mean difference, beside the pilot's."""
+    """The methods ranked by their mean difference, per task."""
     lines = []
     for task in dict.fromkeys(r["task"] for r in summary):
         mine = [r for r in summary if r["task"] == task and r["head"] == "length-free"]
@@ -372,35 +372,42 @@ def page(report: dict[str, Any]) -> str:
     budgets = ", ".join(map(str, BUDGETS))
     return f"""# Which samples to train on
 
-Frozen SmolLM2-135M-Instruct, linear heads on its mean residual stream at layer
-{report["layer"]}, SAE {report["sae"]}; {report["n_seeds"]} seeds, budgets {budgets}.
-Toxicity: pool surge and Davidson, tests HateCheck and held-out rows of the pool's sources, both
-with classes matched in length; mean AUPRC. A method chooses the toxic half, a random draw with
-length quotas the benign half; herding on the label direction chooses both. Reward: accuracy on
-held-out pairs of the same pool. Coverage counts the {N_RELEVANT} features of highest AUC within
-sources (toxicity) or all (reward). The first row is the score itself; other rows are differences
-to it over the same seeds, ± standard error (seeds share one pool, so it is optimistic).
+**On average over the budgets, herding on the label direction, of features or of hidden states, is
+first in all three tasks. At 400 picks all methods are alike.**
+
+Setup: frozen SmolLM2-135M-Instruct, linear heads on its mean residual stream at layer
+{report["layer"]}, SAE {report["sae"]}; {report["n_seeds"]} random seeds, budgets {budgets}.
+
+* Toxicity: the pool is surge and Davidson. The tests are HateCheck and held-out rows of the pool's
+  sources, both with classes matched in length; the score is the mean AUPRC. A method chooses the
+  toxic half, and a random draw with length quotas the benign half; herding on the label direction
+  chooses both.
+* Reward: the score is the accuracy on held-out pairs of the same pool.
+* Coverage counts the {N_RELEVANT} features with the highest AUC within sources (toxicity) or all
+  features (reward).
+* The first row of each table is the score itself. Other rows are differences to it over the same
+  random seeds, ± standard error, which is optimistic because all random seeds share one pool.
 
 {tables(report["summary"])}
 
-## The order, and the pilot's
+## Ranking, compared with the pilot
 
 Mean difference over the budgets, length-free head:
 
 {verdict(report["summary"])}
 
-The pilot: greedy coverage without quotas far below random, as were random picks of the same
-lengths; greedy with length quotas equal to random; herding better at 25-50 picks; for reward only
-herding on the labelled direction won. Its external tests (OpenAI moderation, Vicomtech,
-ToxicChat) are not part of this study, so absolute numbers differ.
+In the pilot, greedy coverage without quotas was far below random, as were random picks of the same
+lengths. Greedy coverage with length quotas equalled random, herding was better at 25-50 picks, and
+for reward only herding on the label direction won. The pilot's external tests (OpenAI moderation,
+Vicomtech, ToxicChat) are not part of this study, so absolute numbers differ.
 
-The runs of 2026-11-22 (bfloat16) and 2026-11-26 (float32) end in the pilot's order where they
-can be compared: herding on the label
-direction, of features or of hidden states, is first in all three; greedy coverage without quotas
-falls below random for toxicity and far below for harmless pairs. Two things differ. For helpful
-pairs plain greedy coverage is not worse than random, and random picks of its lengths do as well:
-there length is part of the label. With length quotas greedy coverage is a little better than random
-for toxicity at few picks, and clearly worse for harmless pairs. At 400 picks all methods are alike.
+The runs of 2026-11-22 (bfloat16) and 2026-11-26 (float32) reproduce the pilot's ranking where they
+are comparable: herding on the label direction, of features or of hidden states, is first in all
+three; greedy coverage without quotas falls below random for toxicity and far below for harmless
+pairs. Two results differ. For helpful pairs, plain greedy coverage is not worse than random, and
+random picks of its lengths do as well: there, length is part of the label. With length quotas,
+greedy coverage is slightly better than random for toxicity at few picks, and clearly worse for
+harmless pairs. At 400 picks all methods are alike.
 
 Made by `python studies/selection.py`; {report["date"]}.
 """

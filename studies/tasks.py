@@ -1,19 +1,19 @@
-"""What the four tasks reach on two small models: heads, adapters, vectors, and their controls.
+"""The four tasks on two small models: heads, adapters, vectors, and their controls.
 
-Toxicity trains on Surge and Davidson and is tested on HateCheck; reward trains on HH-RLHF harmless
-and helpful pairs and is tested on LLMBar; steering does sycophancy and survival instinct (of the
-latter, the matching answer is the one WITHOUT the instinct); instruction models learn short
-answers, or long ones, and are tested on IFEval beside the untrained model. Every number comes from
-a `fac` command, run in a process of its own with one thread, so that time and memory are its own.
-Started again after a kill, it does what is not done.
+Toxicity trains on Surge and Davidson and is tested on HateCheck. Reward trains on HH-RLHF harmless
+and helpful pairs and is tested on LLMBar. Steering covers sycophancy and survival instinct (for the
+latter, the matching answer is the one WITHOUT the instinct). Instruction models learn short or long
+answers and are tested on IFEval, as is the untrained model. Every number comes from a `fac` command
+that runs in its own process with one thread, so time and memory can be measured. An interrupted
+study resumes.
 
-    python studies/tasks.py --data DATA --model smollm2     one model; any number of them
-    python studies/tasks.py --data DATA --model smollm2 --quick   a check of the mechanics; no page
-    python studies/tasks.py report                          the page from what is done
+    python studies/tasks.py --data DATA --model smollm2     one model; repeat --model for more
+    python studies/tasks.py --data DATA --model smollm2 --quick   a trial run; no page
+    python studies/tasks.py report                          the page from the finished arms
 
-Another way of training is another row of `arms`: the commands that train and evaluate it.
-Writes studies/results/tasks.json, docs/studies/tasks.md and its pictures. No text is printed or
-kept, but the rewritten training files in the working folder hold texts of the data sets.
+To add a way of training, add a row to `arms`: the commands that train and evaluate it.
+Writes studies/results/tasks.json, docs/studies/tasks.md and its plots. The output and the results
+contain no text, but the converted training files in the work folder contain texts of the data sets.
 """
 
 import argparse
@@ -46,10 +46,10 @@ INSTRUCTIONS = {
     "instruction-short": "llms_from_scratch/instruction-data.json",
     "instruction-long": "llamafactory_demo/alpaca_en_demo.json",
 }
-"""By arm: conversations with answers, of a sentence or of some paragraphs (Alpaca-GPT4)."""
+"""Conversations by arm; answers have one sentence, or several paragraphs (Alpaca-GPT4)."""
 
 LONGEST_QUESTION = 200
-"""Characters."""
+"""In characters."""
 
 Rows = Iterator[dict[str, Any]]
 Command = list[str]
@@ -57,47 +57,47 @@ Command = list[str]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is read for a model, and drawn by each random seed."""
+    """Amount of data for a model."""
 
     per_class: int
-    """Toxicity: samples of each class drawn, of twice as many read from each source."""
+    """Toxicity: samples per class and random seed, drawn from twice as many per source."""
 
     every_case: int
-    """Every n-th case of HateCheck."""
+    """Use every n-th case of HateCheck."""
 
     pairs: int
-    """Pairs drawn, of as many read from either source."""
+    """Pairs per random seed, drawn from this many of each source."""
 
     every_pair: int
-    """Every n-th pair of LLMBar."""
+    """Use every n-th pair of LLMBar."""
 
     items: int
-    """Questions drawn for a vector, of a quarter more that are read."""
+    """Questions per random seed for a vector, drawn from a quarter more."""
 
     test_items: int
     layers: tuple[int, ...]
-    """Layers that are steered."""
+    """Steered layers."""
 
     few: int
-    """Toxicity with adapters, and a head beside it: samples of each class drawn."""
+    """Toxicity with adapters, and with a head for comparison: samples per class and random seed."""
 
     every_few: int
-    """Every n-th case of HateCheck for these two, a multiple of `every_case`."""
+    """Use every n-th case of HateCheck for these two; a multiple of `every_case`."""
 
     answers: int
-    """Conversations drawn for an instruction model; of long ones a quarter."""
+    """Conversations per random seed for an instruction model; a quarter of this for long ones."""
 
     every_prompt: int
-    """Every n-th prompt of IFEval."""
+    """Use every n-th prompt of IFEval."""
 
     new_tokens: int
-    """Longest answer to a prompt of IFEval."""
+    """Maximum length of an answer to a prompt of IFEval, in tokens."""
 
     tuned_seeds: int = 3
-    """How many of the random seeds train adapters."""
+    """Number of random seeds that train adapters."""
 
     max_tokens: tuple[int, int] = (192, 256)
-    """Toxic texts and answers are cut here."""
+    """Maximum length of toxic texts and of answers, in tokens; longer ones are cut."""
 
 
 MODELS = {
@@ -106,11 +106,11 @@ MODELS = {
 }
 QUICK = Sizes(30, 40, 20, 20, 8, 6, (11, 14), 8, 80, 8, 180, 32, 2, (64, 64))
 LORA = ("--epochs", "2", "--learning-rate", "3e-4", "--batch-size", "8", "--micro-batch", "8")
-"""Of all adapters: a higher rate and smaller steps than the paper's, as there are few samples."""
+"""For all adapters: a higher rate and smaller steps than in the paper, because samples are few."""
 
 
 def toxicity_rows(data: Path, sizes: Sizes) -> Rows:
-    """Twice as many of each class and source as are drawn of each class."""
+    """Per class and source, twice as many rows as a random seed draws per class."""
     with (data / "surge_toxicity/toxicity_en.csv").open(encoding="utf-8") as file:
         surge = [(r["text"], r["is_toxic"] == "Toxic") for r in csv.DictReader(file)]
     with gzip.open(data / "davidson/labeled_data.csv.gz", "rt", encoding="utf-8") as file:
@@ -122,13 +122,13 @@ def toxicity_rows(data: Path, sizes: Sizes) -> Rows:
 
 
 def hatecheck_rows(data: Path, step: int) -> Rows:
-    """The suite is sorted by what it tests, so every n-th case keeps its mixture."""
+    """Every n-th case; the suite is sorted by functionality, so this preserves its mixture."""
     with (data / "hatecheck/test_suite_cases.csv").open(encoding="utf-8") as file:
         yield from list(csv.DictReader(file))[::step]
 
 
 def reward_rows(data: Path, sizes: Sizes) -> Rows:
-    """As many pairs of each pool as are drawn of both; those with equal answers left out."""
+    """Per pool, as many pairs as a random seed draws in total; excludes equal answers."""
     with gzip.open(data / "hh_rlhf/harmless-base_test.jsonl.gz", "rt", encoding="utf-8") as file:
         harmless = [(r["chosen"], r["rejected"]) for r in map(json.loads, file)]
     with gzip.open(data / "dsp/helpful.test.json.gz", "rt", encoding="utf-8") as file:
@@ -140,14 +140,14 @@ def reward_rows(data: Path, sizes: Sizes) -> Rows:
 
 
 def llmbar_rows(data: Path, sizes: Sizes) -> Rows:
-    """Every n-th pair of each file, which names the subset."""
+    """Every n-th pair of each file; the file name is the subset."""
     for name in LLMBAR:
         rows = json.loads((data / f"llmbar/{name}.json").read_text(encoding="utf-8"))
         yield from ({**row, "subset": name} for row in rows[:: sizes.every_pair])
 
 
 def question_rows(data: Path, sizes: Sizes, name: str) -> tuple[list[Any], list[Any]]:
-    """Training and test questions of a behaviour; shared ones only in the test."""
+    """Training and test questions of a behaviour; shared questions are only in the test set."""
     test = json.loads((data / f"caa/{name}_test_ab.json").read_text(encoding="utf-8"))
     every = json.loads((data / f"caa/{name}_generate.json").read_text(encoding="utf-8"))
     test, asked = test[: sizes.test_items], {row["question"] for row in test}
@@ -156,7 +156,7 @@ def question_rows(data: Path, sizes: Sizes, name: str) -> tuple[list[Any], list[
 
 
 def instruction_rows(file: Path) -> Rows:
-    """Conversations whose question leaves room for the answer before it is cut."""
+    """Conversations with questions short enough to leave room for the answer."""
     for row in json.loads(file.read_text(encoding="utf-8")):
         if len(row["instruction"]) + len(row.get("input", "")) <= LONGEST_QUESTION:
             yield row
@@ -169,7 +169,7 @@ def ifeval_rows(data: Path, sizes: Sizes) -> Rows:
 
 
 def write_data(data: Path, work: Path, sizes: Sizes) -> None:
-    """The files that the commands read."""
+    """Write the files that the commands read."""
     write_jsonl(toxicity_rows(data, sizes), work / "toxicity.jsonl")
     write_jsonl(hatecheck_rows(data, sizes.every_case), work / "hatecheck.jsonl")
     write_jsonl(hatecheck_rows(data, sizes.every_few), work / "hatecheck-few.jsonl")
@@ -185,7 +185,7 @@ def write_data(data: Path, work: Path, sizes: Sizes) -> None:
 
 
 def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
-    """By name of the arm: the command that trains, and the one that evaluates."""
+    """The training command and the evaluation command of each arm, by name."""
     chosen = [] if model == "smollm2" else ["--model", model_source(model)]
     text, answer = map(str, sizes.max_tokens)
 
@@ -242,7 +242,7 @@ def model_source(name: str) -> str:
 
 
 def run(command: Command) -> dict[str, Any]:
-    """Run `fac …` in a process of its own and say what it cost."""
+    """Run `fac …` in its own process and measure its cost."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "facsynth", *command],
@@ -254,7 +254,7 @@ def run(command: Command) -> dict[str, Any]:
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"fac {' '.join(command)} ended with {process.returncode}")
+        sys.exit(f"fac {' '.join(command)} exited with status {process.returncode}")
     is_json = "--json" in command
     return {
         "command": shown(command),
@@ -266,12 +266,12 @@ def run(command: Command) -> dict[str, Any]:
 
 
 def shown(command: Command) -> str:
-    """The command line with file names in place of paths."""
+    """The command line, with paths shortened to file names."""
     return " ".join(["fac", *(Path(word).name if "/" in word else word for word in command)])
 
 
 def small(found: dict[str, Any]) -> dict[str, Any]:
-    """A result without ids of samples, curves of vectors and rates of every instruction."""
+    """A result without sample ids, per-seed curves and per-instruction rates."""
     found["near_copies"] = len(found["near_copies"])
     for layer in found.get("layers", []):
         for vector in layer["vectors"]:
@@ -292,13 +292,13 @@ def answer_words(folder: Path) -> dict[str, float] | None:
 
 
 def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str] | None) -> None:
-    """All arms of a model, or those wanted; each is written down when it is done."""
+    """Run all arms of a model, or the given ones; each arm is saved when it finishes."""
     asked = json.loads(json.dumps(asdict(sizes)))
     if not (work / "sizes.json").is_file():
         write_data(data, work, sizes)
         write_json(asked, work / "sizes.json")
     if json.loads((work / "sizes.json").read_text(encoding="utf-8")) != asked:
-        sys.exit(f"{work} holds arms of other sizes; take another --work, or delete it")
+        sys.exit(f"{work} holds arms of other sizes; choose another --work folder or delete it")
     for name, commands in arms(model, work, sizes).items():
         file = work / f"arm-{name}.json"
         if file.is_file() or (wanted and name not in wanted):
@@ -318,11 +318,11 @@ def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str]
 
 KEPT = ["random_seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features"]
 KEPT += ["dtype", "method", "training", "n_cut"]
-"""What of task.json stands in the results."""
+"""Fields of task.json that the results include."""
 
 
 def write_report(work: Path) -> None:
-    """The page, from every arm that is done."""
+    """Write the results and the page from all finished arms."""
     names = list(arms("smollm2", work, MODELS["smollm2"]))
     asked = {"smollm2": names, "qwen": [name for name in names if "-features" not in name]}
     models: dict[str, Any] = {}
@@ -355,12 +355,12 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=["run", "report"], default="run")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--model", choices=list(MODELS), action="append")
-    parser.add_argument("--arm", action="append", help="only this arm; repeatable")
+    parser.add_argument("--arm", action="append", help="run only this arm; repeatable")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "tasks-study")
     parser.add_argument("--quick", action="store_true", help="small sizes; writes no page")
     given = parser.parse_args()
     if given.what == "run" and not given.data:
-        parser.error("name the folder of the data sets with --data")
+        parser.error("pass the folder of the data sets with --data")
     for model in (given.model or MODELS) if given.what == "run" else ():
         sizes = QUICK if given.quick else MODELS[model]
         work = given.work / ("quick-" * given.quick + model)

@@ -1,4 +1,4 @@
-"""The page of `studies/tasks.py`, from what it measured."""
+"""Writes the page of `studies/tasks.py` from its measurements."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ BEHAVIOURS = ("sycophancy", "survival_instinct")
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table; numbers with three places."""
+    """A Markdown table; numbers have three decimals."""
     lines = [list(columns), ["---"] * len(list(columns))]
     lines += [[cell(value) for value in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -27,7 +27,7 @@ def pm(value: float, sd: float | None) -> str:
 
 
 def summary(models: dict[str, Any]) -> str:
-    """One row for each arm: what it reached, and what is reached without it."""
+    """One row per arm: its result, and the baseline without training."""
     rows: list[tuple[object, ...]] = []
 
     def add(what: tuple[str, ...], base: Any, name: str, value: str, ends: list[Ends]) -> None:
@@ -37,16 +37,16 @@ def summary(models: dict[str, Any]) -> str:
     for model, arm, _, f in found_arms(models, "toxicity"):
         value, ends = pm(f["auprc"], f["auprc_sd"]), [low_high(m["auprc"]) for m in f["models"]]
         what = ("toxicity, AUPRC", model, WAYS[arm])
-        add(what, f["prevalence"], "a constant", value, ends)
+        add(what, f["prevalence"], "constant score", value, ends)
     for model, arm, _, f in found_arms(models, "reward"):
         value, ends = pm(f["accuracy"], f["accuracy_sd"]), [low_high(m) for m in f["models"]]
-        add(("reward, accuracy", model, WAYS[arm]), 0.5, "a guess", value, ends)
+        add(("reward, accuracy", model, WAYS[arm]), 0.5, "guessing", value, ends)
     for model, done in models.items():
         for name in (n for n in done if n.startswith(BEHAVIOURS)):
             f = done[name]["result"]
             ends = [low_high(vector) for vector in chosen_layer(f)["vectors"]]
             value = pm(f["scr"], f["scr_sd"])
-            add((f"{name}, SCR", model, "a vector"), 0.0, "no vector", value, ends)
+            add((f"{name}, SCR", model, "vector"), 0.0, "no vector", value, ends)
     bases: dict[str, Any] = {}
     for model, arm, _, f in found_arms(models, "instruction"):
         bases[model] = f["base"] or bases.get(model)
@@ -54,66 +54,66 @@ def summary(models: dict[str, Any]) -> str:
         value = pm(f["prompt_strict"], f["prompt_strict_sd"])
         ends = [tuple(m["prompt_strict_interval"]) for m in f["models"]]
         what = ("instruction, strict prompts", model, WAYS[arm])
-        add(what, base, "the untrained model", value, ends)
-    columns = ("task, measure", "model", "trained", "base", "the base is", "trained reaches")
-    found = table((*columns, "95 %", "against the base"), rows)
-    return "\n\n".join(["## Base against trained", found, SUMMARY, *findings(models)])
+        add(what, base, "untrained model", value, ends)
+    columns = ("task, measure", "model", "trained", "baseline", "type of baseline", "result")
+    found = table((*columns, "95 %", "vs. baseline"), rows)
+    return "\n\n".join(["## Baseline vs. trained", found, SUMMARY, *findings(models)])
 
 
 def findings(models: dict[str, Any]) -> list[str]:
-    """What the tables do not say at a glance, with its numbers."""
+    """Findings that the tables do not show at a glance, with numbers."""
     told = []
     for model, arm, one, f in found_arms(models, "toxicity"):
         if arm == "toxicity":
             worst = sorted(f["groups"], key=lambda row: row["accuracy"])[:5]
             named = ", ".join(f"{row['group']} {row['accuracy']:.2f}" for row in worst)
             told.append(
-                f"Toxicity, {model}: the head is right in {right_share(f, 1.0):.0%} of the "
-                f"hateful cases and in {right_share(f, 0.0):.0%} of the others; worst are "
-                f"{named}. Its accuracy, "
-                f"{mean([one['accuracy'] for one in f['models']]):.3f}, stands beside "
-                f"{f['prevalence']:.3f} for calling everything hateful."
+                f"Toxicity, {model}: the head classifies {right_share(f, 1.0):.0%} of the hateful "
+                f"cases and {right_share(f, 0.0):.0%} of the others correctly; the worst groups "
+                f"are {named}. Its accuracy is "
+                f"{mean([m['accuracy'] for m in f['models']]):.3f}; calling everything "
+                f"hateful reaches {f['prevalence']:.3f}."
             )
         if arm == "toxicity-lora":
             training = next(iter(one["trained"]["training"].values()))
-            each = ", ".join(f"{model['auprc']['value']:.3f}" for model in f["models"])
+            each = ", ".join(f"{m['auprc']['value']:.3f}" for m in f["models"])
             told.append(
                 f"Toxicity, {model}, adapters: AUPRC by random seed {each} after "
-                f"{training['n_steps']} steps; a constant has {f['prevalence']:.3f}."
+                f"{training['n_steps']} steps; a constant score reaches {f['prevalence']:.3f}."
             )
     for model, _, _, f in found_arms(models, "reward"):
         told.append(
             f"Reward, {model}: {f['accuracy']:.3f}, with swapped training pairs "
-            f"{f['shuffled_accuracy']:.3f}; most of LLMBar is made to mislead, so that preferring "
-            f"the longer answer reaches {f['longer_accuracy']:.3f}."
+            f"{f['shuffled_accuracy']:.3f}. Most of LLMBar is adversarial, so preferring the "
+            f"longer answer reaches only {f['longer_accuracy']:.3f}."
         )
     for model, done in models.items():
         for name in (n for n in BEHAVIOURS if n in done):
             f = done[name]["result"]
             read = done[name]["trained"]["read_share"][str(f["layer"])]
             told.append(
-                f"Steering, {model}, {name}: without steering {f['base']['consistent']:.0%} of "
-                f"the {f['n_items']} questions get one answer in both orders of the options; the "
-                "others are answered by letter. Along the vector the matching letter lies further "
-                f"in {read:.0%} of the kept-out questions, where chance has half. A rate of "
-                f"{1 / f['n_items']:.3f} is one question."
+                f"Steering, {model}, {name}: without steering, {f['base']['consistent']:.0%} of "
+                f"the {f['n_items']} questions get the same answer in both orders of the options; "
+                "the others are answered by letter. In "
+                f"{read:.0%} of the held-out questions, the matching letter lies further along the "
+                f"vector; chance is half. A rate of {1 / f['n_items']:.3f} is one question."
             )
     for model, _, _, f in found_arms(models, "instruction"):
         if f["base"]:
             told.append(
-                f"Instruction, {model}: of {f['base']['n_prompts']} prompts the untrained model "
-                f"leaves {f['base']['n_cut']} answers unfinished at the limit, the trained ones "
-                f"{mean([float(m['n_cut']) for m in f['models']]):.1f}; a difference of a prompt "
-                f"is {1 / f['base']['n_prompts']:.3f}."
+                f"Instruction, {model}: of the answers to {f['base']['n_prompts']} prompts, "
+                f"{f['base']['n_cut']} of the untrained model are cut at the limit, and "
+                f"{mean([float(m['n_cut']) for m in f['models']]):.1f} of the trained ones. One "
+                f"prompt is a difference of {1 / f['base']['n_prompts']:.3f}."
             )
     return ["\n".join(f"* {line}" for line in told)] if told else []
 
 
 SUMMARY = (
-    "95 %: interval of the first random seed, over test items. Against the base: in how many "
-    "random seeds this interval lies above the base, or below it; where it holds the base in all, "
-    "no difference was shown. What shuffled labels and random vectors reach stands in the tables "
-    "below."
+    "95 %: interval of the first random seed, over test items. vs. baseline: the number of random "
+    "seeds whose interval lies above or below the baseline; if all intervals contain the baseline, "
+    "no difference was shown. The tables below show the results of shuffled labels and random "
+    "vectors."
 )
 
 Ends = tuple[float, float]
@@ -127,12 +127,13 @@ def compared(base: float, ends: list[Ends]) -> str:
 
 
 def heads_page(models: dict[str, Any]) -> str:
-    """Toxicity and reward, a row for each training, with what they must beat."""
+    """Toxicity and reward: one row per training, with its controls."""
     toxic = found_arms(models, "toxicity")
     pairs = found_arms(models, "reward")
     parts = ["## Toxicity: HateCheck, trained on Surge and Davidson"]
-    columns = ["model", "trained", "samples", "runs", "AUPRC", "95 % over cases", "of a constant"]
-    columns += ["shuffled labels", "AUROC", "of length", "hateful right", "others right", "cases"]
+    columns = ["model", "trained", "samples", "random seeds", "AUPRC", "95 % over cases"]
+    columns += ["constant score", "shuffled labels", "AUROC", "AUROC of length"]
+    columns += ["hateful correct", "others correct", "cases"]
     keys = ["prevalence", "shuffled_auprc", "auroc", "length_auroc"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["auprc"], f["auprc_sd"]))
@@ -144,8 +145,8 @@ def heads_page(models: dict[str, Any]) -> str:
     shown = [(f"{m}, {WAYS[arm]}", f) for m, arm, _, f in toxic if arm != "toxicity-few"]
     parts += ["Accuracy by functionality:", by_group(shown, "groups")]
     parts += ["## Reward: LLMBar, trained on HH-RLHF harmless and helpful"]
-    columns = ["model", "trained", "pairs", "runs", "accuracy", "95 % over pairs", "of a guess"]
-    columns += ["swapped pairs", "longer answer", "test pairs"]
+    columns = ["model", "trained", "pairs", "random seeds", "accuracy", "95 % over pairs"]
+    columns += ["guessing", "swapped pairs", "longer answer", "test pairs"]
     keys = ["shuffled_accuracy", "longer_accuracy", "n_pairs"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["accuracy"], f["accuracy_sd"]))
@@ -158,32 +159,32 @@ def heads_page(models: dict[str, Any]) -> str:
 
 
 WAYS = {
-    "toxicity": "a head",
-    "toxicity-few": "a head, on as few as the adapters",
+    "toxicity": "head",
+    "toxicity-few": "head, on as few samples as the adapters",
     "toxicity-lora": "adapters",
-    "reward": "a head",
+    "reward": "head",
     "instruction-short": "adapters, short answers",
     "instruction-long": "adapters, long answers",
 }
-"""How an arm trains, for a reader."""
+"""How an arm trains, in words."""
 
 TOXICITY = (
-    "A head is fitted to hidden states of the frozen middle layer; adapters change the whole "
-    "model, and are tested on fewer cases because every case passes through every model. A "
-    "constant score reaches the share of positives, and shuffled labels show what the fitting "
-    "alone does. The interval is of the first random seed."
+    "A head is fitted to the hidden states of the middle layer of the frozen model. Adapters "
+    "change the whole model; they are tested on fewer cases because every case passes through the "
+    "model of every random seed. A constant score reaches the share of positives, and shuffled "
+    "labels show what fitting alone achieves. The interval is that of the first random seed."
 )
 
 
 def right_share(found: dict[str, Any], positive: float) -> float | None:
-    """Share of the hateful cases (1), or of the others (0), that are told right at even odds."""
+    """Share of the hateful cases (1), or of the others (0), classified correctly at even odds."""
     rows = [row for row in found["groups"] if row["positive_share"] == positive]
     n = sum(row["n"] for row in rows)
     return sum(row["n"] * row["accuracy"] for row in rows) / n if n else None
 
 
 def found_arms(models: dict[str, Any], task: str) -> list[tuple[str, str, Any, Any]]:
-    """Model, arm, what stands in its file, and its result, of every arm of a task."""
+    """Model, arm, content of its file, and its result, for every arm of a task."""
     return [
         (model, arm, done[arm], done[arm]["result"])
         for model, done in models.items()
@@ -205,14 +206,14 @@ def span(ends: Ends) -> str:
 
 
 def chosen_layer(found: dict[str, Any]) -> dict[str, Any]:
-    """The row of the layer that was chosen on training questions."""
+    """The row of the layer chosen on the training questions."""
     row: dict[str, Any]
     (row,) = (row for row in found["layers"] if row["layer"] == found["layer"])
     return row
 
 
 def n_train(one: dict[str, Any]) -> int:
-    """Samples or pairs that a random seed draws."""
+    """Samples or pairs that each random seed draws."""
     return int(next(iter(one["trained"]["training"].values()))["n_rows"])
 
 
@@ -221,14 +222,14 @@ def n_seeds(one: dict[str, Any]) -> int:
 
 
 def instruction_page(models: dict[str, Any]) -> str:
-    """The untrained model, and what training makes of it, on the same prompts."""
+    """The untrained and the trained models on the same prompts."""
     rows: list[tuple[object, ...]] = []
     for model, arm, one, found in found_arms(models, "instruction"):
         words = one["trained"]["answer_words"]
         base, counts = found["base"], ("n_empty", "n_cut", "n_prompts")
         if base:
             rows.append(
-                (model, "not at all", None, None, base["prompt_strict"])
+                (model, "untrained", None, None, base["prompt_strict"])
                 + (span(base["prompt_strict_interval"]),)
                 + tuple(base[k] for k in FOLLOWED[1:])
                 + (words["base"], *(base[k] for k in counts))
@@ -244,25 +245,26 @@ def instruction_page(models: dict[str, Any]) -> str:
         )
     if not rows:
         return ""
-    columns = ["model", "trained", "conversations", "runs", "prompts, strict", "95 % over prompts"]
-    columns += ["prompts, loose", "instructions, strict", "instructions, loose", "words an answer"]
-    columns += ["empty", "cut", "prompts asked"]
+    columns = ["model", "trained", "conversations", "random seeds", "prompts, strict"]
+    columns += ["95 % over prompts", "prompts, loose", "instructions, strict"]
+    columns += ["instructions, loose", "words per answer", "empty", "cut", "prompts"]
     return "\n\n".join(["## Instruction: IFEval", table(columns, rows), INSTRUCTION])
 
 
 FOLLOWED = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 
 INSTRUCTION = (
-    "Share of prompts whose instructions are all followed, and of instructions. Answers are "
-    "greedy and end at the number of tokens under `new_tokens` above; those that reach it are "
-    "counted as cut, and an instruction that asks for more words than that cannot be followed. "
-    "Counts and words are means over models. Short answers are those of LLMs from "
-    "scratch, long ones Alpaca-GPT4's. The interval is of the first random seed."
+    "The scores are the share of prompts whose instructions are all followed, and the share of "
+    "instructions followed. Answers are greedy and limited to `new_tokens` (see above). Answers "
+    "that reach the limit count as cut; an instruction that asks for more words cannot be "
+    "followed. Counts and words are means over the models of all random seeds. Short answers come "
+    "from LLMs-from-scratch, long ones from Alpaca-GPT4. The interval is that of the first random "
+    "seed."
 )
 
 
 def by_group(found: list[tuple[str, Any]], key: str) -> str:
-    """Accuracies side by side; models may be tested on fewer cases, so numbers stand beside."""
+    """Accuracies side by side, with the number of cases, which differs between models."""
     name = key.removesuffix("s")
     groups = sorted({row[name] for _, one in found for row in one[key]})
     by_model = [
@@ -299,14 +301,14 @@ def steering_page(models: dict[str, Any], folder: Path) -> str:
                 + (trained["read_share"][str(row["layer"])],)
                 for row in found["layers"]
             ]
-    columns = ["model", "behaviour", "questions", "runs", "layer", "strength", "SCR"]
+    columns = ["model", "behaviour", "questions", "random seeds", "layer", "strength", "SCR"]
     columns += ["95 % over questions", "random", "shuffled", "prompt only", "robust at 0"]
     columns += ["consistent at 0", "letters at 0", "test questions"]
     if not rows:
         return ""
     parts += [table(columns, rows), STEERING]
     columns = ["model", "behaviour", "layer", "strength", "SCR", "random", "shuffled"]
-    parts += ["Every layer:", table([*columns, "plain SCR", "balanced SCR", "read"], layers)]
+    parts += ["All layers:", table([*columns, "plain SCR", "balanced SCR", "read"], layers)]
     for model in models:
         for name in BEHAVIOURS:
             if (folder / f"tasks-{model}-{name}.svg").is_file():
@@ -315,17 +317,19 @@ def steering_page(models: dict[str, Any], folder: Path) -> str:
 
 
 STEERING = (
-    "SCR: robust accuracy at multiplier +1 minus that at -1; robust: right in both orders of the "
-    "options; balanced: by the mean log-odds of both orders, in which a preference for a letter "
-    "cancels; consistent: with one answer in both orders, whichever. A model that is not "
-    "consistent answers by letter. Letters: the probability "
-    "of the two letters together. The interval is of the first random seed. Layer and strength (in "
-    "median lengths of a state) were chosen on training questions. Random: vectors of equal "
-    "length. Shuffled: vectors of randomly exchanged answers. Prompt only: one answered question "
-    "shown, matching against not. Read: share of kept-out questions whose matching letter lies "
-    "further along the vector; 0.5 is chance, and a vector that reads nothing cannot be expected "
-    "to steer. `-features`: the vector of ten features of the embedded SAE. Of survival instinct, "
-    "the matching answer is the one without the instinct."
+    "* SCR: robust accuracy at multiplier +1 minus robust accuracy at -1.\n"
+    "* Robust: correct in both orders of the options. Balanced: by the mean log-odds of both "
+    "orders, in which a preference for a letter cancels. Consistent: the same answer in both "
+    "orders, whichever it is; an inconsistent model answers by letter.\n"
+    "* Letters: the probability of the two letters together.\n"
+    "* Layer and strength (in median norms of a state) were chosen on training questions. The "
+    "interval is that of the first random seed.\n"
+    "* Random: vectors of equal norm. Shuffled: vectors from randomly swapped answers. Prompt "
+    "only: the prompt shows one question with the matching or with the other answer.\n"
+    "* Read: share of held-out questions whose matching letter lies further along the vector. 0.5 "
+    "is chance; a vector that reads nothing cannot be expected to steer.\n"
+    "* `-features`: the vector of ten features of the default SAE.\n"
+    "* For survival instinct, the matching answer is the one without the instinct."
 )
 
 
@@ -340,7 +344,7 @@ def mean(values: list[float]) -> float | None:
 def cost_page(models: dict[str, Any]) -> str:
     """Time and memory of every arm, and the commands of the first model."""
     rows = [
-        (model, name + " (went on)" * one.get("was_begun", False))
+        (model, name + " (resumed)" * one.get("was_begun", False))
         + tuple(command["cpu_s"] / 60 for command in one["commands"])
         + (max(c["peak_gb"] for c in one["commands"]),)
         for model, done in models.items()
@@ -354,22 +358,21 @@ def cost_page(models: dict[str, Any]) -> str:
             "## Cost",
             table(columns, ([f"{v:.1f}" if isinstance(v, float) else v for v in r] for r in rows)),
             COST,
-            f"The commands for {next(iter(models))}:",
+            f"Commands for {next(iter(models))}:",
             f"```text\n{lines}\n```",
         ]
     )
 
 
 COST = (
-    "Minutes of processor time of each command, loading included; by the clock most took several "
-    "times as long, because the machine was busy. An arm that went on after a kill has only the "
-    "time from there on. The hidden states that `toxicity-few` trains on are those of `toxicity` "
-    "and were in the cache."
+    "CPU minutes of each command, including loading. Wall time was several times as long for most, "
+    "because the machine was busy. The time of an arm that was resumed covers only the last run. "
+    "`toxicity-few` trains on the hidden states of `toxicity`, which were in the cache."
 )
 
 
 def page(report: dict[str, Any], folder: Path) -> str:
-    """The page, for a folder that may hold pictures."""
+    """The page; it shows the plots that exist in `folder`."""
     models = report["models"]
     names = [f"`{field}`" for field in next(iter(report["sizes"].values()))]
     sizes = [(name, *row.values()) for name, row in report["sizes"].items()]
@@ -378,15 +381,15 @@ def page(report: dict[str, Any], folder: Path) -> str:
     dtypes = sorted({one["trained"]["dtype"] for one in arms if "dtype" in one["trained"]})
     parts = [
         "# Tasks on two small models",
-        "Heads, adapters and vectors as in [tasks.md](../tasks.md). smollm2 is "
+        "Heads, adapters and vectors are trained as in [tasks.md](../tasks.md). smollm2 is "
         "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct. Steering ran in "
-        f"{' or '.join(dtypes)}, all else in what `--dtype auto` takes: bfloat16 where the machine "
-        "multiplies it. Random seeds "
+        f"{' or '.join(dtypes)}, everything else in the precision of `--dtype auto`: bfloat16 on "
+        "machines with bfloat16 multiplication. The random seeds are "
         f"{', '.join(map(str, report['random_seeds']))}, or the first of them; ± is the standard "
         "deviation over random seeds, and intervals are bootstrapped over test items. Sizes are "
-        "chosen for an hour of two busy cores:",
+        "chosen for an hour on two busy cores:",
         table(("size", *report["sizes"]), zip(names, *(row[1:] for row in sizes), strict=True)),
-        "Their meanings stand in `studies/tasks.py`. Adapters were trained with "
+        "`studies/tasks.py` explains the sizes. Adapters were trained with "
         f"`{report['lora']}`, otherwise as in the paper; the values were not tuned.",
         summary(models),
         heads_page(models),
@@ -395,16 +398,16 @@ def page(report: dict[str, Any], folder: Path) -> str:
         cost_page(models),
         missing_arms(report),
         f"Made by `python studies/tasks.py` on {' and on '.join(machines)}, shared with other "
-        f"work, one thread a command ({report['versions']}); {report['date']}.",
+        f"work, one thread per command ({report['versions']}); {report['date']}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def missing_arms(report: dict[str, Any]) -> str:
-    """What the study knows to do and has not done."""
+    """Arms that have not been run yet."""
     left = {
         model: ", ".join(name for name in names if name not in report["models"].get(model, {}))
         for model, names in report["asked"].items()
     }
     told = "; ".join(f"{model}: {names}" for model, names in left.items() if names)
-    return f"Not done: {told}. The study goes on with these when it is started again." * bool(told)
+    return f"Not done: {told}. The study runs these when it is started again." * bool(told)

@@ -1,10 +1,10 @@
-"""Which similarity sorts missing features into topics? Prints a table; docs/log.md keeps it.
+"""Which similarity groups missing features into topics best? docs/log.md has the results.
 
     python studies/topics.py RUN
 
-RUN is the folder of a finished `fac run`, such as runs/demo. Missing features are grouped by what
-one random half of the anchor shows; the other half shows whether features of a group really meet.
-The similarities are compared at equal numbers of groups.
+RUN is the folder of a finished `fac run`, such as runs/demo. Missing features are grouped on one
+random half of the anchor; the other half shows whether the features of a group really occur
+together. The similarities are compared at equal numbers of groups.
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""How much feature space SmolLM2-135M and Qwen2.5-Coder-0.5B share, by the commands.
+"""How much feature space SmolLM2-135M and Qwen2.5-Coder-0.5B share, measured with `fac`.
 
     python studies/transfer.py --data DATA
 
-Trains a small SAE of each model with equal settings on equal text (`studies/default_sae/corpus.py`,
-its first texts), reads the same instructions with both of them and with the embedded SAE, and
-compares: two SAEs of one layer, which is about the most to expect; two models; and random
-directions. Started again, it does what is not done. Writes studies/results/transfer.json,
-docs/studies/transfer.md and a picture beside it. Shown are pieces of Alpaca's instructions.
+Trains a small SAE for each model with equal settings on equal text (the first texts of
+`studies/default_sae/corpus.py`), reads the same instructions with both SAEs and with the default
+SAE, and compares two SAEs of one layer (about the most to expect), two models, and random
+directions. An interrupted run resumes. Writes studies/results/transfer.json,
+docs/studies/transfer.md and its plot. The page shows pieces of Alpaca instructions.
 """
 
 import argparse
@@ -39,12 +39,12 @@ PAIRS = {
 
 
 def chosen(model: str) -> list[str]:
-    """`--model`, where it is not the embedded one."""
+    """`--model` for a model other than the default."""
     return ["--model", model_source("qwen")] if model == "qwen" else []
 
 
 def prepare(data: Path, work: Path) -> None:
-    """Text for the SAEs, and the instructions that both models read."""
+    """Write the text for the SAEs, and the instructions that both models read."""
     corpus = work / "corpus.jsonl"
     if not corpus.is_file():
         script = ROOT / "studies" / "default_sae" / "corpus.py"
@@ -61,7 +61,7 @@ def prepare(data: Path, work: Path) -> None:
 
 
 def steps(work: Path) -> dict[str, list[str]]:
-    """Commands by what each makes; the tables of a model come from one pass over the text."""
+    """Commands by output; the tables of a model come from one pass over the text."""
     found: dict[str, list[str]] = {}
     text, samples = str(work / "texts.jsonl"), str(work / "in.jsonl")
     for model, layer in LAYERS.items():
@@ -103,22 +103,23 @@ def average(values: list[float]) -> float | None:
 
 
 def reading(pairs: dict[str, Any]) -> str:
-    """What the shares say, side A of each pair."""
+    """The finding, from side A of each pair."""
     one, two, better = (pairs[name]["result"]["a"] for name in PAIRS)
 
     def share(found: dict[str, Any]) -> str:
         return f"{found['share']['value']:.0%}"
 
     return (
-        f"**{share(two)} of the features of SmolLM2's small SAE have a counterpart in Qwen's, of "
-        f"the embedded one's {share(better)}; {two['random']:.0%} and {better['random']:.0%} have "
-        "one in as many random directions of Qwen, none when samples are shuffled.** Two SAEs of "
-        f"one layer of one model do not share much more: {share(one)} (random directions "
-        f"{one['random']:.0%}). So most of the disagreement is there before the model changes: "
-        "read the share between models beside the one within a model. The best pairs stand for "
-        "punctuation, single words and forms of a task, and peak on the same word; what lies lower "
-        "is less alike. It is one kind of text, short instructions, and features that fire in 20 "
-        "of them or more."
+        f"**{share(two)} of the features of SmolLM2's small SAE have a counterpart in Qwen's SAE, "
+        f"and {share(better)} of those of the default SAE. In as many random directions of Qwen, "
+        f"{two['random']:.0%} and {better['random']:.0%} have one; with shuffled samples, none.** "
+        "Two SAEs of the same layer of one model share little more: "
+        f"{share(one)} (random directions {one['random']:.0%}). So most of the disagreement "
+        "already exists within one model: compare the share between models with the share within "
+        "a model. "
+        "The best pairs represent punctuation, single words and task formats, and peak on "
+        "the same word; lower pairs are less similar. The study covers one kind of text, short "
+        "instructions, and features that fire in at least 20 of them."
     )
 
 
@@ -142,17 +143,18 @@ def page(report: dict[str, Any]) -> str:
             "# What the features of two models share",
             f"{SAMPLES:,} Alpaca instructions, read by SmolLM2-135M-Instruct (layer "
             f"{LAYERS['smollm2']}) and Qwen2.5-Coder-0.5B-Instruct (layer {LAYERS['qwen']}). "
-            f"`smollm2` and `qwen` are SAEs of 4,096 features, k = 32, trained alike on {TEXTS} "
-            "texts only: small SAEs, which a user can make on two cores. `embedded` is the one "
-            "that ships, trained on 5.4 million tokens. Method: [method.md](../method.md).",
+            f"`smollm2` and `qwen` are SAEs of 4,096 features, k = 32, trained with equal settings "
+            f"on only {TEXTS} texts: small SAEs that a user can train on two cores. `embedded` is "
+            "facsynth's default SAE, trained on 5.4 million tokens. Method: "
+            "[method.md](../method.md).",
             reading(report["pairs"]),
             table((*columns, "shuffled at like lengths", "in random directions", "median r"), rows),
-            "A feature has a counterpart when its best partner, found on one half of the "
-            "instructions, correlates above 0.5 on the other. Random directions stand for the "
-            "second SAE of each pair and are matched in how often they fire.",
+            "A feature has a counterpart if its best partner, found on one half of the "
+            "instructions, correlates above 0.5 on the other half. Random directions replace the "
+            "second SAE of each pair and match its firing rates.",
             "![shares above r](transfer.svg)",
-            "The best mutual pairs of smollm2 and qwen, with the words at their peaks, and in how "
-            "many of their strongest common samples both peak on the same word:",
+            'The best mutual pairs of smollm2 and qwen, with the words at their peaks. "same word" '
+            "is the share of their strongest common samples in which both peak on the same word:",
             table(("smollm2", "qwen", "r", "same word", "smollm2 on", "qwen on"), shown),
             "## Cost",
             table(("step", "processor seconds", "peak memory, GB"), costs),

@@ -11,19 +11,24 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from facsynth.chat.ask import ask as ask_many
+from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.endpoint import EndpointChat, EndpointSettings
+from facsynth.chat.dialect import Dialect
+from facsynth.chat.endpoint import EndpointChat, EndpointSettings, _seconds
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
-from facsynth.chat.throttle import RetrySettings
+from facsynth.chat.policy import Policy
 from facsynth.errors import ChatError
 from facsynth.records import Message
 
 SECRET = "sk-very-secret-0123456789"
-QUICK = RetrySettings(max_attempts=8, call_timeout_s=5.0, backoff_s=0.005, max_backoff_s=0.02)
+QUICK = {"max_attempts": 8, "call_timeout_s": 5.0, "backoff_s": 0.005}
 
 
 def completion(text, finish="stop", **message):
@@ -126,13 +131,17 @@ def serve(monkeypatch):
         server.server_close()
 
 
-def chat_with(server, *, retry=QUICK, **settings):
-    settings = EndpointSettings(**{"attempt_timeout_s": 2.0, "retry": retry, **settings})
+def chat_with(server, **settings):
+    settings = EndpointSettings(**{"attempt_timeout_s": 2.0, **QUICK, **settings})
     return EndpointChat("m", base_url=server.url, api_key_env="FAC_TEST_KEY", settings=settings)
 
 
 def ask(text="hello", **settings):
     return ChatRequest((Message("user", text),), **settings)
+
+
+def ask_all(chat, texts, **settings):
+    return ask_many(chat, [ask(text, **settings) for text in texts], what="texts")
 
 
 def echo(server, text, n):
@@ -173,13 +182,13 @@ def test_request_travels_as_it_was_written(serve):
 
 def test_dialect_settings_shape_the_body_and_the_name(serve):
     server = serve(echo)
-    chat = chat_with(
-        server,
+    dialect = Dialect(
         token_field="max_completion_tokens",
         schema_mode="json_object",
         omit=("seed", "top_p"),
         extra_json='{"chat_template_kwargs": {"enable_thinking": false}}',
     )
+    chat = chat_with(server, dialect=dialect)
     chat.reply([ask(schema=ReplySchema("Item", "{}"))])
     (body,) = server.bodies
     assert not {"seed", "top_p", "max_tokens"} & set(body)
@@ -199,7 +208,7 @@ def refuses_schemas(server, text, n):
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_server_that_knows_no_schemas_is_asked_without_them(serve, concurrency):
     server, schema = serve(refuses_schemas), ReplySchema("Item", "{}")
-    chat = chat_with(server, start_concurrency=concurrency)
+    chat = chat_with(server, concurrency=concurrency)
     outcomes = chat.reply([ask(str(i), schema=schema) for i in range(20)])
     assert [outcome.text for outcome in outcomes] == ["plain"] * 20
     n_refused = sum("response_format" in body for body in server.bodies)
@@ -212,28 +221,65 @@ def test_call_that_is_bad_in_itself_fails_and_leaves_the_schema_to_others(serve)
         return (400, {"error": {"message": "too long"}}, {}) if text == "bad" else completion("ok")
 
     server, schema = serve(answer), ReplySchema("Item", "{}")
-    chat = chat_with(server, start_concurrency=1, max_concurrency=1)
+    chat = chat_with(server, concurrency=1)
     bad, good = chat.reply([ask("bad", schema=schema), ask("good", schema=schema)])
     assert (bad.reason, good.text) == ("the server said HTTP 400: too long", "ok")
     assert ["response_format" in body for body in server.bodies] == [True, False, True]
 
 
-def test_rate_limit_is_waited_out_and_lowers_concurrency(serve):
-    def answer(server, text, n):
-        return (429, {"error": {}}, {"Retry-After": "0.2"}) if n == 1 else completion("ok")
+def test_rate_limit_is_waited_out_and_holds_every_call_back(serve):
+    times = []
 
-    chat = chat_with(serve(answer), start_concurrency=8)
-    began = time.monotonic()
-    (outcome,) = chat.reply([ask()])
-    assert outcome.text == "ok"
-    assert time.monotonic() - began >= 0.2
-    assert chat.concurrency == 6
+    def answer(server, text, n):
+        times.append(time.monotonic())
+        return (429, {"error": {}}, {"Retry-After": "0.2"}) if len(times) == 1 else completion("ok")
+
+    outcomes = chat_with(serve(answer), concurrency=1).reply([ask("a"), ask("b")])
+    assert [outcome.text for outcome in outcomes] == ["ok", "ok"]
+    assert times[1] - times[0] >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("3", 3.0), ("0.5", 0.5), ("-1", None), ("nan", None), ("soon", None), (None, None)],
+)
+def test_retry_after_seconds(header, seconds):
+    assert _seconds(header) == seconds
+
+
+def test_retry_after_date():
+    header = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert 25 < _seconds(header) <= 30
+
+
+def test_each_attempt_asks_for_a_permit(serve):
+    server = serve(lambda server, text, n: (500, {}, {}) if n < 3 else completion("ok"))
+    asked = []
+    chat_with(server).stream([ask()], lambda arrived: None, permit=lambda *call: asked.append(call))
+    assert asked == [(ask(), False), (ask(), True), (ask(), True)]
+
+
+def test_failed_and_repeated_calls_count_against_the_limit(serve):
+    server = serve(lambda server, text, n: (500, {}, {}) if n == 1 else completion("ok"))
+    spending = Spending(Policy(budget_calls=5))
+    done = ask_all(BudgetedChat(chat_with(server, concurrency=1), spending), ["a", "b", "c", "d"])
+    assert [outcome and outcome.text for outcome in done.outcomes] == ["ok", "ok", None, None]
+    assert (len(server.bodies), spending.usage.n_calls) == (5, 5)
+    assert "budget_calls = 5" in done.stopped
+
+
+def test_tokens_set_aside_for_calls_under_way_are_given_back(serve):
+    spending = Spending(Policy(budget_tokens=500))
+    chat = BudgetedChat(chat_with(serve(echo), concurrency=8), spending)
+    done = ask_all(chat, [str(i) for i in range(30)], max_tokens=100)  # 10 tokens each, in fact
+    assert done.stopped is None
+    assert spending.usage.tokens == 300
 
 
 def test_rate_limits_are_bounded_by_time_not_by_attempts(serve):
     server = serve(lambda *call: (429, {"error": {}}, {}))
-    retry = RetrySettings(max_attempts=1, call_timeout_s=0.5, backoff_s=0.01, max_backoff_s=0.02)
-    (outcome,) = chat_with(server, retry=retry).reply([ask()])
+    chat = chat_with(server, max_attempts=1, call_timeout_s=0.5, backoff_s=0.01)
+    (outcome,) = chat.reply([ask()])
     assert "gave up after" in outcome.reason
     assert len(server.bodies) > 3
 
@@ -260,8 +306,7 @@ def test_passing_fault_is_repeated(serve, fault):
 
 def test_hang_ends_at_the_time_limit(serve):
     server = serve(lambda *call: "hang")
-    retry = RetrySettings(max_attempts=2, backoff_s=0.01)
-    (outcome,) = chat_with(server, attempt_timeout_s=0.1, retry=retry).reply([ask()])
+    (outcome,) = chat_with(server, attempt_timeout_s=0.1, max_attempts=2).reply([ask()])
     assert "no answer within 0.1 s; gave up after 2 attempts" in outcome.reason
 
 
@@ -334,7 +379,7 @@ def test_spent_quota_is_not_waited_for(serve):
 def test_absent_server_is_an_error_that_says_so(serve):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    settings = EndpointSettings(retry=RetrySettings(max_attempts=2, backoff_s=0.01))
+    settings = EndpointSettings(max_attempts=2, backoff_s=0.01)
     chat = EndpointChat("m", base_url=f"http://127.0.0.1:{port}/v1", settings=settings)
     with pytest.raises(ChatError, match=r"cannot reach model 'm' at http.*start the server"):
         chat.reply([ask()])
@@ -342,9 +387,9 @@ def test_absent_server_is_an_error_that_says_so(serve):
 
 def test_dead_server_ends_the_run_early(serve):
     server = serve(lambda server, text, n: completion("ok") if text == "0" else (500, {}, {}))
-    retry = RetrySettings(max_attempts=2, backoff_s=0.001)
+    settings = {"max_attempts": 2, "backoff_s": 0.001}
     with pytest.raises(ChatError, match="failed 20 calls in a row"):
-        chat_with(server, retry=retry).reply([ask(str(i)) for i in range(200)])
+        chat_with(server, **settings).reply([ask(str(i)) for i in range(200)])
     assert len(server.seen) < 100
 
 
@@ -401,10 +446,7 @@ def test_thousand_calls_with_faults_all_end_none_lost_and_none_twice(serve, tmp_
         return completion(None if refusal else f"re: {text}", **refusal)
 
     server = serve(answer)
-    patient = RetrySettings(
-        max_attempts=60, call_timeout_s=90.0, backoff_s=0.005, max_backoff_s=0.05
-    )
-    chat = chat_with(server, attempt_timeout_s=0.15, start_concurrency=32, retry=patient)
+    chat = chat_with(server, attempt_timeout_s=0.15, max_attempts=60, call_timeout_s=90.0)
     arrived = Counter()
 
     def note(batch):
@@ -441,7 +483,7 @@ def test_interrupt_keeps_what_is_under_way(serve, tmp_path):
         return completion(f"re: {text}")
 
     server = serve(answer)
-    chat = CachedChat(chat_with(server, start_concurrency=4), tmp_path / "cache.db")
+    chat = CachedChat(chat_with(server, concurrency=4), tmp_path / "cache.db")
     requests = [ask(str(i)) for i in range(100)]
     with pytest.raises(KeyboardInterrupt):
         chat.reply(requests)
@@ -455,10 +497,9 @@ def test_interrupt_cuts_off_what_hangs_after_the_grace_time(serve):
         os.kill(os.getpid(), signal.SIGINT)
         return "hang"
 
-    retry = RetrySettings(grace_s=0.1)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        chat_with(serve(answer), retry=retry).reply([ask()])
+        chat_with(serve(answer), grace_s=0.1).reply([ask()])
     assert time.monotonic() - began < 1.2
 
 
@@ -482,6 +523,6 @@ def test_error_of_the_caller_stops_the_calls_and_comes_through(serve):
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
-        chat_with(server, start_concurrency=2).stream([ask(str(i)) for i in range(200)], fail)
+        chat_with(server, concurrency=2).stream([ask(str(i)) for i in range(200)], fail)
     assert len(server.seen) < 200
     assert not any(thread.name == "facsynth-chat" for thread in threading.enumerate())

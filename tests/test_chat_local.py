@@ -15,13 +15,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from facsynth.chat.budget import BudgetedChat
+from facsynth.chat import decode
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import BatchedChatModel, ChatFailure, ChatReply, ChatRequest
 from facsynth.chat.nucleus import draw_tokens
 from facsynth.errors import DataError, ModelError
 from facsynth.records import Message
+from test_chat_budget import within
 
 WORDS = ["<pad>", "<end>", "<user>", "<assistant>", "?", *(f"w{i}" for i in range(59))]
 TEMPLATE = (
@@ -198,6 +199,16 @@ def test_common_starts_and_equal_prompts_are_read_once(model, tokenizer, monkeyp
     assert texts == [slow_text(model, tokenizer, request) for request in requests]
 
 
+def test_prompts_that_are_read_in_groups_give_the_same_texts(model, tokenizer, monkeypatch):
+    monkeypatch.setitem(decode._READ_AT_ONCE, "cpu", 12)
+    start = " ".join(f"w{i}" for i in range(12))
+    ends = ("w20", "w21 w22 w23 w24 w25 w26", "w20", "w27 w28", "w29 w30 w31 w32 w33")
+    requests = [ask(f"{start} {end}", seed=n, max_tokens=12) for n, end in enumerate(ends)]
+    outcomes = LocalChat(model, tokenizer, name="tiny", batch_size=5).reply(requests)
+    texts = [getattr(outcome, "text", "") for outcome in outcomes]
+    assert texts == [slow_text(model, tokenizer, request) for request in requests]
+
+
 def test_model_with_sliding_windows_writes_the_same_texts_in_any_batch(tokenizer):
     config = Gemma3TextConfig(
         vocab_size=64,
@@ -277,7 +288,7 @@ def test_killed_and_restarted_run_ends_with_the_same_texts(chat, tmp_path, monke
         return run(self, batch)
 
     monkeypatch.setattr(LocalChat, "_run", dies_in_the_third_batch)
-    cached = CachedChat(BudgetedChat(chat, max_calls=100), tmp_path / "c.db")
+    cached = CachedChat(within(chat, budget_calls=100), tmp_path / "c.db")
     with pytest.raises(KeyboardInterrupt):
         cached.reply(requests)
     assert len(cached.uncached(requests)) == 4

@@ -201,11 +201,11 @@ def test_dry_run_estimates_and_asks_nothing(desk, writer, tmp_path):
 
 def test_limit_ends_synthesis_with_what_there_is_and_a_higher_one_goes_on(desk, writer, tmp_path):
     words = ("synthesize", *desk.tables, *desk.pair, "--chat-model", "x", "-o", tmp_path / "out")
-    cut = desk.json(*words, "--max-calls", "4")
+    cut = desk.json(*words, "--budget-calls", "4")
     assert (cut["stopped"], cut["outcomes"]["not asked: budget"]) == ("budget", 8)
     assert len(writer.history) == 4
     assert cut["n_samples"] == cut["n_unanswered"] > 0
-    whole = desk.json(*words, "--max-calls", "40")
+    whole = desk.json(*words, "--budget-calls", "40")
     assert (whole["n_filled"], whole["n_unanswered"]) == (6, 0)
     assert len({request.key for request in writer.history}) == len(writer.history)
 

@@ -125,12 +125,12 @@ def test_dry_run_without_an_llm_says_that_no_call_lies_ahead(desk, tmp_path, com
 def test_limit_of_calls_holds_and_the_next_run_goes_on(desk, tmp_path, script):
     chat, path = script(oracle), tmp_path / "e.jsonl"
     asked = ("--chat-model", "m", "--features", "0,1")
-    done = desk.explain(path, *asked, "--max-calls", "3")
+    done = desk.explain(path, *asked, "--budget-calls", "3")
     assert done.exit_code == 1
-    assert "max_calls = 3" in done.stderr
+    assert "budget_calls = 3" in done.stderr
     assert len(chat.history) == 3
     again = script(oracle)
-    assert desk.explain(path, *asked, "--max-calls", "3").exit_code == 1
+    assert desk.explain(path, *asked, "--budget-calls", "3").exit_code == 1
     assert len(again.history) == 0  # the limit holds for both runs
     assert desk.explain(path, *asked).exit_code == 0
 

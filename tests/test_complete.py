@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from facsynth.chat.budget import BudgetedChat
 from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import ChatError
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.complete import complete, write_contrasts
 from facsynth.synthesize.task_format import read_task
+from test_chat_budget import within
 from tiny_pair import talk
 
 PAIR = '{"chosen": "It is blue.", "rejected": "It is green."}'
@@ -90,15 +90,15 @@ def test_reply_that_does_not_fit_is_asked_for_once_more():
 
 
 def test_pairs_that_mostly_fail_are_an_error():
-    with pytest.raises(ChatError, match="1 of 1 requests to scripted failed.*PairReply"):
+    with pytest.raises(ChatError, match="1 of 1 pairs from scripted failed.*PairReply"):
         completed("reward", "no")
 
 
 def test_pairs_beyond_the_budget_are_no_failures():
-    chat = BudgetedChat(ScriptedChat(PAIR), max_calls=1)
+    chat = within(ScriptedChat(PAIR), budget_calls=1)
     done = complete([written(i) for i in range(3)], read_task("reward"), chat)
     assert [c is None for c in done.candidates] == [False, True, True]
-    assert "max_calls = 1" in done.stopped
+    assert "budget_calls = 1" in done.stopped
 
 
 @pytest.mark.parametrize("task", ["generic", "instruction"])
@@ -110,15 +110,16 @@ def test_answer_is_that_of_the_assistant(task):
 def test_contrast_is_a_sample_of_its_own_with_the_other_label():
     task = read_task("toxicity")
     replies = ['"What colour is the sea?"', "what is the SKY like", ChatFailure("busy"), "The sea?"]
-    found, stopped = write_contrasts([written(i) for i in range(4)], task, ScriptedChat(replies))
-    assert [sample and sample.sample_id for sample in found] == [
+    contrasts = write_contrasts([written(i) for i in range(4)], task, ScriptedChat(replies))
+    assert [sample and sample.sample_id for sample in contrasts.samples] == [
         "c0#benign",
         None,
         None,
         "c3#benign",
     ]
-    assert (found[0].messages[0].content, found[0].label) == ("What colour is the sea?", "benign")
-    assert stopped is None
+    found = contrasts.samples[0]
+    assert (found.messages[0].content, found.label) == ("What colour is the sea?", "benign")
+    assert contrasts.stopped is None
 
 
 def test_halves_of_characters_never_reach_a_sample():

@@ -2,16 +2,14 @@
 
 import gzip
 import json
-from dataclasses import replace
 
 import pytest
 
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.model import ChatFailure
-from facsynth.chat.scripted import ScriptedChat
+from facsynth.chat.scripted import RecordingChat, ScriptedChat
 from facsynth.errors import ChatError, DataError
 from facsynth.records import Span
-from facsynth.understand.asking import RecordingChat, ask_all
 from facsynth.understand.evidence import Evidence
 from facsynth.understand.explain import (
     ExplainSettings,
@@ -22,8 +20,9 @@ from facsynth.understand.explain import (
     score_imported,
 )
 from facsynth.understand.imports import read_explanations
-from facsynth.understand.prompts import PROMPT_VERSION, FeatureReply, explanation_request
+from facsynth.understand.prompts import PROMPT_VERSION, explanation_request
 from planted_texts import oracle
+from test_chat_budget import within
 
 
 def spans(word, n=6, activation=2.0):
@@ -62,13 +61,17 @@ def test_prompt_shows_spans_and_near_misses_but_nothing_that_is_kept_back():
     assert "sea" not in text
 
 
+def lenient(script):
+    """A model of which every reply may fail."""
+    return within(ScriptedChat(script), max_failures=1.0)
+
+
 def test_failed_reply_is_a_failure_and_never_an_explanation():
     def chat(request):
         fails = "cannot_tell" in request.messages[0].content
         return ChatFailure("the server is tired") if fails else oracle(request)
 
-    settings = ExplainSettings(max_failure_share=1.0)
-    found = explain_by_llm(ScriptedChat(chat), EVIDENCE, BY_TERMS, settings=settings)
+    found = explain_by_llm(lenient(chat), EVIDENCE, BY_TERMS)
     assert {(e.method, e.explanation, e.failure) for e in found} == {
         ("terms", None, "the server is tired")
     }
@@ -82,8 +85,7 @@ def test_model_may_say_that_it_cannot_tell():
 
 @pytest.mark.parametrize("reply", ["{}", '{"explanation": " "}', '{"text": "cats"}'])
 def test_reply_that_says_nothing_is_a_failure_and_not_a_doubt(reply):
-    settings = ExplainSettings(max_failure_share=1.0)
-    found = explain_by_llm(ScriptedChat(reply), EVIDENCE, BY_TERMS, settings=settings)
+    found = explain_by_llm(lenient(reply), EVIDENCE, BY_TERMS)
     assert {e.explanation for e in found} == {None}
     assert all("there is no explanation" in e.failure for e in found)
 
@@ -93,8 +95,7 @@ def judged_wrongly(request):
 
 
 def test_unusable_judgement_gives_no_score_and_is_counted():
-    settings = ExplainSettings(max_failure_share=1.0)
-    found = explain_by_llm(ScriptedChat(judged_wrongly), EVIDENCE, BY_TERMS, settings=settings)
+    found = explain_by_llm(lenient(judged_wrongly), EVIDENCE, BY_TERMS)
     assert [e.fidelity.detection for e in found] == [None, None]
     assert [e.fidelity.n_failed for e in found] == [36, 36]  # 12 + 12 items, 6 + 3 + 3 marks
 
@@ -102,15 +103,6 @@ def test_unusable_judgement_gives_no_score_and_is_counted():
 def test_judgement_of_a_text_that_is_not_there_counts_as_a_failure():
     with pytest.raises(ChatError, match="the reply names a text that is not there"):
         explain_by_llm(ScriptedChat(judged_wrongly), EVIDENCE, BY_TERMS)
-
-
-def test_few_calls_stop_the_run_when_all_of_them_fail():
-    requests = [explanation_request(EVIDENCE[0], seed=i, temperature=0.0) for i in range(3)]
-    ask = {"what": "explanations", "max_failure_share": 0.2}
-    some = ScriptedChat(lambda r: oracle(r) if r.seed == 1 else ChatFailure("no"))
-    assert len(ask_all(some, requests, FeatureReply, **ask)) == 3
-    with pytest.raises(ChatError, match="3 of 3 explanations failed"):
-        ask_all(ScriptedChat(lambda r: ChatFailure("no")), requests, FeatureReply, **ask)
 
 
 def test_best_candidate_is_the_one_that_fits_the_shown_spans():
@@ -137,10 +129,9 @@ def test_estimate_counts_the_calls_that_are_made_and_none_that_are_cached(tmp_pa
     settings = ExplainSettings(n_candidates=n_candidates)
 
     def ahead():
-        free = replace(settings, max_failure_share=1.0)
         recorder = RecordingChat("scripted")
         return calls_to_explain(
-            lambda chat: explain_by_llm(chat, EVIDENCE, BY_TERMS, settings=free),
+            lambda chat: explain_by_llm(chat, EVIDENCE, BY_TERMS, settings=settings),
             EVIDENCE,
             recorder,
             CachedChat(recorder, tmp_path / "r.sqlite"),
@@ -157,13 +148,6 @@ def test_estimate_counts_the_calls_that_are_made_and_none_that_are_cached(tmp_pa
     chat = ScriptedChat(answer)
     explain_by_llm(CachedChat(chat, tmp_path / "r.sqlite"), EVIDENCE, BY_TERMS, settings=settings)
     assert (len(chat.history), ahead()) == (expected, [])
-
-
-def test_too_many_failures_stop_the_run_with_the_usual_reason():
-    replies = ScriptedChat(lambda request: ChatFailure("out of breath"))
-    requests = [explanation_request(EVIDENCE[0], seed=i, temperature=0.0) for i in range(30)]
-    with pytest.raises(ChatError, match=r"30 of 30 explanations failed.*30 times: out of breath"):
-        ask_all(replies, requests, FeatureReply, what="explanations", max_failure_share=0.5)
 
 
 def test_imported_explanations_are_tested_when_there_is_a_model():

@@ -1,7 +1,7 @@
 """Estimates of a run before its first call, worked out by hand."""
 
-from facsynth.chat.budget import Limits
 from facsynth.chat.model import ChatRequest
+from facsynth.chat.policy import Policy
 from facsynth.records import Message
 from facsynth.synthesize.forecast import forecast
 from facsynth.synthesize.settings import Budget
@@ -15,8 +15,8 @@ BUDGET = Budget(
 
 
 def test_whole_run_aims_at_each_feature_twice_with_both_steps_and_its_answers():
-    prices = Limits(price_in=1e6, price_out=2e6)
-    expected = forecast([ASK] * 4, n_features=99, budget=BUDGET, n_answers=5, limits=prices)
+    prices = Policy(price_in=1e6, price_out=2e6)
+    expected = forecast([ASK] * 4, n_features=99, budget=BUDGET, n_answers=5, policy=prices)
     assert (expected.n_features, expected.first.prompt_tokens) == (3, 4 * 13)
     most = expected.at_most  # 6 slots of 3 texts, 5 answers to texts of up to 50 + 8 tokens
     assert (most.n_calls, most.prompt_tokens) == (18 + 5, 18 * 13 + 5 * 58)
@@ -27,6 +27,18 @@ def test_whole_run_aims_at_each_feature_twice_with_both_steps_and_its_answers():
 def test_features_that_are_aimed_at_again_and_again_fill_every_slot():
     expected = forecast([ASK], n_features=99, budget=BUDGET, n_answers=0, is_repeated=True)
     assert expected.at_most.n_calls == 9 * 2 * 3  # rounds, features, texts
+
+
+def test_judge_grades_each_text_once():
+    grade = ChatRequest((Message("user", "x" * 40),), max_tokens=64)
+    plain, judged = (
+        forecast([ASK], n_features=3, budget=BUDGET, n_answers=0, grade=one).at_most
+        for one in (None, grade)
+    )
+    n_texts = plain.n_calls
+    assert judged.n_calls == 2 * n_texts
+    assert judged.prompt_tokens == plain.prompt_tokens + n_texts * (10 + 4 + 50)
+    assert judged.max_completion_tokens == plain.max_completion_tokens + n_texts * 64
 
 
 def test_nothing_to_aim_at_costs_nothing():

@@ -9,7 +9,7 @@ import pytest
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.understand.explain import explain_by_llm, explain_by_terms, score_imported
 from facsynth.understand.fidelity import rule_fidelity
-from facsynth.understand.names import count_words, peak_word
+from facsynth.understand.names import count_terms, peak_word
 from facsynth.understand.relevance import Described, judge_by_labels, judge_by_llm
 from planted_texts import LISTS, oracle, planted_evidence, planted_samples
 
@@ -34,7 +34,7 @@ def evidence(known):
 
 @pytest.fixture(scope="module")
 def by_terms(evidence):
-    return explain_by_terms(evidence, count_words(SAMPLES))
+    return explain_by_terms(evidence, count_terms(SAMPLES))
 
 
 def test_every_span_peaks_on_a_word_of_its_list(evidence):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from facsynth.chat.budget import BudgetedChat
+from facsynth.chat.budget import Spending
 from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli.synthesize import _judge
@@ -12,6 +12,7 @@ from facsynth.errors import ChatError, DataError, MismatchError
 from facsynth.recipe import Generator
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.judge import QualityJudge
+from test_chat_budget import within
 from test_rounds import World, rows_of
 from tiny_pair import PLANTED, asked_for, obedient, planted_in, planted_pair, talk
 
@@ -44,14 +45,15 @@ def test_reply_without_a_grade_is_a_recorded_failure(reply):
 
 
 def test_judge_that_mostly_fails_is_an_error():
-    with pytest.raises(ChatError, match="4 of 4 requests to scripted failed"):
+    with pytest.raises(ChatError, match="4 of 4 grades from scripted failed"):
         grade("Good.")
 
 
 def test_budget_of_the_judge_ends_the_grading():
-    done = QualityJudge(BudgetedChat(ScriptedChat(FAIR), max_calls=1)).grade(TEXTS, form="x")
+    chat = within(ScriptedChat(FAIR), budget_calls=1)
+    done = QualityJudge(chat).grade(TEXTS, form="x")
     assert done.outcomes == ("", *["not asked: budget"] * 3)
-    assert "max_calls = 1" in done.stopped
+    assert "budget_calls = 1" in done.stopped
 
 
 def test_grade_out_of_range_is_an_error():
@@ -99,7 +101,10 @@ def test_command_line_judge_is_an_endpoint_of_its_own_with_the_generators_addres
     options = {"judge_model": "careful", "judge_api_base": None, "min_grade": 4}
     options["judge_api_key_env"] = "JUDGE_KEY"
     generator = Generator(chat_model="writer", api_base="http://localhost:1/v1")
-    judge = _judge(options, generator, planted_pair()[0], tmp_path)
+    spending = Spending(replies=tmp_path / "replies.sqlite")
+    judge = _judge(options, generator, planted_pair()[0], spending)
     address = {"base_url": "http://localhost:1/v1", "api_key_env": "JUDGE_KEY"}
     assert (made, judge.min_grade) == ([("careful", address)], 4)
-    assert _judge(options | {"judge_model": None}, generator, planted_pair()[0], tmp_path) is None
+    judge.grade(TEXTS, form="x")
+    assert spending.usage.n_calls == len(TEXTS)  # the generator has as many fewer
+    assert _judge(options | {"judge_model": None}, generator, planted_pair()[0], spending) is None

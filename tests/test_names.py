@@ -10,7 +10,7 @@ from facsynth.records import Message, Sample, Span, sample_text
 from facsynth.understand.names import (
     TermCounts,
     _log_odds_z,
-    count_words,
+    count_terms,
     name_feature,
     name_terms,
     peak_word,
@@ -44,13 +44,13 @@ def spans(tmp_path_factory):
 
 @pytest.mark.parametrize("feature", range(len(PLANTED)))
 def test_name_is_the_planted_words_and_no_frequent_word(spans, feature):
-    words = name_feature(spans[feature], count_words(SAMPLES)).split(", ")
+    words = name_feature(spans[feature], count_terms(SAMPLES)).split(", ")
     assert words[:2] == [PLANTED[feature], WEAK[feature]]
     assert "the" not in words
 
 
 def test_feature_that_is_about_a_frequent_word_is_named_by_it(spans):
-    assert name_feature(spans[THE], count_words(SAMPLES)).split(", ")[0] == "the"
+    assert name_feature(spans[THE], count_terms(SAMPLES)).split(", ")[0] == "the"
 
 
 def test_word_beside_every_peak_names_the_feature_too():
@@ -90,7 +90,7 @@ def test_word_that_fills_the_whole_anchor_still_names_its_feature():
 def test_pair_of_words_names_a_feature_of_that_pair_alone():
     texts = [talk("s", "the states saw the united nations in the sea of many united forces")]
     found = [span("in the ", "united", " states of old") for _ in range(4)]
-    counts = count_words([*texts * 200, talk("t", "in the united states of old")])
+    counts = count_terms([*texts * 200, talk("t", "in the united states of old")])
     assert name_terms(found, counts)[0] == "united states"
 
 
@@ -127,7 +127,7 @@ def test_name_is_never_empty(pieces):
 
 
 def test_words_are_counted_in_lower_case_over_all_messages():
-    counts = count_words([talk("a", "The cat, the", "THE sea"), Sample("b", text="Cat's")])
+    counts = count_terms([talk("a", "The cat, the", "THE sea"), Sample("b", text="Cat's")])
     words = counts.words
     assert (words["the"], words["cat"], words["cat's"], words[","]) == (3, 1, 1, 1)
     assert counts.n_words == sum(words.values()) == 7

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from facsynth.data.novelty import (
     KnownTexts,
     SketchedTexts,
-    count_words,
     find_flaw,
     index_texts,
 )
@@ -129,7 +128,3 @@ def test_flaw_of_a_text_of_three_to_six_words(text, flaw):
 )
 def test_loops_are_repetitive(text, flaw):
     assert find_flaw(text) == flaw
-
-
-def test_words_are_counted_without_punctuation():
-    assert count_words("Well - don't you, “Zoë”, think so?") == 6

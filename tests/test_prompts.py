@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from facsynth.chat.budget import BudgetedChat
 from facsynth.chat.model import ChatFailure, ChatReply
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import ChatError
 from facsynth.progress import SILENT
 from facsynth.records import Message, Span
 from facsynth.synthesize.candidates import (
+    Candidate,
     Joint,
     Pair,
     Sampling,
@@ -21,8 +21,10 @@ from facsynth.synthesize.candidates import (
     second_requests,
     written_text,
 )
+from facsynth.synthesize.complete import complete
 from facsynth.synthesize.prompts import clean_reply, first_prompt, second_prompt, turns_prompt
-from facsynth.synthesize.replies import with_replies
+from facsynth.synthesize.task_format import read_task
+from test_chat_budget import within
 from tiny_pair import talk
 
 SPANS = tuple(Span("s", f"we saw {word}", " cat", " today", 2.0) for word in "abcdefghij")
@@ -77,14 +79,21 @@ def test_text_that_is_too_long_ends_with_the_last_sentence_that_fits(text, fits)
 def test_text_without_a_whole_sentence_is_lost():
     requests = first_requests([TARGET], 2, **OPTIONS, seed=0)
     options = {"as_text": False, "step": 1, "round_": 0, "progress": SILENT}
-    found, lost, _ = ask_candidates(requests, CutOff("no end in"), **options)
-    assert (found, lost) == ([], {"cut off": 2})
+    written = ask_candidates(requests, CutOff("no end in"), **options)
+    assert (written.candidates, written.lost) == ((), {"cut off": 2})
 
 
 def test_answer_that_was_cut_off_ends_with_its_last_whole_sentence():
-    asked = [talk("s", "is tea hot")]
-    answers = [with_replies(asked, CutOff(text))[0][0].messages[1:] for text in ("Yes. But", "Bu")]
+    answers = [
+        answered(["is tea hot"], CutOff(text))[0].messages[1:] for text in ("Yes. But", "Bu")
+    ]
     assert answers == [(Message("assistant", "Yes."),), ()]
+
+
+def answered(texts, chat):
+    """Samples of these user messages with the answers that a run adds."""
+    asked = [Candidate(talk(text[-1], text), 0, 1, 0, 0) for text in texts]
+    return [candidate.sample for candidate in complete(asked, read_task(), chat).candidates]
 
 
 class CutOff:
@@ -216,34 +225,33 @@ def test_second_requests_hold_the_pair_of_their_feature():
 
 
 def test_candidates_are_user_messages_that_know_their_request():
-    candidates, lost, _ = ask("Sure!\n\nA cat.", n=2, step=2, round_=1)
+    written = ask("Sure!\n\nA cat.", n=2, step=2, round_=1)
+    candidates = written.candidates
     assert [c.sample.messages for c in candidates] == [(Message("user", "A cat."),)] * 2
     assert {(c.target, c.step, c.round, c.written) for c in candidates} == {(7, 2, 1, "A cat.")}
     assert len({c.sample.sample_id for c in candidates}) == len({c.seed for c in candidates}) == 2
-    assert not lost
+    assert not written.lost
 
 
 def test_candidates_are_plain_texts_where_the_anchor_is():
-    candidates, _, _ = ask("A cat.", n=1, as_text=True)
+    candidates = ask("A cat.", n=1, as_text=True).candidates
     assert (candidates[0].sample.text, candidates[0].written) == ("A cat.", "A cat.")
 
 
 def test_failed_and_empty_replies_are_counted_apart():
     replies = ["A cat.", ChatFailure("busy"), '""', "A dog."]
-    candidates, lost, stopped = ask(replies)
-    assert [c.written for c in candidates] == ["A cat.", "A dog."]
-    assert lost == {"failed request": 1, "no words": 1}
-    assert stopped is None
+    written = ask(replies)
+    assert [c.written for c in written.candidates] == ["A cat.", "A dog."]
+    assert written.lost == {"failed request": 1, "no words": 1}
+    assert written.stopped is None
 
 
 def test_requests_beyond_the_budget_are_no_failures():
-    chat = BudgetedChat(ScriptedChat("A cat."), max_calls=1)
+    chat = within(ScriptedChat("A cat."), budget_calls=1)
     requests = first_requests([TARGET], 3, **OPTIONS, seed=0)
-    found, lost, stopped = ask_candidates(
-        requests, chat, step=1, round_=0, as_text=False, progress=SILENT
-    )
-    assert (len(found), lost) == (1, {"not asked: budget": 2})
-    assert "max_calls = 1" in stopped
+    written = ask_candidates(requests, chat, step=1, round_=0, as_text=False, progress=SILENT)
+    assert (len(written.candidates), written.lost) == (1, {"not asked: budget": 2})
+    assert "budget_calls = 1" in written.stopped
 
 
 def test_joint_request_shows_spans_of_every_feature_and_the_length():
@@ -258,25 +266,27 @@ def test_joint_request_shows_spans_of_every_feature_and_the_length():
 
 def test_half_of_the_requests_may_fail_and_not_more():
     busy = ChatFailure("the server is busy")
-    assert len(ask(["A cat.", busy, busy, "A dog."])[0]) == 2
-    with pytest.raises(ChatError, match="3 of 4 requests to scripted failed.*the server is busy"):
+    assert len(ask(["A cat.", busy, busy, "A dog."]).candidates) == 2
+    with pytest.raises(
+        ChatError, match="3 of 4 texts of round 1, step 1 from scripted failed.*the server is busy"
+    ):
         ask([busy, busy, "A cat.", busy])
 
 
 def test_halves_of_characters_are_left_out():
-    candidates, lost, _ = ask(
-        ["A \ud83d cat.", "A \ud83d\ude00 dog.", "\ud83d", "A \U0001f600 fish."]
-    )
-    assert [c.written for c in candidates] == ["A  cat.", "A  dog.", "A \U0001f600 fish."]
-    assert lost == {"no words": 1}
+    written = ask(["A \ud83d cat.", "A \ud83d\ude00 dog.", "\ud83d", "A \U0001f600 fish."])
+    assert [c.written for c in written.candidates] == ["A  cat.", "A  dog.", "A \U0001f600 fish."]
+    assert written.lost == {"no words": 1}
 
 
 def test_answers_are_put_behind_the_messages():
-    samples = [talk("a", "a cat"), talk("b", "a dog")]
-    answered, _ = with_replies(samples, ScriptedChat([" It is. ", ChatFailure("busy")]))
-    assert answered == [talk("a", "a cat", "It is."), talk("b", "a dog")]
+    replies = ScriptedChat([" It is. ", ChatFailure("busy")])
+    assert answered(["a cat", "a dog"], replies) == [
+        talk("t", "a cat", "It is."),
+        talk("g", "a dog"),
+    ]
 
 
 def test_answers_that_mostly_fail_are_an_error():
-    with pytest.raises(ChatError, match="1 of 1 requests"):
-        with_replies([talk("a", "a cat")], ScriptedChat([ChatFailure("busy")]))
+    with pytest.raises(ChatError, match="1 of 1 answers"):
+        answered(["a cat"], ScriptedChat([ChatFailure("busy")]))

@@ -23,6 +23,7 @@ from facsynth.understand.relevance import (
     load_rubric,
     relevance_row,
 )
+from test_chat_budget import within
 
 SPAN = Span("s", "we saw ", "cat", " again", 2.0)
 ROWS = [{0: 2.0, 1: 2.0}] * 8 + [{1: 2.0}] * 2 + [{0: 2.0, 2: 2.0}] + [{2: 2.0}] * 9
@@ -63,7 +64,7 @@ def test_judge_sees_rubric_name_and_spans_and_its_failures_are_recorded():
 def test_unknown_grade_is_asked_again_and_then_a_failure():
     chat = ScriptedChat(json.dumps({"grade": "perhaps", "reason": ""}))
     cat = [Described(0, "a cat", (SPAN,))]
-    (judged,) = judge_by_llm(chat, "pets", cat, max_failure_share=1.0)
+    (judged,) = judge_by_llm(within(chat, max_failures=1.0), "pets", cat)
     assert (judged.grade, len(chat.history)) == (None, 2)
     assert "after one repair" in judged.reason
 

@@ -349,7 +349,7 @@ def test_nothing_missing_writes_nothing_and_asks_nobody(world):
 
 
 def test_requests_that_all_fail_are_an_error(world):
-    with pytest.raises(ChatError, match="6 of 6 requests to scripted failed.*no such model"):
+    with pytest.raises(ChatError, match="6 of 6 texts .* from scripted failed.*no such model"):
         world.run("down", lambda request: ChatFailure("no such model"))
 
 

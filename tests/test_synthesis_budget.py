@@ -2,11 +2,13 @@
 
 import pytest
 
-from facsynth.chat.budget import Limits
+from facsynth.chat.ask import ask
+from facsynth.chat.budget import Spending
+from facsynth.chat.policy import Policy
 from facsynth.chat.scripted import ScriptedChat
-from facsynth.errors import DataError
 from facsynth.pipeline import load_generator, run_recipe
 from facsynth.recipe import Generator
+from test_chat_budget import many
 from test_pipeline import write_world
 from tiny_pair import obedient, planted_pair
 
@@ -18,7 +20,7 @@ def run_with(recipe, folder, patch, limits=""):
     chat = ScriptedChat(obedient)
     patch.setattr("facsynth.pipeline.EndpointChat", lambda *args, **options: chat)
     path = recipe.with_name("limited.toml")
-    path.write_text(f"{recipe.read_text()}\n[generator.limits]\n{limits}\n", encoding="utf-8")
+    path.write_text(f"{recipe.read_text()}\n[generator.policy]\n{limits}\n", encoding="utf-8")
     return run_recipe(path, folder), chat.history
 
 
@@ -33,10 +35,10 @@ def test_run_that_the_budget_ended_goes_on_to_the_end_of_an_unlimited_one(
     recipe, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("FAC_TEST_KEY", SECRET)
-    cut, first = run_with(recipe, tmp_path / "a", monkeypatch, "max_calls = 6")
+    cut, first = run_with(recipe, tmp_path / "a", monkeypatch, "budget_calls = 6")
     assert len(first) == 6
     assert cut.report.is_file()
-    done, second = run_with(recipe, tmp_path / "a", monkeypatch, "max_calls = 600")
+    done, second = run_with(recipe, tmp_path / "a", monkeypatch, "budget_calls = 600")
     whole, every = run_with(recipe, tmp_path / "b", monkeypatch)
     assert sorted(r.key for r in first + second) == sorted(r.key for r in every)
     assert (done.after, done.n_synthetic) == (whole.after, whole.n_synthetic)
@@ -57,16 +59,8 @@ def test_limits_of_earlier_runs_count(tmp_path, monkeypatch):
     chat = ScriptedChat("ok")
     monkeypatch.setattr("facsynth.pipeline.EndpointChat", lambda *args, **options: chat)
     lm, _ = planted_pair()
-    wanted = Generator(chat_model="m", limits=Limits(max_calls=2))
-    from facsynth.chat.budget import replies_within_budget
-    from test_chat_budget import many
-
     for n_before in (1, 2):
-        model = load_generator(wanted, lm, tmp_path / "replies.sqlite")
-        outcomes, _ = replies_within_budget(model, many(n_before + 1))
-    assert [outcome is not None for outcome in outcomes] == [True, True, False]
-
-
-def test_cost_limit_without_prices_is_refused():
-    with pytest.raises(DataError, match="no price is given"):
-        Limits(max_cost=1.0)
+        spending = Spending(Policy(budget_calls=2), tmp_path / "replies.sqlite")
+        model = load_generator(Generator(chat_model="m"), lm, spending)
+        done = ask(model, many(n_before + 1), what="texts")
+    assert [outcome is not None for outcome in done.outcomes] == [True, True, False]

@@ -8,7 +8,7 @@ from facsynth.coverage.fac import missing_features
 from facsynth.records import Span
 from facsynth.table.extract import ExtractSettings
 from facsynth.understand.missing import understand_missing
-from facsynth.understand.names import count_words
+from facsynth.understand.names import count_terms
 from facsynth.understand.topics import find_topics, topic_row
 from tiny_pair import PLANTED, planted_pair, planted_sae, planted_table, talk
 
@@ -21,7 +21,7 @@ def spans(word, activation):
 
 def test_topic_has_the_words_of_all_its_features_and_their_samples():
     table = make_activations([{0: 9.0}, {0: 9.0, 1: 2.0}, {1: 2.0}, {2: 2.0}])
-    words = count_words([talk("a", "look mars and venus and the sea " * 5)])
+    words = count_terms([talk("a", "look mars and venus and the sea " * 5)])
     shown = {0: spans("mars", 9.0), 1: spans("venus", 2.0), 2: spans("sea", 2.0)}
     (topic,) = find_topics(table, ALIKE, [2, 1, 0], shown, words, threshold=1.0)
     assert set(topic.name.split(", ")) == {"mars", "venus"}  # weak features count like strong ones

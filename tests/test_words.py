@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facsynth.words import find_words, is_word, split_words
+from facsynth.words import count_words, find_words, is_word, split_words
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,7 @@ def test_words_stand_where_they_are_said_to_stand(text):
     assert all(start < end for _, start, end in found)
     assert all(a[2] <= b[1] for a, b in zip(found, found[1:], strict=False))
     assert all(split_words(text[start:end]) in ([word], []) for word, start, end in found)
+
+
+def test_words_are_counted_without_punctuation():
+    assert count_words("Well - don't you, “Zoë”, think so?") == 6

@@ -1,8 +1,8 @@
-"""The authors' procedure: one text a forward pass, every pre-activation, a full sort per token.
+"""The authors' procedure: one text per forward pass, every pre-activation, a full sort per token.
 
-Written from a description of their scripts: a hook on the layer leaves the forward pass, k is set
-to the width of the SAE, so that the code is every positive pre-activation, in sorted order. The
-decoding, the loss and the per-feature Python lists that their scripts also run are left out.
+Based on a description of their scripts: a hook on the layer ends the forward pass, and k is set to
+the width of the SAE, so the code contains every positive pre-activation, in sorted order. The
+decoding, the loss and the per-feature Python lists of their scripts are omitted.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Loaded:
 
 
 class Stop(Exception):  # noqa: N818
-    """Leaves the forward pass."""
+    """Ends the forward pass early."""
 
 
 def load(job: Job) -> Loaded:

@@ -1,9 +1,9 @@
 """interp-embed: its `Dataset` over a local SAE, with its own default batches of 8.
 
 Its `LocalSAE` fetches the model and the SAE by their public names; here both come from disk, on
-the Transformers bridge. It cannot take a tokenizer with a chat template (it tokenises twice, once
-with and once without), so the texts come with the template applied. The maximum over the scored
-positions is taken from the per-token activations that the data set keeps.
+the Transformers bridge. It does not support a tokenizer with a chat template (it tokenises twice,
+once with and once without), so the texts have the template already applied. The maximum over the
+scored positions is computed from the per-token activations that the data set stores.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from contenders.worker import Job, Text, TextResult, count_positions, serve
 
 
-class FromDisk(LocalSAE):  # type: ignore[misc]  # it has no types
-    """The same encoder, loaded from folders and kept between runs."""
+class FromDisk(LocalSAE):  # type: ignore[misc]  # untyped library
+    """The same encoder, loaded from folders and reused between runs."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(sae_id="local", release="local", device="cpu")
@@ -29,7 +29,7 @@ class FromDisk(LocalSAE):  # type: ignore[misc]  # it has no types
         self.model: Any = None
 
     def load_models(self) -> None:
-        """Read the model and the SAE once."""
+        """Load the model and the SAE once."""
         if self.model is None:
             dtype = getattr(torch, self.job.dtype)
             self.sae = SAE.load_from_disk(self.job.sae, device="cpu")
@@ -38,10 +38,10 @@ class FromDisk(LocalSAE):  # type: ignore[misc]  # it has no types
             )
             self.tokenizer = self.model.tokenizer
             self.tokenizer.padding_side = "right"
-            self.tokenizer.chat_template = None  # the texts have been through it
+            self.tokenizer.chat_template = None  # the texts are already rendered
 
     def destroy_models(self) -> None:
-        """Keep them: loading is not measured."""
+        """Do nothing, so the model stays loaded: loading is not measured."""
 
 
 @dataclass(frozen=True)

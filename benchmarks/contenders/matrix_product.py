@@ -1,4 +1,4 @@
-"""The machine's matrix-product rate: the weights of the layers that are read, and nothing else."""
+"""Rate of the matrix products alone, with the weights of the layers that extraction uses."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ ROWS = (512, 1024, 2048, 4096)
 """Tokens of a batch."""
 
 SECONDS = 0.5
-"""Least time for each number of rows."""
+"""Minimum time for each number of rows."""
 
 
 @dataclass(frozen=True)

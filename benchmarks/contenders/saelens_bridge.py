@@ -1,7 +1,7 @@
 """SAELens as documented: `run_with_cache` on its Transformers bridge, then `encode`, batches of 16.
 
-The bridge stops behind the SAE's layer and keeps that one hook. The maximum over the scored
-positions is taken here, because SAELens has no pooling.
+The bridge stops after the SAE's layer and keeps only that hook. This file takes the maximum over
+the scored positions, because SAELens has no pooling.
 """
 
 from collections.abc import Sequence

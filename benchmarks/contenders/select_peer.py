@@ -1,4 +1,4 @@
-"""apricot-select or submodlib on sparse rows; prints seconds and picks. Needs nothing of facsynth.
+"""apricot-select or submodlib on sparse rows; prints seconds and picks. Does not need facsynth.
 
 python contenders/select_peer.py apricot rows.npz 2000
 """

@@ -1,4 +1,4 @@
-"""SAELens' trainer on stored activations; the job comes as JSON, turns as in `train_turns`."""
+"""SAELens' trainer on stored activations; takes the job as JSON and turns as in `train_turns`."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""How a trainer that is measured takes its turns; needs nothing but the standard library."""
+"""The protocol of a measured trainer; needs only the standard library."""
 
 import contextlib
 import json
@@ -14,15 +14,15 @@ __all__ = ["take_turns"]
 def take_turns(
     train: Callable[[int, int], None], save: Callable[[Path], None], versions: dict[str, str]
 ) -> None:
-    """Say that the warm-up is over, then train and save as told, line by line.
+    """Report that the warm-up is over, then train and save once per line of stdin.
 
-    Each line on stdin is a JSON object: `first` and `last`, the steps to take, and `folder`, where
-    the SAE goes afterwards. Each answer on stdout has the wall and CPU seconds of the steps alone.
+    Each line is a JSON object: `first` and `last`, the steps to take, and `folder`, where to save
+    the SAE afterwards. Each reply on stdout has the wall and CPU seconds of the steps alone.
 
     Args:
         train: Takes the steps from `first` up to, not including, `last`.
-        save: Writes the SAE as it is now.
-        versions: Said once, in the first answer.
+        save: Saves the current SAE.
+        versions: Sent once, in the first reply.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     with contextlib.redirect_stdout(sys.stderr):

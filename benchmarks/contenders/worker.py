@@ -1,7 +1,7 @@
-"""What every contender's process does: load once, then run whenever it is told to.
+"""The process of every contender: load once, then run on request.
 
-Needs only the standard library and NumPy, because some contenders live in environments of their
-own. The job is JSON in the first argument; orders come in and reports go out as JSON lines.
+Needs only the standard library and NumPy, because some contenders have separate environments. The
+job is JSON in the first argument; requests and reports are JSON lines.
 """
 
 import json
@@ -20,12 +20,12 @@ import numpy as np
 __all__ = ["Job", "Text", "TextResult", "count_positions", "read_texts", "serve"]
 
 TextResult = tuple[np.ndarray, np.ndarray]
-"""Feature ids of one text in rising order, and their activations, above zero."""
+"""Feature ids of one text in ascending order, and their activations, above zero."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is the same for all contenders."""
+    """Settings shared by all contenders."""
 
     model: str
     """Folder of the language model."""
@@ -40,7 +40,7 @@ class Job:
     """File of each mix; see `Text`."""
 
     device: str = "cpu"
-    """What the model runs on, as PyTorch names it."""
+    """PyTorch device of the model."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Text:
     """Role and content of each turn."""
 
     rendered: str
-    """What the chat template makes of it, cut to the mix's longest length."""
+    """The text after the chat template, cut to the maximum length of the mix."""
 
     scored: np.ndarray
     """Positions of the tokens whose activations count."""
@@ -86,18 +86,18 @@ def serve(
     positions: Callable[[Any, Sequence[Text]], int] | None = None,
     facts: Callable[[Any], dict[str, Any]] = lambda output: {},
 ) -> None:
-    """Load, then answer orders until the input ends.
+    """Load, then answer requests until the input ends.
 
     Args:
-        load: What is not measured: the model and the SAE.
-        run: What is measured: from texts to activations, tokenising included.
+        load: Loads the model and the SAE; not measured.
+        run: The measured part: from texts to activations, including tokenisation.
         packages: Distributions whose versions are reported.
-        results: Turns what `run` gave into activations, outside the measured time.
+        results: Converts the output of `run` to activations, outside the measured time.
         positions: Positions that the model computes for these texts, padding included.
-        facts: What else `run` found out, for the report.
+        facts: Further values of the output of `run` for the report.
     """
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no report
+    os.dup2(2, 1)  # keeps library output out of the reports
     job = Job(**json.loads(sys.argv[1]))
     mixes = {name: read_texts(path) for name, path in job.texts.items()}
     state = load(job)
@@ -121,7 +121,7 @@ def serve(
 
 @contextmanager
 def count_positions(layer: Any) -> Iterator[list[int]]:
-    """While open, the list takes the rows x tokens of each input that a decoder layer gets."""
+    """While open, the list collects rows x tokens of each input to a decoder layer."""
     seen: list[int] = []
 
     def count(_module: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _memory(field: str) -> int:
-    """Resident bytes now (`VmRSS`) or at most so far (`VmHWM`)."""
+    """Resident bytes, current (`VmRSS`) or peak (`VmHWM`)."""
     status = Path("/proc/self/status")
     if status.is_file():
         found = next(row for row in status.read_text().splitlines() if row.startswith(field))

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from facsynth import __version__
-from facsynth.chat.budget import limited_chat
-from facsynth.chat.cache import CachedChat
+from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatModel
@@ -113,22 +112,23 @@ class _Tools:
         return load_sae(self.recipe.sae, device=self.lm.device)
 
     def chat(self, cache: Path) -> ChatModel:
-        return load_generator(self.recipe.generator, self.lm, cache)
+        spending = Spending(self.recipe.generator.policy, cache)
+        return load_generator(self.recipe.generator, self.lm, spending)
 
 
-def load_generator(wanted: Generator, reader: LanguageModel, cache: Path) -> ChatModel:
+def load_generator(wanted: Generator, reader: LanguageModel, spending: Spending) -> ChatModel:
     """The generator, behind a cache of its replies.
 
     Args:
         wanted: An endpoint's model, or a local one; without either it is the reader.
         reader: The model that reads the features.
-        cache: SQLite file of the replies.
+        spending: Counts the calls, and names the file of the replies.
     """
     if wanted.chat_model:
         endpoint = EndpointChat(
             wanted.chat_model, base_url=wanted.api_base, api_key_env=wanted.api_key_env
         )
-        return CachedChat(limited_chat(endpoint, wanted.limits, cache), cache)
+        return limited_chat(endpoint, spending)
     writer = load_language_model(wanted.model) if wanted.model else reader
     local = LocalChat(
         writer.model,
@@ -136,13 +136,13 @@ def load_generator(wanted: Generator, reader: LanguageModel, cache: Path) -> Cha
         name=f"{writer.name}@{writer.content_hash[:12]}",
         batch_size=wanted.batch_size,
     )
-    return CachedChat(limited_chat(local, wanted.limits, cache), cache)
+    return limited_chat(local, spending)
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
     path = folder / "recipe.json"
     wanted = json.loads(json.dumps(asdict(recipe)))
-    del wanted["generator"]["limits"]
+    del wanted["generator"]["policy"]
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault("dtype", "auto")  # which older versions did not write
@@ -239,9 +239,9 @@ def _synthesize(
         # What follows from the samples is made again; the summary goes last, so a kill is safe.
         for name in ("manifest.json", "coverage/after.json", "synthesize/summary.json"):
             (folder.parent / name).unlink(missing_ok=True)
-    limits = recipe.generator.limits
+    policy = recipe.generator.policy
     expected = forecast_run(
-        anchor, seed, tools.lm, tools.sae, settings=recipe.synthesize, limits=limits
+        anchor, seed, tools.lm, tools.sae, settings=recipe.synthesize, policy=policy
     )
     progress.say(f"estimate: {expected}")
     result = synthesize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from facsynth.chat.budget import Limits
+from facsynth.chat.policy import Policy
 from facsynth.errors import DataError
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.table.extract import ExtractSettings
@@ -53,8 +53,9 @@ class Generator:
     batch_size: int = 32
     """Texts per batch of a local model."""
 
-    limits: Limits = field(default_factory=Limits)
-    """What may be spent. Not part of what a run is: raise it and start again to go on."""
+    policy: Policy = field(default_factory=Policy)
+    """What may be spent. Not part of what identifies a run: raise a limit and run again to
+    resume."""
 
 
 @dataclass(frozen=True)

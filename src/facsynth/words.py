@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import regex
 
-__all__ = ["find_sentence_ends", "find_words", "is_word", "split_words"]
+__all__ = ["count_words", "find_sentence_ends", "find_words", "is_word", "split_words"]
 
 _SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _NO_SPACES = rf"[[{_SCRIPTS}]&&[\p{{L}}\p{{N}}\u30fc]]"
@@ -54,6 +54,11 @@ def split_words(text: str) -> list[str]:
     ["don't", 'stop', "it's", '5', 'o’clock']
     """
     return [word for word, _, _ in find_words(text) if is_word(word)]
+
+
+def count_words(text: str) -> int:
+    """Number of words of a text, punctuation left out."""
+    return len(split_words(text))
 
 
 def is_word(word: str) -> bool:

@@ -1,10 +1,10 @@
-"""Build the corpus of the shipped SAE: chat and plain text from public data sets, as JSONL.
+"""Build the corpus of the default SAE: chat and plain text from public data sets, as JSONL.
 
     python studies/default_sae/corpus.py DATA_FOLDER corpus.jsonl
 
-DATA_FOLDER holds the data sets in the layout that `SOURCES` names. Text with a non-commercial
-licence and every evaluation set is left out. Long documents are cut into windows of at most
-1,600 characters at white space; the order is shuffled with a fixed seed.
+DATA_FOLDER holds the data sets in the layout of `sources`. Text with a non-commercial licence and
+all evaluation sets are excluded. Long documents are cut at white space into windows of at most
+1,600 characters; the order is shuffled with a fixed random seed.
 """
 
 import csv
@@ -21,7 +21,7 @@ from typing import Any
 WINDOW = 1600
 SEED = 20261122
 SHARE = 0.84
-"""Part of the shuffled texts that is kept: about 5.6 million scored tokens."""
+"""Share of the shuffled texts to keep: about 5.6 million scored tokens."""
 
 Row = dict[str, Any]
 
@@ -107,7 +107,7 @@ def persona(data: list[Row]) -> Iterator[Row]:
 
 
 def sources(d: Path) -> dict[str, tuple[int, Iterator[Row]]]:
-    """Each source with the most characters taken from it."""
+    """Each source with its limit in characters."""
     nltk = ["abc", "movie_reviews", "state_union", "inaugural", "webtext", "subjectivity"]
     nltk += ["product_reviews_1", "product_reviews_2", "pros_cons"]
     million = 1_000_000

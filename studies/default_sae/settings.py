@@ -1,10 +1,11 @@
-"""What other settings of the trainer would bring to the shipped SAE.
+"""Explained variance of the default SAE with other training settings.
 
     python studies/default_sae/settings.py corpus.jsonl        on a GPU with 30 GB of memory
 
-Reads the activations of the whole corpus (`corpus.py`) once, keeps them on the device and trains an
-SAE with each of `SETTINGS`, in batches drawn from all of them. Prints a line of JSON for each:
-explained variance and dead share on the held-out 5 % and on the first 262,144 training tokens.
+Extracts the activations of the whole corpus (`corpus.py`) once, keeps them on the device and trains
+an SAE with each of `SETTINGS`, in batches drawn from all activations. Prints a line of JSON for
+each: explained variance and share of dead features on the held-out 5 % and on the first 262,144
+training tokens.
 """
 
 import json
@@ -35,11 +36,11 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"learning_rate": 1e-3, "encoder_norm": 0.3, "k_start": 1.0},
     {"learning_rate": 2e-3, "encoder_norm": 0.3, "k_start": 1.0},
 )
-"""Each for 4 epochs, otherwise by default; the first is how the shipped SAE was trained."""
+"""Each runs for 4 epochs with default values otherwise; the first trained the default SAE."""
 
 
 def read_rows(lm: LanguageModel, samples: list[Sample]) -> Tensor:
-    """Residual stream at all scored tokens, in bfloat16."""
+    """The residual stream at all scored tokens, in bfloat16."""
     texts = tokenize_samples(samples, lm.tokenizer, max_tokens=512)
     parts: list[Tensor] = [torch.empty(0)] * len(texts)
     for batch in batch_by_length([len(t.input_ids) for t in texts], batch_tokens=16_384):
@@ -51,7 +52,7 @@ def read_rows(lm: LanguageModel, samples: list[Sample]) -> Tensor:
 
 
 def train(rows: Tensor, settings: TrainSettings) -> SparseAutoencoder:
-    """An SAE whose batches are drawn from all rows."""
+    """Train an SAE on batches drawn from all rows."""
     n_steps = settings.epochs * len(rows) // settings.batch_tokens
     state = initial_state(rows[:1_000_000], settings, ALONE)
     trainer = SaeTrainer(state, settings, ALONE, n_steps=n_steps)
@@ -64,7 +65,7 @@ def train(rows: Tensor, settings: TrainSettings) -> SparseAutoencoder:
 
 
 def judge(sae: SparseAutoencoder, rows: Tensor) -> dict[str, float]:
-    """Explained variance and dead share, outliers left out as in training."""
+    """Explained variance and share of dead features, excluding outliers as in training."""
     x = rows.float()
     norms = x.norm(dim=1)
     x = x[norms <= 10 * norms.median()]

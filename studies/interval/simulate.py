@@ -1,8 +1,8 @@
-"""How often the interval of FAC holds its target: `python studies/interval/simulate.py`.
+"""How often the interval of FAC contains its target: `python studies/interval/simulate.py`.
 
-Seeds are drawn from sources whose firing is known, so the mean FAC of seeds of that size is known
-too. In the source `independent` features fire by themselves; in `topics` each sample has one of 30
-topics, which multiplies the rates of its own features by ten.
+Seeds are drawn from sources with known firing rates, so the mean FAC of seeds of that size is known
+too. In the source `independent`, features fire independently. In `topics`, each sample has one of
+30 topics, which multiplies the rates of its own features by ten.
 """
 
 import argparse

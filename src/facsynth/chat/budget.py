@@ -1,188 +1,149 @@
-"""What calls cost: an estimate before them, an account of them, and a limit that holds."""
+"""An account of what calls have cost, and a chat model that stays within its limits."""
 
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from facsynth.chat.cache import ReplyStore
+from facsynth.chat.cache import CachedChat, ReplyStore
 from facsynth.chat.model import (
     BatchedChatModel,
     ChatFailure,
     ChatModel,
     ChatReply,
     ChatRequest,
+    MeteredChatModel,
     OnOutcomes,
     Outcome,
     collect,
     deliver,
-    estimate_tokens,
 )
-from facsynth.errors import BudgetError, DataError
+from facsynth.chat.policy import Policy, Usage, estimate
+from facsynth.errors import BudgetError
 
-__all__ = [
-    "BudgetedChat",
-    "Estimate",
-    "Limits",
-    "Usage",
-    "estimate",
-    "limited_chat",
-    "replies_within_budget",
-]
-
-_TOKENS_PER_MESSAGE = 4
-"""Template tokens around a message; typical of chat templates."""
-
-_PRICED_TOKENS = 1_000_000
+__all__ = ["BudgetedChat", "Spending", "limited_chat"]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What may be spent, and what it costs; a limit that is None does not bind."""
+class Spending:
+    """Counts what calls have cost under a policy, for all models that share it.
 
-    max_calls: int | None = None
-    """Most calls."""
+    With a file of replies, the counts are kept there, so they hold for all runs that use the file.
+    """
 
-    max_tokens: int | None = None
-    """Most tokens of requests and answers together."""
+    def __init__(self, policy: Policy | None = None, replies: Path | None = None) -> None:
+        """Start counting.
 
-    max_cost: float | None = None
-    """Most money, in the currency of the prices."""
+        Args:
+            policy: The limits; none by default.
+            replies: SQLite file of replies that also holds what was spent before; it is created
+                with the first count.
+        """
+        self.policy, self.replies = policy or Policy(), replies
+        self._store = ReplyStore(replies) if replies is not None and replies.is_file() else None
+        self.usage = Usage() if self._store is None else Usage(*self._store.spent())
+        """What has been spent so far."""
 
-    price_in: float = 0.0
-    """Price of a million prompt tokens."""
+        self._unsaved = Usage()
+        self._reserved = 0, 0
+        """Prompt and reply tokens that the calls under way may cost."""
 
-    price_out: float = 0.0
-    """Price of a million reply tokens."""
+        self._lock = threading.Lock()  # calls are permitted and settled in different threads
 
-    def __post_init__(self) -> None:
-        numbers = (self.max_calls, self.max_tokens, self.max_cost, self.price_in, self.price_out)
-        if any(number is not None and not 0 <= number < float("inf") for number in numbers):
-            raise DataError(f"limits and prices must be 0 or more, but are {numbers}")
-        if self.max_cost is not None and not (self.price_in or self.price_out):
-            raise DataError(
-                f"max_cost is {self.max_cost} but no price is given; set price_in, price_out"
+    def __str__(self) -> str:
+        n_in, n_out = self.usage.prompt_tokens, self.usage.completion_tokens
+        cost = self.policy.cost(n_in, n_out)
+        return f"{self.usage.n_calls} calls, {self.usage.tokens} tokens, cost {cost:.4f}"
+
+    def permit(self, request: ChatRequest, is_repeat: bool = False) -> None:
+        """Count an attempt that is about to start, and set its tokens aside.
+
+        Raises:
+            BudgetError: The attempt could go over a limit.
+        """
+        with self._lock:
+            self._check([request], is_repeat=is_repeat)
+            self._count(Usage(n_calls=1))
+
+    def permit_all(self, requests: Sequence[ChatRequest]) -> None:
+        """The same for requests that are asked together or not at all."""
+        with self._lock:
+            self._check(requests)
+            self._count(Usage(n_calls=len(requests)))
+
+    def settle(self, requests: Sequence[ChatRequest], outcomes: Sequence[Outcome]) -> None:
+        """Replace what was set aside for requests by what they have cost."""
+        expected = estimate(requests)
+        with self._lock:
+            n_in, n_out = self._reserved
+            self._reserved = n_in - expected.prompt_tokens, n_out - expected.max_completion_tokens
+            self._count(
+                Usage(
+                    0,
+                    sum(isinstance(outcome, ChatFailure) for outcome in outcomes),
+                    sum(outcome.prompt_tokens for outcome in outcomes),
+                    sum(outcome.completion_tokens for outcome in outcomes),
+                )
             )
+        self.save()
 
-    def cost(self, n_prompt: int, n_completion: int) -> float:
-        """Price of so many tokens."""
-        return (n_prompt * self.price_in + n_completion * self.price_out) / _PRICED_TOKENS
+    def close(self) -> None:
+        """No call is under way any more: give back what is set aside, and save the counts."""
+        self._reserved = 0, 0
+        self.save()
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What has been spent."""
-
-    n_calls: int = 0
-    """Calls that ended, failed ones too; retries of a call are not counted again."""
-
-    n_failures: int = 0
-    """Calls without a usable reply."""
-
-    prompt_tokens: int = 0
-    """Tokens of the requests."""
-
-    completion_tokens: int = 0
-    """Tokens of the answers."""
-
-    cost: float = 0.0
-    """Price of those tokens, in the currency of the prices."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of requests and answers together."""
-        return self.prompt_tokens + self.completion_tokens
-
-    def __str__(self) -> str:
-        return f"{self.n_calls} calls, {self.tokens} tokens, cost {self.cost:.4f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What requests may cost, before any call; a rule of thumb, see `estimate_tokens`."""
-
-    n_calls: int
-    """Number of requests."""
-
-    prompt_tokens: int
-    """Estimated tokens of the requests: characters / 4, plus 4 for each message."""
-
-    max_completion_tokens: int
-    """Tokens if every reply had its full length; replies usually end earlier."""
-
-    max_cost: float
-    """Price of both, in the currency of the prices."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens of requests and full-length answers together."""
-        return self.prompt_tokens + self.max_completion_tokens
-
-    def __str__(self) -> str:
-        return (
-            f"{self.n_calls} calls, about {self.prompt_tokens} prompt tokens, at most "
-            f"{self.max_completion_tokens} reply tokens, cost up to about {self.max_cost:.4f}"
+    def save(self) -> None:
+        """Write new counts into the file of replies, if there is one."""
+        with self._lock:
+            unsaved, self._unsaved = self._unsaved, Usage()
+        if self.replies is None or unsaved == Usage():
+            return
+        if self._store is None:
+            self._store = ReplyStore(self.replies)
+        self._store.add_spent(
+            unsaved.n_calls, unsaved.n_failures, unsaved.prompt_tokens, unsaved.completion_tokens
         )
 
+    def _count(self, more: Usage) -> None:
+        self.usage, self._unsaved = self.usage.plus(more), self._unsaved.plus(more)
 
-def estimate(
-    requests: Sequence[ChatRequest], *, price_in: float = 0.0, price_out: float = 0.0
-) -> Estimate:
-    """What the requests may cost, without calling anything.
-
-    Args:
-        requests: What would be asked; repairs of structured replies come on top.
-        price_in: Price of a million prompt tokens.
-        price_out: Price of a million reply tokens.
-
-    Returns:
-        Counts by heuristics, with every reply at its full length.
-    """
-    n_in = sum(
-        estimate_tokens(message.content) + _TOKENS_PER_MESSAGE
-        for request in requests
-        for message in request.messages
-    )
-    n_out = sum(request.max_tokens for request in requests)
-    cost = Limits(price_in=price_in, price_out=price_out).cost(n_in, n_out)
-    return Estimate(len(requests), n_in, n_out, cost)
+    def _check(self, requests: Sequence[ChatRequest], *, is_repeat: bool = False) -> None:
+        """Set the tokens of requests aside if they stay within every limit."""
+        n_in, n_out = self._reserved
+        if not is_repeat:  # a repeated attempt has its tokens set aside already
+            expected = estimate(requests)
+            n_in, n_out = n_in + expected.prompt_tokens, n_out + expected.max_completion_tokens
+        used, policy = self.usage, self.policy
+        cost = policy.cost(used.prompt_tokens + n_in, used.completion_tokens + n_out)
+        for name, amount in (
+            ("budget_calls", used.n_calls + len(requests)),
+            ("budget_tokens", used.tokens + n_in + n_out),
+            ("budget_cost", cost),
+        ):
+            limit = getattr(policy, name)
+            if limit is not None and amount > limit:
+                raise BudgetError(
+                    f"the next call could exceed {name} = {limit:g}; spent so far: {self}; raise "
+                    "the limit and run again to resume"
+                )
+        self._reserved = n_in, n_out
 
 
 class BudgetedChat:
-    """A chat model with an account and limits.
+    """A chat model whose calls are counted and limited.
 
-    Requests are let through while the account and their estimate, with replies at full length,
-    stay within every limit, so a limit is passed only by as much as the estimate of the prompts
-    under way was short. The first request that does not fit ends the run with a `BudgetError`.
+    A call is let through while what was spent and what the calls under way may cost, with replies
+    at full length, stay within every limit. So the limit of calls is never exceeded, and that of
+    tokens or cost only by as much as the estimate of the prompts under way was short.
     """
 
-    def __init__(
-        self,
-        model: ChatModel,
-        *,
-        max_calls: int | None = None,
-        max_tokens: int | None = None,
-        max_cost: float | None = None,
-        price_in: float = 0.0,
-        price_out: float = 0.0,
-        usage: Usage | None = None,
-    ) -> None:
-        """Put limits on a model.
+    def __init__(self, model: ChatModel, spending: Spending) -> None:
+        """Put a limit on a model.
 
         Args:
             model: The model to ask.
-            max_calls: Most calls; None for no limit.
-            max_tokens: Most tokens of requests and answers together.
-            max_cost: Most money, in the currency of the prices.
-            price_in: Price of a million prompt tokens.
-            price_out: Price of a million reply tokens.
-            usage: What earlier runs have spent, when the limits are for all of them.
-
-        Raises:
-            DataError: A limit or price is negative, or `max_cost` comes without prices.
+            spending: Counts the calls, with those of other models that share it.
         """
         self._model = model
-        self._limits = Limits(max_calls, max_tokens, max_cost, price_in, price_out)
-        self._usage = usage or Usage()
+        self.spending = spending
 
     @property
     def name(self) -> str:
@@ -190,9 +151,9 @@ class BudgetedChat:
         return self._model.name
 
     @property
-    def usage(self) -> Usage:
-        """What has been spent so far."""
-        return self._usage
+    def policy(self) -> Policy:
+        """What may be spent, and how many calls may fail."""
+        return self.spending.policy
 
     @property
     def deterministic_batches(self) -> bool:
@@ -211,103 +172,55 @@ class BudgetedChat:
         """Answer the requests, all of them or with an error.
 
         Raises:
-            BudgetError: A request would go over a limit. What was answered before is in
-                the cache around this model, if there is one; see also `replies_within_budget`.
+            BudgetError: A request would go over a limit. What was answered before is in the
+                cache around this model, if there is one; `ask` keeps it in any case.
         """
         return collect(self, requests, on_done=on_done)
 
     def stream(self, requests: Sequence[ChatRequest], on_outcomes: OnOutcomes) -> None:
         """Answer the requests and pass outcomes on; see `StreamingChatModel` and `reply`."""
-        batches = self.batches(requests)
-        while batches:
-            n_fit = self._n_affordable(requests, batches)
-            positions = [position for batch in batches[:n_fit] for position in batch]
-            batches = batches[n_fit:]
+        left = dict.fromkeys(range(len(requests)))
+        while left:
+            asked = list(left)
 
-            def forward(arrived: Sequence[tuple[int, Outcome]], to: list[int] = positions) -> None:
-                for _, outcome in arrived:
-                    self._count(outcome)
-                on_outcomes([(to[position], outcome) for position, outcome in arrived])
-
-            deliver(self._model, [requests[position] for position in positions], forward)
-
-    def _n_affordable(self, requests: Sequence[ChatRequest], batches: list[list[int]]) -> int:
-        """Number of leading batches that fit in what is left; at least one, or an error."""
-        limits = self._limits
-        calls, tokens, cost = self._usage.n_calls, self._usage.tokens, self._usage.cost
-        for n_fit, batch in enumerate(batches):
-            more = estimate(
-                [requests[position] for position in batch],
-                price_in=limits.price_in,
-                price_out=limits.price_out,
-            )
-            calls, tokens, cost = calls + len(batch), tokens + more.max_tokens, cost + more.max_cost
-            for what, amount, limit in (
-                ("calls", calls, limits.max_calls),
-                ("tokens", tokens, limits.max_tokens),
-                ("cost", cost, limits.max_cost),
-            ):
-                if limit is None or amount <= limit:
-                    continue
-                if n_fit:
-                    return n_fit
-                raise BudgetError(
-                    f"the next call could go over max_{what} = {limit:g}; spent so far: "
-                    f"{self._usage}; raise the limit and start again to go on"
+            def forward(arrived: Sequence[tuple[int, Outcome]], asked: list[int] = asked) -> None:
+                self.spending.settle(
+                    [requests[asked[place]] for place, _ in arrived], [o for _, o in arrived]
                 )
-        return len(batches)
+                done = [(asked[place], outcome) for place, outcome in arrived]
+                for position, _ in done:
+                    del left[position]
+                on_outcomes(done)
 
-    def _count(self, outcome: Outcome) -> None:
-        n_in, n_out = outcome.prompt_tokens, outcome.completion_tokens
-        before = self._usage
-        if isinstance(outcome, ChatReply) and outcome.cached:
+            try:
+                self._ask([requests[position] for position in asked], forward)
+            except BudgetError:
+                if len(left) == len(asked):  # nothing has ended that could make room
+                    raise
+            finally:
+                self.spending.close()
+
+    def _ask(self, requests: list[ChatRequest], forward: OnOutcomes) -> None:
+        """Ask as many leading requests as fit; an error when not all do."""
+        if isinstance(self._model, MeteredChatModel):
+            self._model.stream(requests, forward, permit=self.spending.permit)
             return
-        self._usage = replace(
-            before,
-            n_calls=before.n_calls + 1,
-            n_failures=before.n_failures + isinstance(outcome, ChatFailure),
-            prompt_tokens=before.prompt_tokens + n_in,
-            completion_tokens=before.completion_tokens + n_out,
-            cost=before.cost + self._limits.cost(n_in, n_out),
-        )
+        fitting: list[int] = []
+        error: BudgetError | None = None
+        for batch in self.batches(requests):
+            try:
+                self.spending.permit_all([requests[position] for position in batch])
+            except BudgetError as caught:
+                error = caught
+                break
+            fitting += batch
+        if fitting:
+            deliver(self._model, [requests[position] for position in fitting], forward)
+        if error is not None:
+            raise error
 
 
-def limited_chat(model: ChatModel, limits: Limits, cache: Path) -> BudgetedChat:
-    """A model inside its limits; what the replies in a cache have cost was spent before."""
-    spent = Usage()
-    if cache.is_file():
-        n_calls, n_in, n_out = ReplyStore(cache).spent()
-        spent = Usage(n_calls, 0, n_in, n_out, limits.cost(n_in, n_out))
-    return BudgetedChat(model, **asdict(limits), usage=spent)
-
-
-def replies_within_budget(
-    model: ChatModel,
-    requests: Sequence[ChatRequest],
-    *,
-    on_done: Callable[[int], None] | None = None,
-) -> tuple[list[ChatReply | ChatFailure | None], str | None]:
-    """Answer as many requests as the budget allows and keep what there is.
-
-    Args:
-        model: Any chat model, usually with a `BudgetedChat` in it.
-        requests: What to ask.
-        on_done: Called with the number of new outcomes.
-
-    Returns:
-        The outcomes in order, None where no call was made, and the message of the budget, or
-        None when every request was answered.
-    """
-    outcomes: list[Outcome | None] = [None] * len(requests)
-
-    def keep(arrived: Sequence[tuple[int, Outcome]]) -> None:
-        for position, outcome in arrived:
-            outcomes[position] = outcome
-        if on_done is not None:
-            on_done(len(arrived))
-
-    try:
-        deliver(model, requests, keep)
-    except BudgetError as error:
-        return outcomes, str(error)
-    return outcomes, None
+def limited_chat(model: ChatModel, spending: Spending) -> ChatModel:
+    """A model within a policy, behind the file of its replies if the spending has one."""
+    budgeted = BudgetedChat(model, spending)
+    return budgeted if spending.replies is None else CachedChat(budgeted, spending.replies)

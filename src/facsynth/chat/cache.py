@@ -1,8 +1,8 @@
 """Replies kept on disk by their content, so that nothing is asked or paid for twice.
 
-One SQLite file holds replies by the hash of model and request, and whole batches of models whose
-replies depend on the batch. Prompts and keys are not stored, only hashes of the requests. Several
-processes may use one file, on a local disk.
+One SQLite file holds replies by the hash of model and request, whole batches of models whose
+replies depend on the batch, and what calls have cost. Prompts and keys are not stored, only hashes
+of the requests. Several models and several processes may use one file, on a local disk.
 """
 
 import json
@@ -25,13 +25,18 @@ from facsynth.chat.model import (
     collect,
     deliver,
 )
+from facsynth.chat.policy import Policy, policy_of
 from facsynth.errors import DataError, SpaceError
 
 __all__ = ["CachedChat", "ReplyStore"]
 
-_VERSION = 1
+_VERSION = 2
 _KEYS_PER_QUERY = 500
-_TABLE = "CREATE TABLE replies (key TEXT PRIMARY KEY, outcomes TEXT NOT NULL) WITHOUT ROWID"
+_TABLES = (
+    "CREATE TABLE replies (key TEXT PRIMARY KEY, outcomes TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE spent (n_calls INT, n_failures INT, prompt_tokens INT, completion_tokens INT)",
+    "INSERT INTO spent VALUES (0, 0, 0, 0)",
+)
 
 
 class ReplyStore:
@@ -55,7 +60,8 @@ class ReplyStore:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             n_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if version == 0 and n_tables == 0:
-                connection.execute(_TABLE)
+                for statement in _TABLES:
+                    connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {_VERSION}")
             connection.commit()
         if version != _VERSION and (version or n_tables):
@@ -85,16 +91,20 @@ class ReplyStore:
         with self._open() as connection, connection:
             connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", rows)
 
-    def spent(self) -> tuple[int, int, int]:
-        """Calls, prompt tokens and reply tokens of everything that is kept."""
-        n_calls = n_in = n_out = 0
+    def spent(self) -> tuple[int, int, int, int]:
+        """Calls, failures, prompt tokens and reply tokens of all runs, by `add_spent`."""
         with self._open() as connection:
-            for (outcomes,) in connection.execute("SELECT outcomes FROM replies"):
-                for outcome in map(_decode, json.loads(outcomes)):
-                    n_calls += 1
-                    n_in += outcome.prompt_tokens
-                    n_out += outcome.completion_tokens
-        return n_calls, n_in, n_out
+            n_calls, n_failures, n_in, n_out = connection.execute("SELECT * FROM spent").fetchone()
+        return int(n_calls), int(n_failures), int(n_in), int(n_out)
+
+    def add_spent(self, n_calls: int, n_failures: int, n_prompt: int, n_completion: int) -> None:
+        """Count calls, failures and tokens on top of what other runs have counted."""
+        with self._open() as connection, connection:
+            connection.execute(
+                "UPDATE spent SET n_calls = n_calls + ?, n_failures = n_failures + ?, "
+                "prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?",
+                (n_calls, n_failures, n_prompt, n_completion),
+            )
 
     def __len__(self) -> int:
         with self._open() as connection:
@@ -153,6 +163,11 @@ class CachedChat:
     def name(self) -> str:
         """Identity of the model inside."""
         return self._model.name
+
+    @property
+    def policy(self) -> Policy:
+        """That of the model inside."""
+        return policy_of(self._model)
 
     def reply(
         self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None

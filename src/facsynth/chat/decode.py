@@ -2,7 +2,6 @@
 
 * What all prompts begin with is read once, and so are equal prompts; prompts of about one length
   are read together, so that little padding is read.
-* Keys and values are written in place instead of being copied for every token.
 * Texts that have ended leave the batch.
 * A nucleus is looked for among the likeliest tokens, not by sorting the vocabulary.
 
@@ -22,7 +21,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig
-from transformers.cache_utils import DynamicLayer
 
 from facsynth.chat.nucleus import draw_tokens
 
@@ -113,39 +111,35 @@ class _Reader:
 
     def read(self, model: Any) -> tuple[Float[Tensor, "n_rows n_vocabulary"], Any]:
         """Logits behind each prompt, and the cache of all."""
-        whole = DynamicCache(config=model.config)
-        rows = list(range(len(self._prompts)))
-        if not all(type(layer) is DynamicLayer for layer in whole.layers):
-            self.n_common = 0  # sliding windows and the like cannot be put together again
-            return self._forward(model, rows, self.width, whole), whole
-        common = self._read_common(model)
-        unique = sorted(set(self._twins))
-        lengths = {row: len(self._prompts[row]) - self.n_common for row in unique}
-        logits, parts = dict[int, Tensor](), []
-        for group in _group(lengths, _READ_AT_ONCE.get(model.device.type, 32_768)):
+        common = DynamicCache(config=model.config)
+        kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+        if any(common.is_sliding) or set(kinds) - {"full_attention"}:
+            # Windows and states would count the padding behind the common start.
+            self.n_common, groups = 0, [sorted(set(self._twins))]
+        else:
+            lengths = {row: len(self._prompts[row]) - self.n_common for row in self._twins}
+            groups = _group(lengths, _READ_AT_ONCE.get(model.device.type, 32_768))
+        if self.n_common:
+            ids = torch.tensor([list(self._prompts[0][: self.n_common])], device=model.device)
+            model(input_ids=ids, past_key_values=common, use_cache=True, **_accepted(model, {}))
+        logits, caches = [], []
+        for group in groups:
             cache = copy.deepcopy(common)
             if self.n_common:
                 cache.batch_repeat_interleave(len(group))
-            n_rest = max(lengths[row] for row in group)
-            found = self._forward(model, group, self.n_common + n_rest, cache)
-            logits |= dict(zip(group, found, strict=True))
-            parts.append((group, n_rest, cache))
-        _lay_out(whole, parts, self._twins, self.n_common, self.width, self._drawing.n_new)
-        return torch.stack([logits[twin] for twin in self._twins]), whole
+            logits.append(self._read_rests(model, group, cache))
+            caches.append(cache)
+        order = [row for group in groups for row in group]
+        rows = torch.tensor([order.index(twin) for twin in self._twins], device=model.device)
+        return torch.cat(logits)[rows], self._join(caches, rows, model.config)
 
-    def _read_common(self, model: Any) -> Any:
-        cache = DynamicCache(config=model.config)
-        if self.n_common:
-            ids = torch.tensor([list(self._prompts[0][: self.n_common])], device=model.device)
-            model(input_ids=ids, past_key_values=cache, use_cache=True, **_accepted(model, {}))
-        return cache
-
-    def _forward(
-        self, model: Any, rows: list[int], width: int, cache: Any
+    def _read_rests(
+        self, model: Any, rows: list[int], cache: Any
     ) -> Float[Tensor, "n_rows n_vocabulary"]:
-        """Read what follows the common start, padded to a width that includes it."""
+        """Read what follows the common start, padded to the longest; logits behind each."""
         rests = [self._prompts[row][self.n_common :] for row in rows]
-        ids = _pad(rests, width - self.n_common, self._drawing.pad_id)
+        ids = _pad(rests, max(map(len, rests)), self._drawing.pad_id)
+        width = self.n_common + ids.shape[1]
         output = model(
             input_ids=ids.to(model.device),
             past_key_values=cache,
@@ -154,6 +148,22 @@ class _Reader:
         )
         logits: Tensor = output.logits[:, -1]
         return logits
+
+    def _join(self, caches: Sequence[Any], rows: Int64[Tensor, " n_rows"], config: Any) -> Any:
+        """One cache of all prompts, from those of the groups."""
+        if len(caches) == 1:
+            caches[0].batch_select_indices(rows)
+            return caches[0]
+
+        def widen(part: Tensor) -> Tensor:
+            gap = part.new_zeros((*part.shape[:2], self.width - part.shape[2], part.shape[3]))
+            return torch.cat([part[:, :, : self.n_common], gap, part[:, :, self.n_common :]], 2)
+
+        layers = [
+            tuple(torch.cat([widen(part[kind]) for part in parts])[rows] for kind in (0, 1))
+            for parts in zip(*caches, strict=True)
+        ]
+        return DynamicCache(layers, config=config)
 
     def places(
         self, rows: list[int], width: int, end: int, n_new: int, device: Any
@@ -243,71 +253,6 @@ class _Batch:
         chosen = torch.tensor(kept, device=self._ids.device)
         self._ids = self._ids[chosen]
         cache.batch_select_indices(chosen)
-
-
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one layer with room for what is still to come."""
-
-    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
-        super().__init__()
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._all_keys, self._all_values = keys, values
-        self._show(length)
-
-    def _show(self, length: int) -> None:
-        self._length = length
-        self.keys, self.values = self._all_keys[:, :, :length], self._all_values[:, :, :length]
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values behind the old ones."""
-        end = self._length + key_states.shape[-2]
-        self._all_keys[:, :, self._length : end] = key_states
-        self._all_values[:, :, self._length : end] = value_states
-        self._show(end)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep some of the rows."""
-        self._all_keys, self._all_values = self._all_keys[indices], self._all_values[indices]
-        self._show(self._length)
-
-
-def _lay_out(
-    whole: Any,
-    parts: Sequence[tuple[list[int], int, Any]],
-    twins: Sequence[int],
-    n_common: int,
-    width: int,
-    n_new: int,
-) -> None:
-    """Put the keys and values of groups of prompts together, each in the rows of its twins.
-
-    Args:
-        whole: The cache to fill.
-        parts: Prompts of each group, columns behind the common start, and its cache.
-        twins: Of each row, the prompt whose keys and values are its own.
-        n_common: Columns of the common start.
-        width: Columns of all prompts.
-        n_new: Columns to leave room for.
-    """
-    found = {
-        row: (n, place) for n, (group, _, _) in enumerate(parts) for place, row in enumerate(group)
-    }
-    for number in range(len(whole.layers)):
-        made = []
-        for kind in ("keys", "values"):
-            tensors = [getattr(cache.layers[number], kind) for _, _, cache in parts]
-            _, n_heads, _, d_head = tensors[0].shape
-            joint = tensors[0].new_zeros((len(twins), n_heads, width + n_new, d_head))
-            for row, twin in enumerate(twins):
-                group, place = found[twin]
-                joint[row, :, :n_common] = tensors[group][place, :, :n_common]
-                start = width - parts[group][1]
-                joint[row, :, start:width] = tensors[group][place, :, n_common:]
-            made.append(joint)
-        whole.layers[number] = _RoomyLayer(made[0], made[1], width)
 
 
 def _accepted(model: Any, places: dict[str, Tensor]) -> dict[str, Any]:

@@ -1,35 +1,32 @@
 """Chat with any server that speaks the OpenAI protocol: vLLM, SGLang, Ollama, hosted ones.
 
-Retries have one owner, `throttle.Dispatcher`: the SDK's own are off. A thread runs the calls on
-its event loop, so `reply` also works inside notebooks; outcomes are passed on in the caller's
-thread. The key is read from the environment when calls start and is kept nowhere.
+The OpenAI SDK does the talking. Its own retries are off, because each attempt counts against the
+call limit. The key is read from the environment when calls start and is kept nowhere.
 """
 
 import asyncio
 import json
 import os
-import queue
-import threading
+import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
-from typing import Any, Literal
+from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
-from facsynth.chat.interrupt import on_sigint
+from facsynth.chat.calls import Call, CallQueue
+from facsynth.chat.dialect import Dialect, read_completion
 from facsynth.chat.model import (
     ChatFailure,
     ChatReply,
     ChatRequest,
     OnOutcomes,
     Outcome,
-    ReplySchema,
+    Permit,
     collect,
-    estimate_tokens,
 )
-from facsynth.chat.throttle import Dispatcher, Retry, RetrySettings, Throttle, retry_after_s
 from facsynth.errors import ChatError
 
 __all__ = ["EndpointChat", "EndpointSettings"]
@@ -41,45 +38,48 @@ _FATAL = {
     403: "the key may not use it",
     404: "there is no such model or path; a base URL usually ends in /v1",
 }
-_REPEATED = (408, 409, 425)
+_RETRIED = (408, 409, 425, 429)
+"""Statuses below 500 after which a call is repeated."""
+
+_MAX_BACKOFF_S = 30.0
+"""Longest wait between attempts, unless the server asks for more."""
+
+_OUTAGE = 20
+"""Calls given up in a row, without an answer between them, that end the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
     """How an endpoint is talked to; none of it changes what is asked of the model."""
 
+    concurrency: int = 32
+    """Calls at once. A server that limits rates slows them down by itself (`Retry-After`)."""
+
     attempt_timeout_s: float = 120.0
     """Longest time of one attempt."""
 
-    start_concurrency: int = 16
-    """Calls at once at the beginning."""
+    call_timeout_s: float = 600.0
+    """Longest time of a call, all its attempts and the waits between them included."""
 
-    max_concurrency: int = 64
-    """Most calls at once."""
+    max_attempts: int = 6
+    """Attempts of a call that fail, those turned away for their rate (HTTP 429) not counted."""
 
-    retry: RetrySettings = field(default_factory=RetrySettings)
-    """When a call is repeated, and when it is given up."""
+    backoff_s: float = 0.5
+    """Wait after the first failed attempt; each further one doubles it, up to half is random."""
 
-    token_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """Name of the reply length in the protocol; newer OpenAI models want the second."""
+    grace_s: float = 20.0
+    """Longest time for the calls under way to end after Ctrl-C or an error."""
 
-    schema_mode: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """What is sent for a request with a schema; older servers know only the others."""
-
-    omit: tuple[str, ...] = ()
-    """Fields that the server rejects, such as `seed` or `top_p`."""
-
-    extra_json: str = ""
-    """More fields of the request body, as the text of a JSON object. No secrets here."""
+    dialect: Dialect = field(default_factory=Dialect)
+    """How requests are written."""
 
     def __post_init__(self) -> None:
-        if self.attempt_timeout_s <= 0:
-            raise ChatError(f"attempt_timeout_s is {self.attempt_timeout_s}; it must be above 0")
-        Throttle(start=self.start_concurrency, maximum=self.max_concurrency)
-        with suppress(ValueError):
-            if isinstance(json.loads(self.extra_json or "{}"), dict):
-                return
-        raise ChatError(f"extra_json is not a JSON object: {self.extra_json:.80}")
+        for name in ("concurrency", "max_attempts"):
+            if getattr(self, name) < 1:
+                raise ChatError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("attempt_timeout_s", "call_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ChatError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
 class EndpointChat:
@@ -92,6 +92,9 @@ class EndpointChat:
     Ctrl-C lets the calls under way end, passes them on (a `CachedChat` around this model keeps
     them), then raises KeyboardInterrupt; a second one cancels them.
     """
+
+    is_metered = True
+    """Each attempt asks for a permit; see `MeteredChatModel`."""
 
     def __init__(
         self,
@@ -127,27 +130,15 @@ class EndpointChat:
         self._url = base_url.rstrip("/")
         self._key_env = api_key_env
         self._settings = settings or EndpointSettings()
-        self._extra = json.loads(self._settings.extra_json or "{}")
-        self._sends_schemas = self._settings.schema_mode != "none"
-        self._throttle = Throttle(
-            start=self._settings.start_concurrency, maximum=self._settings.max_concurrency
-        )
+        self._sends_schemas = True
 
     def __repr__(self) -> str:
         return f"EndpointChat({self._model!r}, base_url={self._url!r})"
 
     @property
     def name(self) -> str:
-        """Model and address, and a hash of settings that change what is sent."""
-        dialect = (self._settings.schema_mode, self._settings.omit, self._settings.extra_json)
-        if dialect == ("json_schema", (), ""):
-            return f"{self._model} at {self._url}"
-        return f"{self._model} at {self._url} #{sha256(repr(dialect).encode()).hexdigest()[:8]}"
-
-    @property
-    def concurrency(self) -> int:
-        """Calls that may be under way at once, as learned so far."""
-        return self._throttle.limit
+        """Model and address, and what tells its dialect from the usual one."""
+        return f"{self._model} at {self._url}{self._settings.dialect.mark}"
 
     def reply(
         self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
@@ -160,15 +151,20 @@ class EndpointChat:
         """
         return collect(self, requests, on_done=on_done)
 
-    def stream(self, requests: Sequence[ChatRequest], on_outcomes: OnOutcomes) -> None:
-        """Answer the requests and pass outcomes on; see `StreamingChatModel` and `reply`."""
-        if requests:
-            _Background(self._calls(list(requests)), len(requests)).drain(on_outcomes)
+    def stream(
+        self,
+        requests: Sequence[ChatRequest],
+        on_outcomes: OnOutcomes,
+        *,
+        permit: Permit = lambda request, is_repeat: None,
+    ) -> None:
+        """Answer the requests and pass outcomes on; see `MeteredChatModel` and `reply`."""
+        calls = CallQueue(
+            len(requests), concurrency=self._settings.concurrency, grace_s=self._settings.grace_s
+        )
 
-    def _calls(self, requests: list[ChatRequest]) -> "_Calls":
-        """What runs on the event loop of the background thread."""
-
-        async def run(background: "_Background") -> None:
+        @asynccontextmanager
+        async def session() -> AsyncIterator[Call]:
             from openai import AsyncOpenAI, DefaultAioHttpClient
 
             key = self._key()
@@ -176,20 +172,14 @@ class EndpointChat:
                 base_url=self._url,
                 api_key=key or _NO_KEY,
                 max_retries=0,
+                timeout=None,  # `_Run` limits whole attempts, which a slow drip cannot outlast
                 http_client=DefaultAioHttpClient(),  # less than half the work of the default
             ) as client:
-                dispatcher = Dispatcher(
-                    len(requests),
-                    lambda index, left_s: self._attempt(client, requests[index], left_s, key),
-                    background.put,
-                    throttle=self._throttle,
-                    settings=self._settings.retry,
-                    server=f"model {self._model!r} at {self._url}",
-                )
-                background.attach(dispatcher)
-                await dispatcher.run()
+                run = _Run(self, client, key, calls, permit)
+                yield lambda index: run.answer(requests[index])
 
-        return run
+        if requests:
+            calls.run(session, on_outcomes)
 
     def _key(self) -> str:
         key = os.environ.get(self._key_env, "").strip() if self._key_env else ""
@@ -197,207 +187,145 @@ class EndpointChat:
             raise ChatError(f"the key in {self._key_env} has characters that no key has; check it")
         return key
 
-    async def _attempt(
-        self, client: Any, request: ChatRequest, left_s: float, key: str
-    ) -> Outcome | Retry:
-        """One attempt of one call; an exception from it ends the run."""
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """An attempt that failed in a way that another attempt may not."""
+
+    reason: str
+    after_s: float | None = None
+    """Seconds the server asked to wait."""
+
+    is_limit: bool = False
+    """Whether the server turned the call away for its rate."""
+
+    is_connection: bool = False
+    """Whether there was no answer at all."""
+
+
+class _Run:
+    """The calls of one `stream`; everything happens on their event loop."""
+
+    def __init__(
+        self, chat: EndpointChat, client: Any, key: str, calls: CallQueue, permit: Permit
+    ) -> None:
+        self.chat, self.settings, self.client, self.key = chat, chat._settings, client, key
+        self.calls, self.permit = calls, permit
+        self.paused_until = 0.0
+        """No attempt starts before; by the monotonic clock."""
+
+        self.is_reached = False
+        self.n_given_up = 0
+        """Calls given up since the last answer."""
+
+    async def answer(self, request: ChatRequest) -> Outcome:
+        """The outcome of one call; an exception from it ends the run."""
+        began, n_attempts, n_faults = time.monotonic(), 0, 0
+        ends = began + self.settings.call_timeout_s
+        while True:
+            while (wait_s := self.paused_until - time.monotonic()) > 0:
+                await self.calls.sleep(wait_s)
+            self.permit(request, n_attempts > 0)
+            n_attempts += 1
+            limit_s = max(0.0, min(self.settings.attempt_timeout_s, ends - time.monotonic()))
+            result = await self.attempt(request, limit_s)
+            if not isinstance(result, _Fault):
+                self.n_given_up = 0
+                return result
+            n_faults += not result.is_limit
+            wait_s = self.wait_s(result, n_attempts)
+            if n_faults >= self.settings.max_attempts or time.monotonic() + wait_s >= ends:
+                took_s = time.monotonic() - began
+                return self.give_up(
+                    result, f"gave up after {n_attempts} attempts in {took_s:.1f} s"
+                )
+            await self.calls.sleep(wait_s)
+
+    async def attempt(self, request: ChatRequest, limit_s: float) -> Outcome | _Fault:
         import openai
 
-        limit_s = min(self._settings.attempt_timeout_s, left_s)
-        has_schema = request.schema is not None and self._sends_schemas
-        started_at = time.monotonic()
+        has_schema = request.schema is not None and self.chat._sends_schemas
+        if not has_schema:
+            request = replace(request, schema=None)
         try:
             async with asyncio.timeout(limit_s):
-                body = await client.post(
-                    "/chat/completions",
-                    cast_to=object,
-                    body=self._body(request),
-                    options={"timeout": limit_s},
-                )
-            return _outcome(body, request)
+                body = self.settings.dialect.body(self.chat._model, request)
+                said = await self.client.post("/chat/completions", cast_to=object, body=body)
+            self.is_reached = True
+            return read_completion(said, request) or _Fault("the answer is not a chat completion")
         except TimeoutError:
-            return Retry(f"no answer within {limit_s:.3g} s")
+            return _Fault(f"no answer within {limit_s:.3g} s")
         except openai.APIConnectionError as error:
-            return _unconnected(error, limit_s)
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            return _Fault(f"the connection failed ({type(cause).__name__})", is_connection=True)
         except openai.APIStatusError as error:
-            outcome = self._refused(error, key)
-            if isinstance(outcome, Retry) or not has_schema:
-                return outcome
-            left_s -= time.monotonic() - started_at
-            plain = await self._attempt(client, replace(request, schema=None), left_s, key)
-            if isinstance(plain, ChatReply):
-                self._sends_schemas = False
-            return outcome if isinstance(plain, ChatFailure) else plain
+            self.is_reached = True
+            refused = self.refusal(error)
         except UnicodeEncodeError:
             return ChatFailure("the request has characters that UTF-8 cannot carry")
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-            return Retry("the answer is not JSON")
+            return _Fault("the answer is not JSON")
+        if isinstance(refused, _Fault) or not has_schema:
+            return refused
+        self.permit(request, True)
+        plain = await self.attempt(replace(request, schema=None), limit_s)
+        if isinstance(plain, ChatReply):
+            self.chat._sends_schemas = False
+        return refused if isinstance(plain, ChatFailure) else plain
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
-            self._settings.token_field: request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "seed": request.seed,
-        }
-        if request.schema is not None and self._sends_schemas:
-            body["response_format"] = self._response_format(request.schema)
-        body.update(self._extra)
-        return {name: value for name, value in body.items() if name not in self._settings.omit}
-
-    def _response_format(self, schema: ReplySchema) -> dict[str, Any]:
-        if self._settings.schema_mode == "json_object":
-            return {"type": "json_object"}
-        form = {"name": schema.name, "schema": json.loads(schema.json_schema)}
-        return {"type": "json_schema", "json_schema": form}
-
-    def _refused(self, error: Any, key: str) -> Outcome | Retry:
+    def refusal(self, error: Any) -> Outcome | _Fault:
         """What an HTTP status above 299 means for the call."""
-        status, code = int(error.status_code), error.code
-        if status in _FATAL or code == "insufficient_quota":
-            what = _FATAL.get(status, _FATAL[402])
-            where = self._key_env or "no environment variable"
-            state = "set" if key else "empty"
+        status, chat = int(error.status_code), self.chat
+        if status in _FATAL or error.code == "insufficient_quota":
+            where = chat._key_env or "no environment variable"
             raise ChatError(
-                f"{self._url} turned down model {self._model!r} with HTTP {status}: {what}; "
-                f"check the address, the model's name and the key (from {where}, now {state})"
+                f"{chat._url} turned down model {chat._model!r} with HTTP {status}: "
+                f"{_FATAL.get(status, _FATAL[402])}; check the address, the model's name and the "
+                f"key (from {where}, now {'set' if self.key else 'empty'})"
             ) from None
-        if status == 429 or status >= 500 or status in _REPEATED:
-            after_s = retry_after_s(error.response.headers.get("retry-after"))
-            return Retry(f"the server said HTTP {status}", after_s, is_limited=status == 429)
+        if status in _RETRIED or status >= 500:
+            after_s = _seconds(error.response.headers.get("retry-after"))
+            return _Fault(f"the server said HTTP {status}", after_s, is_limit=status == 429)
         said = error.body.get("message") if isinstance(error.body, dict) else None
         said = " ".join(str(said or "no reason given").split())
-        if key:
-            said = said.replace(key, "***")
+        if self.key:
+            said = said.replace(self.key, "***")
         return ChatFailure(f"the server said HTTP {status}: {said[:200]}")
 
+    def wait_s(self, fault: _Fault, n_attempts: int) -> float:
+        """Seconds before the next attempt; a rate limit with a time holds every call back."""
+        if fault.after_s is not None:
+            if fault.is_limit:
+                self.paused_until = max(self.paused_until, time.monotonic() + fault.after_s)
+            return fault.after_s
+        longest_s = min(_MAX_BACKOFF_S, self.settings.backoff_s * 2.0 ** min(n_attempts - 1, 30))
+        return random.uniform(longest_s / 2, longest_s)  # moves times, never results
 
-class _Background:
-    """One run of calls in a thread of its own, seen from the thread that waits for it."""
-
-    def __init__(self, calls: "_Calls", n_calls: int) -> None:
-        self._calls = calls
-        self._outbox: queue.SimpleQueue[tuple[int, Outcome] | None] = queue.SimpleQueue()
-        self._dispatcher: Dispatcher | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._n_stops = 0
-        self._is_over = False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._serve, name="facsynth-chat", daemon=True)
-
-    def put(self, index: int, outcome: Outcome) -> None:
-        """Hand an outcome over; called in the background thread."""
-        self._outbox.put((index, outcome))
-
-    def attach(self, dispatcher: Dispatcher) -> None:
-        """Make the calls stoppable; called in the background thread."""
-        self._dispatcher = dispatcher
-        self._loop = asyncio.get_running_loop()
-        self._heed()
-
-    def stop(self, *, now: bool = False) -> None:
-        """Let the calls under way end, or with `now` cancel them; from any thread."""
-        self._n_stops = 2 if now else max(1, self._n_stops)
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: nothing is under way
-                self._loop.call_soon_threadsafe(self._heed)
-
-    def drain(self, on_outcomes: OnOutcomes) -> None:
-        """Pass on what arrives until the calls are over, then raise what went wrong."""
-        error: BaseException | None = None
-        interrupts = 0
-
-        def interrupt() -> None:
-            nonlocal interrupts
-            interrupts += 1
-            self.stop(now=interrupts > 1)
-
-        self._thread.start()
-        with on_sigint(interrupt):
-            while True:
-                try:
-                    if not (arrived := self._take()):
-                        break
-                    on_outcomes(arrived)
-                except BaseException as caught:
-                    is_interrupt = isinstance(caught, KeyboardInterrupt)
-                    self.stop(now=is_interrupt and error is not None)
-                    error = error or caught
-            self._thread.join()
-        if failure := error or self._error:
-            raise failure
-        if interrupts:
-            raise KeyboardInterrupt
-
-    def _take(self) -> list[tuple[int, Outcome]]:
-        """Everything that has arrived, at least one outcome; nothing when the calls are over."""
-        arrived: list[tuple[int, Outcome]] = []
-        while not self._is_over:
-            try:
-                item = self._outbox.get_nowait() if arrived else self._outbox.get(timeout=0.5)
-            except queue.Empty:
-                if arrived:
-                    break
-                continue
-            if item is None:
-                self._is_over = True
-            else:
-                arrived.append(item)
-        return arrived
-
-    def _heed(self) -> None:
-        if self._dispatcher is not None and self._n_stops:
-            if self._n_stops > 1:
-                self._dispatcher.abort()
-            else:
-                self._dispatcher.stop()
-
-    def _serve(self) -> None:
-        try:
-            asyncio.run(self._calls(self))
-        except BaseException as error:  # raised again by `drain`, in the thread of the caller
-            self._error = error
-        finally:
-            self._outbox.put(None)
+    def give_up(self, fault: _Fault, tried: str) -> ChatFailure:
+        server = f"model {self.chat._model!r} at {self.chat._url}"
+        self.n_given_up += 1
+        if fault.is_connection and not self.is_reached:
+            raise ChatError(
+                f"cannot reach {server}: {fault.reason}; {tried}; start the server or check the "
+                "address"
+            )
+        if self.n_given_up >= _OUTAGE:
+            raise ChatError(
+                f"{server} failed {_OUTAGE} calls in a row, the last one with: {fault.reason}; "
+                f"{tried}; check the server, then run again to resume"
+            )
+        return ChatFailure(f"{fault.reason}; {tried}")
 
 
-_Calls = Callable[[_Background], Coroutine[Any, Any, None]]
-
-
-def _unconnected(error: Exception, limit_s: float) -> Retry:
-    """What a failed connection means; the transport calls most of them time-outs."""
-    import aiohttp
-
-    cause: BaseException = error
-    while cause.__cause__ is not None and not isinstance(cause, aiohttp.ClientError):
-        cause = cause.__cause__
-    if isinstance(cause, TimeoutError):
-        return Retry(f"no answer within {limit_s:.3g} s")
-    is_unreachable = isinstance(cause, aiohttp.ClientConnectorError)
-    return Retry(f"the connection failed ({type(cause).__name__})", is_unreachable=is_unreachable)
-
-
-def _outcome(body: object, request: ChatRequest) -> Outcome | Retry:
-    """What the JSON of a successful call means."""
-    match body:
-        case {"choices": [{"message": dict(message), **choice}, *_], **rest}:
-            pass
-        case _:
-            return Retry("the answer is not a chat completion")
-    text, finish = message.get("content"), choice.get("finish_reason")
-    match rest.get("usage"):
-        case {"prompt_tokens": int(n_in), "completion_tokens": int(n_out)}:
-            pass
-        case _:
-            n_in = sum(estimate_tokens(turn.content) for turn in request.messages)
-            n_out = estimate_tokens(str(text or ""))
-    if message.get("refusal"):
-        return ChatFailure("the model refused", n_in, n_out)
-    if finish == "content_filter":
-        return ChatFailure("a content filter stopped the answer", n_in, n_out)
-    if not isinstance(text, str) or not text.strip():
-        hint = "; raise max_tokens" if finish == "length" else ""
-        return ChatFailure(f"the answer is empty{hint}", n_in, n_out)
-    return ChatReply(text, n_in, n_out, truncated=finish == "length")
+def _seconds(retry_after: str | None) -> float | None:
+    """Seconds that a `Retry-After` header asks to wait; None without a readable one."""
+    if retry_after is None:
+        return None
+    with suppress(ValueError):
+        seconds = float(retry_after)
+        return seconds if 0 <= seconds < float("inf") else None
+    with suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    return None

@@ -3,7 +3,7 @@
 A chat model takes requests and gives back one outcome per request, in order: a reply or a
 recorded failure. Endpoints, local models, caches, budgets and fakes all look the same from
 outside, so they can be stacked, the cache outermost so that a cached reply costs nothing:
-`CachedChat(BudgetedChat(EndpointChat(...), ...), path)`.
+`CachedChat(BudgetedChat(EndpointChat(...), spending), path)`.
 """
 
 import json
@@ -21,8 +21,10 @@ __all__ = [
     "ChatModel",
     "ChatReply",
     "ChatRequest",
+    "MeteredChatModel",
     "OnOutcomes",
     "Outcome",
+    "Permit",
     "ReplySchema",
     "StreamingChatModel",
     "collect",
@@ -132,6 +134,10 @@ Outcome = ChatReply | ChatFailure
 OnOutcomes = Callable[[Sequence[tuple[int, Outcome]]], None]
 """Takes outcomes as they arrive, each with the position of its request."""
 
+Permit = Callable[[ChatRequest, bool], None]
+"""Called before each attempt with its request and whether an attempt was made before; an error
+from it, such as a `BudgetError`, starts no further attempt."""
+
 
 @runtime_checkable
 class ChatModel(Protocol):
@@ -162,6 +168,20 @@ class StreamingChatModel(ChatModel, Protocol):
         `on_outcomes` runs in the thread of the caller. When it raises, or on Ctrl-C, no new call
         starts, what is under way is passed on, and then the exception is raised.
         """
+
+
+@runtime_checkable
+class MeteredChatModel(StreamingChatModel, Protocol):
+    """A model that repeats failed attempts by itself and asks before each."""
+
+    def stream(
+        self, requests: Sequence[ChatRequest], on_outcomes: OnOutcomes, *, permit: Permit = ...
+    ) -> None:
+        """Like `StreamingChatModel.stream`, with `permit` called before each attempt."""
+
+    @property
+    def is_metered(self) -> bool:
+        """True; wrappers that do not pass `permit` on lack it."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""A chat model that says what it was told to, for tests and dry runs."""
+"""Chat models that call nothing: one with a script, for tests, and one for estimates."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,9 +11,10 @@ from facsynth.chat.model import (
     collect,
     estimate_tokens,
 )
+from facsynth.chat.policy import Policy
 from facsynth.errors import ChatError
 
-__all__ = ["ScriptedChat"]
+__all__ = ["RecordingChat", "ScriptedChat"]
 
 
 class ScriptedChat:
@@ -85,3 +86,28 @@ class ScriptedChat:
             f"the script of {self.name} ended before request {len(self.history)}; "
             "give ScriptedChat more replies, or a function"
         )
+
+
+class RecordingChat:
+    """Answers nothing and remembers what it was asked, for estimates.
+
+    Behind a cache it is asked exactly what the model of that name would be asked.
+    """
+
+    policy = Policy(max_failures=1.0)
+    """Every reply is a failure."""
+
+    def __init__(self, name: str) -> None:
+        """Stand in for the model of this name."""
+        self.name = name
+        self.requests: list[ChatRequest] = []
+        """Every request so far."""
+
+    def reply(
+        self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
+    ) -> list[ChatReply | ChatFailure]:
+        """Remember the requests; each of them fails."""
+        self.requests += requests
+        if on_done is not None:
+            on_done(len(requests))
+        return [ChatFailure("not asked: this is an estimate") for _ in requests]

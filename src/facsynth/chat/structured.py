@@ -1,30 +1,22 @@
-"""Replies in a stated JSON form: asked for, checked, and repaired once.
+"""Replies in a stated JSON form: the schema of a request, and reading what comes back.
 
-Servers that can enforce a JSON schema get one with the request. Others, and local models, are
-told the schema in words; what comes back is salvaged from prose and code fences, checked against
-a pydantic model, and asked for once more with the complaint when it does not fit.
+Servers that can enforce a JSON schema get one with the request; the prompt says the form in words
+for all others. What comes back is salvaged from prose and code fences and checked against a
+pydantic model.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from facsynth.chat.model import (
-    ChatFailure,
-    ChatModel,
-    ChatReply,
-    ChatRequest,
-    Outcome,
-    ReplySchema,
-    deliver,
-)
+from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, Outcome, ReplySchema
 from facsynth.records import Message
 
-__all__ = ["ask_structured", "parse_structured", "reply_schema"]
+__all__ = ["parse_structured", "read_reply", "repair_request", "reply_schema"]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -39,64 +31,6 @@ def reply_schema(schema: type[BaseModel]) -> ReplySchema:
     """The JSON schema of a pydantic model, for `ChatRequest.schema`."""
     name = re.sub(r"[^\w-]", "_", schema.__name__, flags=re.ASCII)[:64]
     return ReplySchema(name, json.dumps(schema.model_json_schema(), sort_keys=True))
-
-
-def ask_structured(
-    model: ChatModel,
-    requests: Sequence[ChatRequest],
-    schema: type[T],
-    *,
-    hint: bool = True,
-    on_done: Callable[[int], None] | None = None,
-) -> list[T | ChatFailure]:
-    """Ask for replies of one form; a reply that does not fit is asked for once more.
-
-    Args:
-        model: Any chat model.
-        requests: What to ask, without a schema.
-        schema: The form of a reply.
-        hint: Whether to add the JSON schema in words to the last message; switch it off when
-            the prompt describes the form itself.
-        on_done: Called with the number of replies that are settled since the last call.
-
-    Returns:
-        One value or recorded failure per request, in order.
-    """
-    form = reply_schema(schema)
-    asked = [_with_schema(request, form, hint=hint) for request in requests]
-    values, unfit = _ask_round(model, asked, schema, on_done, is_last=False)
-    order = sorted(unfit)
-    if order:
-        repairs = [_repair(asked[position], *unfit[position]) for position in order]
-        repaired, _ = _ask_round(model, repairs, schema, on_done, is_last=True)
-        for number, position in enumerate(order):
-            values[position] = _after_repair(repaired[number], unfit[position][0])
-    return [values[position] for position in range(len(requests))]
-
-
-def _ask_round(
-    model: ChatModel,
-    requests: list[ChatRequest],
-    schema: type[T],
-    on_done: Callable[[int], None] | None,
-    *,
-    is_last: bool,
-) -> tuple[dict[int, T | ChatFailure], dict[int, tuple[ChatReply, str]]]:
-    """Values by position, and of the replies that do not fit the reply and the complaint."""
-    values: dict[int, T | ChatFailure] = {}
-    unfit: dict[int, tuple[ChatReply, str]] = {}
-
-    def check(arrived: Sequence[tuple[int, Outcome]]) -> None:
-        for position, outcome in arrived:
-            value = values[position] = _checked(outcome, schema)
-            if isinstance(outcome, ChatReply) and isinstance(value, ChatFailure):
-                unfit[position] = (outcome, value.reason)
-        n_settled = sum(is_last or position not in unfit for position, _ in arrived)
-        if on_done is not None and n_settled:
-            on_done(n_settled)
-
-    deliver(model, requests, check)
-    return values, unfit
 
 
 def parse_structured(text: str, schema: type[T]) -> T:
@@ -160,39 +94,21 @@ def _one_line(error: ValidationError) -> str:
     return "; ".join(parts[:5]).replace("\n", " ")[:300]
 
 
-def _checked(outcome: Outcome, schema: type[T]) -> T | ChatFailure:
+def read_reply(outcome: Outcome, schema: type[T]) -> T | ChatFailure:
+    """The value of a reply; a failure, with the tokens spent, where it does not fit."""
     if isinstance(outcome, ChatFailure):
         return outcome
     try:
         return parse_structured(outcome.text, schema)
     except ValueError as error:
         n_in, n_out = outcome.prompt_tokens, outcome.completion_tokens
-        return ChatFailure(f"the reply is not a {schema.__name__}: {error}", n_in, n_out)
+        return ChatFailure(f"the reply does not fit {schema.__name__}: {error}", n_in, n_out)
 
 
-def _with_schema(request: ChatRequest, form: ReplySchema, *, hint: bool) -> ChatRequest:
-    if not hint:
-        return replace(request, schema=form)
-    last = request.messages[-1]
-    line = f"Answer with JSON only, without any other text, by this schema: {form.json_schema}"
-    told = Message(last.role, f"{last.content}\n\n{line}")
-    return replace(request, messages=(*request.messages[:-1], told), schema=form)
-
-
-def _repair(request: ChatRequest, reply: ChatReply, complaint: str) -> ChatRequest:
+def repair_request(request: ChatRequest, reply: ChatReply, complaint: str) -> ChatRequest:
+    """Ask once more, with the reply that does not fit and what is wrong with it."""
     again = (
         Message("assistant", reply.text),
         Message("user", f"That cannot be used: {complaint}. Answer again, with the JSON only."),
     )
     return replace(request, messages=(*request.messages, *again))
-
-
-def _after_repair(value: T | ChatFailure, first: ChatReply) -> T | ChatFailure:
-    """The value of the second round; a failure also bears the tokens of the first."""
-    if not isinstance(value, ChatFailure):
-        return value
-    return ChatFailure(
-        f"{value.reason} (after one repair)",
-        value.prompt_tokens + first.prompt_tokens,
-        value.completion_tokens + first.completion_tokens,
-    )

@@ -8,7 +8,6 @@ import click
 
 from facsynth.cli.options import (
     endpoint_options,
-    failures_option,
     json_option,
     output_option,
     threshold_option,
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
     help="Ready-made explanations: Neuronpedia's JSONL, or JSONL, TSV, CSV of your own.",
 )
 @endpoint_options
-@failures_option
 @click.option("--candidates", default=1, show_default=True, help="Explanations asked for.")
 @click.option("--fidelity/--no-fidelity", default=True, help="Test explanations with the LLM.")
 @json_option
@@ -73,13 +71,13 @@ def explain(table: Path, output: Path, as_json: bool, **options: Any) -> None:
     from facsynth.data.write import write_jsonl
     from facsynth.table.table import open_table
     from facsynth.understand.explain import explain_by_terms, explanation_row
-    from facsynth.understand.names import count_words
+    from facsynth.understand.names import count_terms
 
     progress = RichProgress()
     if said_without_llm(options, progress):
         return
     opened = open_table(table)
-    words = count_words(opened.samples())
+    words = count_terms(opened.samples())
     evidence = _evidence(opened, options)
     explained: Sequence[Explanation] | None = explain_by_terms(evidence, words)
     if options["imported"] or options["chat_model"]:
@@ -192,12 +190,10 @@ def _in_words(
     progress: "Progress",
 ) -> "Sequence[Explanation] | None":
     """Explanations of an LLM or of a file; None when only the estimate was wanted."""
-    from dataclasses import replace
-
     from facsynth.chat.model import ChatModel
+    from facsynth.chat.scripted import RecordingChat
     from facsynth.cli.asking import cached, endpoint_stack, say_estimate
     from facsynth.progress import SILENT
-    from facsynth.understand.asking import RecordingChat
     from facsynth.understand.explain import (
         ExplainSettings,
         calls_to_explain,
@@ -209,26 +205,22 @@ def _in_words(
     settings = ExplainSettings(
         n_candidates=options["candidates"],
         is_scored=options["fidelity"],
-        max_failure_share=options["max_failures"],
     )
     texts = read_explanations(options["imported"]) if options["imported"] else None
     if not options["chat_model"]:
         return score_imported(evidence, by_terms, texts or {})
 
-    def run(
-        chat: ChatModel, settings: ExplainSettings, progress: "Progress"
-    ) -> "Sequence[Explanation]":
+    def run(chat: ChatModel, progress: "Progress") -> "Sequence[Explanation]":
         if texts is not None:
             return score_imported(
                 evidence, by_terms, texts, chat=chat, settings=settings, progress=progress
             )
         return explain_by_llm(chat, evidence, by_terms, settings=settings, progress=progress)
 
-    endpoint = endpoint_stack(options, output)
+    endpoint, spending = endpoint_stack(options, output)
     recorder = RecordingChat(endpoint.name)
-    free = replace(settings, max_failure_share=1.0)
     ahead = calls_to_explain(
-        lambda chat: run(chat, free, SILENT),
+        lambda chat: run(chat, SILENT),
         evidence,
         recorder,
         cached(recorder, output),
@@ -237,8 +229,8 @@ def _in_words(
     say_estimate(ahead, options, progress)
     if options["dry_run"]:
         return None
-    explained = run(cached(endpoint, output), settings, progress)
-    progress.say(f"spent so far: {endpoint.usage}")
+    explained = run(endpoint, progress)
+    progress.say(f"spent so far: {spending}")
     return explained
 
 

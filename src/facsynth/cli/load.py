@@ -13,7 +13,7 @@ from facsynth.data.read import json_lines, read_samples
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import EMBEDDED_SAE
 from facsynth.models.lm import LanguageModel, load_language_model, load_tokenizer
-from facsynth.models.tokens import chat_format
+from facsynth.models.render import chat_format
 from facsynth.progress import Progress
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae

@@ -20,7 +20,7 @@ def name_rows(
     if not rows:
         return
     from facsynth.cli.load import load_table_tokenizer
-    from facsynth.understand.names import count_words, name_feature
+    from facsynth.understand.names import count_terms, name_feature
     from facsynth.understand.spans import collect_spans, extract_settings, mark_peak
 
     source = tables[0].manifest.source
@@ -34,7 +34,7 @@ def name_rows(
         score=settings.score,
         max_tokens=settings.max_tokens,
     )
-    words = count_words(samples)
+    words = count_terms(samples)
     for row in rows:
         found = spans[row["feature_id"]]
         row["name"] = name_feature(found, words)

@@ -9,7 +9,6 @@ import click
 __all__ = [
     "data_options",
     "endpoint_options",
-    "failures_option",
     "json_option",
     "model_options",
     "naming_options",
@@ -41,14 +40,6 @@ plot_option = click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the chart to this .html, .svg or .png file.",
-)
-
-failures_option = click.option(
-    "--max-failures",
-    type=click.FloatRange(0, 1),
-    default=0.2,
-    show_default=True,
-    help="Share of failed calls to stop at.",
 )
 
 score_option = click.option(
@@ -120,18 +111,31 @@ def data_options(command: Command) -> Command:
 
 
 def endpoint_options(command: Command) -> Command:
-    """An LLM at an endpoint, with its prices and its limits."""
+    """An LLM at an endpoint, with its prices and its limits (the fields of `Policy`)."""
     for option in (
         click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing."),
+        click.option(
+            "--max-failures",
+            type=click.FloatRange(0, 1),
+            default=0.5,
+            show_default=True,
+            help="Stop if a larger share of the replies is unusable.",
+        ),
         click.option(
             "--price-out", default=0.0, show_default=True, help="Price of a million reply tokens."
         ),
         click.option(
             "--price-in", default=0.0, show_default=True, help="Price of a million prompt tokens."
         ),
-        click.option("--max-cost", type=float, help="Most money; needs the prices."),
-        click.option("--max-tokens", type=int, help="Most tokens, prompts and replies together."),
-        click.option("--max-calls", type=int, help="Most calls, those of earlier runs included."),
+        click.option("--budget-cost", type=float, help="Spending limit; requires prices."),
+        click.option(
+            "--budget-tokens", type=int, help="Token limit, prompts and replies together."
+        ),
+        click.option(
+            "--budget-calls",
+            type=int,
+            help="Call limit; earlier runs, repeated and failed calls count too.",
+        ),
         click.option(
             "--api-key-env",
             default="OPENAI_API_KEY",

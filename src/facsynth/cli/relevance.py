@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.cli.options import endpoint_options, failures_option, json_option, threshold_option
+from facsynth.cli.options import endpoint_options, json_option, threshold_option
 from facsynth.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 )
 @threshold_option
 @endpoint_options
-@failures_option
 @json_option
 @click.pass_context
 def relevance(ctx: click.Context, /, **options: Any) -> None:
@@ -165,27 +164,21 @@ def _by_llm(
     rubric: str, described: "list[Described]", options: dict[str, Any], progress: "Progress"
 ) -> "Sequence[Relevance] | None":
     """An LLM's grades; None when only the estimate was wanted."""
+    from facsynth.chat.scripted import RecordingChat
     from facsynth.cli.asking import cached, endpoint_stack, say_estimate
-    from facsynth.understand.asking import RecordingChat
     from facsynth.understand.relevance import judge_by_llm
 
     if not described:
         raise DataError("an LLM judges explanations: pass --explanations FILE from `fac explain`")
     output = options["output"]
-    endpoint = endpoint_stack(options, output)
+    endpoint, spending = endpoint_stack(options, output)
     recorder = RecordingChat(endpoint.name)
-    judge_by_llm(cached(recorder, output), rubric, described, max_failure_share=1.0)
+    judge_by_llm(cached(recorder, output), rubric, described)
     say_estimate(recorder.requests, options, progress)
     if options["dry_run"]:
         return None
-    judged = judge_by_llm(
-        cached(endpoint, output),
-        rubric,
-        described,
-        max_failure_share=options["max_failures"],
-        progress=progress,
-    )
-    progress.say(f"spent so far: {endpoint.usage}")
+    judged = judge_by_llm(endpoint, rubric, described, progress=progress)
+    progress.say(f"spent so far: {spending}")
     return judged
 
 

@@ -93,6 +93,7 @@ def synthesize(
     The --model writes, or the local --generator, or the --chat-model at an endpoint.
     A limit that is reached ends the run with what it has; raise it and run again to go on.
     """
+    from facsynth.chat.budget import Spending
     from facsynth.cli.load import load_pair, load_relevant, load_tables
     from facsynth.cli.show import RichProgress
     from facsynth.pipeline import load_generator
@@ -105,6 +106,8 @@ def synthesize(
     anchor_table, *seed_tables = load_tables((anchor, *seeds))
     lm, features = load_pair(options, sae, progress)
     generator, settings = _generator(options), _settings(options)
+    spending = Spending(generator.policy, output / "replies.sqlite")
+    judge = _judge(options, generator, lm, spending)
     relevant_mask = load_relevant(relevant, anchor_table.manifest.source.n_features)
     expected = forecast_run(
         anchor_table,
@@ -113,13 +116,14 @@ def synthesize(
         features,
         settings=settings,
         relevant=relevant_mask,
-        limits=generator.limits,
+        judge=judge,
+        policy=generator.policy,
     )
     if dry_run:
         _print_forecast(expected, as_json)
         return
     progress.say(f"estimate: {expected}")
-    chat = load_generator(generator, lm, output / "replies.sqlite")
+    chat = load_generator(generator, lm, spending)
     result = run(
         anchor_table,
         seed_tables,
@@ -129,7 +133,7 @@ def synthesize(
         output,
         settings=settings,
         relevant=relevant_mask,
-        judge=_judge(options, generator, lm, output),
+        judge=judge,
         progress=progress,
     )
     seed_rows = stack_rows([table.activations() for table in seed_tables])
@@ -182,7 +186,7 @@ def _print_forecast(expected: Any, as_json: bool) -> None:
 
 
 def _generator(options: dict[str, Any]) -> Any:
-    from facsynth.cli.asking import limits_of
+    from facsynth.cli.asking import policy_of_options
     from facsynth.recipe import Generator
 
     return Generator(
@@ -191,12 +195,12 @@ def _generator(options: dict[str, Any]) -> Any:
         api_base=options["api_base"],
         api_key_env=options["api_key_env"],
         batch_size=options["batch_size"],
-        limits=limits_of(options),
+        policy=policy_of_options(options),
     )
 
 
-def _judge(options: dict[str, Any], generator: Any, lm: Any, output: Path) -> Any:
-    """The judge of quality behind a cache of its own, or None; limits hold for it by itself."""
+def _judge(options: dict[str, Any], generator: Any, lm: Any, spending: Any) -> Any:
+    """The judge of quality, or None; it shares the budget and the file of replies."""
     from dataclasses import replace
 
     from facsynth.pipeline import load_generator
@@ -210,7 +214,7 @@ def _judge(options: dict[str, Any], generator: Any, lm: Any, output: Path) -> An
         api_base=options["judge_api_base"] or generator.api_base,
         api_key_env=options["judge_api_key_env"] or generator.api_key_env,
     )
-    chat = load_generator(wanted, lm, output / "grades.sqlite")
+    chat = load_generator(wanted, lm, spending)
     return QualityJudge(chat, min_grade=options["min_grade"])
 
 

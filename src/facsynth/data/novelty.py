@@ -16,7 +16,6 @@ __all__ = [
     "KnownTexts",
     "SketchedTexts",
     "TextIndex",
-    "count_words",
     "find_flaw",
     "index_texts",
 ]
@@ -118,11 +117,6 @@ def index_texts(texts: Sequence[str], *, exact_limit: int = EXACT_LIMIT) -> Text
     if sum(map(len, texts)) > 5 * exact_limit:
         return SketchedTexts(texts)
     return KnownTexts(texts)
-
-
-def count_words(text: str) -> int:
-    """Number of words of a text; punctuation is none."""
-    return len(split_words(text))
 
 
 def find_flaw(text: str, *, min_words: int = 1, max_words: int | None = None) -> str | None:

@@ -1,30 +1,28 @@
 """From samples to token ids, and which of the tokens are scored.
 
-The scored tokens are found by rule, not by a fixed count: the chat template is rendered once
-with marks in place of the contents, which gives the text that the template adds around them; a
-token is scored when it lies inside a content (a word's token may take white space of the template
-with it, as in `[INST] word`), is no special token and is not the first of the sequence (where
-residual streams carry an attention sink with a norm far off the others').
+A token is scored when it lies inside a content (a word's token may take white space of the
+template with it, as in `[INST] word`), is no special token and is not the first of the sequence:
+there, residual streams carry an attention sink with a norm far off the others'. Where contents
+stand in the rendered text, `facsynth.models.render` finds out.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from facsynth.errors import DataError, ModelError
-from facsynth.records import Message, Sample
+from facsynth.errors import ModelError
+from facsynth.models.render import Range, render_sample
+from facsynth.records import Sample
 
-__all__ = ["Score", "TokenizedSample", "chat_format", "tokenize_samples"]
+__all__ = ["Score", "TokenizedSample", "tokenize_samples"]
 
 Score = Literal["all", "user", "assistant"]
 """Whose words are scored: every role's, the user's or the assistant's."""
 
 _CHUNK = 512
-_BOS_PLAIN = "\n\n"
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,6 @@ class TokenizedSample:
     def n_scored(self) -> int:
         """Number of tokens that count."""
         return int(self.scored.sum())
-
-
-def chat_format(tokenizer: Any) -> str:
-    """How conversations become text: the tokenizer's template, or its absence in words."""
-    if not tokenizer.chat_template:
-        return "no template: contents joined by a blank line"
-    return str(tokenizer.get_chat_template())
 
 
 def tokenize_samples(
@@ -177,87 +168,14 @@ def _inside(
     return inside | (holds_words & (offsets[:, 0] >= lowest) & (offsets[:, 1] <= highest))
 
 
-def _render(
-    sample: Sample, tokenizer: Any, score: Score
-) -> tuple[str, tuple[tuple[int, int], ...]]:
+def _render(sample: Sample, tokenizer: Any, score: Score) -> tuple[str, list[Range]]:
     """Text of a sample and the character ranges of the contents that are scored."""
-    if not sample.messages:
-        text = sample.text or ""
-        return text, ((0, len(text)),)
-    if not tokenizer.chat_template:
-        rendered, spans = _join(sample.messages)
-    else:
-        rendered, spans = _apply_template(sample, tokenizer)
-    wanted = tuple(
+    rendered = render_sample(sample, tokenizer)
+    roles = [m.role for m in sample.messages] or ["text"]
+    wanted = [
         span
-        for span, message in zip(spans, sample.messages, strict=True)
-        if score in ("all", message.role)
-    )
-    return rendered, wanted
-
-
-def _join(messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
-    spans, start = [], 0
-    for message in messages:
-        spans.append((start, start + len(message.content)))
-        start += len(message.content) + len(_BOS_PLAIN)
-    return _BOS_PLAIN.join(m.content for m in messages), spans
-
-
-def _apply_template(sample: Sample, tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
-    rendered = _render_chat(tokenizer, sample.messages, sample.sample_id)
-    roles = tuple(m.role for m in sample.messages)
-    pieces = _template_pieces(tokenizer, chat_format(tokenizer), roles)
-    if not rendered.startswith(pieces[0]):
-        raise _changed(sample, sample.messages[0])
-    spans, cursor = [], len(pieces[0])
-    for message, piece in zip(sample.messages, pieces[1:], strict=True):
-        for content in (message.content, message.content.strip()):
-            if rendered.startswith(content + piece, cursor):
-                end = cursor + len(content)
-                break
-        else:
-            end = rendered.find(piece, cursor) if piece else len(rendered)
-            if end < 0:
-                raise _changed(sample, message)
-        spans.append((cursor, end))
-        cursor = end + len(piece)
-    return rendered, spans
-
-
-def _changed(sample: Sample, message: Message) -> DataError:
-    return DataError(
-        f"the chat template rewrites the {message.role} message of sample {sample.sample_id!r}, so "
-        "its own words cannot be told from the template's; turn it into plain text first"
-    )
-
-
-@lru_cache(maxsize=4096)
-def _template_pieces(tokenizer: Any, template: str, roles: tuple[str, ...]) -> tuple[str, ...]:
-    """Text that the tokenizer's present `template` puts before, between and after contents."""
-    marks = [f"\ue000{i}\ue001" for i in range(len(roles))]
-    messages = [Message(role, mark) for role, mark in zip(roles, marks, strict=True)]
-    rest = _render_chat(tokenizer, messages, "a conversation of this shape")
-    pieces = []
-    for role, mark in zip(roles, marks, strict=True):
-        piece, found, rest = rest.partition(mark)
-        if not found:
-            raise DataError(
-                f"the chat template drops or moves the {role} message of conversations with the "
-                f"roles {', '.join(roles)}; remove that message or use another model"
-            )
-        pieces.append(piece)
-    return (*pieces, rest)
-
-
-def _render_chat(tokenizer: Any, messages: Sequence[Message], name: str) -> str:
-    from jinja2 import TemplateError
-
-    chat = [{"role": m.role, "content": m.content} for m in messages]
-    try:
-        return str(tokenizer.apply_chat_template(chat, tokenize=False))
-    except TemplateError as error:
-        roles = ", ".join(m.role for m in messages)
-        raise DataError(
-            f"the chat template refuses {name!r} with the roles {roles}: {error}"
-        ) from error
+        for role, spans in zip(roles, rendered.spans, strict=True)
+        if score in ("all", role) or role == "text"
+        for span in spans
+    ]
+    return rendered.text, wanted

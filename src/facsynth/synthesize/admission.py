@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facsynth.data.novelty import count_words, find_flaw, index_texts
+from facsynth.data.novelty import find_flaw, index_texts
 from facsynth.records import Sample
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.form import has_remark, main_scripts, script_share
-from facsynth.words import split_words
+from facsynth.words import count_words, split_words
 
 __all__ = ["Admission", "count_written_words", "word_limits"]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from facsynth.chat.ask import ask
 from facsynth.chat.model import (
     ChatFailure,
     ChatModel,
@@ -15,7 +16,6 @@ from facsynth.chat.model import (
 )
 from facsynth.progress import Progress
 from facsynth.records import Message, Sample, Span
-from facsynth.synthesize.asking import NOT_ASKED, ask
 from facsynth.synthesize.prompts import (
     clean_reply,
     first_prompt,
@@ -25,9 +25,10 @@ from facsynth.synthesize.prompts import (
     whole_sentences,
 )
 from facsynth.synthesize.task_format import TaskFormat
-from facsynth.words import split_words
+from facsynth.words import count_words
 
 __all__ = [
+    "NOT_ASKED",
     "Asking",
     "Candidate",
     "Joint",
@@ -35,6 +36,7 @@ __all__ = [
     "Prompt",
     "Sampling",
     "Target",
+    "Written",
     "ask_candidates",
     "first_requests",
     "joint_requests",
@@ -43,6 +45,9 @@ __all__ = [
 ]
 
 _SPANS_IN_PROMPT, _STRONGEST_IN_PROMPT = 4, 2
+
+NOT_ASKED = "not asked: budget"
+"""What became of a text for which the budget allowed no call."""
 
 Prompt = Literal["turns", "request"]
 
@@ -129,6 +134,18 @@ class Candidate:
         if self.query is not None:
             return self.query
         return self.sample.messages[0].content if self.sample.messages else self.sample.text or ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the generator wrote on request."""
+
+    candidates: tuple[Candidate, ...]
+    lost: Mapping[str, int]
+    """Requests that gave no candidate, by the reason."""
+
+    stopped: str | None = None
+    """Which limit ended the asking; None if every request was asked."""
 
 
 @dataclass(frozen=True)
@@ -240,18 +257,14 @@ def ask_candidates(
     progress: Progress,
     label: str | None = None,
     max_words: int | None = None,
-) -> tuple[list[Candidate], Counter[str], str | None]:
+) -> Written:
     """Ask the generator and wrap its answers.
 
-    Returns:
-        The candidates; how many requests gave none, by the reason; and what the budget said when
-        it did not allow every request.
-
     Raises:
-        ChatError: More than half of the requests failed.
+        ChatError: More requests failed than the policy allows.
     """
-    name = f"round {round_ + 1}, step {step}"
-    asked = ask([one.request for one in requests], chat, name=name, progress=progress)
+    what = f"texts of round {round_ + 1}, step {step}"
+    asked = ask(chat, [one.request for one in requests], what=what, progress=progress)
     candidates, lost = [], Counter[str]()
     for number, (one, reply) in enumerate(zip(requests, asked.outcomes, strict=True)):
         if reply is None:
@@ -268,7 +281,7 @@ def ask_candidates(
             else Sample(name, messages=(Message("user", text),), label=label)
         )
         candidates.append(Candidate(sample, one.target, step, round_, one.request.seed, one.also))
-    return candidates, lost, asked.stopped
+    return Written(tuple(candidates), lost, asked.stopped)
 
 
 def written_text(reply: Outcome, *, max_words: int | None = None) -> str:
@@ -282,7 +295,7 @@ def written_text(reply: Outcome, *, max_words: int | None = None) -> str:
     if isinstance(reply, ChatFailure):
         return ""
     text = clean_reply(reply.text)
-    if not reply.truncated and (max_words is None or len(split_words(text)) <= max_words):
+    if not reply.truncated and (max_words is None or count_words(text) <= max_words):
         return text
     return whole_sentences(text, max_words=max_words) or ("" if reply.truncated else text)
 

@@ -11,18 +11,16 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, StringConstraints, model_validator
 
-from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
-from facsynth.chat.structured import ask_structured
+from facsynth.chat.ask import Asked, ask
+from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
-from facsynth.synthesize.asking import NOT_ASKED, WithinBudget, ask, check_failures
 from facsynth.synthesize.candidates import Candidate, written_text
-from facsynth.synthesize.prompts import completion_prompt
-from facsynth.synthesize.replies import with_replies
+from facsynth.synthesize.prompts import completion_prompt, whole_sentences
 from facsynth.synthesize.task_format import TaskFormat
 from facsynth.words import split_words
 
-__all__ = ["Completed", "complete", "write_contrasts"]
+__all__ = ["Completed", "Contrasts", "complete", "write_contrasts"]
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -63,7 +61,18 @@ class Completed:
     """In the order given; None where there is no sample of the task's form."""
 
     stopped: str | None = None
-    """What the budget said when it did not allow every request."""
+    """Which limit ended the asking; None if every request was asked."""
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """Samples with the other label."""
+
+    samples: tuple[Sample | None, ...]
+    """One for each text, in order; None where it failed."""
+
+    stopped: str | None = None
+    """Which limit ended the asking; None if every request was asked."""
 
 
 def complete(
@@ -87,30 +96,27 @@ def complete(
         progress: Where bars are drawn.
 
     Raises:
-        ChatError: More than half of the requests failed.
+        ChatError: More requests failed than the policy allows.
     """
     if task.completion is None or task.completion.kind == "contrast" or not candidates:
         return Completed(tuple(candidates))
     kind = task.completion.kind
     if kind == "answer":
-        samples = [candidate.sample for candidate in candidates]
-        answered, stopped = with_replies(
-            samples,
+        length = task.completion.max_tokens
+        asked = ask(
             chat,
-            seed=seed,
-            max_tokens=task.completion.max_tokens,
+            [ChatRequest(c.sample.messages, seed=seed, max_tokens=length) for c in candidates],
+            what="answers",
             progress=progress,
         )
-        pairs = zip(candidates, answered, strict=True)
-        return Completed(tuple(replace(c, sample=sample) for c, sample in pairs), stopped)
+        pairs = zip(candidates, asked.outcomes, strict=True)
+        return Completed(tuple(_with_answer(c, reply) for c, reply in pairs), asked.stopped)
     draws = [random.Random(f"{seed}/{candidate.seed}/{kind}") for candidate in candidates]
     if kind == "pair":
         return _complete_pairs(candidates, draws, task, chat, seed=seed, progress=progress)
     requests = [_request(task, c.written, seed) for c in candidates]
-    replies, stopped = _ask_strictly(requests, ChoiceReply, chat, "choices", progress)
-    return _joined(
-        candidates, replies, lambda i, reply: _with_choice(candidates[i], reply, draws[i]), stopped
-    )
+    choices = ask(chat, requests, what="choices", schema=ChoiceReply, progress=progress)
+    return _joined(choices, lambda i, reply: _with_choice(candidates[i], reply, draws[i]))
 
 
 def write_contrasts(
@@ -120,25 +126,33 @@ def write_contrasts(
     *,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> tuple[list[Sample | None], str | None]:
-    """A sample with the other label for each text, on the same subject; None where it failed.
-
-    Returns:
-        The samples in order, and what the budget said when it did not allow every request.
+) -> Contrasts:
+    """A sample with the other label for each text, on the same subject.
 
     Raises:
-        ChatError: More than half of the requests failed.
+        ChatError: More requests failed than the policy allows.
     """
     assert task.completion is not None
     requests = [_request(task, candidate.written, seed) for candidate in candidates]
-    asked = ask(requests, chat, name="contrasts", progress=progress)
+    asked = ask(chat, requests, what="contrasts", progress=progress)
     found: list[Sample | None] = []
     for candidate, outcome in zip(candidates, asked.outcomes, strict=True):
         text = written_text(outcome) if outcome is not None else ""
         is_other = split_words(text) not in ([], split_words(candidate.written))
         name = f"{candidate.sample.sample_id}#{task.completion.label}"
         found.append(_alike(candidate.sample, name, text, task) if is_other else None)
-    return found, asked.stopped
+    return Contrasts(tuple(found), asked.stopped)
+
+
+def _with_answer(candidate: Candidate, reply: ChatReply | ChatFailure | None) -> Candidate:
+    """The candidate with an answer, if there is one; a cut one ends with a whole sentence."""
+    if not isinstance(reply, ChatReply):
+        return candidate
+    text = reply.text.strip()
+    if not (answer := whole_sentences(text) if reply.truncated else text):
+        return candidate
+    messages = (*candidate.sample.messages, Message("assistant", answer))
+    return replace(candidate, sample=replace(candidate.sample, messages=messages))
 
 
 def _alike(sample: Sample, name: str, text: str, task: TaskFormat) -> Sample:
@@ -165,7 +179,7 @@ def _complete_pairs(
         _request(task, candidate.written, seed, flaw=flaw)
         for candidate, flaw in zip(candidates, flaws, strict=True)
     ]
-    replies, stopped = _ask_strictly(requests, PairReply, chat, "pairs", progress)
+    pairs = ask(chat, requests, what="pairs", schema=PairReply, progress=progress)
 
     def join(i: int, reply: PairReply) -> Candidate:
         candidate = candidates[i]
@@ -173,7 +187,7 @@ def _complete_pairs(
         sample = _answered_twice(candidate.sample, asked, reply.chosen, reply.rejected)
         return replace(candidate, sample=sample, fields={"flaw": flaws[i]})
 
-    return _joined(candidates, replies, join, stopped)
+    return _joined(pairs, join)
 
 
 def _with_choice(candidate: Candidate, reply: ChoiceReply, draw: random.Random) -> Candidate:
@@ -224,31 +238,9 @@ def _request(task: TaskFormat, text: str, seed: int, *, flaw: str = "") -> ChatR
     return ChatRequest(messages=prompt, seed=seed, max_tokens=task.completion.max_tokens)
 
 
-def _ask_strictly(
-    requests: Sequence[ChatRequest],
-    schema: type[R],
-    chat: ChatModel,
-    name: str,
-    progress: Progress,
-) -> tuple[list[R | ChatFailure], str | None]:
-    """Replies of one form, as many as the budget allows; a few may fail."""
-    limited = WithinBudget(chat)
-    with progress.task(name, len(requests), "texts") as task:
-        replies = ask_structured(limited, requests, schema, hint=False, on_done=task.advance)
-    put = [r for r in replies if not (isinstance(r, ChatFailure) and NOT_ASKED in r.reason)]
-    failed = [reply.reason for reply in put if isinstance(reply, ChatFailure)]
-    check_failures(failed, n_put=len(put), name=chat.name)
-    return replies, limited.stopped
-
-
-def _joined(
-    candidates: Sequence[Candidate],
-    replies: Sequence[R | ChatFailure],
-    join: Callable[[int, R], Candidate],
-    stopped: str | None,
-) -> Completed:
+def _joined(asked: Asked[R], join: Callable[[int, R], Candidate]) -> Completed:
     made = (
-        None if isinstance(reply, ChatFailure) else join(i, reply)
-        for i, reply in enumerate(replies)
+        None if reply is None or isinstance(reply, ChatFailure) else join(i, reply)
+        for i, reply in enumerate(asked.outcomes)
     )
-    return Completed(tuple(made), stopped)
+    return Completed(tuple(made), asked.stopped)

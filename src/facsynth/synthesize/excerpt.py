@@ -1,7 +1,7 @@
 """What is shown of an anchor sample as an example of a written text."""
 
 from facsynth.records import Sample, Span
-from facsynth.words import find_sentence_ends, split_words
+from facsynth.words import count_words, find_sentence_ends
 
 __all__ = ["shown_text"]
 
@@ -42,4 +42,4 @@ def _sentences_around(text: str, place: int, max_words: int) -> str:
 
 
 def _fits(text: str, max_words: int) -> bool:
-    return len(split_words(text)) <= max_words
+    return count_words(text) <= max_words

@@ -92,7 +92,7 @@ def finish(
     counted. A contrast that copies an evaluation set, or is no text at all, is left out.
 
     Raises:
-        ChatError: More than half of the requests failed.
+        ChatError: More requests failed than the policy allows.
     """
     assert task.completion is not None
     if task.completion.kind != "contrast":
@@ -103,10 +103,10 @@ def finish(
         )
         n_bare = sum(len(c.sample.messages) < 2 for c in made)
         return Finished(made, done.stopped, n_bare=n_bare)
-    found, stopped = write_contrasts(kept, task, chat, seed=seed, progress=progress)
+    written = write_contrasts(kept, task, chat, seed=seed, progress=progress)
     usable = [
         (owner, sample)
-        for owner, sample in enumerate(found)
+        for owner, sample in enumerate(written.samples)
         if sample is not None and admission.find_flaw_of_contrast(sample) is None
     ]
     contrasts = tuple(sample for _, sample in usable)
@@ -114,7 +114,7 @@ def finish(
     rows = extract_features(contrasts, lm, sae, settings=settings) if contrasts else None
     return Finished(
         tuple(kept),
-        stopped,
+        written.stopped,
         contrasts,
         tuple(owner for owner, _ in usable),
         rows,

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
-from facsynth.chat.budget import Estimate, Limits, estimate
 from facsynth.chat.model import ChatRequest
+from facsynth.chat.policy import Estimate, Policy, estimate
 from facsynth.synthesize.settings import Budget
 
 __all__ = ["Forecast", "forecast"]
@@ -42,7 +42,8 @@ def forecast(
     n_answers: int | None,
     answer_tokens: int = 128,
     is_repeated: bool = False,
-    limits: Limits | None = None,
+    grade: ChatRequest | None = None,
+    policy: Policy | None = None,
 ) -> Forecast:
     """Estimate a run from the requests of its first step.
 
@@ -54,11 +55,11 @@ def forecast(
             candidate.
         answer_tokens: Longest completion.
         is_repeated: Whether a feature may be aimed at in every round; else in `max_attempts`.
-        limits: Prices.
+        grade: What a judge is asked about an empty text; None without a judge.
+        policy: Prices.
     """
-    limits = limits or Limits()
-    prices = {"price_in": limits.price_in, "price_out": limits.price_out}
-    first = estimate(requests, **prices)
+    policy = policy or Policy()
+    first = estimate(requests, policy)
     n_aimed = min(n_features, budget.max_features)
     slots = budget.max_rounds * budget.features_per_round
     if not is_repeated:
@@ -71,5 +72,11 @@ def forecast(
     length = requests[0].max_tokens
     n_prompt += n_answers * (length + 8)
     n_out = n_texts * length + n_answers * answer_tokens
-    at_most = Estimate(n_texts + n_answers, n_prompt, n_out, limits.cost(n_prompt, n_out))
+    n_calls = n_texts + n_answers
+    if grade is not None:  # each text is graded once at most
+        graded = estimate([grade])
+        n_calls += n_texts
+        n_prompt += n_texts * (graded.prompt_tokens + length)
+        n_out += n_texts * graded.max_completion_tokens
+    at_most = Estimate(n_calls, n_prompt, n_out, policy.cost(n_prompt, n_out))
     return Forecast(n_aimed, first, at_most)

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
+from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
-from facsynth.chat.structured import ask_structured
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message
-from facsynth.synthesize.asking import NOT_ASKED, WithinBudget, check_failures
-from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.candidates import NOT_ASKED, Candidate
 from facsynth.synthesize.prompts import between_tags
 
 __all__ = ["GradeReply", "Graded", "QualityJudge"]
@@ -70,30 +69,21 @@ class QualityJudge:
             progress: Where the bar is drawn.
 
         Raises:
-            ChatError: More than half of the requests failed.
+            ChatError: More requests failed than the policy allows.
         """
-        requests = [self._request(candidate.written, form) for candidate in candidates]
-        limited = WithinBudget(self.chat)
-        with progress.task("grades", len(requests), "texts") as task:
-            replies = ask_structured(
-                limited, requests, GradeReply, hint=False, on_done=task.advance
-            )
-        outcomes = tuple(map(self._outcome, replies))
-        failed = [r.reason for r in replies if isinstance(r, ChatFailure) and not _is_unasked(r)]
-        n_put = sum(not outcome.startswith(NOT_ASKED) for outcome in outcomes)
-        check_failures(failed, n_put=n_put, name=self.chat.name)
-        return Graded(outcomes, limited.stopped)
+        requests = [self.request(candidate.written, form) for candidate in candidates]
+        asked = ask(self.chat, requests, what="grades", schema=GradeReply, progress=progress)
+        return Graded(tuple(map(self._outcome, asked.outcomes)), asked.stopped)
 
-    def _outcome(self, reply: GradeReply | ChatFailure) -> str:
+    def _outcome(self, reply: GradeReply | ChatFailure | None) -> str:
+        if reply is None:
+            return NOT_ASKED
         if isinstance(reply, ChatFailure):
-            return NOT_ASKED if _is_unasked(reply) else "not graded"
+            return "not graded"
         return "" if reply.grade >= self.min_grade else f"graded below {self.min_grade}"
 
-    def _request(self, text: str, form: str) -> ChatRequest:
+    def request(self, text: str, form: str) -> ChatRequest:
+        """What is asked about a text."""
         asked = f"What was asked for: {form}.\nWhat was written:\n{between_tags(text)}"
         messages = (Message("system", _SYSTEM), Message("user", asked))
         return ChatRequest(messages=messages, max_tokens=64, temperature=0.0)
-
-
-def _is_unasked(failure: ChatFailure) -> bool:
-    return NOT_ASKED in failure.reason

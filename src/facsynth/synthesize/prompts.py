@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from facsynth.chat.quoting import break_turn_marks
 from facsynth.records import Message, Span
 from facsynth.synthesize.task_format import TaskFormat, read_task, render
-from facsynth.words import find_sentence_ends, split_words
+from facsynth.words import count_words, find_sentence_ends
 
 __all__ = [
     "PROMPT_VERSION",
@@ -175,7 +175,7 @@ def whole_sentences(text: str, *, max_words: int | None = None) -> str:
     found = ""
     for end in find_sentence_ends(text):
         beginning = text[:end].strip()
-        if max_words is not None and len(split_words(beginning)) > max_words:
+        if max_words is not None and count_words(beginning) > max_words:
             break
         found = beginning
     return found

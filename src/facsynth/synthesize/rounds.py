@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from facsynth.chat.budget import Limits
 from facsynth.chat.model import ChatModel
+from facsynth.chat.policy import Policy
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.sae.module import SparseAutoencoder
@@ -39,7 +39,8 @@ def forecast_run(
     *,
     settings: SynthesisSettings | None = None,
     relevant: Bool[np.ndarray, " n_features"] | None = None,
-    limits: Limits | None = None,
+    judge: QualityJudge | None = None,
+    policy: Policy | None = None,
 ) -> Forecast:
     """What `synthesize` may ask and cost with these arguments; nothing is asked.
 
@@ -50,7 +51,8 @@ def forecast_run(
         sae: Its SAE; only checked to be that of the tables.
         settings: See `SynthesisSettings`.
         relevant: Features that count; all by default.
-        limits: Prices.
+        judge: Who will grade the texts; nobody by default.
+        policy: Prices.
 
     Raises:
         MismatchError: Tables, model and SAE do not belong together.
@@ -73,7 +75,8 @@ def forecast_run(
         budget=settings.budget,
         n_answers=n_answers,
         answer_tokens=run.task.completion.max_tokens if run.task.completion else 0,
-        limits=limits,
+        grade=judge.request("", run.settings.form) if judge else None,
+        policy=policy,
     )
 
 

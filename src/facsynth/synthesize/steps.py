@@ -24,7 +24,7 @@ from facsynth.models.lm import LanguageModel
 from facsynth.progress import Progress
 from facsynth.records import FeatureActivations
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.synthesize.candidates import Asking, Candidate, ask_candidates
+from facsynth.synthesize.candidates import Asking, Candidate, Written, ask_candidates
 from facsynth.synthesize.complete import complete
 from facsynth.synthesize.task_format import TaskFormat
 from facsynth.table.extract import extract_table
@@ -88,19 +88,18 @@ class StepWriter:
         place = self.folder / f"round-{round_:02d}" / f"step-{step}"
         path = place.with_suffix(".json")
         if not path.is_file():
-            found, stopped = self._ask(requests, round_, step)
-            if stopped is not None:
-                return self._cut_short(found, place, round_=round_, step=step, stopped=stopped)
-            write_json(found, path)
+            written = self._ask(requests, round_, step)
+            if written.stopped is not None:
+                return self._cut_short(written, place)
+            write_json(_row(written), path)
         found = json.loads(path.read_text(encoding="utf-8"))
         candidates = tuple(_candidate(row, path, round_, step) for row in found["candidates"])
         rows = self._score(candidates, place) if candidates else None
         return Step(candidates, found["lost"], rows)
 
-    def _ask(
-        self, requests: Sequence[Asking], round_: int, step: int
-    ) -> tuple[dict[str, object], str | None]:
-        found, lost, stopped = ask_candidates(
+    def _ask(self, requests: Sequence[Asking], round_: int, step: int) -> Written:
+        """What is written, with what the task adds before it is scored."""
+        written = ask_candidates(
             requests,
             self.chat,
             step=step,
@@ -110,37 +109,27 @@ class StepWriter:
             label=self.task.label,
             max_words=self.max_words,
         )
-        if self.completion_seed is not None:
-            done = complete(
-                found, self.task, self.chat, seed=self.completion_seed, progress=self.progress
-            )
-            stopped = stopped or done.stopped
-            found = [candidate for candidate in done.candidates if candidate is not None]
-            if n_bare := len(done.candidates) - len(found):
-                lost["without the task's form"] += n_bare
-        rows = [
-            {
-                "target": c.target,
-                **({"also": c.also} if c.also else {}),
-                **({"query": c.query} if c.query is not None else {}),
-                **({"fields": dict(c.fields)} if c.fields else {}),
-                "seed": c.seed,
-                "sample": sample_row(c.sample),
-            }
-            for c in found
-        ]
-        return {"lost": lost, "candidates": rows}, stopped
+        if self.completion_seed is None:
+            return written
+        done = complete(
+            written.candidates,
+            self.task,
+            self.chat,
+            seed=self.completion_seed,
+            progress=self.progress,
+        )
+        found = tuple(candidate for candidate in done.candidates if candidate is not None)
+        lost = dict(written.lost)
+        if n_bare := len(done.candidates) - len(found):
+            lost["without the task's form"] = n_bare
+        return Written(found, lost, written.stopped or done.stopped)
 
-    def _cut_short(
-        self, found: Mapping[str, object], place: Path, *, round_: int, step: int, stopped: str
-    ) -> Step:
+    def _cut_short(self, written: Written, place: Path) -> Step:
         """What was answered before the budget was spent, scored beside the finished steps."""
-        rows = cast(list[Mapping[str, object]], found["candidates"])
-        place = place.with_name(f"step-{step}-cut")
-        candidates = tuple(_candidate(row, place, round_, step) for row in rows)
+        place = place.with_name(f"{place.name}-cut")
         shutil.rmtree(place, ignore_errors=True)
-        scored = self._score(candidates, place) if candidates else None
-        return Step(candidates, cast(Mapping[str, int], found["lost"]), scored, stopped)
+        scored = self._score(written.candidates, place) if written.candidates else None
+        return Step(written.candidates, written.lost, scored, written.stopped)
 
     def _score(self, candidates: Sequence[Candidate], folder: Path) -> FeatureActivations:
         table = extract_table(
@@ -153,6 +142,22 @@ class StepWriter:
             progress=self.progress,
         )
         return table.activations()
+
+
+def _row(written: Written) -> dict[str, object]:
+    """What `step-N.json` holds."""
+    rows = [
+        {
+            "target": c.target,
+            **({"also": c.also} if c.also else {}),
+            **({"query": c.query} if c.query is not None else {}),
+            **({"fields": dict(c.fields)} if c.fields else {}),
+            "seed": c.seed,
+            "sample": sample_row(c.sample),
+        }
+        for c in written.candidates
+    ]
+    return {"lost": written.lost, "candidates": rows}
 
 
 def _candidate(row: Mapping[str, object], path: Path, round_: int, step: int) -> Candidate:

@@ -10,7 +10,7 @@ from facsynth.synthesize.candidates import Joint, Target
 from facsynth.synthesize.excerpt import shown_text
 from facsynth.synthesize.plan import Aim
 from facsynth.table.extract import ExtractSettings
-from facsynth.understand.names import TermCounts, count_words, name_feature
+from facsynth.understand.names import TermCounts, count_terms, name_feature
 from facsynth.understand.spans import collect_spans
 
 __all__ = ["AnchorTexts"]
@@ -75,7 +75,7 @@ class AnchorTexts:
 
     @cached_property
     def _word_counts(self) -> TermCounts:
-        return count_words(self._samples)
+        return count_terms(self._samples)
 
     @cached_property
     def _by_id(self) -> dict[str, Sample]:

@@ -15,7 +15,8 @@ from typing import TypeVar
 from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
-from facsynth.models.tokens import TokenizedSample, chat_format, tokenize_samples
+from facsynth.models.render import chat_format
+from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder

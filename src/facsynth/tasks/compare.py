@@ -1,6 +1,6 @@
 """What folders of trained tasks reached, one row for each folder and evaluation.
 
-The question behind it is transfer: does data that was written for one model's features help another
+It answers a question of transfer: does data that was written for one model's features help another
 model as well? Each backbone trains in a folder of its own, on the same data.
 """
 

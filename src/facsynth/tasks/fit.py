@@ -108,7 +108,7 @@ def save_trained(
         lm: The untrained model.
         found: By name of each model, what it was trained on and what that took.
         tensors: Heads.
-        facts: What else stands in task.json.
+        facts: Other values for task.json.
     """
     config = {
         "model": lm.name,

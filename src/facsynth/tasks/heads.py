@@ -1,7 +1,7 @@
 """Linear heads on frozen vectors: logistic regression for classes and for preferences.
 
 Both are fitted to the optimum by scikit-learn instead of for a number of epochs, so they depend on
-the data alone. A head is one array, the weights with the bias behind them.
+the data alone. A head is one array, the weights followed by the bias.
 """
 
 from typing import Any

@@ -14,8 +14,9 @@ from facsynth.errors import DataError, ModelError
 from facsynth.folders import cache_folder
 from facsynth.models.embed import embed_tokenized
 from facsynth.models.lm import LanguageModel, text_config
+from facsynth.models.render import chat_format
 from facsynth.models.residual import check_layer
-from facsynth.models.tokens import TokenizedSample, chat_format, tokenize_samples
+from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 from facsynth.table.table import samples_hash

@@ -1,4 +1,4 @@
-"""What results of tasks share: the score that stands for them, and where they are kept."""
+"""What results of tasks share: the headline score, and where they are saved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class TaskResult(Result, Protocol):
         """Ids of evaluation samples that are near-copies of training samples."""
 
     def headline(self) -> Headline:
-        """The score that stands for the evaluation."""
+        """The main score, with what it has to beat."""
 
 
 def save_evaluation(folder: Path, data: str, result: TaskResult) -> None:

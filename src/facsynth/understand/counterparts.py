@@ -13,7 +13,7 @@ import numpy as np
 from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample
 from facsynth.table.table import TableSource
-from facsynth.understand.names import count_words, name_feature, peak_word
+from facsynth.understand.names import count_terms, name_feature, peak_word
 from facsynth.understand.spans import collect_spans, extract_settings, mark_peak, span_at
 
 __all__ = ["Counterparts", "Reading", "describe_counterparts"]
@@ -59,7 +59,7 @@ def describe_counterparts(
         b: The other.
         pairs: A feature of `a` and one of `b` each.
     """
-    words = count_words(samples)
+    words = count_terms(samples)
     sides = [
         collect_spans(
             samples,

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
+from facsynth.chat.scripted import RecordingChat
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
-from facsynth.understand.asking import RecordingChat, ask_all
 from facsynth.understand.evidence import Evidence
 from facsynth.understand.fidelity import (
     Fidelity,
@@ -58,17 +59,12 @@ class ExplainSettings:
     temperature: float = 0.7
     """Temperature of the explanations; judging always takes 0."""
 
-    max_failure_share: float = 0.2
-    """Stop when a larger share of the calls is unusable."""
-
     seed: int = 0
     """Seed of the requests, and of the order of texts."""
 
     def __post_init__(self) -> None:
         if self.n_candidates < 1 or self.texts_per_call < 1:
             raise DataError("n_candidates and texts_per_call must be at least 1")
-        if not 0 <= self.max_failure_share <= 1:
-            raise DataError(f"max_failure_share is {self.max_failure_share}; it is a share, 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -137,7 +133,7 @@ def explain_by_llm(
         progress: Where bars go.
 
     Raises:
-        ChatError: Too large a share of the calls is unusable.
+        ChatError: More replies are unusable than the policy of the model allows.
         BudgetError: The next call would go over a limit.
     """
     settings = settings or ExplainSettings()
@@ -151,15 +147,9 @@ def explain_by_llm(
         for found in asked
         for candidate in range(settings.n_candidates)
     ]
-    share = settings.max_failure_share
-    replies = ask_all(
-        chat,
-        requests,
-        FeatureReply,
-        what="explanations",
-        max_failure_share=share,
-        progress=progress,
-    )
+    replies = ask(
+        chat, requests, what="explanations", schema=FeatureReply, progress=progress
+    ).complete()
     n = settings.n_candidates
     candidates = {found.feature_id: replies[i * n : (i + 1) * n] for i, found in enumerate(asked)}
     texts = _best_candidates(chat, evidence, candidates, settings, progress)
@@ -218,7 +208,7 @@ def calls_to_explain(
     """The calls that a run would make now; nothing is called.
 
     Args:
-        run: The run as a function of the chat model, without a limit on failures.
+        run: The run as a function of the chat model.
         evidence: Evidence by feature.
         recorder: Takes the place of the model.
         chat: The recorder behind the cache of the run.
@@ -367,15 +357,14 @@ def _answers(
             "" if set(reply.matches) <= {*numbers} else "the reply names a text that is not there"
         )
 
-    replies = ask_all(
+    replies = ask(
         chat,
         [request for _, request, _ in plan],
-        MatchReply,
         what="judgements",
-        max_failure_share=settings.max_failure_share,
+        schema=MatchReply,
         complaint=complaint,
         progress=progress,
-    )
+    ).complete()
     answers: list[list[bool | None]] = [[None] * len(items) for _, items, _ in questions]
     for (number, _, positions), reply in zip(plan, replies, strict=True):
         if isinstance(reply, ChatFailure):

@@ -12,7 +12,7 @@ from facsynth.records import FeatureActivations, Sample
 from facsynth.table.extract import ExtractSettings
 from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
 from facsynth.understand.explain import Explanation, explain_by_terms
-from facsynth.understand.names import count_words
+from facsynth.understand.names import count_terms
 from facsynth.understand.neighbours import find_neighbours
 from facsynth.understand.topics import find_topics, name_others, neighbour_rows, topic_row
 
@@ -53,7 +53,7 @@ def understand_missing(
         `MAX_NAMED`, a topic's place in the second list for the first `MAX_GROUPED` that have one.
     """
     first, grouped = missing[:MAX_NAMED].tolist(), missing[:MAX_GROUPED].tolist()
-    words = count_words(samples)
+    words = count_terms(samples)
     evidence = collect_evidence(
         samples,
         anchor,

@@ -16,7 +16,7 @@ from facsynth.words import find_words, is_word, split_words
 
 __all__ = [
     "TermCounts",
-    "count_words",
+    "count_terms",
     "name_feature",
     "name_terms",
     "peak_word",
@@ -49,7 +49,7 @@ class TermCounts:
         return self.words.get(term) or self.pairs.get(term, 0)
 
 
-def count_words(samples: Iterable[Sample]) -> TermCounts:
+def count_terms(samples: Iterable[Sample]) -> TermCounts:
     """Count the words and the pairs of words of samples, in lower case."""
     words: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
@@ -74,7 +74,7 @@ def name_terms(
 
     Args:
         spans: Spans of the feature.
-        background: Counts of the whole anchor, from `count_words`.
+        background: Counts of the whole anchor, from `count_terms`.
         n_terms: Most terms in the name.
 
     Returns:

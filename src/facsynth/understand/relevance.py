@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import stats
 
+from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Span
-from facsynth.understand.asking import ask_all
 from facsynth.understand.prompts import PROMPT_VERSION, Grade, RelevanceReply, relevance_request
 
 __all__ = [
@@ -114,23 +114,16 @@ def judge_by_llm(
     rubric: str,
     features: Sequence[Described],
     *,
-    max_failure_share: float = 0.2,
     progress: Progress = SILENT,
 ) -> list[Relevance]:
     """Have an LLM grade features; a failed call is a judgement without a grade.
 
     Raises:
-        ChatError: Too large a share of the calls is unusable.
+        ChatError: More replies are unusable than the policy of the model allows.
         BudgetError: The next call would go over a limit.
     """
-    replies = ask_all(
-        chat,
-        relevance_requests(rubric, features),
-        RelevanceReply,
-        what="judgements",
-        max_failure_share=max_failure_share,
-        progress=progress,
-    )
+    requests = relevance_requests(rubric, features)
+    asked = ask(chat, requests, what="judgements", schema=RelevanceReply, progress=progress)
     return [
         Relevance(f.feature_id, None, reply.reason, f.name, chat.name, PROMPT_VERSION)
         if isinstance(reply, ChatFailure)
@@ -142,7 +135,7 @@ def judge_by_llm(
             chat.name,
             PROMPT_VERSION,
         )
-        for f, reply in zip(features, replies, strict=True)
+        for f, reply in zip(features, asked.complete(), strict=True)
     ]
 
 

@@ -47,7 +47,7 @@ def find_topics(
         decoder: The directions of its SAE.
         features: Features to group, ranked.
         spans: Spans of each feature, strongest first.
-        background: Counts of the whole anchor, from `count_words`.
+        background: Counts of the whole anchor, from `count_terms`.
         threshold: Activation above which a feature is active.
 
     Returns:
@@ -85,7 +85,7 @@ def name_others(
         samples: The samples of the table, in its order.
         activations: The table's activations.
         tokenizer: Tokenizer of the model that extracted them.
-        background: Counts of the whole anchor, from `count_words`.
+        background: Counts of the whole anchor, from `count_terms`.
         extract: How the table was extracted.
 
     Returns:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.options import endpoint_options, failures_option
+from facsynth.cli.options import endpoint_options
 from facsynth.cli.task.options import Call, evaluate_command, train_command
 from facsynth.tasks.instruction.settings import AnswerSettings, InstructionSettings
 
@@ -41,7 +41,6 @@ def train(call: Call, settings: InstructionSettings) -> None:
 @click.option("--gamed", help="df_gamed.csv of tatsu-lab/alpaca_eval, for its length control.")
 @settings_options(AnswerSettings, "settings")
 @endpoint_options
-@failures_option
 @evaluate_command("instruction")
 def evaluate(
     call: Call,
@@ -85,19 +84,13 @@ def _judge(
     """What scores AlpacaEval by an LLM, or None without one."""
     if not options["chat_model"]:
         return None
-    from facsynth.cli.asking import cached, endpoint_stack, say_estimate
+    from facsynth.cli.asking import endpoint_stack, say_estimate
     from facsynth.tasks.instruction.alpaca import judge_requests, score_alpaca
     from facsynth.tasks.instruction.length_control import read_gamed
 
-    replies = call.folder / "judge"
-    measure = partial(
-        score_alpaca,
-        benchmark,
-        judge=cached(endpoint_stack(options, replies), replies),
-        gamed=read_gamed(options["gamed"]) if options["gamed"] else None,
-        max_failure_share=options["max_failures"],
-        progress=call.progress,
-    )
+    judge, _ = endpoint_stack(options, call.folder / "judge")
+    gamed = read_gamed(options["gamed"]) if options["gamed"] else None
+    measure = partial(score_alpaca, benchmark, judge=judge, gamed=gamed, progress=call.progress)
 
     def score(responses: Sequence[str]) -> dict[str, Any]:
         say_estimate(judge_requests(benchmark, responses), options, call.progress)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
 from facsynth.errors import ChatError
 from facsynth.progress import SILENT, Progress
@@ -19,7 +20,6 @@ from facsynth.records import Message
 from facsynth.tasks.instruction.benchmarks import Benchmark
 from facsynth.tasks.instruction.length_control import Gamed, length_controlled
 from facsynth.tasks.metrics import bootstrap_share
-from facsynth.understand.asking import ask_all
 
 __all__ = ["judge_requests", "score_alpaca"]
 
@@ -57,7 +57,6 @@ def score_alpaca(
     judge: ChatModel,
     *,
     gamed: Gamed | None = None,
-    max_failure_share: float = 0.2,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Win rate against the reference answers of the file, plain and at equal lengths.
@@ -67,7 +66,6 @@ def score_alpaca(
         responses: The answers to judge.
         judge: Any chat model.
         gamed: Constants of AlpacaEval's own length control; see `length_controlled`.
-        max_failure_share: Largest share of unusable verdicts.
         progress: Where the bar goes.
 
     Returns:
@@ -77,17 +75,11 @@ def score_alpaca(
         `n_unjudged`.
 
     Raises:
-        ChatError: Too many verdicts failed, or all.
+        ChatError: More verdicts failed than the policy of the judge allows, or all.
+        BudgetError: The next call would go over a limit.
     """
     requests = judge_requests(benchmark, responses)
-    verdicts = ask_all(
-        judge,
-        requests,
-        Verdict,
-        what="verdicts",
-        max_failure_share=max_failure_share,
-        progress=progress,
-    )
+    verdicts = ask(judge, requests, what="verdicts", schema=Verdict, progress=progress).complete()
     wins, judged, first = [], [], []
     for place, pair in enumerate(zip(verdicts[0::2], verdicts[1::2], strict=True)):
         letters = [v.better for v in pair if not isinstance(v, ChatFailure)]

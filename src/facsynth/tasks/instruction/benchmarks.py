@@ -29,7 +29,7 @@ class BenchmarkKind:
     """Longest answer, where the user sets no other limit."""
 
     titles: Mapping[str, str]
-    """Keys of its scores, by their titles for people; the first one stands for the benchmark."""
+    """Keys of its scores, by their titles for people; the first one is the main score."""
 
     simple: str | None = None
     """Key of the score that a rule without a model reaches."""
@@ -81,7 +81,7 @@ BENCHMARKS = (
 )
 
 _ASKED = ("prompt", "instruction", "question")
-_TOLD = ("response", "output", "answer", "completion")
+_RESPONSES = ("response", "output", "answer", "completion")
 
 
 @dataclass(frozen=True)
@@ -144,22 +144,22 @@ def read_responses(source: str, benchmark: Benchmark) -> list[str]:
     Raises:
         DataError: A row lacks these fields, or an item has no response.
     """
-    told: dict[str, str] = {}
+    by_prompt: dict[str, str] = {}
     for row in read_placed_rows(source):
         fields: Any = row.value if isinstance(row.value, dict) else {}
         asked = next((fields[n] for n in _ASKED if isinstance(fields.get(n), str)), None)
-        said = next((fields[n] for n in _TOLD if isinstance(fields.get(n), str)), None)
+        said = next((fields[n] for n in _RESPONSES if isinstance(fields.get(n), str)), None)
         if asked is None or said is None:
             raise DataError(
                 f"{row.place}: not a response; it needs one of the fields {', '.join(_ASKED)} and "
-                f"one of {', '.join(_TOLD)}"
+                f"one of {', '.join(_RESPONSES)}"
             )
-        told[asked] = said
-    missing = [item.item_id for item in benchmark.items if item.prompt not in told]
+        by_prompt[asked] = said
+    missing = [item.item_id for item in benchmark.items if item.prompt not in by_prompt]
     if missing:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise DataError(
             f"{source} has no response to {len(missing)} of {len(benchmark.items)} items "
             f"({shown}); add them, or remove the items"
         )
-    return [told[item.prompt] for item in benchmark.items]
+    return [by_prompt[item.prompt] for item in benchmark.items]

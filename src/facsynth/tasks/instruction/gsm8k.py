@@ -37,9 +37,9 @@ def score_gsm8k(benchmark: Benchmark, responses: Sequence[str]) -> dict[str, Any
     """
     goals = [_goal(item) for item in benchmark.items]
     last = [find_number(response) for response in responses]
-    behind = [find_number(response, strict=True) for response in responses]
+    after = [find_number(response, strict=True) for response in responses]
     right = np.array([float(a == b) for a, b in zip(last, goals, strict=True)])
-    strict = [a == b for a, b in zip(behind, goals, strict=True)]
+    strict = [a == b for a, b in zip(after, goals, strict=True)]
     interval = asdict(bootstrap_share(right, rng=np.random.default_rng(0)))
     return {
         "exact_match": interval["value"],

@@ -1,7 +1,7 @@
 """Models that follow instructions: what they learn of a conversation, training, and answers.
 
 The answers in a conversation are found by the rule that extraction uses for `--score assistant`,
-which needs no marks in the chat template. The special token behind an answer belongs to it: without
+which needs no marks in the chat template. The special token after an answer belongs to it: without
 it a model would never learn to stop.
 """
 
@@ -159,10 +159,10 @@ def answer_benchmark(
 
 
 def _row(text: TokenizedSample, special: set[int]) -> dict[str, list[int]]:
-    told = text.scored.copy()
+    learned = text.scored.copy()
     ends = np.isin(text.input_ids[1:], sorted(special)) & text.scored[:-1]
-    told[1:] |= ends
-    labels = np.where(told, text.input_ids, _IGNORED)
+    learned[1:] |= ends
+    labels = np.where(learned, text.input_ids, _IGNORED)
     return {"input_ids": text.input_ids.tolist(), "labels": labels.tolist()}
 
 

@@ -1,7 +1,7 @@
 """Which letter does the model answer? Prompts by the chat template, log-probabilities of letters.
 
-The answer is read as `(A)` behind the generation prompt. The token that holds the letter is found
-by comparing the tokens of both answers, so it is right whatever the tokenizer merges with it.
+The answer is read as `(A)` after the generation prompt. The token that holds the letter is found by
+comparing the tokens of both answers, so it is right however the tokenizer merges characters.
 """
 
 from collections.abc import Sequence
@@ -34,19 +34,19 @@ class Asked:
 
     other: int
     n_prompt: int
-    """Tokens up to the last one of the user's words; steering begins behind it."""
+    """Tokens up to the last one of the user's words; steering begins after it."""
 
 
 @dataclass(frozen=True)
 class Steer:
-    """What is added to the residual stream behind the user's words."""
+    """What is added to the residual stream after the user's words."""
 
     layer: int
     vector: Float64[np.ndarray, " d_model"]
 
 
 def ask(item: Item, lm: LanguageModel, *, shown: Sequence[tuple[Item, bool]] = ()) -> Asked:
-    """Render and tokenise an item, behind answered ones where some are `shown`.
+    """Render and tokenise an item, after answered ones if some are `shown`.
 
     Args:
         item: The question.
@@ -99,13 +99,13 @@ def answer_log_probs(
 ) -> Float64[np.ndarray, "n_steers n_items 2"]:
     """Log-probability of the matching and of the other letter, out of all tokens.
 
-    A prompt up to the user's last word is read once; only what lies behind it is read again for
+    A prompt up to the user's last word is read once; only what comes after it is read again for
     each vector, because only there something is added.
 
     Args:
         asked: Items as tokens.
         lm: The model.
-        steers: Vectors to add at the output of a layer, behind the user's words; None for nothing.
+        steers: Vectors to add at the output of a layer, after the user's words; None for nothing.
         batch_tokens: Tokens of prompts per forward pass, padding included.
         task: Advanced by one for every item and vector.
     """

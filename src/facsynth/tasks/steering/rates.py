@@ -3,8 +3,8 @@
 The rate is that of the paper (arXiv 2602.10388): the share of questions answered robustly, which
 is with the matching answer in both orders of the options, at multiplier +1 minus that at -1.
 
-A small model may answer one letter whatever stands behind it. It then answers no question robustly
-and cannot be steered to; `consistent` says so. `balanced` is what it would answer without that
+A small model may always answer with the same letter. It then answers no question robustly and
+cannot be steered; `consistent` shows that. `balanced` is what it would answer without that
 preference: the log-odds of the matching answer, averaged over both orders, are above zero.
 """
 

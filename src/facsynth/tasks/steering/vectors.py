@@ -1,7 +1,7 @@
 """Steering vectors by contrastive activation addition (CAA, arXiv 2312.06681).
 
 Settings of the paper (arXiv 2602.10388): mean difference of the states at the letter of the
-matching and of the other answer, normalised, added behind the user's words. A normalised vector
+matching and of the other answer, normalised, added after the user's words. A normalised vector
 needs a length. It is measured in median lengths of the states at that layer, so that it means the
 same for every behaviour, layer and model. Of several lengths and layers, those are taken that
 steer training questions best; these questions are kept out of the vectors.

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from facsynth.data.novelty import count_words
 from facsynth.progress import SILENT, Progress
 from facsynth.records import sample_text
 from facsynth.show import TextTable, as_html
@@ -16,6 +15,7 @@ from facsynth.tasks.metrics import auprc, auroc, bootstrap_ranking, check_classe
 from facsynth.tasks.results import Headline, by_part, mean_and_sd, rows_table, values_table
 from facsynth.tasks.settings import Loader
 from facsynth.tasks.toxicity.data import LabelledTexts
+from facsynth.words import count_words
 
 __all__ = ["ToxicityResult", "evaluate_toxicity"]
 

@@ -73,7 +73,7 @@ def _drawn_rows(
     settings: ToxicitySettings,
     random_seed: int,
 ) -> Int64[np.ndarray, " n_drawn"]:
-    """Positions in order: of the data, then of the safe samples behind them."""
+    """Positions in order: of the data, then of the safe samples after them."""
     rng = np.random.default_rng(random_seed)
     drawn = []
     for one_class in (positive, ~positive):

@@ -1,0 +1,142 @@
+"""What calls may cost and how many may fail, and an estimate of their cost before they are made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, runtime_checkable
+
+from facsynth.chat.model import ChatModel, ChatRequest, estimate_tokens
+from facsynth.errors import DataError
+
+__all__ = ["Estimate", "LimitedChatModel", "Policy", "Usage", "estimate", "policy_of"]
+
+_TOKENS_PER_MESSAGE = 4
+"""Template tokens around a message; typical of chat templates."""
+
+_PRICED_TOKENS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What calls to a language model may cost, and how many may fail."""
+
+    budget_calls: int | None = None
+    """Call limit: every request to the server counts, repeated and failed ones too. No limit by
+    default."""
+
+    budget_tokens: int | None = None
+    """Token limit, prompts and replies together. No limit by default."""
+
+    budget_cost: float | None = None
+    """Spending limit, in the currency of the prices; requires prices. No limit by default."""
+
+    price_in: float = 0.0
+    """Price of a million prompt tokens."""
+
+    price_out: float = 0.0
+    """Price of a million reply tokens."""
+
+    max_failures: float = 0.5
+    """Stop if a larger share of the replies is unusable, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise DataError(f"{field.name} is {value}; it must be 0 or more")
+        if self.max_failures > 1:
+            raise DataError(f"max_failures is {self.max_failures}; it is a share, 0 to 1")
+        if self.budget_cost is not None and not (self.price_in or self.price_out):
+            raise DataError(
+                f"budget_cost is {self.budget_cost} but no price is given; set price_in, price_out"
+            )
+
+    def cost(self, n_prompt: int, n_completion: int) -> float:
+        """Price of so many tokens."""
+        return (n_prompt * self.price_in + n_completion * self.price_out) / _PRICED_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What has been spent."""
+
+    n_calls: int = 0
+    """Attempts that were started, failed and repeated ones too."""
+
+    n_failures: int = 0
+    """Requests that ended without a usable reply."""
+
+    prompt_tokens: int = 0
+    """Tokens of the requests."""
+
+    completion_tokens: int = 0
+    """Tokens of the answers."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of requests and answers together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def plus(self, other: "Usage") -> "Usage":
+        """The sum of both."""
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What requests may cost, before any call; a rule of thumb, see `estimate_tokens`."""
+
+    n_calls: int
+    """Number of requests."""
+
+    prompt_tokens: int
+    """Estimated tokens of the requests: characters / 4, plus 4 for each message."""
+
+    max_completion_tokens: int
+    """Tokens if every reply had its full length; replies usually end earlier."""
+
+    max_cost: float
+    """Price of both, in the currency of the prices."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of requests and full-length answers together."""
+        return self.prompt_tokens + self.max_completion_tokens
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n_calls} calls, about {self.prompt_tokens} prompt tokens, at most "
+            f"{self.max_completion_tokens} reply tokens, cost up to about {self.max_cost:.4f}"
+        )
+
+
+def estimate(requests: Sequence[ChatRequest], policy: Policy | None = None) -> Estimate:
+    """What the requests may cost, without calling anything.
+
+    Args:
+        requests: What would be asked; repeated attempts and repairs of replies come on top.
+        policy: Prices.
+
+    Returns:
+        Counts by heuristics, with every reply at its full length.
+    """
+    n_in = sum(
+        estimate_tokens(message.content) + _TOKENS_PER_MESSAGE
+        for request in requests
+        for message in request.messages
+    )
+    n_out = sum(request.max_tokens for request in requests)
+    return Estimate(len(requests), n_in, n_out, (policy or Policy()).cost(n_in, n_out))
+
+
+@runtime_checkable
+class LimitedChatModel(ChatModel, Protocol):
+    """A chat model that comes with a policy."""
+
+    @property
+    def policy(self) -> Policy:
+        """What may be spent, and how many calls may fail."""
+
+
+def policy_of(chat: ChatModel) -> Policy:
+    """The policy that a chat model comes with; the default one for a model without."""
+    return chat.policy if isinstance(chat, LimitedChatModel) else Policy()

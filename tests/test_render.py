@@ -1,0 +1,121 @@
+"""Where messages stand in rendered samples, by the chat templates that TRL ships."""
+
+import json
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from facsynth.errors import DataError
+from facsynth.models.render import fold_system, render_sample
+from facsynth.records import Message, Sample
+from tiny import make_tokenizer
+
+SHIPPED = Path(find_spec("trl").origin).parent / "chat_templates"
+TEMPLATES = sorted(f.stem for f in SHIPPED.glob("*.jinja") if "training" not in f.name)
+WORDS = {
+    "system": "Be brief and kind.",
+    "user": "What is tea made of?",
+    "assistant": "Tea is made of leaves.",
+    "tool": '{"answer": "leaves"}',
+}
+THOUGHT = "The user asks about tea."
+PATTERNS = [
+    "user",
+    "user assistant",
+    "system user assistant",
+    "system user",
+    "system assistant",
+    "system system user assistant",
+    "user assistant user assistant",
+    "system user assistant user assistant",
+    "user user assistant",
+    "user assistant assistant",
+    "user assistant tool assistant",
+    "assistant",
+    "assistant user",
+]
+PLAIN = ["user", "user assistant", "user assistant user assistant", "system user assistant"]
+"""Conversations that every template has to read."""
+
+
+@cache
+def tokenizer(template):
+    made = make_tokenizer()
+    made.chat_template = (SHIPPED / f"{template}.jinja").read_text()
+    return made
+
+
+def conversation(pattern, *, thinking=False):
+    before = f"<think>\n{THOUGHT}\n</think>\n\n" if thinking else ""
+    messages = [
+        Message(role, f"{before if role == 'assistant' else ''}{WORDS[role]} {i}")
+        for i, role in enumerate(pattern.split())
+    ]
+    return Sample("a", messages=tuple(messages))
+
+
+def found_texts(sample, template):
+    rendered = render_sample(sample, tokenizer(template))
+    return [[rendered.text[a:b] for a, b in spans] for spans in rendered.spans]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_contents_are_found_exactly_or_the_sample_is_refused_in_one_line(template):
+    for pattern in PATTERNS:
+        sample = conversation(pattern)
+        try:
+            found = found_texts(sample, template)
+        except DataError:
+            assert pattern not in PLAIN
+            continue
+        words = [[m.content] for m in sample.messages]
+        quoted = [[json.dumps(m.content)[1:-1]] for m in sample.messages]  # tool results in Llama 3
+        assert all(f in (w, q) for f, w, q in zip(found, words, quoted, strict=True))
+
+
+def test_a_refused_sample_is_named():
+    with pytest.raises(DataError, match="refuses sample 'a' with the roles assistant: Conv"):
+        found_texts(conversation("assistant"), "gemma")
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_an_answer_is_found_behind_its_thinking(template):
+    for pattern in PLAIN:
+        sample = conversation(pattern, thinking=True)
+        for message, found in zip(sample.messages, found_texts(sample, template), strict=True):
+            answer = message.content.rpartition("</think>\n\n")[2]
+            assert found in ([message.content], [THOUGHT, answer], [answer])
+
+
+def test_thinking_that_stands_unchanged_is_scored_as_one_content():
+    sample = conversation("user assistant", thinking=True)
+    assert found_texts(sample, "qwen3")[1] == [sample.messages[1].content]
+
+
+def test_a_system_message_that_a_template_refuses_is_read_in_the_first_user_turn():
+    rendered = render_sample(conversation("system user assistant"), tokenizer("gemma"))
+    assert "Be brief and kind. 0\n\nWhat is tea made of? 1<end_of_turn>" in rendered.text
+    assert found_texts(conversation("system user assistant"), "gemma")[:2] == [
+        ["Be brief and kind. 0"],
+        ["What is tea made of? 1"],
+    ]
+
+
+def test_an_empty_message_has_no_words_and_its_neighbours_keep_theirs():
+    messages = (Message("user", "What is tea?"), Message("assistant", " "))
+    found = found_texts(Sample("a", messages=messages), "qwen3")
+    assert found[0] == ["What is tea?"]
+    assert "".join(found[1]).strip() == ""
+
+
+def test_a_content_that_only_repeats_the_template_is_found_in_its_place():
+    messages = (Message("user", "user"), Message("assistant", "<think>\na\n</think>\n\nassistant"))
+    found = found_texts(Sample("a", messages=messages), "qwen3")
+    assert found == [["user"], ["<think>\na\n</think>\n\nassistant"]]
+
+
+def test_folding_needs_a_user_turn():
+    with pytest.raises(DataError, match="no user turn follows"):
+        fold_system([Message("system", "Be kind."), Message("assistant", "Yes.")])
