@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from facsynth.cli import main
 from facsynth.errors import DataError, ModelError
 from facsynth.models.lm import LanguageModel
-from facsynth.report.steering_chart import layer_chart
+from facsynth.report.plots import layer_chart
 from facsynth.tasks.steering.answers import Steer, answer_log_probs, ask, letter_states
 from facsynth.tasks.steering.data import parse_item, read_items, swapped
 from facsynth.tasks.steering.evaluate import evaluate_steering

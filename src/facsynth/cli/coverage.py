@@ -80,10 +80,7 @@ def coverage(
     from facsynth.cli.coverage_tables import print_controls, print_coverage
     from facsynth.cli.show import RichProgress, print_result
     from facsynth.data.write import write_jsonl
-    from facsynth.report.plots import check_plot_path
 
-    if plot:
-        check_plot_path(plot)
     is_profile = (str(anchor) == REFERENCE and not anchor.exists()) or anchor.suffix == ".npz"
     measure = _against_reference if is_profile else _against_table
     measured = measure(anchor, seeds, **options)

@@ -19,6 +19,7 @@ from facsynth.records import Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import PairWarning, name_remark
+from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.table import (
     FeatureTable,
     TableSource,
@@ -29,6 +30,7 @@ from facsynth.table.table import (
 
 __all__ = [
     "check_tables",
+    "load_active",
     "load_included",
     "load_model",
     "load_pair",
@@ -94,6 +96,18 @@ def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
     return tables
 
 
+def load_active(
+    paths: Sequence[Path], *, threshold: float, relevant: Path | None, hidden: bool = False
+) -> tuple[list[FeatureTable], list[ActiveRows]]:
+    """Feature tables that speak of the same features, and their active rows."""
+    tables = load_tables(paths)
+    flags = load_relevant(relevant, tables[0].manifest.source.n_features)
+    return tables, [
+        active_rows(table.activations(hidden=hidden), threshold=threshold, relevant=flags)
+        for table in tables
+    ]
+
+
 def check_tables(one: FeatureTable, other: FeatureTable) -> None:
     """Refuse tables that do not speak of the same features, and say where precisions differ."""
     check_same_features(one, other)
@@ -102,9 +116,18 @@ def check_tables(one: FeatureTable, other: FeatureTable) -> None:
 
 
 def table_names(paths: Sequence[Path]) -> list[str]:
-    """What to call files and folders: their own name, or the whole path where two share it."""
-    names = [path.name for path in paths]
-    return [path.name if path.name and names.count(path.name) == 1 else str(path) for path in paths]
+    """Distinct names for files and folders: the shortest ends of their paths that differ.
+
+    A path that is given twice gets a number.
+    """
+    parts = [path.resolve().parts for path in paths]
+    names: list[str] = []
+    for n_parts in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-n_parts:]) for one in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    seen = [names[:i].count(name) + 1 for i, name in enumerate(names)]
+    return [f"{name} ({n})" if n > 1 else name for name, n in zip(names, seen, strict=True)]
 
 
 def load_table_tokenizer(source: TableSource, model: str | None) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["name_rows"]
+__all__ = ["feature_names", "name_rows"]
 
 
 def name_rows(
@@ -39,3 +39,12 @@ def name_rows(
         found = spans[row["feature_id"]]
         row["name"] = name_feature(found, words)
         row["example"] = mark_peak(found[0]) if found else None
+
+
+def feature_names(
+    feature_ids: Sequence[int], tables: Sequence[Any], activations: Any, *, model: str | None
+) -> dict[int, tuple[str, str | None]]:
+    """Name and strongest example of features; the arguments are those of `name_rows`."""
+    rows: list[dict[str, Any]] = [{"feature_id": feature} for feature in feature_ids]
+    name_rows(rows, tables, activations, model=model)
+    return {row["feature_id"]: (row["name"], row["example"]) for row in rows}

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations
 
-__all__ = ["ActiveRows", "active_rows"]
+__all__ = ["ActiveRows", "active_rows", "check_same_width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,3 +119,12 @@ def active_rows(
     else:
         kept &= relevant[activations.feature_ids]
     return ActiveRows(activations.keep_entries(kept), threshold, relevant)
+
+
+def check_same_width(*tables: ActiveRows) -> None:
+    """Raise a MismatchError unless all tables have equally many features."""
+    widths = [table.n_features for table in tables]
+    if len(set(widths)) > 1:
+        raise MismatchError(
+            f"tables have {min(widths)} and {max(widths)} features; extract both with the same SAE"
+        )

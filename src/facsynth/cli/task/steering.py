@@ -66,13 +66,10 @@ def evaluate(
     It is the share answered with the behaviour in both orders of the options at multiplier +1,
     minus that at -1, at the layer that steered training questions best.
     """
-    from facsynth.report.plots import check_plot_path, write_chart
-    from facsynth.report.steering_chart import layer_chart
+    from facsynth.report.plots import layer_chart, write_chart
     from facsynth.tasks.steering.data import read_items
     from facsynth.tasks.steering.evaluate import evaluate_steering
 
-    if plot:
-        check_plot_path(plot)
     result = evaluate_steering(
         call.trained,
         read_items(call.data, **call.rows),
