@@ -115,3 +115,17 @@ def test_a_bad_table_names_the_key_and_the_value(table, complaint):
         read_settings(Writing, table, "r.toml")
     assert str(error.value).startswith("r.toml: ")
     assert complaint in str(error.value)
+
+
+@dataclass(frozen=True)
+class Careful(Settings):
+    spending: Spending = field(default_factory=lambda: Spending(budget_calls=7, failures=0.1))
+
+
+def test_options_of_a_group_default_to_what_the_record_around_it_gives():
+    @click.command()
+    @settings_options(Careful, "settings", without=("spending.budget_calls",))
+    def spend(settings: Careful) -> None:
+        click.echo(repr(settings))
+
+    assert "Spending(budget_calls=7, failures=0.1)" in CliRunner().invoke(spend).output

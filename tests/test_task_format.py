@@ -57,7 +57,7 @@ def test_name_of_a_theme_cannot_open_a_quotation():
         ("generic", "answer", None, False),
         ("instruction", "answer", None, False),
         ("toxicity", "contrast", "toxic", True),
-        ("preference", "pair", None, False),
+        ("reward", "pair", None, False),
         ("sycophancy", "choice", None, False),
         ("survival", "choice", None, True),
     ],

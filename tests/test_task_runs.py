@@ -56,11 +56,11 @@ def exported(folder, form):
     ], facts
 
 
-def test_preference_run_exports_pairs(run):
-    rows, facts = exported(run("preference"), "preference")
+def test_reward_run_exports_pairs(run):
+    rows, facts = exported(run("reward"), "preference")
     assert {row["chosen"][0]["content"] for row in rows} == {"a good answer"}
     assert {row["rejected"][0]["content"] for row in rows} == {"a worse answer"}
-    assert all(row["flaw"] for row in rows_of(run("preference")))
+    assert all(row["flaw"] for row in rows_of(run("reward")))
     assert not facts.sensitive
 
 
@@ -117,5 +117,5 @@ def test_run_cannot_go_on_with_another_text_of_its_task(world, tmp_path):
 
 def test_plain_texts_cannot_become_pairs(tmp_path):
     plain = World(tmp_path, plain=True, n_words=1)
-    with pytest.raises(MismatchError, match="preference writes conversations"):
-        plain.run("pairs", script, replace(SHORT, task="preference"))
+    with pytest.raises(MismatchError, match="reward writes conversations"):
+        plain.run("pairs", script, replace(SHORT, task="reward"))

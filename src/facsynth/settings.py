@@ -50,12 +50,24 @@ class Setting:
         return isinstance(self.kind, type) and issubclass(self.kind, Settings)
 
 
-def settings_of(record: type[Settings]) -> tuple[Setting, ...]:
-    """The fields of a settings record, in the order in which they are written."""
+def settings_of(record: type[Settings], defaults: Settings | None = None) -> tuple[Setting, ...]:
+    """The fields of a settings record, in the order in which they are written.
+
+    Args:
+        record: The settings.
+        defaults: Takes the place of the record's own defaults, such as the values that an
+            enclosing record gives to a group.
+    """
     assert is_dataclass(record)
     texts, kinds = _field_docs(record), get_type_hints(record)
     return tuple(
-        Setting(f.name, kinds[f.name], _default(f), texts.get(f.name, "")) for f in fields(record)
+        Setting(
+            f.name,
+            kinds[f.name],
+            getattr(defaults, f.name) if defaults else _default(f),
+            texts.get(f.name, ""),
+        )
+        for f in fields(record)
     )
 
 

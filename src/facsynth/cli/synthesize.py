@@ -34,7 +34,7 @@ from facsynth.cli.options import (
     "--task",
     default="generic",
     show_default=True,
-    help="generic, toxicity, preference, sycophancy, survival, instruction, or a TOML file.",
+    help="generic, toxicity, reward, sycophancy, survival, instruction, or a TOML file.",
 )
 @click.option("--form", default="", help='Completes "Write …"; the task\'s own words by default.')
 @click.option(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "Completion", "TaskFormat", "read_task", "render"]
 
-TASKS = ("generic", "toxicity", "preference", "sycophancy", "survival", "instruction")
+TASKS = ("generic", "toxicity", "reward", "sycophancy", "survival", "instruction")
 """Tasks with templates in the package."""
 
 _TURNS, _REQUESTS = ("opening", "again"), ("first", "joint", "second")
