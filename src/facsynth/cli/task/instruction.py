@@ -30,9 +30,10 @@ def train(call: Call, settings: InstructionSettings) -> None:
     command is run again.
     """
     from facsynth.data.read import read_samples
+    from facsynth.data.settings import ReadSettings
     from facsynth.tasks.instruction.train import train_instruction
 
-    samples = read_samples(call.data, **call.rows)
+    samples = read_samples(call.data, ReadSettings(**call.rows))
     train_instruction(samples, call.load, call.folder, settings, progress=call.progress)
 
 
