@@ -367,7 +367,9 @@ def judge(
         curve.append((total, len(filled)))
     n_texts = max(1, sum(outcomes.values()))
     both = stack_rows([world.s, kept]) if kept.sample_ids else world.s
-    anchor_counts = active_rows(world.a, threshold=THRESHOLD).counts
+    counts, anchor_counts = (
+        active_rows(rows, threshold=THRESHOLD).counts for rows in (both, world.a)
+    )
     return {
         "n_goal": len(goal),
         "n_tokens": curve[-1][0] if curve else 0,
@@ -486,7 +488,9 @@ def add_facts(options: argparse.Namespace) -> dict[str, Any]:
     """Facts about the data for the page."""
     world = World(options)
     texts = [sample_text(sample) for sample in world.anchor.samples()]
-    counts = active_rows(world.a, threshold=THRESHOLD).counts
+    counts, seed_counts = (
+        active_rows(rows, threshold=THRESHOLD).counts for rows in (world.a, world.s)
+    )
     return {
         "n_anchor": len(texts),
         "n_seed": len(world.s.sample_ids),
