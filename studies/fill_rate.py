@@ -41,6 +41,7 @@ from facsynth.chat.model import ChatRequest, OnOutcomes, Outcome, collect
 from facsynth.coverage.fac import missing_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.read import read_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json, write_text
 from facsynth.errors import BudgetError
 from facsynth.models.lm import LanguageModel, load_language_model
@@ -192,7 +193,7 @@ class World:
         """Feature table of the instructions in a file, at most the first `limit`."""
         samples = [
             Sample(x.sample_id, messages=(Message("user", x.text),))
-            for x in read_samples(path, text_field="instruction", limit=limit)
+            for x in read_samples(path, ReadSettings(text_field="instruction", limit=limit))
             if x.text
         ]
         wanted = ExtractSettings(score="user")

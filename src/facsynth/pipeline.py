@@ -28,6 +28,7 @@ from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.read import read_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import EMBEDDED_SAE
@@ -178,10 +179,10 @@ def _extract(
 
 def _read(source: DataSource) -> list[Sample]:
     if source.source != "chitchat":
-        return read_samples(source.source, limit=source.n_samples)
+        return read_samples(source.source, ReadSettings(limit=source.n_samples))
     if source.n_samples is None:
         raise DataError("the source `chitchat` needs n_samples")
-    return chitchat_samples(source.n_samples, prompts=source.prompts, seed=source.seed)
+    return chitchat_samples(source.n_samples, prompts=source.prompts, random_seed=source.seed)
 
 
 def _coverage(

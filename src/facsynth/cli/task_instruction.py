@@ -69,9 +69,10 @@ def train_instruction_model(data: str, output: Path, **options: Any) -> None:
     from facsynth.cli.load import load_model
     from facsynth.cli.show import RichProgress
     from facsynth.data.read import read_samples
+    from facsynth.data.settings import ReadSettings
     from facsynth.tasks.instruction import train_instruction
 
-    samples = read_samples(data, split=options["split"], limit=options["limit"])
+    samples = read_samples(data, ReadSettings(split=options["split"], limit=options["limit"]))
     progress = RichProgress()
     train_instruction(
         samples,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facsynth.data.novelty import find_flaw, index_texts
+from facsynth.data.copies import index_texts
+from facsynth.data.flaws import find_flaw, repetition_limit
 from facsynth.records import Sample
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.form import has_remark, main_scripts, script_share
@@ -54,6 +55,7 @@ class Admission:
         counts = Counter(w for x in (*anchor, *seed) for t in _texts(x) for w in split_words(t))
         self._common = {word for word, _ in counts.most_common(_N_COMMON)}
         self._limits = word_limits(anchor)
+        self._most_repeated = repetition_limit(t for sample in anchor for t in _texts(sample))
         self._max_overlap = max_overlap
 
     @property
@@ -64,7 +66,10 @@ class Admission:
     def find_flaw(self, candidate: Candidate) -> str | None:
         """Why a candidate cannot be kept, or None."""
         low, high = self._limits
-        if flaw := find_flaw(candidate.written, min_words=low, max_words=high):
+        repeated = self._most_repeated
+        if flaw := find_flaw(
+            candidate.written, min_words=low, max_words=high, most_repeated=repeated
+        ):
             return flaw
         if has_remark(candidate.written):
             return "remark about the task"
@@ -85,7 +90,7 @@ class Admission:
 
         A short answer, such as a letter or a name, stands in many evaluation sets and copies none.
         """
-        if flaw := find_flaw(answer):
+        if flaw := find_flaw(answer, most_repeated=self._most_repeated):
             return flaw
         is_long = count_words(answer) >= _LEAST_WORDS_JUDGED
         if is_long and self._evaluation.overlap(answer) > self._max_overlap:
@@ -105,7 +110,7 @@ class Admission:
         It may share words with what it is matched to, but not with evaluation sets.
         """
         for text in _texts(sample):
-            if flaw := find_flaw(text):
+            if flaw := find_flaw(text, most_repeated=self._most_repeated):
                 return flaw
             if has_remark(text):
                 return "remark about the task"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from facsynth.data.read import read_placed_rows
+from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError
 
 __all__ = ["Benchmark", "BenchmarkItem", "read_benchmark", "read_responses"]
@@ -52,7 +53,7 @@ def read_benchmark(source: str, *, split: str = "train", limit: int | None = Non
         DataError: There are no rows, a row is of no benchmark, or rows are of different ones.
     """
     kinds, items = set[Kind](), []
-    for row in read_placed_rows(source, split=split, limit=limit):
+    for row in read_placed_rows(source, ReadSettings(split=split, limit=limit)):
         fields: Any = row.value if isinstance(row.value, dict) else {}
         found = next((f for f in _FIELDS if all(fields.get(n) is not None for n in f[1])), None)
         if found is None or not isinstance(fields[found[2]], str):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from facsynth.data.read import read_placed_rows
-from facsynth.data.rows import PlacedRow, row_sample
+from facsynth.data.settings import ReadSettings
+from facsynth.data.shapes import PlacedRow, read_row
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample
 
@@ -57,7 +58,7 @@ def read_comparisons(
         DataError: A row is no preference pair, both of its answers are equal, or there is none.
     """
     found: list[Comparison] = []
-    for row in read_placed_rows(source, split=split, limit=limit):
+    for row in read_placed_rows(source, ReadSettings(split=split, limit=limit)):
         fields: Any = row.value if isinstance(row.value, dict) else {}
         names = (subset_field,) if subset_field else ("subset", "domain")
         subset = next((str(fields[n]) for n in names if fields.get(n) is not None), None)
@@ -80,9 +81,9 @@ def _comparisons(row: PlacedRow, fields: Any, subset: str | None) -> list[Compar
     answers = (fields.get("chosen"), fields.get("rejected"))
     if all(isinstance(a, list) and a and isinstance(a[0], str) for a in answers):
         return _matrix(row, fields, name, subset)
-    if fields.get("chosen") is None or fields.get("rejected") is None:
+    sample = read_row(row).sample
+    if not sample.rejected:
         raise DataError(f"{row.place}: no preference pair; fields `chosen` and `rejected` needed")
-    sample = row_sample(row)
     return [Comparison(name, sample.messages, sample.rejected, subset)]
 
 

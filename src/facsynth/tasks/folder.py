@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from safetensors.numpy import load_file, save_file
 
-from facsynth.data.novelty import KnownTexts
+from facsynth.data.copies import KnownTexts
 from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.lm import LanguageModel

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from facsynth.data.read import read_placed_rows
-from facsynth.data.rows import PlacedRow
+from facsynth.data.settings import ReadSettings
+from facsynth.data.shapes import PlacedRow
 from facsynth.errors import DataError
 
 __all__ = ["Item", "parse_item", "read_items", "swapped"]
@@ -45,7 +46,7 @@ def read_items(source: str, *, split: str = "train", limit: int | None = None) -
     Raises:
         DataError: A row lacks the fields or the options that its answers name, or there is none.
     """
-    found = [_item(row) for row in read_placed_rows(source, split=split, limit=limit)]
+    found = [_item(row) for row in read_placed_rows(source, ReadSettings(split=split, limit=limit))]
     if not found:
         raise DataError(f"no questions in {source}; it holds no rows")
     return found

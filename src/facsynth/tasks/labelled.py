@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from facsynth.data.read import read_placed_rows
-from facsynth.data.rows import row_sample
+from facsynth.data.settings import ReadSettings
+from facsynth.data.shapes import read_row
 from facsynth.errors import DataError
 from facsynth.records import Sample
 
@@ -60,13 +61,12 @@ def read_labelled(
         DataError: There is nothing to read, a label is missing, or labels are not binary.
     """
     samples, groups = [], []
-    for row in read_placed_rows(source, split=split, limit=limit):
+    for row in read_placed_rows(source, ReadSettings(split=split, limit=limit)):
         fields: Any = row.value if isinstance(row.value, dict) else {}
-        if text_field is None and all(fields.get(name) is not None for name in _SUITE):
-            text, label = _SUITE[0], label_field or _SUITE[1]
-        else:
-            text, label = text_field or "", label_field or ""
-        samples.append(row_sample(row, text_field=text or None, label_field=label or None))
+        is_suite = text_field is None and all(fields.get(name) is not None for name in _SUITE)
+        text, label = _SUITE if is_suite else (text_field, None)
+        settings = ReadSettings(text_field=text, label_field=label_field or label)
+        samples.append(read_row(row, settings).sample)
         group = fields.get(group_field or "functionality")
         if group_field and group is None:
             raise DataError(f"{row.place}: no field `{group_field}`, which --group-field names")

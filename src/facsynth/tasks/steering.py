@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
-from facsynth.data.novelty import KnownTexts
+from facsynth.data.copies import KnownTexts
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.models.residual import check_layer

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from facsynth.data.novelty import KnownTexts
+from facsynth.data.copies import KnownTexts
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress

@@ -1,4 +1,4 @@
-"""Whether a text is new, and whether it is a text at all."""
+"""Whether a text is new."""
 
 import random
 
@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facsynth.data.novelty import (
-    KnownTexts,
-    SketchedTexts,
-    find_flaw,
-    index_texts,
-)
+from facsynth.data.copies import KnownTexts, SketchedTexts, index_texts
 
 ANCHOR = "I took the early train to the coast and walked along the beach until noon."
 WORDS = st.lists(st.sampled_from(["sea", "cat", "tea", "sun", "ice", "dog"]), min_size=1)
@@ -98,33 +93,3 @@ def test_sketches_take_in_texts_and_know_short_ones_as_a_whole():
 @pytest.mark.parametrize(("limit", "kind"), [(20, KnownTexts), (10, SketchedTexts)])
 def test_many_texts_are_sketched(limit, kind):
     assert isinstance(index_texts([ANCHOR], exact_limit=limit), kind)
-
-
-@pytest.mark.parametrize(
-    ("text", "flaw"),
-    [
-        ("", "no words"),
-        ("... \n!", "no words"),
-        ("too few", "too short"),
-        ("one two three four five six seven", "too long"),
-        ("we walk to town and back", None),
-        ("Wir gehen über die Straße", None),
-    ],
-)
-def test_flaw_of_a_text_of_three_to_six_words(text, flaw):
-    assert find_flaw(text, min_words=3, max_words=6) == flaw
-
-
-@pytest.mark.parametrize(
-    ("text", "flaw"),
-    [
-        ("ha " * 20, "repetitive"),
-        (" ".join(f"w{i % 7}" for i in range(20)), "repetitive"),
-        (" ".join(f"w{i % 8}" for i in range(20)), None),
-        ("ha " * 6, None),
-        ("ha " * 7, "repetitive"),
-        (" ".join(["we like it here", "so", "we like it here", "and", "we like it here"]), None),
-    ],
-)
-def test_loops_are_repetitive(text, flaw):
-    assert find_flaw(text) == flaw

@@ -1,11 +1,10 @@
-"""Is a text new, and is it a text at all?
+"""Is a text new?
 
 Known texts are remembered by their word 4-grams, exactly up to `EXACT_LIMIT` of them (about 80
 bytes each) and by MinHash sketches (datasketch) beyond, whose size does not grow with the texts.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +15,6 @@ __all__ = [
     "KnownTexts",
     "SketchedTexts",
     "TextIndex",
-    "find_flaw",
     "index_texts",
 ]
 
@@ -117,26 +115,6 @@ def index_texts(texts: Sequence[str], *, exact_limit: int = EXACT_LIMIT) -> Text
     if sum(map(len, texts)) > 5 * exact_limit:
         return SketchedTexts(texts)
     return KnownTexts(texts)
-
-
-def find_flaw(text: str, *, min_words: int = 1, max_words: int | None = None) -> str | None:
-    """Why a text cannot be used as a sample, or None.
-
-    Too short, too long, no letters, or stuck in a loop: fewer than 40 % different words in a text
-    of 20 or more, or a word 4-gram that comes four times.
-    """
-    words = split_words(text)
-    if not words:
-        return "no words"
-    if len(words) < min_words:
-        return "too short"
-    if max_words is not None and len(words) > max_words:
-        return "too long"
-    if len(words) >= 20 and len(set(words)) < 0.4 * len(words):
-        return "repetitive"
-    if max(Counter(_n_grams(text)).values()) >= 4:
-        return "repetitive"
-    return None
 
 
 def _sketch(grams: Iterable[int]) -> Any:
