@@ -120,7 +120,7 @@ def gather(
         load_table_tokenizer(source, None),
         map(int, chosen),
         score=source.score,  # type: ignore[arg-type]
-        max_tokens=source.max_tokens,
+        max_length=source.max_length,
         settings=EvidenceSettings(threshold=threshold, **settings),
     )
     return evidence, count_terms(samples), time.monotonic() - started

@@ -38,7 +38,7 @@ from scipy.stats import ks_2samp
 
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatRequest, OnOutcomes, Outcome, collect
-from facsynth.coverage.fac import firing_counts, missing_features
+from facsynth.coverage.fac import missing_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.read import read_samples
 from facsynth.data.settings import ReadSettings
@@ -54,8 +54,11 @@ from facsynth.synthesize.form import has_remark
 from facsynth.synthesize.plan import PlanSettings
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget, SynthesisSettings
-from facsynth.table.extract import ExtractSettings, extract_features, extract_table
-from facsynth.table.table import FeatureTable, open_table, stack_rows, take_rows
+from facsynth.table.active import active_rows
+from facsynth.table.extract import extract_features, extract_table
+from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.settings import ExtractSettings
+from facsynth.table.table import FeatureTable, open_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "fill_rate.json"
@@ -181,9 +184,8 @@ class World:
         self.anchor = self._table("anchor", anchor, options.n_anchor)
         self.seed = self._table("seed", data / "self_instruct" / "seed_tasks.jsonl", None)
         self.a, self.s = self.anchor.activations(), self.seed.activations()
-        everything = np.ones(self.a.n_features, dtype=bool)
-        missing = missing_features(self.a, self.s, everything, threshold=THRESHOLD)
-        counts = firing_counts(self.a, threshold=THRESHOLD)
+        rows, seed_rows = (active_rows(t, threshold=THRESHOLD) for t in (self.a, self.s))
+        missing, counts = missing_features(rows, seed_rows), rows.counts
         self.goal = np.array([f for f in missing if counts[f] >= MIN_ANCHOR], dtype=np.int64)
         self._writers: dict[str, LanguageModel] = {}
 
@@ -366,7 +368,9 @@ def judge(
         curve.append((total, len(filled)))
     n_texts = max(1, sum(outcomes.values()))
     both = stack_rows([world.s, kept]) if kept.sample_ids else world.s
-    anchor_counts = firing_counts(world.a, threshold=THRESHOLD)
+    counts, anchor_counts = (
+        active_rows(rows, threshold=THRESHOLD).counts for rows in (both, world.a)
+    )
     return {
         "n_goal": len(goal),
         "n_tokens": curve[-1][0] if curve else 0,
@@ -379,7 +383,9 @@ def judge(
         "n_kept": len(kept.sample_ids),
         "mean_tokens": float(kept.n_tokens.mean()) if kept.sample_ids else 0.0,
         "length_distance": float(ks_2samp(both.n_tokens, world.a.n_tokens).statistic),
-        "hellinger": hellinger_distance(firing_counts(both, threshold=THRESHOLD), anchor_counts),
+        "hellinger": hellinger_distance(
+            active_rows(both, threshold=THRESHOLD).counts, anchor_counts
+        ),
     }
 
 
@@ -483,14 +489,18 @@ def add_facts(options: argparse.Namespace) -> dict[str, Any]:
     """Facts about the data for the page."""
     world = World(options)
     texts = [sample_text(sample) for sample in world.anchor.samples()]
-    counts = firing_counts(world.a, threshold=THRESHOLD)
+    counts, seed_counts = (
+        active_rows(rows, threshold=THRESHOLD).counts for rows in (world.a, world.s)
+    )
     return {
         "n_anchor": len(texts),
         "n_seed": len(world.s.sample_ids),
         "n_goal": int(world.goal.size),
         "anchor_well_formed": float(np.mean([is_well_formed(text) for text in texts])),
         "anchor_mean_tokens": float(world.a.n_tokens.mean()),
-        "hellinger_seed": hellinger_distance(firing_counts(world.s, threshold=THRESHOLD), counts),
+        "hellinger_seed": hellinger_distance(
+            active_rows(world.s, threshold=THRESHOLD).counts, counts
+        ),
         "length_distance_seed": float(ks_2samp(world.s.n_tokens, world.a.n_tokens).statistic),
         "date": date.today().isoformat(),
         "dtype": world.lm.dtype,

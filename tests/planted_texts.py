@@ -34,7 +34,7 @@ def planted_evidence(samples, folder, **settings):
         planted_pair()[0].tokenizer,
         range(len(PLANTED)),
         score="all",
-        max_tokens=64,
+        max_length=64,
         settings=wanted,
     )
 

@@ -136,8 +136,8 @@ def test_extract_shows_its_rate(desk, tmp_path):
 
 def test_extract_says_when_samples_were_cut(desk, tmp_path):
     data = desk.folder / "seed.jsonl"
-    done = desk.fac("extract", data, "-o", tmp_path / "t", *desk.pair, "--max-tokens", "6")
-    assert "2 of 2 samples were cut at 6 tokens; raise --max-tokens" in done.stderr
+    done = desk.fac("extract", data, "-o", tmp_path / "t", *desk.pair, "--max-length", "6")
+    assert "2 of 2 samples were cut at 6 tokens; raise --max-length" in done.stderr
     assert "samples cut" in done.stdout
 
 
@@ -331,6 +331,12 @@ def test_table_of_another_sae(desk, tmp_path):
     assert "pass the matching --sae" in desk.error("synthesize", *desk.tables, *options)
 
 
+def test_data_in_place_of_the_anchor_says_to_extract_it_first(desk):
+    data = desk.folder / "seed.jsonl"
+    line = desk.error("coverage", "--anchor", data, "--seed", desk.anchor)
+    assert f"run `fac extract {data} -o TABLE` first" in line
+
+
 @pytest.mark.parametrize("what", ["a file", "a folder", "nothing"])
 def test_not_a_table(desk, tmp_path, what):
     place = {
@@ -339,7 +345,7 @@ def test_not_a_table(desk, tmp_path, what):
         "nothing": tmp_path / "x",
     }
     line = desk.error("coverage", "--anchor", desk.anchor, "--seed", place[what])
-    assert "is not a feature table" in line
+    assert "not a feature table" in line
 
 
 def test_tokenizer_of_another_model(desk, tmp_path):
@@ -439,7 +445,7 @@ def test_interrupt_exits_with_130(desk, monkeypatch):
     monkeypatch.setattr("facsynth.cli.load.open_table", interrupt)
     done = desk.fac("coverage", *desk.tables)
     assert done.exit_code == 130
-    assert "Run the same command again to go on" in done.stderr
+    assert "Stopped. What was saved is kept; run the same command again" in done.stderr
 
 
 # A real process

@@ -23,7 +23,8 @@ from facsynth.records import FeatureActivations, Message, Sample
 from facsynth.sae.evaluate import evaluate_sae
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.table.extract import ExtractSettings, extract_features
+from facsynth.table.extract import extract_features
+from facsynth.table.settings import ExtractSettings
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,7 @@ prompts = ["Mozart or Beethoven?"]
 seed = 2
 [extract]
 score = "user"
-max_tokens = 128
+max_length = 128
 part_samples = 20
 [synthesize]
 min_anchor_samples = 2
@@ -94,9 +95,9 @@ def test_fast_extraction_finds_the_features_of_one_text_per_forward(
     lm: LanguageModel, sae: SparseAutoencoder
 ) -> None:
     samples = chitchat_samples(24, random_seed=3)
-    fast = extract_features(samples, lm, sae, settings=ExtractSettings(max_tokens=128))
+    fast = extract_features(samples, lm, sae, settings=ExtractSettings(max_length=128))
     same = union = 0
-    for row, text in enumerate(tokenize_samples(samples, lm.tokenizer, max_tokens=128)):
+    for row, text in enumerate(tokenize_samples(samples, lm.tokenizer, max_length=128)):
         z = sae.encode(read_residual(lm, [text.input_ids], sae.config.layer)[0])
         slow = set(np.flatnonzero(z[torch.from_numpy(text.scored)].amax(0).numpy() > 1.0))
         start, end = fast.row_starts[row : row + 2]
@@ -107,7 +108,7 @@ def test_fast_extraction_finds_the_features_of_one_text_per_forward(
 
 
 def test_a_float32_residual_stream_lies_nearer_to_float32_than_bfloat16() -> None:
-    samples, settings = chitchat_samples(12, random_seed=3), ExtractSettings(max_tokens=64)
+    samples, settings = chitchat_samples(12, random_seed=3), ExtractSettings(max_length=64)
     exact, mixed, rounded = (
         extract_features(samples, load_language_model(dtype=dtype), load_sae(), settings=settings)
         for dtype in ("float32", "mixed", "bfloat16")

@@ -26,7 +26,7 @@ def evidence_of(texts, values, positions, **settings):
         planted_tokenizer(),
         [0],
         score="all",
-        max_tokens=64,
+        max_length=64,
         settings=EvidenceSettings(**settings),
     )[0]
 

@@ -53,7 +53,6 @@ CONTAINERS = {"Collection", "Iterable", "Iterator", "Mapping", "Sequence", "dict
 ALIKE = {  # arrays of one container that do agree in these axes
     "compare/matching.py": {"n_features_b"},  # tiles of one product
     "models/prefix.py": {"n_rows", "n_tail", "d_model"},  # layers of one pass
-    "table/reading.py": {"d_model"},  # batches through one model
     "models/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass
     "sae/module.py": {"n_tokens"},  # feature tiles of one batch
     "sae/train/data.py": {"d_model"},  # batches through one model

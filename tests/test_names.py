@@ -38,7 +38,7 @@ def spans(tmp_path_factory):
     tokenizer = planted_pair()[0].tokenizer
     features = range(THE + 1)
     return collect_spans(
-        SAMPLES, table.activations(), tokenizer, features, score="all", max_tokens=64
+        SAMPLES, table.activations(), tokenizer, features, score="all", max_length=64
     )
 
 

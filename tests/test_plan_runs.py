@@ -8,7 +8,7 @@ import pytest
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.synthesize.plan import PlanSettings
 from facsynth.synthesize.settings import Budget
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from test_rounds import SETTINGS, World, rows_of
 from tiny_pair import PLANTED, asked_for, obedient, planted_table, write_about
 

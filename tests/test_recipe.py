@@ -6,7 +6,7 @@ from facsynth.errors import DataError
 from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
 from facsynth.synthesize.candidates import Sampling
 from facsynth.synthesize.settings import Budget, SynthesisSettings
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 
 LEAST = '[anchor]\nsource = "a.jsonl"\n[seed]\nsource = "b.jsonl"\n'
 

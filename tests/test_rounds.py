@@ -22,7 +22,9 @@ from facsynth.synthesize import steps
 from facsynth.synthesize.rounds import synthesize
 from facsynth.synthesize.settings import Budget, SynthesisSettings
 from facsynth.synthesize.write import write_synthesis
-from facsynth.table.extract import ExtractSettings, extract_features
+from facsynth.table.active import active_rows
+from facsynth.table.extract import extract_features
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import open_table
 from tiny_pair import (
     PLANTED,
@@ -147,10 +149,8 @@ def test_every_missing_feature_is_covered_by_a_text_with_its_word(finished):
 
 def test_finished_data_set_leaves_nothing_missing(finished, world):
     table = open_table(finished[1] / "table")
-    everything = np.ones(table.manifest.source.n_features, dtype=bool)
-    left = missing_features(
-        world.anchor.activations(), table.activations(), everything, threshold=1.0
-    )
+    tables = (world.anchor, table)
+    left = missing_features(*(active_rows(one.activations(), threshold=1.0) for one in tables))
     assert left.tolist() == []
 
 

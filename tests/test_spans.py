@@ -7,7 +7,7 @@ import pytest
 
 from activations import make_activations
 from facsynth.records import Sample, Span
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.spans import collect_spans, extract_settings, mark_peak
 from tiny_pair import PLANTED, THE, WEAK, planted_pair, planted_table, planted_tokenizer, talk
 
@@ -21,7 +21,7 @@ def spans_of(samples, folder, features, *, score="all", **options):
     """Spans from a table that was extracted with the planted pair."""
     table = planted_table(samples, folder)
     rows, tokenizer = table.activations(), planted_pair()[0].tokenizer
-    return collect_spans(samples, rows, tokenizer, features, score=score, max_tokens=64, **options)
+    return collect_spans(samples, rows, tokenizer, features, score=score, max_length=64, **options)
 
 
 def spans_at(texts, positions, values, **options):
@@ -30,7 +30,7 @@ def spans_at(texts, positions, values, **options):
     rows = make_activations([{0: value} for value in values])
     rows = replace(rows, positions=np.array(positions, dtype=np.uint16))
     return collect_spans(
-        samples, rows, planted_tokenizer(), [0], score="all", max_tokens=64, **options
+        samples, rows, planted_tokenizer(), [0], score="all", max_length=64, **options
     )[0]
 
 
@@ -92,7 +92,7 @@ def test_no_features_give_no_spans(tmp_path):
 
 
 def test_settings_are_those_of_the_table(tmp_path):
-    settings = ExtractSettings(score="user", max_tokens=40)
+    settings = ExtractSettings(score="user", max_length=40)
     table = planted_table(SAMPLES[:2], tmp_path / "table", settings=settings)
     assert extract_settings(table.manifest.source) == settings
 

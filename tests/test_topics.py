@@ -6,7 +6,8 @@ import pytest
 from activations import make_activations
 from facsynth.coverage.fac import missing_features
 from facsynth.records import Span
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.active import active_rows
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.missing import understand_missing
 from facsynth.understand.names import count_terms
 from facsynth.understand.topics import find_topics, topic_row
@@ -42,7 +43,7 @@ def rows(tmp_path_factory):
     samples = [talk(f"s{i}", text) for i, text in enumerate(texts)]
     anchor = planted_table(samples, folder / "anchor").activations()
     seed = planted_table([talk("q", PLANTED[4])], folder / "seed").activations()
-    missing = missing_features(anchor, seed, np.ones(anchor.n_features, dtype=bool), threshold=1.0)
+    missing = missing_features(*(active_rows(table, threshold=1.0) for table in (anchor, seed)))
     return understand_missing(
         samples,
         anchor,
@@ -50,7 +51,7 @@ def rows(tmp_path_factory):
         missing,
         planted_pair()[0].tokenizer,
         planted_sae().W_dec.detach().numpy(),
-        extract=ExtractSettings(max_tokens=64),
+        extract=ExtractSettings(max_length=64),
         threshold=1.0,
     )
 

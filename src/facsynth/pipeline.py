@@ -18,15 +18,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from facsynth import __version__
 from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatModel
 from facsynth.coverage.fac import missing_features
-from facsynth.coverage.measure import coverage_row, measure_coverage
+from facsynth.coverage.measure import measure_coverage
+from facsynth.coverage.settings import CoverageSettings
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.read import read_samples
 from facsynth.data.settings import ReadSettings
@@ -41,8 +40,10 @@ from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.rounds import forecast_run, synthesize
 from facsynth.synthesize.write import write_synthesis
+from facsynth.table.active import active_rows
 from facsynth.table.extract import extract_table
-from facsynth.table.table import FeatureTable, open_table, stack_rows
+from facsynth.table.rows import stack_rows
+from facsynth.table.table import FeatureTable, open_table
 from facsynth.understand.missing import understand_missing
 from facsynth.understand.spans import extract_settings
 
@@ -55,10 +56,10 @@ class RunResult:
 
     folder: Path
     before: Mapping[str, Any]
-    """`coverage_row` of the seed."""
+    """`Coverage.row` of the seed."""
 
     after: Mapping[str, Any]
-    """`coverage_row` of the seed with the synthetic samples."""
+    """`Coverage.row` of the seed with the synthetic samples."""
 
     n_synthetic: int
     report: Path
@@ -191,8 +192,9 @@ def _coverage(
         return dict(json.loads(path.read_text(encoding="utf-8")))
     progress.say(f"coverage {path.stem}: measuring, with controls")
     seed = stack_rows([part.activations() for part in parts])
-    coverage = measure_coverage(anchor.activations(), seed, threshold=recipe.synthesize.threshold)
-    write_json(coverage_row(coverage), path)
+    settings = CoverageSettings(threshold=recipe.synthesize.threshold)
+    coverage = measure_coverage(anchor.activations(), seed, settings=settings)
+    write_json(coverage.row(), path)
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -209,12 +211,11 @@ def _name_missing(
         return
     progress.say("missing features: ranking, naming and grouping")
     rows, seed_rows, delta = anchor.activations(), seed.activations(), recipe.synthesize.threshold
-    everything = np.ones(rows.n_features, dtype=bool)
     features, topics = understand_missing(
         anchor.samples(),
         rows,
         seed_rows,
-        missing_features(rows, seed_rows, everything, threshold=delta),
+        missing_features(*(active_rows(table, threshold=delta) for table in (rows, seed_rows))),
         tools.lm.tokenizer,
         tools.sae.W_dec.detach().float().cpu().numpy(),
         extract=extract_settings(anchor.manifest.source),

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from facsynth.chat.policy import Policy
 from facsynth.errors import DataError
 from facsynth.synthesize.settings import SynthesisSettings
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 
 __all__ = ["DataSource", "Generator", "Recipe", "read_recipe"]
 

@@ -127,7 +127,7 @@ class Span:
     """Text in front of the peak token."""
 
     peak: str
-    """The token with the largest activation, as it stands in the text."""
+    """The token with the largest activation, as written in the text."""
 
     after: str
     """Text behind the peak token."""

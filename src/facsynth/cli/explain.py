@@ -121,7 +121,7 @@ def _evidence(table: "FeatureTable", options: dict[str, Any]) -> "dict[int, Evid
         load_table_tokenizer(source, options["model"]),
         chosen,
         score=extract.score,
-        max_tokens=extract.max_tokens,
+        max_length=extract.max_length,
         settings=EvidenceSettings(
             threshold=options["threshold"],
             n_spans=options["n_spans"],

@@ -21,13 +21,8 @@ from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import PairWarning, name_remark
 from facsynth.table.active import ActiveRows, active_rows
-from facsynth.table.table import (
-    FeatureTable,
-    TableSource,
-    check_same_features,
-    open_table,
-    precision_remark,
-)
+from facsynth.table.alike import check_same_features, precision_remark
+from facsynth.table.table import FeatureTable, TableSource, open_table
 
 __all__ = [
     "check_tables",

@@ -100,7 +100,7 @@ def synthesize(
     from facsynth.synthesize.rounds import forecast_run
     from facsynth.synthesize.rounds import synthesize as run
     from facsynth.synthesize.write import write_synthesis
-    from facsynth.table.table import stack_rows
+    from facsynth.table.rows import stack_rows
 
     progress = RichProgress()
     anchor_table, *seed_tables = load_tables((anchor, *seeds))

@@ -17,7 +17,8 @@ from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.prompts import PROMPT_VERSION
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.task_format import TaskFormat
-from facsynth.table.table import FeatureTable, check_same_features
+from facsynth.table.alike import check_same_features
+from facsynth.table.table import FeatureTable
 
 __all__ = ["as_seeds", "check_origin", "claim_folder", "describe_run"]
 

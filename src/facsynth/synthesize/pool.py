@@ -8,7 +8,7 @@ from jaxtyping import Float64
 
 from facsynth.records import FeatureActivations, sample_text
 from facsynth.synthesize.candidates import Candidate, Pair, Target
-from facsynth.table.table import stack_rows
+from facsynth.table.rows import stack_rows
 
 __all__ = ["Pool"]
 

@@ -49,7 +49,9 @@ from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.synthesize.steps import Step, StepWriter
 from facsynth.synthesize.targets import AnchorTexts
 from facsynth.synthesize.task_format import read_task
-from facsynth.table.table import FeatureTable, stack_rows, take_rows
+from facsynth.table.active import active_rows
+from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.table import FeatureTable
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["RoundPlan", "Run"]
@@ -87,7 +89,10 @@ class Run:
         self.anchor = anchor.activations()
         self.seed = stack_rows([seed.activations() for seed in seeds])
         self.missing = missing_features(
-            self.anchor, self.seed, relevant, threshold=settings.threshold
+            *(
+                active_rows(table, threshold=settings.threshold, relevant=relevant)
+                for table in (self.anchor, self.seed)
+            )
         )
         self.admission = Admission(
             samples,

@@ -9,7 +9,7 @@ from facsynth.synthesize.admission import count_written_words
 from facsynth.synthesize.candidates import Joint, Target
 from facsynth.synthesize.excerpt import shown_text
 from facsynth.synthesize.plan import Aim
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.names import TermCounts, count_terms, name_feature
 from facsynth.understand.spans import collect_spans
 
@@ -48,7 +48,7 @@ class AnchorTexts:
             self._tokenizer,
             features,
             score=self._extract.score,
-            max_tokens=self._extract.max_tokens,
+            max_length=self._extract.max_length,
         )
         return [
             Target(

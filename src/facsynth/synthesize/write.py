@@ -7,13 +7,8 @@ from facsynth.data.write import sample_row, write_json, write_jsonl
 from facsynth.records import FeatureActivations
 from facsynth.synthesize.outcome import KeptSample, Synthesis
 from facsynth.synthesize.prompts import PROMPT_VERSION
-from facsynth.table.table import (
-    FeatureTable,
-    Manifest,
-    samples_hash,
-    write_manifest,
-    write_part,
-)
+from facsynth.table.table import FeatureTable, Manifest
+from facsynth.table.write import samples_hash, write_manifest, write_part
 
 __all__ = ["sample_rows", "write_synthesis"]
 

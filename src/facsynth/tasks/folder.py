@@ -28,7 +28,7 @@ from facsynth.data.copies import KnownTexts
 from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Sample
-from facsynth.table.table import samples_hash
+from facsynth.table.write import samples_hash
 from facsynth.tasks.settings import TrainSettings
 
 __all__ = [

@@ -19,7 +19,7 @@ from facsynth.models.residual import check_layer
 from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
-from facsynth.table.table import samples_hash
+from facsynth.table.write import samples_hash
 from facsynth.tasks.settings import TrainSettings
 
 __all__ = [
@@ -73,7 +73,7 @@ def tokenize_chats(
     """
     check_template(lm)
     check_context(lm, settings.max_length, "--max-length")
-    texts = tokenize_samples(map(_as_chat, samples), lm.tokenizer, max_tokens=1_000_000)
+    texts = tokenize_samples(map(_as_chat, samples), lm.tokenizer, max_length=1_000_000)
     cut = [cut_tokens(text, settings.max_length, settings.cut) for text in texts]
     for text in cut:
         if not text.n_scored:

@@ -67,7 +67,7 @@ def describe_counterparts(
             side.tokenizer,
             [pair[i] for pair in pairs],
             score=extract_settings(side.source).score,
-            max_tokens=side.source.max_tokens,
+            max_length=side.source.max_length,
             context_tokens=_CONTEXT_TOKENS,
         )
         for i, side in enumerate((a, b))
@@ -119,7 +119,7 @@ def _texts(
     settings = extract_settings(side.source)
     chosen = [samples[row] for row in rows]
     texts = tokenize_samples(
-        chosen, side.tokenizer, score=settings.score, max_tokens=settings.max_tokens
+        chosen, side.tokenizer, score=settings.score, max_length=settings.max_length
     )
     return dict(zip(rows, texts, strict=True))
 

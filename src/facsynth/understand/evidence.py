@@ -92,7 +92,7 @@ def collect_evidence(
     feature_ids: Iterable[int],
     *,
     score: Score,
-    max_tokens: int,
+    max_length: int,
     settings: EvidenceSettings | None = None,
 ) -> dict[int, Evidence]:
     """Collect the evidence for features from a feature table, without running the model.
@@ -107,14 +107,14 @@ def collect_evidence(
         tokenizer: Tokenizer of the model that extracted them.
         feature_ids: Features to look at.
         score: Whose words were scored when extracting.
-        max_tokens: The cut that was used when extracting.
+        max_length: The cut that was used when extracting.
         settings: How much to collect.
 
     Returns:
         Evidence by feature; without any span for a feature that no sample shows.
     """
     settings = settings or EvidenceSettings()
-    texts = tokenize_samples(samples, tokenizer, score=score, max_tokens=max_tokens)
+    texts = tokenize_samples(samples, tokenizer, score=score, max_length=max_length)
     by_feature = _by_feature(activations)
     index = _WordIndex.of(texts)
     return {

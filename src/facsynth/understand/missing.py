@@ -9,7 +9,8 @@ from jaxtyping import Float32, Int64
 
 from facsynth.coverage.fac import MissingFeature, active_features, describe_missing
 from facsynth.records import FeatureActivations, Sample
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.active import active_rows
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
 from facsynth.understand.explain import Explanation, explain_by_terms
 from facsynth.understand.names import count_terms
@@ -60,7 +61,7 @@ def understand_missing(
         tokenizer,
         first,
         score=extract.score,
-        max_tokens=extract.max_tokens,
+        max_length=extract.max_length,
         settings=EvidenceSettings(threshold=threshold),
     )
     explained = {e.feature_id: e for e in explain_by_terms(evidence, words)}
@@ -83,7 +84,7 @@ def understand_missing(
                 for row in neighbour_rows(near.get(found.feature_id, ()), names)
             ],
         }
-        for found in describe_missing(anchor, missing, threshold=threshold)
+        for found in describe_missing(active_rows(anchor, threshold=threshold), missing)
     ]
     return rows, [topic_row(topic) for topic in topics]
 

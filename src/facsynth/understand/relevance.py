@@ -228,7 +228,7 @@ def judge_by_labels(
     Raises:
         DataError: No sample has the label, or all of those with labels have it.
     """
-    from facsynth.table.table import take_rows
+    from facsynth.table.rows import take_rows
 
     known = [row for row, found in enumerate(labels) if found is not None]
     values = sorted({str(labels[row]) for row in known})

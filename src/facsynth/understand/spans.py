@@ -12,8 +12,7 @@ from jaxtyping import Int64
 
 from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
-from facsynth.table.extract import ExtractSettings
-from facsynth.table.pooling import Gating, Pooling
+from facsynth.table.settings import ExtractSettings, Gating, Pooling
 from facsynth.table.table import TableSource
 
 __all__ = ["collect_spans", "extract_settings", "mark_peak", "span_at"]
@@ -26,7 +25,7 @@ def collect_spans(
     feature_ids: Iterable[int],
     *,
     score: Score,
-    max_tokens: int,
+    max_length: int,
     n_spans: int = 10,
     context_tokens: int = 16,
 ) -> dict[int, tuple[Span, ...]]:
@@ -41,7 +40,7 @@ def collect_spans(
         tokenizer: Tokenizer of the model that extracted them.
         feature_ids: Features to look at.
         score: Whose words were scored when extracting.
-        max_tokens: The cut that was used when extracting.
+        max_length: The cut that was used when extracting.
         n_spans: Most spans per feature.
         context_tokens: Most tokens on each side of the peak.
 
@@ -55,7 +54,7 @@ def collect_spans(
         zip(
             rows,
             tokenize_samples(
-                [samples[row] for row in rows], tokenizer, score=score, max_tokens=max_tokens
+                [samples[row] for row in rows], tokenizer, score=score, max_length=max_length
             ),
             strict=True,
         )
@@ -70,7 +69,7 @@ def extract_settings(source: TableSource) -> ExtractSettings:
     """How a table was extracted, as far as its numbers and positions depend on it."""
     return ExtractSettings(
         score=cast(Score, source.score),
-        max_tokens=source.max_tokens,
+        max_length=source.max_length,
         gate=cast(Gating, source.gate),
         pooling=cast(Pooling, source.pooling),
     )

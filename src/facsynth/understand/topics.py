@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from facsynth.coverage.fac import active_only
 from facsynth.records import FeatureActivations, Sample, Span
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.understand.names import TermCounts, name_feature
 from facsynth.understand.neighbours import Neighbour, cluster_features
 from facsynth.understand.spans import collect_spans
@@ -97,7 +97,7 @@ def name_others(
         tokenizer,
         set(features) - set(names),
         score=extract.score,
-        max_tokens=extract.max_tokens,
+        max_length=extract.max_length,
     )
     return {**{f: name_feature(found, background) for f, found in spans.items()}, **names}, spans
 

@@ -71,7 +71,7 @@ def answer_rows(
         DataError: A conversation has no answer within `max_length`.
     """
     check_context(lm, settings.max_length, "--max-length")
-    texts = tokenize_samples(samples, tokenizer, score="assistant", max_tokens=1_000_000)
+    texts = tokenize_samples(samples, tokenizer, score="assistant", max_length=1_000_000)
     special = {*tokenizer.all_special_ids}
     special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     rows = [_row(cut_tokens(t, settings.max_length, settings.cut), special) for t in texts]
