@@ -99,8 +99,9 @@ def find_table(folder: Path | None, runs: Path) -> FeatureTable:
     if folder is not None:
         raise DataError(f"{folder} is not a finished feature table")
     recipe, lm = read_recipe(ROOT / "recipes" / "demo.toml"), load_language_model()
-    assert recipe.anchor.n_samples is not None
-    samples = chitchat_samples(recipe.anchor.n_samples, seed=recipe.anchor.random_seed)
+    anchor = recipe.anchor
+    assert anchor.n_samples is not None
+    samples = chitchat_samples(anchor.n_samples, random_seed=anchor.random_seed)
     sae = load_sae(None, device=lm.device)
     return extract_table(samples, lm, sae, runs / "anchor", settings=recipe.extract)
 

@@ -41,6 +41,7 @@ from facsynth.chat.model import ChatRequest, OnOutcomes, Outcome, collect
 from facsynth.coverage.fac import missing_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.read import read_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json, write_text
 from facsynth.errors import BudgetError
 from facsynth.models.lm import LanguageModel, load_language_model
@@ -191,7 +192,7 @@ class World:
         """Feature table of the instructions in a file, at most the first `limit`."""
         samples = [
             Sample(x.sample_id, messages=(Message("user", x.text),))
-            for x in read_samples(path, text_field="instruction", limit=limit)
+            for x in read_samples(path, ReadSettings(text_field="instruction", limit=limit))
             if x.text
         ]
         wanted = ExtractSettings(score="user")
@@ -357,7 +358,9 @@ def judge(
         curve.append((total, len(filled)))
     n_texts = max(1, sum(outcomes.values()))
     both = stack_rows([world.s, kept]) if kept.sample_ids else world.s
-    anchor_counts = active_rows(world.a, threshold=THRESHOLD).counts
+    counts, anchor_counts = (
+        active_rows(rows, threshold=THRESHOLD).counts for rows in (both, world.a)
+    )
     return {
         "n_goal": len(goal),
         "n_tokens": curve[-1][0] if curve else 0,
@@ -476,7 +479,9 @@ def add_facts(options: argparse.Namespace) -> dict[str, Any]:
     """Facts about the data for the page."""
     world = World(options)
     texts = [sample_text(sample) for sample in world.anchor.samples()]
-    counts = active_rows(world.a, threshold=THRESHOLD).counts
+    counts, seed_counts = (
+        active_rows(rows, threshold=THRESHOLD).counts for rows in (world.a, world.s)
+    )
     return {
         "n_anchor": len(texts),
         "n_seed": len(world.s.sample_ids),

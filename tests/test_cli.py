@@ -64,7 +64,9 @@ class Desk:
         assert isinstance(done.exception, SystemExit), done.exception
         assert done.exit_code == 1
         assert done.stdout == ""
-        (line,) = [line for line in done.stderr.splitlines() if not line.startswith("loading ")]
+        (line,) = [
+            line for line in done.stderr.splitlines() if not line.startswith(("loading ", "read "))
+        ]
         assert line.startswith("Error: ")
         return line
 
@@ -287,11 +289,14 @@ def test_missing_data_file(desk, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"prompt": "a"}\n{"prompt": \n', "bad.jsonl, line 2, column 11: not JSON"),
-        ('{"prompt": "a"}\n{"title": "b"}\n', "bad.jsonl, line 2: no known fields; looked for"),
+        (
+            '{"prompt": "a"}\n{"prompt": \n',
+            "bad.jsonl, line 2: not JSON (Expecting value, column 11)",
+        ),
+        ('{"prompt": "a"}\n{"title": "b"}\n', "bad.jsonl, line 2: no known fields, such as"),
         ("", "no samples in"),
         ("\n\n", "no samples in"),
-        ('{"prompt": 3}', "line 1: `prompt` is a number where a list of messages was expected"),
+        ('{"prompt": 3}', "line 1: `prompt` is a number where a string was expected"),
     ],
 )
 def test_data_that_cannot_be_read(desk, tmp_path, text, message):
@@ -380,7 +385,7 @@ def test_tokenizer_of_another_model(desk, tmp_path):
     ("line", "message"),
     [
         ("99", "line 1: feature 99 does not exist; the SAE has the features 0 to 8"),
-        ("cat", "line 1, column 1: not JSON (Expecting value); write a feature id or an object"),
+        ("cat", "line 1: not JSON (Expecting value, column 1); write a feature id or an object"),
         ("{}", "line 1: expected a feature id"),
     ],
 )
@@ -475,7 +480,9 @@ def test_process_keeps_results_and_messages_apart(desk, tmp_path):
     words = [fac, "extract", data, "-o", table, *desk.pair, "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert (done.returncode, json.loads(done.stdout)["n_samples"]) == (0, 2)
-    assert done.stderr.startswith(f"loading {desk.model}\n")
+    assert done.stderr.startswith(
+        f"read 2 rows as conversation (fields sample_id, messages)\nloading {desk.model}\n"
+    )
     failed = subprocess.run(
         [fac, "coverage", "--anchor", table, "--seed", data], capture_output=True, text=True
     )

@@ -123,3 +123,17 @@ def test_changed_settings_are_named_with_their_group_and_unknown_or_missing_ones
     assert changed_settings(same, stored) == []
     other = Writing("y", reply=False, spending=Spending(budget_calls=3, failures=0.1))
     assert changed_settings(other, stored) == ["task", "avoid", "reply", "spending.failures"]
+
+
+@dataclass(frozen=True)
+class Careful(Settings):
+    spending: Spending = field(default_factory=lambda: Spending(budget_calls=7, failures=0.1))
+
+
+def test_options_of_a_group_default_to_what_the_record_around_it_gives():
+    @click.command()
+    @settings_options(Careful, "settings", without=("spending.budget_calls",))
+    def spend(settings: Careful) -> None:
+        click.echo(repr(settings))
+
+    assert "Spending(budget_calls=7, failures=0.1)" in CliRunner().invoke(spend).output

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from activations import dense, make_activations, row_lists
 from facsynth.coverage.fac import feature_activation_coverage
 from facsynth.errors import DataError, MismatchError
-from facsynth.records import Message, Sample
+from facsynth.records import Message, Sample, ToolCall
 from facsynth.table.active import active_rows
 from facsynth.table.alike import check_same_features
 from facsynth.table.rows import stack_rows, take_rows
@@ -85,6 +85,14 @@ def test_samples_are_read_back_as_they_were_written(contents):
     with tempfile.TemporaryDirectory() as folder:
         table = write_table(Path(folder), [[{} for _ in samples]], samples=[samples])
         assert table.samples() == samples
+
+
+def test_tools_calls_and_reasoning_are_read_back(tmp_path):
+    call = Message("assistant", "", reasoning="look it up", tool_calls=(ToolCall("f", "{}", "1"),))
+    answer = Message("tool", "4", tool_call_id="1", name="f")
+    turns = (Message("user", "2 + 2?"), call, answer)
+    sample = Sample("s0", turns, tools=('{"type": "function"}',))
+    assert write_table(tmp_path, [[{}]], samples=[[sample]]).samples() == [sample]
 
 
 def test_values_positions_and_tokens_keep_every_bit(tmp_path):

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
+from facsynth.data.cards import read_run
 from facsynth.data.export import export_samples
-from facsynth.data.export_run import read_run
 from facsynth.errors import MismatchError
 from facsynth.table.table import open_table
 from test_rounds import SETTINGS, World, rows_of
@@ -49,7 +49,7 @@ def run(world):
 
 
 def exported(folder, form):
-    rows, facts = read_run(folder)
+    rows, facts, _ = read_run(folder)
     export_samples(rows, folder / form, form)
     return [
         json.loads(line) for line in (folder / form / "train.jsonl").read_text().splitlines()

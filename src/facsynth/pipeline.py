@@ -27,6 +27,7 @@ from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.read import read_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import MismatchError
 from facsynth.models.default_model import EMBEDDED_SAE
@@ -213,7 +214,7 @@ class _Run:
         if not self._is_written():
             task = read_task(settings.task)
             for name in settings.decontaminate:
-                read_samples(name, limit=1)
+                read_samples(name, ReadSettings(limit=1))
             if anchor := self._samples.get("anchor"):
                 as_text, score = not anchor[0].messages, self.recipe.extract.score
                 moment_of(task, score, as_text=as_text, reply=settings.reply)
@@ -327,6 +328,8 @@ class _Run:
 
 def _read(source: DataSource) -> list[Sample]:
     if source.source != "chitchat":
-        return read_samples(source.source, limit=source.n_samples)
+        return read_samples(source.source, ReadSettings(limit=source.n_samples))
     assert source.n_samples is not None  # `read_recipe` checks it
-    return chitchat_samples(source.n_samples, prompts=source.prompts, seed=source.random_seed)
+    return chitchat_samples(
+        source.n_samples, prompts=source.prompts, random_seed=source.random_seed
+    )

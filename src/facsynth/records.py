@@ -8,7 +8,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16, UInt32
 
-__all__ = ["FeatureActivations", "Message", "Sample", "Span", "sample_text"]
+__all__ = ["FeatureActivations", "Message", "Sample", "Span", "ToolCall", "sample_text"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool by the assistant."""
+
+    name: str
+    """Name of the tool."""
+
+    arguments: str
+    """The arguments as JSON text."""
+
+    call_id: str | None = None
+    """Id that the answer of the tool repeats; None where the data has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +33,19 @@ class Message:
     """`system`, `user`, `assistant` or `tool`."""
 
     content: str
-    """The text of the turn."""
+    """The text of the turn; empty beside a tool call without words."""
+
+    reasoning: str | None = None
+    """Reasoning that the data keeps in a field of its own; a `<think>` block stays in `content`."""
+
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Tools that the assistant calls in this turn."""
+
+    tool_call_id: str | None = None
+    """Of a `tool` turn, the call that it answers."""
+
+    name: str | None = None
+    """Name of the speaker, or of the tool that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +66,10 @@ class Sample:
 
     label: str | None = None
     """Class of the sample, when the data has one."""
+
+    tools: tuple[str, ...] = ()
+    """Tools that the assistant may call: one JSON object each, in OpenAI's form
+    (`{"type": "function", "function": {…}}`)."""
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,24 @@ class Setting:
         return isinstance(self.kind, type) and issubclass(self.kind, Settings)
 
 
-def settings_of(record: type[Settings]) -> tuple[Setting, ...]:
-    """The fields of a settings record, in the order in which they are written."""
+def settings_of(record: type[Settings], defaults: Settings | None = None) -> tuple[Setting, ...]:
+    """The fields of a settings record, in the order in which they are written.
+
+    Args:
+        record: The settings.
+        defaults: Takes the place of the record's own defaults, such as the values that an
+            enclosing record gives to a group.
+    """
     assert is_dataclass(record)
     texts, kinds = _field_docs(record), get_type_hints(record)
     return tuple(
-        Setting(f.name, kinds[f.name], _default(f), texts.get(f.name, "")) for f in fields(record)
+        Setting(
+            f.name,
+            kinds[f.name],
+            getattr(defaults, f.name) if defaults else _default(f),
+            texts.get(f.name, ""),
+        )
+        for f in fields(record)
     )
 
 
@@ -105,7 +117,7 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
         raise DataError(f"{source}: {error}") from error
 
 
-def changed_settings(record: Any, stored: Mapping[str, Any]) -> list[str]:
+def changed_settings(record: Any, stored: Mapping[str, Any], defaults: Any = None) -> list[str]:
     """Names of the settings that differ from stored ones; those of a group after a dot.
 
     A field that the stored settings lack counts as its default, and one that the record lacks is
@@ -114,15 +126,18 @@ def changed_settings(record: Any, stored: Mapping[str, Any]) -> list[str]:
     Args:
         record: A settings record.
         stored: Its table, as read from JSON.
+        defaults: Takes the place of the record's own defaults; see `settings_of`.
     """
     changed = []
     for field in fields(record):
         value = getattr(record, field.name)
+        default = getattr(defaults, field.name) if defaults else _default(field)
         if is_dataclass(value):
-            below = changed_settings(value, stored.get(field.name) or {})
+            group = None if default is MISSING else default
+            below = changed_settings(value, stored.get(field.name) or {}, group)
             changed += [f"{field.name}.{name}" for name in below]
             continue
-        old = stored.get(field.name, _default(field))
+        old = stored.get(field.name, default)
         # As JSON, where a tuple is a list.
         if old is MISSING or json.dumps(value) != json.dumps(old):
             changed.append(field.name)

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from facsynth.data.read import json_lines, read_samples
+from facsynth.data.read import json_lines, open_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import EMBEDDED_SAE
 from facsynth.models.lm import LanguageModel, load_language_model, load_tokenizer
@@ -41,13 +42,12 @@ __all__ = [
 
 def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
     """Samples of a file or a Hub data set, by the options of `data_options`."""
-    return read_samples(
-        data,
-        text_field=options["text_field"],
-        label_field=options["label_field"],
-        split=options["split"],
-        limit=options["limit"],
-    )
+    names = ("text_field", "label_field", "split", "limit")
+    stream = open_samples(data, ReadSettings(**{name: options[name] for name in names}))
+    samples = list(stream)
+    for sentence in stream.report.sentences():
+        click.echo(sentence, err=True)
+    return samples
 
 
 def load_model(options: dict[str, Any], progress: Progress) -> LanguageModel:

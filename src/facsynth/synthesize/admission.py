@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from facsynth.data.novelty import find_flaw, index_texts
+from facsynth.data.copies import index_texts
+from facsynth.data.flaws import find_flaw, repetition_limit
 from facsynth.records import Sample
 from facsynth.synthesize.candidates import Candidate
 from facsynth.words import count_words, split_words
@@ -100,6 +101,7 @@ class Admission:
         counts = Counter(w for x in (*anchor, *seed) for t in _texts(x) for w in split_words(t))
         self._common = {word for word, _ in counts.most_common(_N_COMMON)}
         self._limits = word_limits(anchor)
+        self._most_repeated = repetition_limit(t for sample in anchor for t in _texts(sample))
         self._max_overlap = max_overlap
 
     @property
@@ -110,7 +112,10 @@ class Admission:
     def find_flaw(self, candidate: Candidate) -> str | None:
         """Why a candidate cannot be kept, or None."""
         low, high = self._limits
-        if flaw := find_flaw(candidate.written, min_words=low, max_words=high):
+        repeated = self._most_repeated
+        if flaw := find_flaw(
+            candidate.written, min_words=low, max_words=high, most_repeated=repeated
+        ):
             return flaw
         if has_remark(candidate.written):
             return "remark about the task"
@@ -130,7 +135,7 @@ class Admission:
         A short answer, such as a letter or a name, occurs in many evaluation sets without copying.
         """
         for message in (*sample.messages[1:], *sample.rejected[1:]):
-            if flaw := find_flaw(message.content):
+            if flaw := find_flaw(message.content, most_repeated=self._most_repeated):
                 return flaw
             is_long = count_words(message.content) >= _LEAST_WORDS_JUDGED
             if is_long and self._evaluation.overlap(message.content) > self._max_overlap:
@@ -150,7 +155,7 @@ class Admission:
         It may share words with that sample, but not with evaluation sets.
         """
         for text in _texts(sample):
-            if flaw := find_flaw(text):
+            if flaw := find_flaw(text, most_repeated=self._most_repeated):
                 return flaw
             if has_remark(text):
                 return "remark about the task"

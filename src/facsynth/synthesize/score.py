@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from facsynth.data.rows import PlacedRow, row_sample
+from facsynth.data.shapes import PlacedRow, read_row
 from facsynth.data.write import sample_row, write_json
 from facsynth.models.lm import LanguageModel
 from facsynth.records import FeatureActivations, Sample
@@ -124,7 +124,7 @@ def _row(written: Written) -> dict[str, object]:
 
 
 def _candidate(row: Mapping[str, object], path: Path, round_: int, step: int) -> Candidate:
-    sample = row_sample(PlacedRow(str(path), "", row["sample"]))
+    sample = read_row(PlacedRow(str(path), "", "", row["sample"])).sample
     target, seed = cast(int, row["target"]), cast(int, row["random_seed"])
     also = tuple(cast(list[int], row.get("also", [])))
     query = cast("str | None", row.get("query"))

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations, Message, Sample
+from facsynth.records import FeatureActivations, Message, Sample, ToolCall
 from facsynth.show import TextTable, as_html
 
 __all__ = [
@@ -36,9 +36,21 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 3
-"""3 renamed `max_tokens` to `max_length`."""
+"""3 renamed `max_tokens` to `max_length`, and stores tools, their calls and reasoning."""
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_CALLS = pa.list_(pa.struct([(name, pa.string()) for name in ("name", "arguments", "call_id")]))
+_MESSAGES = pa.list_(
+    pa.struct(
+        [
+            ("role", pa.string()),
+            ("content", pa.string()),
+            ("reasoning", pa.string()),
+            ("tool_calls", _CALLS),
+            ("tool_call_id", pa.string()),
+            ("name", pa.string()),
+        ]
+    )
+)
 SAMPLE_SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -46,6 +58,7 @@ SAMPLE_SCHEMA = pa.schema(
         ("text", pa.string()),
         ("rejected", _MESSAGES),
         ("label", pa.string()),
+        ("tools", pa.list_(pa.string())),
     ]
 )
 FEATURE_SCHEMA = pa.schema(
@@ -234,8 +247,13 @@ def _flat(column: pa.ChunkedArray) -> np.ndarray:
 def _sample(row: dict[str, Any]) -> Sample:
     return Sample(
         sample_id=row["sample_id"],
-        messages=tuple(Message(**m) for m in row["messages"] or ()),
+        messages=tuple(map(_message, row["messages"])),
         text=row["text"],
-        rejected=tuple(Message(**m) for m in row["rejected"] or ()),
+        rejected=tuple(map(_message, row["rejected"])),
         label=row["label"],
+        tools=tuple(row["tools"]),
     )
+
+
+def _message(row: dict[str, Any]) -> Message:
+    return Message(**row | {"tool_calls": tuple(ToolCall(**call) for call in row["tool_calls"])})
