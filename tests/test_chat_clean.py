@@ -43,7 +43,9 @@ def test_thinking_that_never_ended_is_no_answer(reply):
 
 
 def test_an_answer_behind_thinking_may_tell_about_marks():
-    assert clean_reply("<think>a</think>Put </think> at the end.").text == "Put </think> at the end."
+    assert (
+        clean_reply("<think>a</think>Put </think> at the end.").text == "Put </think> at the end."
+    )
 
 
 @pytest.mark.parametrize("mark", ["</think>", "</s>", "<|im_end|>"])

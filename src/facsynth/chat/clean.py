@@ -79,7 +79,7 @@ def clean_reply(content: str | Sequence[object] | None) -> CleanReply:
     text = _HEADER.sub("", content, count=1) if _HEADER.match(content) else content
     if "<|channel|>" in text[:200]:
         return _from_harmony(text)
-    thoughts = []
+    thoughts: list[str] = []
     while block := _leading_block(text, is_first=not thoughts):
         thought, rest = block
         thoughts.append(thought.strip())
