@@ -3,12 +3,27 @@
 Array axes: `n_samples`, `n_tokens`, `n_features`, `n_entries` (stored activations).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16, UInt32
 
-__all__ = ["FeatureActivations", "Message", "Sample", "Span", "ToolCall", "sample_text"]
+from facsynth.errors import DataError
+
+__all__ = [
+    "BETWEEN",
+    "FeatureActivations",
+    "Message",
+    "Sample",
+    "Span",
+    "ToolCall",
+    "fold_system",
+    "sample_text",
+]
+
+BETWEEN = "\n\n"
+"""Joins a folded system message and the user turn, and contents where there is no template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,21 @@ class Message:
 
     name: str | None = None
     """Name of the speaker, or of the tool that answers."""
+
+
+def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same conversation with its system message at the head of the first user turn.
+
+    Templates and servers without a system role read it there.
+
+    Raises:
+        DataError: No user turn follows the system message.
+    """
+    system, *rest = messages
+    if not rest or rest[0].role != "user":
+        raise DataError("no user turn follows the system message, which the model cannot read")
+    content = f"{system.content}{BETWEEN}{rest[0].content}"
+    return (replace(rest[0], content=content), *rest[1:])
 
 
 @dataclass(frozen=True, slots=True)
