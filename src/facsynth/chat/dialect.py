@@ -18,8 +18,9 @@ _OPTIONAL = ("temperature", "top_p", "seed")
 """Fields that a request can do without."""
 
 _UNWANTED = re.compile(
-    r"unsupported|n[o']t (?:\w+ )?support|permitted|allowed|forbidden|unknown|unrecogni[sz]ed|unexpected"
-    r"|not known|deprecated|not enabled|cannot|unavailable|invalid (?:param|arg|field|key)|extra (?:input|field|param)",
+    r"unsupported|n[o']t (?:\w+ )?support|permitted|allowed|forbidden|unknown|unrecogni[sz]ed"
+    r"|unexpected|not known|deprecated|not enabled|cannot|unavailable"
+    r"|invalid (?:param|arg|field|key)|extra (?:input|field|param)",
     re.IGNORECASE,
 )
 """Words of a refusal of a field, rather than of its value."""
