@@ -16,7 +16,10 @@ These names come from `facsynth` itself and are loaded on first use, so that `im
 stays light. `help(facsynth.NAME)` says more.
 """
 
-_DATA = ("FacsynthError", "FeatureActivations", "Message", "Sample", "read_samples")
+_DATA = (
+    *("FacsynthError", "FeatureActivations", "Message", "ReadSettings", "Sample"),
+    *("open_samples", "read_samples"),
+)
 _PAIR = ("load_language_model", "load_sae")
 _CHATS = ("EndpointChat", "LocalChat", "ScriptedChat")
 
@@ -26,13 +29,17 @@ COMMANDS = {
         *_PAIR,
         *("ExtractSettings", "extract_features", "extract_table", "extract_tables", "open_table"),
     ),
-    "coverage": (
-        *("coverage_row", "measure_coverage", "measure_reference", "missing_features"),
-        "read_profile",
+    "coverage": ("CoverageSettings", "measure_coverage", "measure_reference", "read_profile"),
+    "explain": (
+        *_CHATS,
+        "ReadTable",
+        "collect_evidence",
+        "count_terms",
+        "explain_by_llm",
+        "explain_by_terms",
     ),
-    "explain": (*_CHATS, "collect_evidence", "count_terms", "explain_by_llm", "explain_by_terms"),
     "relevance": ("Described", "judge_by_labels", "judge_by_llm", "load_rubric"),
-    "synthesize": ("SynthesisSettings", "synthesize_samples"),
+    "synthesize": ("SynthesisRun", "SynthesisSettings"),
     "select": ("Pool", "SelectSettings", "active_rows", "select_samples"),
     "diversity": ("DataSet", "DiversitySettings", "compare_diversity"),
     "labels": ("LabelSettings", "compare_labels", "label_tables"),

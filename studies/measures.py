@@ -87,7 +87,7 @@ def measure(data: Path, work: Path, n_anchor: int, n_each: int, pictures: Path) 
         files[name] = write_set(work / f"{name}.jsonl", source, data, part)
     tables = {name: work / "tables" / name for name in files}
     for name, file in files.items():
-        options = ("-o", tables[name], "--max-tokens", MAX_TOKENS, "--hidden")
+        options = ("-o", tables[name], "--max-length", MAX_TOKENS, "--hidden")
         fac(work / f"extract-{name}.json", "extract", file, *options)
     delta = ("--threshold", THRESHOLD)
     own = [tables[name] for name in SETS]

@@ -37,8 +37,9 @@ from facsynth.select.pool import Pool
 from facsynth.select.select import pick_rows
 from facsynth.select.settings import SelectSettings
 from facsynth.table.active import ActiveRows, active_rows
-from facsynth.table.extract import ExtractSettings, extract_table
-from facsynth.table.table import take_rows
+from facsynth.table.extract import extract_table
+from facsynth.table.rows import take_rows
+from facsynth.table.settings import ExtractSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "selection.json"
@@ -144,12 +145,12 @@ def read_task(name: str, data: Path, folder: Path, sizes: Sizes) -> Read:
     samples, sources = {"toxicity": toxicity_samples, "reward": reward_samples}[name](data, sizes)
     vectors = folder / f"{name}-hidden.npy"
     lm, sae = load_language_model(), load_sae(None)
-    settings = ExtractSettings(max_tokens=sizes.max_tokens)
+    settings = ExtractSettings(max_length=sizes.max_tokens)
     table = extract_table(samples, lm, sae, folder / f"{name}-{sae.content_hash[:8]}",
                           settings=settings)  # fmt: skip
     if not vectors.exists():
         layer = sae.config.layer
-        np.save(vectors, embed_samples(samples, lm, layer, max_tokens=sizes.max_tokens))
+        np.save(vectors, embed_samples(samples, lm, layer, max_length=sizes.max_tokens))
     labels = np.array([sample.label == "toxic" for sample in samples], dtype=int)
     return Read(table.activations(), np.load(vectors), labels, np.array(sources))
 

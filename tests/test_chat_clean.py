@@ -42,6 +42,22 @@ def test_thinking_that_never_ended_is_no_answer(reply):
     assert clean_reply(reply)[::2] == ("", True)
 
 
+def test_an_answer_behind_thinking_may_tell_about_marks():
+    assert (
+        clean_reply("<think>a</think>Put </think> at the end.").text == "Put </think> at the end."
+    )
+
+
+@pytest.mark.parametrize("mark", ["</think>", "</s>", "<|im_end|>"])
+def test_marks_in_the_strings_of_json_are_kept(mark):
+    reply = f'{{"explanation": "fires on {mark} tokens"}}'
+    assert clean_reply(f" {reply}\n").text == reply
+
+
+def test_parts_of_unknown_kinds_are_passed_over():
+    assert clean_reply([3, None, {"type": "text", "text": ANSWER}]).text == ANSWER
+
+
 def test_any_number_of_blocks_is_taken_off():
     assert clean_reply("<think>a</think>" * 5000 + ANSWER).text == ANSWER
 

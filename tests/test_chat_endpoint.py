@@ -20,7 +20,6 @@ import pytest
 from facsynth.chat.ask import ask as ask_many
 from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.dialect import Dialect
 from facsynth.chat.endpoint import EndpointChat, EndpointSettings, _seconds
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
 from facsynth.chat.policy import Policy
@@ -28,7 +27,7 @@ from facsynth.errors import ChatError
 from facsynth.records import Message
 
 SECRET = "sk-very-secret-0123456789"
-QUICK = {"max_attempts": 8, "call_timeout_s": 5.0, "backoff_s": 0.005}
+QUICK = {"max_attempts": 8, "patience": 5.0, "backoff_s": 0.005}
 
 
 def completion(text, finish="stop", **message):
@@ -180,15 +179,16 @@ def test_request_travels_as_it_was_written(serve):
     assert server.keys == {f"Bearer {SECRET}"}
 
 
-def test_dialect_settings_shape_the_body_and_the_name(serve):
+def test_endpoint_options_shape_the_body_and_the_name(serve):
     server = serve(echo)
-    dialect = Dialect(
-        token_field="max_completion_tokens",
-        schema_mode="json_object",
-        omit=("seed", "top_p"),
-        extra_json='{"chat_template_kwargs": {"enable_thinking": false}}',
+    options = (
+        "max-completion-tokens",
+        "json_object",
+        "no-seed",
+        "no-top-p",
+        'chat_template_kwargs={"enable_thinking": false}',
     )
-    chat = chat_with(server, dialect=dialect)
+    chat = chat_with(server, endpoint_option=options)
     chat.reply([ask(schema=ReplySchema("Item", "{}"))])
     (body,) = server.bodies
     assert not {"seed", "top_p", "max_tokens"} & set(body)
@@ -278,7 +278,7 @@ def test_tokens_set_aside_for_calls_under_way_are_given_back(serve):
 
 def test_rate_limits_are_bounded_by_time_not_by_attempts(serve):
     server = serve(lambda *call: (429, {"error": {}}, {}))
-    chat = chat_with(server, max_attempts=1, call_timeout_s=0.5, backoff_s=0.01)
+    chat = chat_with(server, max_attempts=1, patience=0.5, backoff_s=0.01)
     (outcome,) = chat.reply([ask()])
     assert "gave up after" in outcome.reason
     assert len(server.bodies) > 3
@@ -331,7 +331,7 @@ def test_lasting_fault_becomes_a_recorded_failure(serve):
     [
         (completion(""), "the answer is empty"),
         (completion(None), "the answer is empty"),
-        (completion(" \n", "length"), "raise max_tokens"),
+        (completion(" \n", "length"), "before the first word; raise thinking_tokens"),
         (completion(None, refusal="I cannot."), "the model refused"),
         (completion("half", "content_filter"), "content filter"),
         ((400, {"error": {"message": f"too long, {SECRET}"}}, {}), r"HTTP 400: too long, \*\*\*"),
@@ -372,7 +372,7 @@ def test_hopeless_status_ends_the_run_with_advice(serve, status):
 
 def test_spent_quota_is_not_waited_for(serve):
     server = serve(lambda *call: (429, {"error": {"code": "insufficient_quota"}}, {}))
-    with pytest.raises(ChatError, match="no credit"):
+    with pytest.raises(ChatError, match="credit or quota is spent"):
         chat_with(server).reply([ask()])
 
 
@@ -446,7 +446,7 @@ def test_thousand_calls_with_faults_all_end_none_lost_and_none_twice(serve, tmp_
         return completion(None if refusal else f"re: {text}", **refusal)
 
     server = serve(answer)
-    chat = chat_with(server, attempt_timeout_s=0.15, max_attempts=60, call_timeout_s=90.0)
+    chat = chat_with(server, attempt_timeout_s=0.15, max_attempts=60, patience=90.0)
     arrived = Counter()
 
     def note(batch):

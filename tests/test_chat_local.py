@@ -117,6 +117,67 @@ def test_batches_are_consecutive_and_of_equal_settings(chat):
     assert isinstance(chat, BatchedChatModel)
 
 
+@pytest.fixture
+def thinker(tokenizer, model, monkeypatch):
+    """Builds a chat whose model writes the words given, with marks of thinking as tokens."""
+
+    def build(written, prompt_end="<assistant>"):
+        words = tokenizer.backend_tokenizer.to_str().replace('"w57"', '"[THINK]"')
+        words = Tokenizer.from_str(words.replace('"w58"', '"[/THINK]"'))
+        thinking = PreTrainedTokenizerFast(
+            tokenizer_object=words,
+            chat_template=TEMPLATE.replace("<assistant>{% endif", f"{prompt_end}{{% endif"),
+            pad_token="<pad>",
+            eos_token="<end>",
+            additional_special_tokens=["[THINK]", "[/THINK]", "<user>", "<assistant>"],
+        )
+        ids = thinking.convert_tokens_to_ids(written.split())
+        monkeypatch.setattr("facsynth.chat.local.write_tokens", lambda *_: [ids])
+        return LocalChat(model, thinking, name="thinker")
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("written", "prompt_end"),
+    [
+        ("[THINK] w1 w2 [/THINK] w3 <user> <end>", "<assistant>"),
+        ("w1 w2 [/THINK] w3 <end>", "<assistant> [THINK]"),
+    ],
+)
+def test_thinking_in_special_tokens_is_no_text(thinker, written, prompt_end):
+    (reply,) = thinker(written, prompt_end).reply([ask("w5")])
+    assert (reply.text, reply.truncated) == ("w3", False)
+
+
+@pytest.mark.parametrize(
+    ("written", "prompt_end"),
+    [("[THINK] w1 w2", "<assistant>"), ("w1 w2", "<assistant> [THINK]")],
+)
+def test_thinking_that_was_cut_off_is_no_reply(thinker, written, prompt_end):
+    (failure,) = thinker(written, prompt_end).reply([ask("w5")])
+    assert failure.reason == "the answer is empty but for thinking"
+
+
+@pytest.mark.parametrize(
+    "guard", ["{{ raise_exception('System role not supported') }}", "{% set dropped = true %}"]
+)
+def test_system_message_goes_into_the_user_turn_where_the_template_has_none(
+    model, tokenizer, guard
+):
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, pad_token="<pad>", eos_token="<end>"
+    )
+    words.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}"
+        + guard
+        + "{% else %}<user> {{ m.content }} {% endif %}{% endfor %}"
+    )
+    messages = (Message("system", "w1 w2"), Message("user", "w3"))
+    (reply,) = LocalChat(model, words, name="tiny").reply([ChatRequest(messages, max_tokens=8)])
+    assert reply.prompt_tokens == 4
+
+
 def test_seed_changes_the_draw(chat):
     assert chat.reply(many(3)) != chat.reply(many(3, seed=1))
 

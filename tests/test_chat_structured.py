@@ -32,6 +32,23 @@ def test_json_is_salvaged(text):
     assert parse_structured(text, Item) == Item(name="plants", score=3)
 
 
+@pytest.mark.parametrize(
+    "thinking",
+    [
+        '<think>I could say {"name": "draft", "score": 0}.</think>',
+        '{"name": "draft", "score": 0}? No.</think>',
+        '[THINK]{"name": "draft", "score": 0}[/THINK]',
+    ],
+)
+def test_json_is_looked_for_behind_the_thinking(thinking):
+    assert parse_structured(f"{thinking}\n{GOOD}", Item).name == "plants"
+
+
+def test_json_in_thinking_that_was_cut_off_is_no_reply():
+    with pytest.raises(ValueError, match="ends inside the model's thinking"):
+        parse_structured(f"<think>I could say {GOOD}", Item)
+
+
 def test_commas_inside_strings_are_left_alone():
     text = '{"name": "a,} b,]", "score": 1,}'
     assert parse_structured(text, Item).name == "a,} b,]"

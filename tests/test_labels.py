@@ -7,7 +7,7 @@ from activations import dense, make_activations
 from facsynth.compare.label_report import measure_labels
 from facsynth.compare.labels import agreement, labelled_rows, length_cosines
 from facsynth.data.pairs import pair_numbers, split_pairs
-from facsynth.data.rows import PlacedRow, row_sample
+from facsynth.data.shapes import PlacedRow, read_row
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Sample
 from facsynth.table.active import active_rows
@@ -258,7 +258,7 @@ def test_what_is_no_pair_is_not_taken_for_one(ids, labels):
 
 
 def test_sample_without_a_second_answer_is_an_error():
-    with pytest.raises(DataError, match="'p' is no preference pair"):
+    with pytest.raises(DataError, match="'p' is not a preference pair"):
         split_pairs([Sample("p", text="alone")])
 
 
@@ -279,6 +279,6 @@ def test_sample_without_a_second_answer_is_an_error():
     ids=["HH-RLHF", "RewardBench", "TRL"],
 )
 def test_published_pair_layouts_are_read_with_both_answers(row):
-    found = split_pairs([row_sample(PlacedRow("line 1", "p", row))])
+    found = split_pairs([read_row(PlacedRow("a", "line 1", "p", row)).sample])
     turns = [[(m.role, m.content) for m in sample.messages] for sample in found]
     assert turns == [[("user", "why?"), ("assistant", answer)] for answer in ("so", "no")]

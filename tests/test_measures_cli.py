@@ -13,7 +13,7 @@ from facsynth.data.pairs import split_pairs
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.records import Message, Sample
 from facsynth.report.plots import _packed, heat_map
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import open_table
 from tiny_pair import PLANTED, planted_table, save_pair
 

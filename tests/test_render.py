@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from facsynth.errors import DataError
-from facsynth.models.render import fold_system, render_sample
-from facsynth.records import Message, Sample
+from facsynth.models.render import render_sample
+from facsynth.records import Message, Sample, fold_system
 from tiny import make_tokenizer
 
 SHIPPED = Path(find_spec("trl").origin).parent / "chat_templates"

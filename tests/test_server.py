@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.dialect import Dialect
 from facsynth.chat.endpoint import EndpointChat, EndpointSettings
 from facsynth.chat.model import ChatReply, ChatRequest
 from facsynth.models.default_model import default_model_folder
@@ -36,7 +35,7 @@ prompts = ["Mozart or Beethoven?"]
 seed = 2
 [extract]
 score = "user"
-max_tokens = 128
+max_length = 128
 [synthesize]
 min_anchor_samples = 2
 [synthesize.budget]
@@ -98,7 +97,7 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _ask(server: Server, cache: Path, *questions: str) -> list[ChatReply]:
-    settings = EndpointSettings(concurrency=2, dialect=Dialect(schema_mode="none"))
+    settings = EndpointSettings(concurrency=2, endpoint_option=("no-response-format",))
     endpoint = EndpointChat(server.model, base_url=server.url, api_key_env="", settings=settings)
     requests = [
         ChatRequest((Message("user", question),), max_tokens=12, temperature=0.0, seed=0)

@@ -24,16 +24,17 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.compare.side_by_side import compare_diversity as compare_diversity
     from facsynth.compare.transfer import common_samples as common_samples
     from facsynth.compare.transfer import measure_transfer as measure_transfer
-    from facsynth.coverage.counting import profile_sae as profile_sae
-    from facsynth.coverage.fac import missing_features as missing_features
-    from facsynth.coverage.measure import coverage_row as coverage_row
     from facsynth.coverage.measure import measure_coverage as measure_coverage
+    from facsynth.coverage.profile import profile_sae as profile_sae
     from facsynth.coverage.profile import read_profile as read_profile
     from facsynth.coverage.profile import write_profile as write_profile
     from facsynth.coverage.reference import measure_reference as measure_reference
+    from facsynth.coverage.settings import CoverageSettings as CoverageSettings
+    from facsynth.data.cards import read_run as read_run
     from facsynth.data.export import export_samples as export_samples
-    from facsynth.data.export_run import read_run as read_run
+    from facsynth.data.read import open_samples as open_samples
     from facsynth.data.read import read_samples as read_samples
+    from facsynth.data.settings import ReadSettings as ReadSettings
     from facsynth.errors import FacsynthError as FacsynthError
     from facsynth.models.lm import load_language_model as load_language_model
     from facsynth.models.tokens import tokenize_samples as tokenize_samples
@@ -55,13 +56,13 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.select.pool import Pool as Pool
     from facsynth.select.select import select_samples as select_samples
     from facsynth.select.settings import SelectSettings as SelectSettings
-    from facsynth.synthesize.rounds import synthesize as _synthesize
+    from facsynth.synthesize.run import SynthesisRun as SynthesisRun
     from facsynth.synthesize.settings import SynthesisSettings as SynthesisSettings
     from facsynth.table.active import active_rows as active_rows
     from facsynth.table.extract import extract_features as extract_features
     from facsynth.table.extract import extract_table as extract_table
     from facsynth.table.extract import extract_tables as extract_tables
-    from facsynth.table.reading import ExtractSettings as ExtractSettings
+    from facsynth.table.settings import ExtractSettings as ExtractSettings
     from facsynth.table.table import open_table as open_table
     from facsynth.understand.evidence import collect_evidence as collect_evidence
     from facsynth.understand.explain import explain_by_llm as explain_by_llm
@@ -71,8 +72,7 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.understand.relevance import judge_by_labels as judge_by_labels
     from facsynth.understand.relevance import judge_by_llm as judge_by_llm
     from facsynth.understand.relevance import load_rubric as load_rubric
-
-    synthesize_samples = _synthesize
+    from facsynth.understand.spans import ReadTable as ReadTable
 
 # OpenMP's threads spin while they wait for each other, so two processes on one machine slow each
 # other down severalfold. The library reads this once, when torch loads it.
@@ -82,12 +82,13 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "CoverageSettings": "facsynth.coverage.settings",
     "DataSet": "facsynth.compare.side_by_side",
     "Described": "facsynth.understand.relevance",
     "DiffSettings": "facsynth.compare.settings",
     "DiversitySettings": "facsynth.compare.settings",
     "EndpointChat": "facsynth.chat.endpoint",
-    "ExtractSettings": "facsynth.table.reading",
+    "ExtractSettings": "facsynth.table.settings",
     "FacsynthError": "facsynth.errors",
     "FeatureActivations": "facsynth.records",
     "LabelSettings": "facsynth.compare.settings",
@@ -95,11 +96,14 @@ _EXPORTS = {
     "Message": "facsynth.records",
     "OverlapSettings": "facsynth.compare.settings",
     "Pool": "facsynth.select.pool",
+    "ReadTable": "facsynth.understand.spans",
     "ReadOptions": "facsynth.sae.formats.options",
+    "ReadSettings": "facsynth.data.settings",
     "Report": "facsynth.report.page",
     "Sample": "facsynth.records",
     "ScriptedChat": "facsynth.chat.scripted",
     "SelectSettings": "facsynth.select.settings",
+    "SynthesisRun": "facsynth.synthesize.run",
     "SynthesisSettings": "facsynth.synthesize.settings",
     "TrainSettings": "facsynth.sae.train.settings",
     "TransferSettings": "facsynth.compare.settings",
@@ -110,7 +114,6 @@ _EXPORTS = {
     "compare_features": "facsynth.compare.difference",
     "compare_labels": "facsynth.compare.label_report",
     "count_terms": "facsynth.understand.names",
-    "coverage_row": "facsynth.coverage.measure",
     "describe_sae": "facsynth.sae.describe",
     "evaluate_sae": "facsynth.sae.evaluate",
     "explain_by_llm": "facsynth.understand.explain",
@@ -129,24 +132,23 @@ _EXPORTS = {
     "measure_overlap": "facsynth.compare.overlap",
     "measure_reference": "facsynth.coverage.reference",
     "measure_transfer": "facsynth.compare.transfer",
-    "missing_features": "facsynth.coverage.fac",
+    "open_samples": "facsynth.data.read",
     "open_table": "facsynth.table.table",
-    "profile_sae": "facsynth.coverage.counting",
+    "profile_sae": "facsynth.coverage.profile",
     "random_directions": "facsynth.sae.random",
     "read_profile": "facsynth.coverage.profile",
-    "read_run": "facsynth.data.export_run",
+    "read_run": "facsynth.data.cards",
     "read_sae": "facsynth.sae.formats.layouts",
     "read_samples": "facsynth.data.read",
     "run_recipe": "facsynth.pipeline",
     "save_sae": "facsynth.sae.files",
     "select_samples": "facsynth.select.select",
-    "synthesize_samples": "facsynth.synthesize.rounds:synthesize",
     "tokenize_samples": "facsynth.models.tokens",
     "train_sae": "facsynth.sae.train.train",
     "write_profile": "facsynth.coverage.profile",
     "write_report": "facsynth.report.page",
 }
-"""Public name: the module that holds it, with its name there where that is another one."""
+"""Public name: the module that holds it."""
 
 __all__ = ["__version__", *_EXPORTS]
 
@@ -160,5 +162,4 @@ if not TYPE_CHECKING:  # or a misspelt name would pass for an object
     def __getattr__(name: str) -> object:
         if name not in _EXPORTS:
             raise AttributeError(f"module 'facsynth' has no attribute {name!r}")
-        module, _, there = _EXPORTS[name].partition(":")
-        return getattr(import_module(module), there or name)
+        return getattr(import_module(_EXPORTS[name]), name)

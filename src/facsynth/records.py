@@ -3,12 +3,41 @@
 Array axes: `n_samples`, `n_tokens`, `n_features`, `n_entries` (stored activations).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16, UInt32
 
-__all__ = ["FeatureActivations", "Message", "Sample", "Span", "sample_text"]
+from facsynth.errors import DataError
+
+__all__ = [
+    "BETWEEN",
+    "FeatureActivations",
+    "Message",
+    "Sample",
+    "Span",
+    "ToolCall",
+    "fold_system",
+    "sample_text",
+]
+
+BETWEEN = "\n\n"
+"""Joins a folded system message and the user turn, and contents where there is no template."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool by the assistant."""
+
+    name: str
+    """Name of the tool."""
+
+    arguments: str
+    """The arguments as JSON text."""
+
+    call_id: str | None = None
+    """Id that the answer of the tool repeats; None where the data has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +48,34 @@ class Message:
     """`system`, `user`, `assistant` or `tool`."""
 
     content: str
-    """The text of the turn."""
+    """The text of the turn; empty beside a tool call without words."""
+
+    reasoning: str | None = None
+    """Reasoning that the data keeps in a field of its own; a `<think>` block stays in `content`."""
+
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Tools that the assistant calls in this turn."""
+
+    tool_call_id: str | None = None
+    """Of a `tool` turn, the call that it answers."""
+
+    name: str | None = None
+    """Name of the speaker, or of the tool that answers."""
+
+
+def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same conversation with its system message at the head of the first user turn.
+
+    Templates and servers without a system role read it there.
+
+    Raises:
+        DataError: No user turn follows the system message.
+    """
+    system, *rest = messages
+    if not rest or rest[0].role != "user":
+        raise DataError("no user turn follows the system message, which the model cannot read")
+    content = f"{system.content}{BETWEEN}{rest[0].content}"
+    return (replace(rest[0], content=content), *rest[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +96,10 @@ class Sample:
 
     label: str | None = None
     """Class of the sample, when the data has one."""
+
+    tools: tuple[str, ...] = ()
+    """Tools that the assistant may call: one JSON object each, in OpenAI's form
+    (`{"type": "function", "function": {…}}`)."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +157,7 @@ class Span:
     """Text in front of the peak token."""
 
     peak: str
-    """The token with the largest activation, as it stands in the text."""
+    """The token with the largest activation, as written in the text."""
 
     after: str
     """Text behind the peak token."""

@@ -6,11 +6,13 @@ the marks that end a turn, and what the model wrote behind them in somebody else
 a list of parts in place of a text.
 """
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
-__all__ = ["CleanReply", "clean_reply"]
+__all__ = ["CleanReply", "clean_reply", "is_mark", "opened_thinking"]
 
 _THINKING = (
     ("<think>", "</think>"),
@@ -56,11 +58,12 @@ class CleanReply(NamedTuple):
     """Whether the thinking never ended, so that no answer was reached."""
 
 
-def clean_reply(content: str | Sequence[Mapping[str, Any] | str] | None) -> CleanReply:
+def clean_reply(content: str | Sequence[object] | None) -> CleanReply:
     """The answer in a reply, and the thinking in front of it.
 
     Marks are looked for where models write them: thinking stands in front of the answer, so a
-    text that mentions `<think>` further in keeps it.
+    text that mentions `<think>` further in keeps it. A reply that is JSON is all answer: marks
+    in its strings are what it tells about.
 
     Args:
         content: `content` of the message: a text, a list of parts, or null.
@@ -71,11 +74,13 @@ def clean_reply(content: str | Sequence[Mapping[str, Any] | str] | None) -> Clea
         answer, thinking = _join_parts(content)
         cleaned = clean_reply(answer)
         return cleaned._replace(thinking="\n".join(filter(None, [thinking, cleaned.thinking])))
+    if _is_json(content):
+        return CleanReply(content.strip(), "", False)
     text = _HEADER.sub("", content, count=1) if _HEADER.match(content) else content
     if "<|channel|>" in text[:200]:
         return _from_harmony(text)
-    thoughts = []
-    while block := _leading_block(text):
+    thoughts: list[str] = []
+    while block := _leading_block(text, is_first=not thoughts):
         thought, rest = block
         thoughts.append(thought.strip())
         if rest is None:
@@ -84,7 +89,25 @@ def clean_reply(content: str | Sequence[Mapping[str, Any] | str] | None) -> Clea
     return CleanReply(_before_end(text), "\n".join(filter(None, thoughts)), False)
 
 
-def _leading_block(text: str) -> tuple[str, str | None] | None:
+def is_mark(token: str) -> bool:
+    """Whether a token, as text, begins a mark that tells thinking from the answer."""
+    marks = ("<|channel|>", "<|message|>", *(mark for pair in _THINKING for mark in pair))
+    return bool(token.strip()) and any(mark.startswith(token.strip()) for mark in marks)
+
+
+def opened_thinking(prompt: str) -> str:
+    """The opening mark at the end of a rendered prompt, which the reply then lacks; or nothing."""
+    end = prompt.rstrip()
+    return next((opening for opening, _ in _THINKING if end.endswith(opening)), "")
+
+
+def _is_json(text: str) -> bool:
+    with suppress(ValueError, RecursionError):
+        return isinstance(json.loads(text), dict | list)
+    return False
+
+
+def _leading_block(text: str, *, is_first: bool) -> tuple[str, str | None] | None:
     """Thinking in front of a text, and the text behind it; None where it never ends."""
     start = text.lstrip()
     for opening, closing in _THINKING:
@@ -93,7 +116,7 @@ def _leading_block(text: str) -> tuple[str, str | None] | None:
             return thought, rest if mark else None
         # Templates that open the thinking themselves leave only its end in the reply.
         thought, mark, rest = text.partition(closing)
-        if mark and opening not in thought:
+        if is_first and mark and opening not in thought:
             return thought, rest
     return None
 
@@ -103,12 +126,14 @@ def _before_end(text: str) -> str:
     return _END.split(text, maxsplit=1)[0].strip()
 
 
-def _join_parts(parts: Sequence[Mapping[str, Any] | str]) -> tuple[str, str]:
+def _join_parts(parts: Sequence[object]) -> tuple[str, str]:
     """The texts of a list of parts, and the thinking among them."""
     texts, thoughts = [], []
     for part in parts:
         if isinstance(part, str):
             texts.append(part)
+        elif not isinstance(part, dict):
+            continue
         elif part.get("type") in ("thinking", "reasoning"):
             inner = part.get("thinking") or part.get("reasoning") or part.get("text") or ""
             thoughts.append(inner if isinstance(inner, str) else _join_parts(inner)[0])

@@ -1,15 +1,38 @@
-"""How requests are written for an OpenAI-compatible server, and how its answers are read."""
+"""How requests are written for an OpenAI-compatible server, and what its refusals teach."""
 
 import json
+import re
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal
 
-from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, Outcome, estimate_tokens
-from facsynth.errors import ChatError
+from facsynth.chat.model import ChatRequest
+from facsynth.errors import DataError
+from facsynth.records import Message, fold_system
 
-__all__ = ["Dialect", "read_completion"]
+__all__ = ["OPTIONS", "Dialect", "read_options"]
+
+_OPTIONAL = ("temperature", "top_p", "seed")
+"""Fields that a request can do without."""
+
+_UNWANTED = re.compile(
+    r"unsupported|n[o']t (?:\w+ )?support|permitted|allowed|forbidden|unknown|unrecogni[sz]ed"
+    r"|unexpected|not known|deprecated|not enabled|cannot|unavailable"
+    r"|invalid (?:param|arg|field|key)|extra (?:input|field|param)",
+    re.IGNORECASE,
+)
+"""Words of a refusal of a field, rather than of its value."""
+
+_SYSTEM = re.compile(
+    r"system['\"]? (?:role|message|prompt|instruction)|developer instruction|role\b.{0,30}\bsystem"
+    r"|roles must alternate|only (?:the )?user\b.{0,30}\bassistant|\brole: input should be",
+    re.IGNORECASE,
+)
+_SCHEMA = re.compile(
+    r"response_?format|json_?schema|json_?object|grammar|structured|guided|xgrammar|outlines", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +48,26 @@ class Dialect:
     omit: tuple[str, ...] = ()
     """Fields that the server rejects, such as `seed` or `top_p`."""
 
+    folds_system: bool = False
+    """Whether the system message goes into the first user turn."""
+
     extra_json: str = ""
     """More fields of the request body, as the text of a JSON object. No secrets here."""
-
-    def __post_init__(self) -> None:
-        with suppress(ValueError):
-            if isinstance(json.loads(self.extra_json or "{}"), dict):
-                return
-        raise ChatError(f"extra_json is not a JSON object: {self.extra_json:.80}")
 
     @property
     def mark(self) -> str:
         """Hash of what changes the replies, for the name of a model; empty by default."""
-        changes = (self.schema_mode, self.omit, self.extra_json)
-        if changes == ("json_schema", (), ""):
+        changes = (self.schema_mode, self.omit, self.folds_system, self.extra_json)
+        if changes == ("json_schema", (), False, ""):
             return ""
         return f" #{sha256(repr(changes).encode()).hexdigest()[:8]}"
 
     def body(self, model: str, request: ChatRequest) -> dict[str, Any]:
         """The request as JSON."""
+        turns = fold_system(request.messages) if self._folds(request) else request.messages
         body: dict[str, Any] = {
             "model": model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
+            "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
             self.token_field: request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
@@ -61,26 +82,93 @@ class Dialect:
         body |= json.loads(self.extra_json or "{}")
         return {name: value for name, value in body.items() if name not in self.omit}
 
+    def _folds(self, request: ChatRequest) -> bool:
+        return self.folds_system and _starts_with_system(request.messages)
 
-def read_completion(body: object, request: ChatRequest) -> Outcome | None:
-    """What the JSON of a successful call means; None if it is not a chat completion."""
-    match body:
-        case {"choices": [{"message": dict(message), **choice}, *_], **rest}:
-            pass
-        case _:
-            return None
-    text, finish = message.get("content"), choice.get("finish_reason")
-    match rest.get("usage"):
-        case {"prompt_tokens": int(n_in), "completion_tokens": int(n_out)}:
-            pass
-        case _:
-            n_in = sum(estimate_tokens(turn.content) for turn in request.messages)
-            n_out = estimate_tokens(str(text or ""))
-    if message.get("refusal"):
-        return ChatFailure("the model refused", n_in, n_out)
-    if finish == "content_filter":
-        return ChatFailure("a content filter stopped the answer", n_in, n_out)
-    if not isinstance(text, str) or not text.strip():
-        hint = "; raise max_tokens" if finish == "length" else ""
-        return ChatFailure(f"the answer is empty{hint}", n_in, n_out)
-    return ChatReply(text, n_in, n_out, truncated=finish == "length")
+    def without_schema(self) -> "Dialect":
+        """The same without a JSON schema in the request."""
+        return replace(self, schema_mode="none")
+
+    def adapted(self, words: str, request: ChatRequest) -> "Dialect":
+        """The dialect without what a server says it does not take; the same where it names none.
+
+        Args:
+            words: The server's own words.
+            request: What it refused.
+        """
+        new = self
+        if _SYSTEM.search(words) and _starts_with_system(request.messages):
+            new = replace(new, folds_system=True)
+        if not _UNWANTED.search(words) and not _SCHEMA.search(words):
+            return new
+        if request.schema is not None and _SCHEMA.search(words):
+            new = new.without_schema()
+        named = set(re.findall(r"\w+", words)) if _UNWANTED.search(words) else set()
+        unwanted = [name for name in _OPTIONAL if name in named and name not in self.omit]
+        if {"temperature", "top_p"} <= named and re.search(r"\bboth\b", words):
+            unwanted = ["top_p"]  # either may be set alone
+        if self.token_field in named and "max_tokens" in named:
+            new = replace(new, token_field="max_completion_tokens")
+        elif self.token_field in named:
+            new = replace(new, token_field="max_tokens")
+        return replace(new, omit=(*new.omit, *unwanted))
+
+    def differs_from(self, other: "Dialect") -> str:
+        """What this dialect does otherwise than another, in words for the user."""
+        said = [f"without `{name}`" for name in self.omit if name not in other.omit]
+        if self.token_field != other.token_field:
+            said.append(f"with `{self.token_field}`")
+        if self.schema_mode != other.schema_mode:
+            said.append("without `response_format`")
+        if self.folds_system and not other.folds_system:
+            said.append("with the system message in the first user turn")
+        return ", ".join(said)
+
+
+def _starts_with_system(messages: Sequence[Message]) -> bool:
+    return [turn.role for turn in messages[:2]] == ["system", "user"]
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "max-completion-tokens": {"token_field": "max_completion_tokens"},
+    "no-temperature": {"omit": ("temperature",)},
+    "no-top-p": {"omit": ("top_p",)},
+    "no-seed": {"omit": ("seed",)},
+    "no-system": {"folds_system": True},
+    "no-response-format": {"schema_mode": "none"},
+    "json-object": {"schema_mode": "json_object"},
+}
+"""Names of options and the fields of `Dialect` that they set."""
+
+
+def read_options(options: Sequence[str]) -> Dialect:
+    """The dialect that options describe.
+
+    Args:
+        options: Names of `OPTIONS`, or `NAME=VALUE` for a further field of the request body, with
+            the value as JSON or plain text.
+
+    Raises:
+        DataError: An option is unknown.
+    """
+    dialect, extra = Dialect(), {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if equals and name.strip():
+            extra[name.strip()] = _json_or_text(value)
+            continue
+        changes = OPTIONS.get(name.strip().replace("_", "-"))
+        if changes is None:
+            raise DataError(
+                f"unknown endpoint option {option!r}; use {', '.join(OPTIONS)}, or NAME=VALUE for "
+                "a field of the request body"
+            )
+        omit = (*dialect.omit, *changes.get("omit", ()))
+        dialect = replace(dialect, **{**changes, "omit": omit})
+    return replace(dialect, extra_json=json.dumps(extra) if extra else "")
+
+
+def _json_or_text(value: str) -> Any:
+    with suppress(ValueError):
+        return json.loads(value)
+    return value

@@ -6,18 +6,21 @@ call limit. The key is read from the environment when calls start and is kept no
 
 import asyncio
 import json
+import logging
 import os
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from facsynth.chat.calls import Call, CallQueue
-from facsynth.chat.dialect import Dialect, read_completion
+from facsynth.chat.completion import Fault, error_in, parse_body, read_completion, server_words
+from facsynth.chat.dialect import Dialect, read_options
 from facsynth.chat.model import (
     ChatFailure,
     ChatReply,
@@ -27,9 +30,12 @@ from facsynth.chat.model import (
     Permit,
     collect,
 )
-from facsynth.errors import ChatError
+from facsynth.errors import ChatError, DataError
+from facsynth.settings import Settings
 
 __all__ = ["EndpointChat", "EndpointSettings"]
+
+_LOG = logging.getLogger(__name__)
 
 _NO_KEY = "no-key"
 _FATAL = {
@@ -41,16 +47,45 @@ _FATAL = {
 _RETRIED = (408, 409, 425, 429)
 """Statuses below 500 after which a call is repeated."""
 
+_OUTAGES = (502, 503, 504, 529)
+"""Statuses of a server that is not ready, whoever asks."""
+
+_SPENT = re.compile(
+    r"per[-_ ]?day|daily|insufficient[-_ ](?:quota|credit|balance|fund)|out of credit|no credit",
+    re.IGNORECASE,
+)
+"""Words of a limit that lasts longer than a run waits."""
+
 _MAX_BACKOFF_S = 30.0
 """Longest wait between attempts, unless the server asks for more."""
+
+_LONG_PAUSE_S = 60.0
+"""Usual rate limits ask for less. Longer pauses are said; of one that is longer than the patience
+no more than this is waited before another attempt."""
+
+_SAID_FROM_S = 5.0
+"""Waits from this length on are said."""
 
 _OUTAGE = 20
 """Calls given up in a row, without an answer between them, that end the run."""
 
+_LONGER = "; raise thinking_tokens (--thinking-tokens), now {}"
+
 
 @dataclass(frozen=True, slots=True)
-class EndpointSettings:
-    """How an endpoint is talked to; none of it changes what is asked of the model."""
+class EndpointSettings(Settings):
+    """How an endpoint is talked to."""
+
+    endpoint_option: tuple[str, ...] = ()
+    """What the server does not take: `max-completion-tokens`, `no-temperature`, `no-top-p`,
+    `no-seed`, `no-system`, `no-response-format`, `json-object`; or NAME=VALUE for a further field
+    of the request. Most servers need none: a refusal that names a field is learnt from."""
+
+    thinking_tokens: int = 0
+    """Tokens added to the length of every reply, for a model that thinks before it answers."""
+
+    patience: float = 900.0
+    """Longest time in seconds that a call waits for a server that is down or limits rates."""
 
     concurrency: int = 32
     """Calls at once. A server that limits rates slows them down by itself (`Retry-After`)."""
@@ -58,11 +93,9 @@ class EndpointSettings:
     attempt_timeout_s: float = 120.0
     """Longest time of one attempt."""
 
-    call_timeout_s: float = 600.0
-    """Longest time of a call, all its attempts and the waits between them included."""
-
     max_attempts: int = 6
-    """Attempts of a call that fail, those turned away for their rate (HTTP 429) not counted."""
+    """Attempts of a call that fail; those that meet a server that is down (HTTP 502 to 504) or
+    limits rates (429) are not counted."""
 
     backoff_s: float = 0.5
     """Wait after the first failed attempt; each further one doubles it, up to half is random."""
@@ -70,24 +103,26 @@ class EndpointSettings:
     grace_s: float = 20.0
     """Longest time for the calls under way to end after Ctrl-C or an error."""
 
-    dialect: Dialect = field(default_factory=Dialect)
-    """How requests are written."""
-
     def __post_init__(self) -> None:
         for name in ("concurrency", "max_attempts"):
             if getattr(self, name) < 1:
-                raise ChatError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("attempt_timeout_s", "call_timeout_s"):
-            if getattr(self, name) <= 0:
-                raise ChatError(f"{name} is {getattr(self, name)}; it must be above 0")
+                raise DataError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("patience", "thinking_tokens"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise DataError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.attempt_timeout_s <= 0:
+            raise DataError(f"attempt_timeout_s is {self.attempt_timeout_s}; it must be above 0")
+        read_options(self.endpoint_option)
 
 
 class EndpointChat:
     """A model behind an OpenAI-compatible server.
 
     A refusal, an empty answer, a request that the server calls bad (HTTP 400, 413, 422) and a
-    call that fails too often are recorded failures. A request with a schema that the server calls
-    bad is asked once more without it; where that helps, no later one has it.
+    call that fails too often are recorded failures. Where the server names what it does not take
+    (the name of the reply length, temperature, seed, a system message, a schema), the request is
+    asked again without it; where that helps, so are all later ones. A schema is also left out
+    where a request is refused for no stated reason.
 
     Ctrl-C lets the calls under way end, passes them on (a `CachedChat` around this model keeps
     them), then raises KeyboardInterrupt; a second one cancels them.
@@ -110,7 +145,7 @@ class EndpointChat:
             model: Name of the model, as the server knows it.
             base_url: Address of the server, usually up to `/v1`, without credentials.
             api_key_env: Environment variable with the key; it may be empty for local servers.
-            settings: Time limits, concurrency, and dialect.
+            settings: Time limits, concurrency, and what the server does not take.
 
         Raises:
             ChatError: The address is not a plain http or https URL.
@@ -130,7 +165,9 @@ class EndpointChat:
         self._url = base_url.rstrip("/")
         self._key_env = api_key_env
         self._settings = settings or EndpointSettings()
-        self._sends_schemas = True
+        self._dialect = read_options(self._settings.endpoint_option)
+        self._mark = self._dialect.mark
+        self._is_reached = False
 
     def __repr__(self) -> str:
         return f"EndpointChat({self._model!r}, base_url={self._url!r})"
@@ -138,7 +175,7 @@ class EndpointChat:
     @property
     def name(self) -> str:
         """Model and address, and what tells its dialect from the usual one."""
-        return f"{self._model} at {self._url}{self._settings.dialect.mark}"
+        return f"{self._model} at {self._url}{self._mark}"
 
     def reply(
         self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
@@ -189,18 +226,19 @@ class EndpointChat:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fault:
-    """An attempt that failed in a way that another attempt may not."""
+class _Refused:
+    """An attempt that the server calls bad; asked otherwise, it may go."""
 
-    reason: str
-    after_s: float | None = None
-    """Seconds the server asked to wait."""
+    failure: ChatFailure | Fault
+    """What becomes of the call if nothing else helps."""
 
-    is_limit: bool = False
-    """Whether the server turned the call away for its rate."""
+    words: str
+    """What the server said."""
 
-    is_connection: bool = False
-    """Whether there was no answer at all."""
+    request: ChatRequest
+
+
+_Result = Outcome | Fault | _Refused
 
 
 class _Run:
@@ -214,99 +252,198 @@ class _Run:
         self.paused_until = 0.0
         """No attempt starts before; by the monotonic clock."""
 
-        self.is_reached = False
+        self.learning = asyncio.Lock()
+        """Held by the one refused call that finds out what the server takes."""
+
         self.n_given_up = 0
         """Calls given up since the last answer."""
+
+        self.has_said = False
+        """Whether the user knows that the server keeps the calls waiting."""
 
     async def answer(self, request: ChatRequest) -> Outcome:
         """The outcome of one call; an exception from it ends the run."""
         began, n_attempts, n_faults = time.monotonic(), 0, 0
-        ends = began + self.settings.call_timeout_s
+        ends = began + self.settings.patience
         while True:
             while (wait_s := self.paused_until - time.monotonic()) > 0:
                 await self.calls.sleep(wait_s)
             self.permit(request, n_attempts > 0)
             n_attempts += 1
-            limit_s = max(0.0, min(self.settings.attempt_timeout_s, ends - time.monotonic()))
-            result = await self.attempt(request, limit_s)
-            if not isinstance(result, _Fault):
-                self.n_given_up = 0
+            result = await self.attempt(request, is_repeat=n_faults > 0)
+            if not isinstance(result, Fault):
+                self.n_given_up, self.has_said = 0, False
                 return result
-            n_faults += not result.is_limit
-            wait_s = self.wait_s(result, n_attempts)
-            if n_faults >= self.settings.max_attempts or time.monotonic() + wait_s >= ends:
+            is_waited_for = result.is_limit or (
+                self.chat._is_reached and (result.is_outage or result.is_connection)
+            )
+            n_faults += not is_waited_for
+            left_s = ends - time.monotonic()
+            wait_s = self.wait_s(result, n_attempts, left_s)
+            if n_faults >= self.settings.max_attempts or wait_s >= left_s:
                 took_s = time.monotonic() - began
                 return self.give_up(
                     result, f"gave up after {n_attempts} attempts in {took_s:.1f} s"
                 )
             await self.calls.sleep(wait_s)
 
-    async def attempt(self, request: ChatRequest, limit_s: float) -> Outcome | _Fault:
+    async def attempt(self, request: ChatRequest, *, is_repeat: bool) -> Outcome | Fault:
+        """One attempt, asked as the server takes it."""
+        tried = {dialect := self.chat._dialect}
+        result = await self.post(request, dialect)
+        while isinstance(result, _Refused):
+            async with self.learning:
+                dialect = self.chat._dialect
+                if dialect in tried:
+                    may_guess = is_repeat or isinstance(result.failure, ChatFailure)
+                    return await self.learn(request, result, tried, may_guess=may_guess)
+            tried.add(dialect)  # another call has learnt it meanwhile
+            self.permit(request, True)
+            result = await self.post(request, dialect)
+        return result
+
+    async def learn(
+        self, request: ChatRequest, refused: _Refused, tried: set[Dialect], *, may_guess: bool
+    ) -> Outcome | Fault:
+        """Ask as the server's words suggest, until it answers; remember what it took.
+
+        Args:
+            request: The call.
+            refused: What came of it in the present dialect.
+            tried: Dialects that it was asked in.
+            may_guess: Whether to leave the schema out where the words suggest nothing.
+        """
+        dialect = self.chat._dialect
+        result: _Result = refused
+        while isinstance(result, _Refused):
+            refused, better = result, dialect.adapted(result.words, request)
+            is_guess = better in tried
+            if is_guess:
+                better = dialect.without_schema()
+            if better in tried or (is_guess and not (may_guess and request.schema)):
+                break
+            tried.add(better)
+            self.permit(request, True)
+            result = await self.post(request, better)
+            if is_guess and not isinstance(result, ChatReply):
+                break
+            dialect = better
+        if isinstance(result, _Refused | Fault) or (is_guess and isinstance(result, ChatFailure)):
+            return result if isinstance(result, Fault) else refused.failure
+        _LOG.warning(
+            "%s refused a field; requests now go %s",
+            self.chat._url,
+            dialect.differs_from(self.chat._dialect),
+        )
+        self.chat._dialect = dialect
+        return result
+
+    async def post(self, request: ChatRequest, dialect: Dialect) -> _Result:
         import openai
 
-        has_schema = request.schema is not None and self.chat._sends_schemas
-        if not has_schema:
-            request = replace(request, schema=None)
+        limit_s, longer = self.settings.attempt_timeout_s, self.settings.thinking_tokens
+        request = replace(request, max_tokens=request.max_tokens + longer)
         try:
             async with asyncio.timeout(limit_s):
-                body = self.settings.dialect.body(self.chat._model, request)
+                body = dialect.body(self.chat._model, request)
                 said = await self.client.post("/chat/completions", cast_to=object, body=body)
-            self.is_reached = True
-            return read_completion(said, request) or _Fault("the answer is not a chat completion")
+            self.chat._is_reached = True
+            return self.read(parse_body(said), request)
         except TimeoutError:
-            return _Fault(f"no answer within {limit_s:.3g} s")
+            return Fault(f"no answer within {limit_s:.3g} s")
         except openai.APIConnectionError as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            return _Fault(f"the connection failed ({type(cause).__name__})", is_connection=True)
+            return Fault(f"the connection failed ({type(cause).__name__})", is_connection=True)
         except openai.APIStatusError as error:
-            self.is_reached = True
-            refused = self.refusal(error)
+            self.chat._is_reached = True
+            after_s = _seconds(error.response.headers.get("retry-after"))
+            return self.refusal(int(error.status_code), error.body, request, after_s)
         except UnicodeEncodeError:
             return ChatFailure("the request has characters that UTF-8 cannot carry")
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-            return _Fault("the answer is not JSON")
-        if isinstance(refused, _Fault) or not has_schema:
-            return refused
-        self.permit(request, True)
-        plain = await self.attempt(replace(request, schema=None), limit_s)
-        if isinstance(plain, ChatReply):
-            self.chat._sends_schemas = False
-        return refused if isinstance(plain, ChatFailure) else plain
+            return Fault("the answer is not JSON")
 
-    def refusal(self, error: Any) -> Outcome | _Fault:
+    def read(self, body: object, request: ChatRequest) -> _Result:
+        """What a successful answer means, which may hold an error all the same."""
+        if found := error_in(body):
+            status, error = found
+            if status is not None:
+                return self.refusal(status, error, request, None)
+            self.check_spent(200, error)
+            return Fault(f"the server sent an error: {self.masked(server_words(error))}")
+        if isinstance(body, str):
+            return Fault("the answer is not JSON")
+        return read_completion(body, request, _LONGER.format(self.settings.thinking_tokens))
+
+    def refusal(
+        self, status: int, body: object, request: ChatRequest, after_s: float | None
+    ) -> Fault | _Refused:
         """What an HTTP status above 299 means for the call."""
-        status, chat = int(error.status_code), self.chat
-        if status in _FATAL or error.code == "insufficient_quota":
-            where = chat._key_env or "no environment variable"
-            raise ChatError(
-                f"{chat._url} turned down model {chat._model!r} with HTTP {status}: "
-                f"{_FATAL.get(status, _FATAL[402])}; check the address, the model's name and the "
-                f"key (from {where}, now {'set' if self.key else 'empty'})"
-            ) from None
+        if status in _FATAL or after_s is None or after_s > self.settings.patience:
+            self.check_spent(status, body)
+        words = self.masked(server_words(body))
+        fault = Fault(
+            f"the server said HTTP {status}{words and ': '}{words}",
+            after_s,
+            is_limit=status == 429,
+            is_outage=status in _OUTAGES,
+        )
+        all_words = server_words(body, n_most=5000)
         if status in _RETRIED or status >= 500:
-            after_s = _seconds(error.response.headers.get("retry-after"))
-            return _Fault(f"the server said HTTP {status}", after_s, is_limit=status == 429)
-        said = error.body.get("message") if isinstance(error.body, dict) else None
-        said = " ".join(str(said or "no reason given").split())
-        if self.key:
-            said = said.replace(self.key, "***")
-        return ChatFailure(f"the server said HTTP {status}: {said[:200]}")
+            # Some servers fail at a schema that they cannot enforce.
+            is_schema = status in (500, 501) and request.schema is not None
+            return _Refused(fault, all_words, request) if is_schema else fault
+        reason = f"the server said HTTP {status}: {words or 'no reason given'}"
+        return _Refused(ChatFailure(reason), all_words, request)
 
-    def wait_s(self, fault: _Fault, n_attempts: int) -> float:
+    def check_spent(self, status: int, body: object) -> None:
+        """End the run on an error that waiting does not mend."""
+        is_spent = status in (200, 429) and _SPENT.search(json.dumps(body, default=str))
+        if status not in _FATAL and not is_spent:
+            return
+        chat, words = self.chat, self.masked(server_words(body))
+        where = chat._key_env or "no environment variable"
+        what = "the account's credit or quota is spent" if is_spent else _FATAL[status]
+        raise ChatError(
+            f"{chat._url} turned down model {chat._model!r} with HTTP {status}: {what}; "
+            f"{words and f'the server said: {words}; '}check the address, the model's name and "
+            f"the key (from {where}, now {'set' if self.key else 'empty'})"
+        )
+
+    def masked(self, words: str) -> str:
+        """Words of the server without the key."""
+        return words.replace(self.key, "***") if self.key else words
+
+    def wait_s(self, fault: Fault, n_attempts: int, left_s: float) -> float:
         """Seconds before the next attempt; a rate limit with a time holds every call back."""
-        if fault.after_s is not None:
-            if fault.is_limit:
-                self.paused_until = max(self.paused_until, time.monotonic() + fault.after_s)
-            return fault.after_s
-        longest_s = min(_MAX_BACKOFF_S, self.settings.backoff_s * 2.0 ** min(n_attempts - 1, 30))
-        return random.uniform(longest_s / 2, longest_s)  # moves times, never results
+        if fault.after_s is None:
+            longest_s = min(_MAX_BACKOFF_S, self.settings.backoff_s * 2.0 ** min(n_attempts, 30))
+            wait_s = random.uniform(longest_s / 4, longest_s / 2)  # moves times, never results
+        elif fault.after_s < left_s:
+            wait_s = fault.after_s
+        else:
+            wait_s = min(fault.after_s, _LONG_PAUSE_S)
+        if wait_s >= _SAID_FROM_S and not self.has_said:
+            self.has_said = True
+            asks = "" if fault.after_s is None else f" and asks to wait {fault.after_s:,.0f} s"
+            _LOG.warning(
+                "%s does not answer (%s)%s; trying again in %.0f s, for at most %.0f s in all",
+                self.chat._url,
+                fault.reason,
+                asks,
+                wait_s,
+                self.settings.patience,
+            )
+        if fault.after_s is not None and fault.is_limit:
+            self.paused_until = max(self.paused_until, time.monotonic() + wait_s)
+        return wait_s
 
-    def give_up(self, fault: _Fault, tried: str) -> ChatFailure:
+    def give_up(self, fault: Fault, tried: str) -> ChatFailure:
         server = f"model {self.chat._model!r} at {self.chat._url}"
         self.n_given_up += 1
-        if fault.is_connection and not self.is_reached:
+        if fault.is_connection and not self.chat._is_reached:
             raise ChatError(
                 f"cannot reach {server}: {fault.reason}; {tried}; start the server or check the "
                 "address"

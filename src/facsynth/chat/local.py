@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
+from facsynth.chat.clean import clean_reply, is_mark, opened_thinking
 from facsynth.chat.decode import Drawing, write_tokens
 from facsynth.chat.model import (
     ChatFailure,
@@ -22,6 +24,7 @@ from facsynth.chat.model import (
     collect,
 )
 from facsynth.errors import DataError, ModelError
+from facsynth.records import Message, fold_system
 
 __all__ = ["LocalChat"]
 
@@ -76,6 +79,8 @@ class LocalChat:
             raise ModelError(
                 f"the tokenizer of {name} has neither a padding nor an end token; set pad_token"
             )
+        added = tokenizer.added_tokens_decoder.items()
+        self._special_ids = {*tokenizer.all_special_ids, *(i for i, t in added if t.special)}
         self._pad_id = int(pad_id if pad_id is not None else self._end_ids[0])
 
     @property
@@ -115,7 +120,7 @@ class LocalChat:
 
     def _run(self, batch: list[ChatRequest]) -> list[Outcome]:
         """Outcomes of one batch."""
-        prompts = [self._prompt(request) for request in batch]
+        prompts, opened = zip(*map(self._prompt, batch), strict=True)
         n_new = batch[0].max_tokens
         context = _context(self._model)
         fits = [context is None or len(prompt) + n_new <= context for prompt in prompts]
@@ -126,21 +131,35 @@ class LocalChat:
             )
         )
         return [
-            self._outcome(len(prompt), next(answers), n_new)
+            self._outcome(len(prompt), next(answers), n_new, mark)
             if is_fit
             else ChatFailure(
                 f"the prompt has {len(prompt)} tokens, which with max_tokens {n_new} "
                 f"is more than the context of {context}"
             )
-            for prompt, is_fit in zip(prompts, fits, strict=True)
+            for prompt, mark, is_fit in zip(prompts, opened, fits, strict=True)
         ]
 
-    def _prompt(self, request: ChatRequest) -> list[int]:
-        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
-        text = self._tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=False
+    def _prompt(self, request: ChatRequest) -> tuple[list[int], str]:
+        """The tokens of a prompt, and the mark by which it opens the model's thinking."""
+        first, *rest = request.messages
+        has_system = first.role == "system" and bool(rest) and rest[0].role == "user"
+        try:
+            text = self._render(request.messages)
+        except (TemplateError, TypeError):
+            if not has_system:
+                raise
+            text = ""
+        if has_system and first.content.strip() not in text:
+            text = self._render(fold_system(request.messages))
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return list(ids), opened_thinking(text)
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        return str(
+            self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         )
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _generate(
         self,
@@ -170,19 +189,25 @@ class LocalChat:
             ) from error
 
     def _text(self, tokens: list[int]) -> str:
+        """The text of tokens, without special ones except the marks around thinking."""
+        names = dict(zip(tokens, self._tokenizer.convert_ids_to_tokens(tokens), strict=True))
+        hidden = {token for token in self._special_ids if not is_mark(names.get(token, ""))}
         text: str = self._tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            [token for token in tokens if token not in hidden],
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
         )
         return text
 
-    def _outcome(self, n_prompt: int, tokens: list[int], n_new: int) -> Outcome:
+    def _outcome(self, n_prompt: int, tokens: list[int], n_new: int, opened: str) -> Outcome:
         ends = [place for place, token in enumerate(tokens) if token in self._end_ids]
         n_text = ends[0] if ends else len(tokens)
         n_out = n_text + bool(ends)
-        text = self._text(tokens[:n_text])
-        if not text.strip():
-            return ChatFailure("the answer is empty", n_prompt, n_out)
-        return ChatReply(text, n_prompt, n_out, truncated=not ends and n_out >= n_new)
+        reply = clean_reply(opened + self._text(tokens[:n_text]))
+        if not reply.text:
+            why = " but for thinking" if reply.thinking else ""
+            return ChatFailure(f"the answer is empty{why}", n_prompt, n_out)
+        return ChatReply(reply.text, n_prompt, n_out, truncated=not ends and n_out >= n_new)
 
 
 def _settings(request: ChatRequest) -> tuple[int, float, float]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from facsynth.chat.clean import clean_reply
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, Outcome, ReplySchema
 from facsynth.records import Message
 
@@ -36,8 +37,8 @@ def reply_schema(schema: type[BaseModel]) -> ReplySchema:
 def parse_structured(text: str, schema: type[T]) -> T:
     """Read a value of the stated form out of a reply.
 
-    Taken as it is, from a code fence, or from the first JSON value in prose that fits;
-    trailing commas are forgiven.
+    Taken as it is, from a code fence, or from the first JSON value in prose that fits, behind
+    the model's thinking and never inside it; trailing commas are forgiven.
 
     Args:
         text: The reply.
@@ -51,8 +52,11 @@ def parse_structured(text: str, schema: type[T]) -> T:
     >>> parse_structured('Sure! {"name": "plants",} Anything else?', Name).name
     'plants'
     """
+    reply = clean_reply(text)
+    if reply.is_cut_off:
+        raise ValueError("the reply holds no JSON: it ends inside the model's thinking")
     complaint = "the reply holds no JSON"
-    for candidate in _candidates(text):
+    for candidate in _candidates(reply.text):
         try:
             return schema.model_validate_json(candidate)
         except ValidationError as error:

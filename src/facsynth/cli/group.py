@@ -47,12 +47,11 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo(
-                "\nStopped. Run the same command again; it resumes from what was saved.", err=True
-            )
+        except KeyboardInterrupt as stop:
+            kept = str(stop) or "What was saved is kept; run the same command again to resume."
+            click.echo(f"\nStopped. {kept}", err=True)
             sys.exit(130)
-        except BrokenPipeError:  # the reader of standard output closed it; click exits silently
+        except BrokenPipeError:  # the reader of standard output went away; click says nothing
             raise
         except (FacsynthError, OSError) as error:
             if ctx.params.get("debug"):
@@ -61,7 +60,7 @@ class _Commands(click.Group):
 
 
 def _one_line(error: Exception) -> str:
-    """An error's message in one line; system errors include the file name."""
+    """An error's message without line breaks; of the system's errors with the file."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -74,6 +73,6 @@ def _one_line(error: Exception) -> str:
 def main(debug: bool) -> None:
     """Measure which features of a model your data exercises, and write what is missing.
 
-    Results go to standard output, progress and messages to standard error. An interrupted command
-    resumes when it is run again.
+    Results go to standard output, progress and messages to standard error. An
+    interrupted command resumes when you run it again.
     """

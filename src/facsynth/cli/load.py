@@ -6,14 +6,15 @@ Torch is loaded late, behind the checks that do not need it.
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.data.read import json_lines, read_samples
+from facsynth.data.read import json_lines, open_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import EMBEDDED_SAE, default_sae_folder
 from facsynth.models.render import chat_format
@@ -23,13 +24,8 @@ from facsynth.progress import Progress
 from facsynth.records import Sample
 from facsynth.sae.sources import find_sae
 from facsynth.table.active import ActiveRows, active_rows
-from facsynth.table.table import (
-    FeatureTable,
-    TableSource,
-    check_same_features,
-    open_table,
-    precision_remark,
-)
+from facsynth.table.alike import check_same_features, precision_remark
+from facsynth.table.table import FeatureTable, TableSource, open_table
 
 if TYPE_CHECKING:
     from facsynth.models.lm import LanguageModel
@@ -56,13 +52,12 @@ __all__ = [
 
 def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
     """Samples of a file or a Hub data set, by the options of `data_options`."""
-    return read_samples(
-        data,
-        text_field=options["text_field"],
-        label_field=options["label_field"],
-        split=options["split"],
-        limit=options["limit"],
-    )
+    names = ("text_field", "label_field", "split", "limit")
+    stream = open_samples(data, ReadSettings(**{name: options[name] for name in names}))
+    samples = list(stream)
+    for sentence in stream.report.sentences():
+        click.echo(sentence, err=True)
+    return samples
 
 
 def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> "LanguageModel":
@@ -80,10 +75,14 @@ def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> 
 
 
 def load_pair(
-    model: ModelSettings | Mapping[str, Any], sae: str | None, progress: Progress
+    model: ModelSettings | Mapping[str, Any],
+    sae: str | None,
+    progress: Progress,
+    *,
+    check: "Callable[[SparseAutoencoder], None] | None" = None,
 ) -> "tuple[LanguageModel, SparseAutoencoder]":
     """Model and SAE; a model other than the embedded one needs an SAE, too."""
-    lm, [loaded] = load_with_saes(model, [sae] if sae else [], progress)
+    lm, [loaded] = load_with_saes(model, [sae] if sae else [], progress, check=check)
     return lm, loaded
 
 
@@ -107,12 +106,16 @@ def check_sources(
 
 
 def load_with_saes(
-    model: ModelSettings | Mapping[str, Any], saes: Sequence[str], progress: Progress
+    model: ModelSettings | Mapping[str, Any],
+    saes: Sequence[str],
+    progress: Progress,
+    *,
+    check: "Callable[[SparseAutoencoder], None] | None" = None,
 ) -> "tuple[LanguageModel, list[SparseAutoencoder]]":
     """The model and its SAEs, by default the embedded one.
 
-    The SAEs are read first and compared with the model's configuration, so that most mistakes are
-    found before the weights of the model are loaded.
+    The SAEs are read first, passed to `check` and compared with the model's configuration, so that
+    most mistakes are found before the weights of the model are loaded.
     """
     settings = _model_settings(model)
     folders = check_sources(settings, saes)
@@ -125,6 +128,8 @@ def load_with_saes(
     loaded = [load_sae(folder) for folder in folders]
     shape = model_shape(settings.model, trust_remote_code=settings.trust_remote_code)
     for sae in loaded:
+        if check is not None:
+            check(sae)
         check_shape(sae.config, shape)
     lm = load_model(settings, progress)
     for remark in dict.fromkeys(name_remark(sae.config, lm.name) for sae in loaded):

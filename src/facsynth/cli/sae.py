@@ -81,7 +81,7 @@ def train(
         if ranks.number == 0:
             write_jsonl((sample_row(sample) for sample in held_out), output / "heldout.jsonl")
         lm = _load_on_each_rank(model, ranks, progress)
-        texts = tokenize_samples(used, lm.tokenizer, score=options["score"], max_tokens=max_length)
+        texts = tokenize_samples(used, lm.tokenizer, score=options["score"], max_length=max_length)
         progress.say(f"{sum(t.n_scored for t in texts):,} tokens in {len(texts):,} samples")
         trained = train_sae(
             lm,
@@ -159,7 +159,7 @@ def evaluate(
 
     progress = RichProgress()
     lm, loaded = load_pair(model, folder, progress)
-    texts = tokenize_samples(samples, lm.tokenizer, score=options["score"], max_tokens=max_length)
+    texts = tokenize_samples(samples, lm.tokenizer, score=options["score"], max_length=max_length)
     quality = evaluate_sae(lm, loaded, texts, max_loss_tokens=loss_tokens, progress=progress)
     show(quality, as_json=as_json)
 

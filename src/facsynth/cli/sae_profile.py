@@ -54,9 +54,9 @@ def profile(
     """
     from facsynth.cli.load import load_pair, load_samples
     from facsynth.cli.show import RichProgress, print_json, print_table
-    from facsynth.coverage.counting import profile_rows, profile_sae
-    from facsynth.coverage.profile import PROFILE_FILE, write_profile
+    from facsynth.coverage.profile import PROFILE_FILE, profile_rows, profile_sae, write_profile
     from facsynth.sae.sources import find_sae
+    from facsynth.table.settings import ExtractSettings
 
     target = output or find_sae(sae) / PROFILE_FILE
     if (Path(data) / "manifest.json").is_file():
@@ -68,8 +68,7 @@ def profile(
         found = profile_sae(
             *load_pair(model, sae, progress),
             samples,
-            score=options["score"],
-            max_tokens=max_length,
+            settings=ExtractSettings(score=options["score"], max_length=max_length),
             note=note,
             progress=progress,
         )

@@ -67,17 +67,19 @@ def transfer(
 def _described(found: Any, models: tuple[str | None, str | None]) -> Any:
     """The shown pairs in words."""
     from facsynth.cli.load import load_table_tokenizer
-    from facsynth.understand.counterparts import Reading, describe_counterparts
+    from facsynth.understand.counterparts import describe_counterparts
+    from facsynth.understand.spans import ReadTable, extract_settings
 
     shown = [(i, j) for i, j, _ in found.pairs[: found.settings.top]]
     if not shown:
         return ()
     common = found.common
-    readings = [
-        Reading(rows, table.manifest.source, load_table_tokenizer(table.manifest.source, model))
-        for table, rows, model in zip(common.tables, common.rows, models, strict=True)
-    ]
-    return describe_counterparts(common.samples, readings[0], readings[1], shown)
+    read = []
+    for table, rows, model in zip(common.tables, common.rows, models, strict=True):
+        source = table.manifest.source
+        tokenizer = load_table_tokenizer(source, model)
+        read.append(ReadTable(common.samples, rows, tokenizer, extract_settings(source)))
+    return describe_counterparts(read[0], read[1], shown)
 
 
 def _chart(row: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations, Sample, sample_text
 from facsynth.show import TextTable, as_html
 from facsynth.table.active import active_rows
-from facsynth.table.table import FeatureTable, precision_remark, take_rows
+from facsynth.table.alike import precision_remark
+from facsynth.table.rows import take_rows
+from facsynth.table.table import FeatureTable
 
 __all__ = ["CommonSamples", "Transfer", "common_samples", "measure_transfer"]
 

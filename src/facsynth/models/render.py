@@ -14,12 +14,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from facsynth.errors import DataError
-from facsynth.records import Message, Sample
+from facsynth.records import BETWEEN, Message, Sample, fold_system
 
-__all__ = ["Range", "Rendered", "chat_format", "fold_system", "render_sample"]
-
-_BETWEEN = "\n\n"
-"""Joins the contents where a tokenizer has no template, and a folded system message."""
+__all__ = ["Range", "Rendered", "chat_format", "render_sample"]
 
 _OPEN, _NUMBER_ENDS, _CLOSE = "\ue000", "\ue001", "\ue002"
 """Marks from the private use area, which no text of a data set should hold."""
@@ -123,21 +120,6 @@ class _Template:
             f"{self.sample_id!r}, so its own words cannot be found; leave the message out, or "
             "turn the sample into plain text"
         )
-
-
-def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The same conversation with its system message at the head of the first user turn.
-
-    Templates and servers without a system role read it there.
-
-    Raises:
-        DataError: No user turn follows the system message.
-    """
-    system, *rest = messages
-    if not rest or rest[0].role != "user":
-        raise DataError("no user turn follows the system message, which the model cannot read")
-    content = f"{system.content}{_BETWEEN}{rest[0].content}"
-    return (replace(rest[0], content=content), *rest[1:])
 
 
 class _Shape(NamedTuple):
@@ -291,12 +273,12 @@ def _unfold(spans: tuple[tuple[Range, ...], ...], sample: Sample) -> tuple[tuple
     # The template may have stripped the turn; what is left begins with the system's words.
     kept = system.lstrip() if len(system) else ""
     first = len(kept)
-    return (((start, start + first),), ((start + first + len(_BETWEEN), end),), *spans[1:])
+    return (((start, start + first),), ((start + first + len(BETWEEN), end),), *spans[1:])
 
 
 def _join(messages: Sequence[Message]) -> Rendered:
     spans, start = [], 0
     for message in messages:
         spans.append(((start, start + len(message.content)),))
-        start += len(message.content) + len(_BETWEEN)
-    return Rendered(_BETWEEN.join(m.content for m in messages), tuple(spans))
+        start += len(message.content) + len(BETWEEN)
+    return Rendered(BETWEEN.join(m.content for m in messages), tuple(spans))

@@ -137,14 +137,14 @@ def layer_chart(layers: Sequence[Mapping[str, Any]]) -> Spec:
     """Control rate of the vectors at each layer, beside random and shuffled vectors.
 
     Args:
-        layers: Rows `layers` of `facsynth.tasks.control.evaluate_steering`.
+        layers: The field `layers` of `facsynth.tasks.steering.evaluate.SteeringResult`.
     """
     import altair as alt
 
     rows = []
     for row in layers:
         kinds = {
-            "steering vector": [seed["scr"] for seed in row["seeds"]],
+            "steering vector": [vector["scr"] for vector in row["vectors"]],
             "shuffled answers": row["shuffled"],
             "random vector": row["random"],
         }

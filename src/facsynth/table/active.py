@@ -1,7 +1,6 @@
 """The active entries of a table: above the threshold δ, of relevant features.
 
-Everything that counts features starts here: the rows are cut once, and what is counted from
-them is kept.
+Code that counts features starts here: the rows are cut once, and their counts are cached.
 """
 
 from dataclasses import dataclass
