@@ -234,7 +234,7 @@ def test_error_in_the_options_is_found_before_a_model_is_loaded(desk, tmp_path, 
     def load(*args, **options):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("facsynth.cli.load.load_language_model", load)
+    monkeypatch.setattr("facsynth.models.lm.load_language_model", load)
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("cat")
     words = [str(wrong) if word == "{wrong}" else word for word in words]

@@ -118,9 +118,9 @@ def _embed(samples: list[Any], embed: str, options: dict[str, Any]) -> list[Any]
         model = SentenceTransformer(embed)
         return [model.encode([sample_text(one) for one in of_set]) for of_set in samples]
     layer = options["layer"]
-    if layer is None and options["model"]:
+    if layer is None and options["model"].model:
         raise DataError("--embed lm with a --model of your own needs its --layer")
     progress = RichProgress()
-    lm = load_model(options, progress)
+    lm = load_model(options["model"], progress)
     at = load_sae(None).config.layer if layer is None else layer
     return [embed_samples(of_set, lm, at, progress=progress) for of_set in samples]

@@ -8,6 +8,7 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import data_options, json_option, model_options, output_option
+from facsynth.models.settings import ModelSettings
 from facsynth.table.settings import ExtractSettings
 
 
@@ -35,6 +36,7 @@ def extract(
     data: str,
     output: Path,
     saes: tuple[str, ...],
+    model: ModelSettings,
     settings: ExtractSettings,
     both_answers: bool,
     as_json: bool,
@@ -50,7 +52,7 @@ def extract(
     from facsynth.cli.load import check_sources, load_samples, load_with_saes
 
     names = _sae_names(saes)
-    check_sources(options, saes)
+    check_sources(model, saes)
     samples = load_samples(data, options)
 
     from facsynth.cli.show import RichProgress, print_json, print_tables, show
@@ -61,7 +63,7 @@ def extract(
     progress = RichProgress()
     if both_answers:
         samples = split_pairs(samples)
-    lm, loaded = load_with_saes(options, saes, progress)
+    lm, loaded = load_with_saes(model, saes, progress)
     shared: dict[str, Any] = {"settings": settings, "progress": progress}
     if len(saes) < 2:
         name = saes[0] if saes else EMBEDDED_SAE

@@ -6,8 +6,7 @@ Torch is loaded late, behind the checks that do not need it.
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,22 +59,21 @@ def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
     return samples
 
 
-def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> "LanguageModel":
-    """The language model, by its record or by the options of `model_options`."""
+def load_model(model: ModelSettings, progress: Progress) -> "LanguageModel":
+    """The language model."""
     from facsynth.models.lm import load_language_model
 
-    settings = _model_settings(model)
-    progress.say(f"loading {settings.model or 'the embedded default model'}")
+    progress.say(f"loading {model.model or 'the embedded default model'}")
     return load_language_model(
-        settings.model,
-        device=settings.device,
-        dtype=settings.dtype,
-        trust_remote_code=settings.trust_remote_code,
+        model.model,
+        device=model.device,
+        dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
     )
 
 
 def load_pair(
-    model: ModelSettings | Mapping[str, Any],
+    model: ModelSettings,
     sae: str | None,
     progress: Progress,
     *,
@@ -86,27 +84,24 @@ def load_pair(
     return lm, loaded
 
 
-def check_sources(
-    model: ModelSettings | Mapping[str, Any], saes: Sequence[str] | None = None
-) -> list[Path]:
+def check_sources(model: ModelSettings, saes: Sequence[str] | None = None) -> list[Path]:
     """Find model and SAEs without loading torch; None where the command needs no SAE.
 
     Returns:
         Where each SAE is, or the embedded one.
     """
-    settings = _model_settings(model)
-    if settings.model and saes is not None and not saes:
+    if model.model and saes is not None and not saes:
         raise DataError(
-            f"--model {settings.model} needs an --sae that was trained on it; `fac sae train` "
+            f"--model {model.model} needs an --sae that was trained on it; `fac sae train` "
             "makes one"
         )
     folders = [find_sae(sae) for sae in saes or ()] or [default_sae_folder()]
-    model_folder(settings.model, code=settings.trust_remote_code)
+    model_folder(model.model, code=model.trust_remote_code)
     return folders
 
 
 def load_with_saes(
-    model: ModelSettings | Mapping[str, Any],
+    model: ModelSettings,
     saes: Sequence[str],
     progress: Progress,
     *,
@@ -117,21 +112,20 @@ def load_with_saes(
     The SAEs are read first, passed to `check` and compared with the model's configuration, so that
     most mistakes are found before the weights of the model are loaded.
     """
-    settings = _model_settings(model)
-    folders = check_sources(settings, saes)
+    folders = check_sources(model, saes)
 
     from facsynth.models.lm import pick_device
     from facsynth.sae.files import load_sae
     from facsynth.sae.pairing import PairWarning, check_shape, name_remark
 
-    device = pick_device(settings.device)
+    device = pick_device(model.device)
     loaded = [load_sae(folder) for folder in folders]
-    shape = model_shape(settings.model, trust_remote_code=settings.trust_remote_code)
+    shape = model_shape(model.model, trust_remote_code=model.trust_remote_code)
     for sae in loaded:
         if check is not None:
             check(sae)
         check_shape(sae.config, shape)
-    lm = load_model(settings, progress)
+    lm = load_model(model, progress)
     for remark in dict.fromkeys(name_remark(sae.config, lm.name) for sae in loaded):
         if remark:
             progress.say(f"warning: {remark}")
@@ -144,12 +138,6 @@ def check_model_layer(model: ModelSettings, layer: int) -> None:
     from facsynth.models.lm import check_layer
 
     check_layer(model_shape(model.model, trust_remote_code=model.trust_remote_code), layer)
-
-
-def _model_settings(given: ModelSettings | Mapping[str, Any]) -> ModelSettings:
-    if isinstance(given, ModelSettings):
-        return given
-    return ModelSettings(**{f.name: given[f.name] for f in fields(ModelSettings)})
 
 
 def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from facsynth.cli.from_settings import flat_options
+from facsynth.cli.from_settings import settings_options
 from facsynth.models.settings import ModelSettings
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 Command = Callable[..., Any]
+
+model_options = settings_options(ModelSettings, "model")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
@@ -84,11 +86,6 @@ def naming_options(command: Command) -> Command:
 def output_option(what: str) -> Callable[[Command], Command]:
     """`-o`, with what is written there."""
     return click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help=what)
-
-
-def model_options(command: Command) -> Command:
-    """The options of `ModelSettings`, as parameters of their own."""
-    return flat_options(ModelSettings)(command)
 
 
 def data_options(command: Command) -> Command:

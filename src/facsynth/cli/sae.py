@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.options import data_options, json_option, output_option, score_option
+from facsynth.cli.options import (
+    data_options,
+    json_option,
+    model_options,
+    output_option,
+    score_option,
+)
 from facsynth.cli.sae_profile import max_length_option, profile
 from facsynth.models.settings import ModelSettings
 from facsynth.sae.formats.options import ReadOptions
@@ -44,7 +50,7 @@ sae.add_command(profile)
 @click.option("--holdout", default=0.05, show_default=True, help="Share of samples held out.")
 @max_length_option(512)
 @save_dtype_option
-@settings_options(ModelSettings, "model")
+@model_options
 @score_option
 @data_options
 def train(
@@ -134,7 +140,7 @@ def _load_on_each_rank(
 @click.option(
     "--loss-tokens", default=50_000, show_default=True, help="Tokens for the cross-entropies."
 )
-@settings_options(ModelSettings, "model")
+@model_options
 @score_option
 @data_options
 @json_option

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.cli.from_settings import settings_options
-from facsynth.cli.options import data_options, json_option, score_option
+from facsynth.cli.options import data_options, json_option, model_options, score_option
 from facsynth.models.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def max_length_option(default: int) -> Callable[[Any], Any]:
 @max_length_option(1024)
 @click.option("--note", default="", help="Description of the text, kept in the profile.")
 @score_option
-@settings_options(ModelSettings, "model")
+@model_options
 @data_options
 @json_option
 def profile(

@@ -14,6 +14,7 @@ from facsynth.cli.options import (
     output_option,
     relevant_option,
 )
+from facsynth.models.settings import ModelSettings
 from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def synthesize(
     output: Path,
     relevant: Path | None,
     settings: SynthesisSettings,
+    model: ModelSettings,
     grading: JudgeSettings,
     as_json: bool,
     **options: Any,
@@ -82,14 +84,14 @@ def synthesize(
     spending = Spending(generator.policy, output / "replies.sqlite")
     judge = _judge(grading, generator, spending)
     if options["dry_run"]:
-        tokenizer = load_table_tokenizer(source, options["model"])
+        tokenizer = load_table_tokenizer(source, model.model)
         expected = run.forecast(tokenizer, policy=generator.policy, judge=judge)
         show(expected, as_json=as_json)
         return
 
     @cache
     def pair() -> Any:
-        return load_pair(options, options["sae"], progress, check=run.check_sae)
+        return load_pair(model, options["sae"], progress, check=run.check_sae)
 
     chat = load_generator(generator, lambda: pair()[0], spending)
     lm, sae = pair()

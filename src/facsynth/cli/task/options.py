@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from facsynth.cli.options import json_option, model_options, output_option
+from facsynth.models.settings import ModelSettings
 from facsynth.tasks.settings import HeadSettings, LoraSettings, OptimizerSettings
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ class Call:
     rows: dict[str, Any]
     """`split` and `limit`, for a reader."""
 
-    model: dict[str, Any]
-    """The options of `load_model`."""
+    model: ModelSettings
 
     progress: "Progress"
     trained: Any = None
@@ -44,7 +44,7 @@ class Call:
         from facsynth.cli.load import load_model  # loads torch: after what the user got wrong
 
         known = self.trained.config["model"] if self.trained else None
-        return load_model({**self.model, "model": self.model["model"] or known}, self.progress)
+        return load_model(replace(self.model, model=self.model.model or known), self.progress)
 
     def finish(self, result: "TaskResult") -> None:
         """Keep a result in the folder of its task, and print it."""
@@ -123,6 +123,4 @@ def _call(data: str, folder: Path, options: dict[str, Any], **more: Any) -> Call
     from facsynth.cli.show import RichProgress
 
     rows = {name: options.pop(name) for name in ("split", "limit")}
-    names = ("model", "device", "dtype", "trust_remote_code")
-    model = {name: options.pop(name) for name in names}
-    return Call(data, folder, rows, model, RichProgress(), **more)
+    return Call(data, folder, rows, options.pop("model"), RichProgress(), **more)

@@ -86,6 +86,6 @@ def evaluate(
 
 def _precise(call: Call) -> Call:
     """float32 where no precision is named: in bfloat16, logits of 16 and more differ by 1/8."""
-    if call.model["dtype"] != "auto":
+    if call.model.dtype != "auto":
         return call
-    return replace(call, model={**call.model, "dtype": "float32"})
+    return replace(call, model=replace(call.model, dtype="float32"))
