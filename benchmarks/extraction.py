@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from busy import measure_busy
 from contenders.worker import Job
 from contest import Contender, Runs, started, take_turns
 from environments import Environment
@@ -64,6 +65,9 @@ def main() -> None:
         if options.profile:
             print(profile(job, quick=options.quick))
             return
+        if options.busy:
+            print(measure_busy(contenders[0], job, options.runs))
+            return
         starts = measure_starts(job, 1 if options.quick else 5) if options.device == "cpu" else None
         outcome = measure(options, contenders, job, Path(scratch))
         text = report(outcome, starts=starts, profile=profile(job, quick=options.quick))
@@ -95,6 +99,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="comma-separated contender names")
     parser.add_argument("--quick", action="store_true", help="few texts, one run")
     parser.add_argument("--profile", action="store_true", help="only profile facsynth")
+    parser.add_argument("--busy", action="store_true", help="only facsynth: alone, two at once")
     parser.add_argument("--write", action="store_true", help="write the page")
     options = parser.parse_args(arguments)
     if options.quick and options.write:
@@ -125,7 +130,7 @@ def make_job(
     options: argparse.Namespace, dtype: str, contenders: Sequence[Contender], scratch: Path
 ) -> Job:
     from facsynth.models.default_model import default_model_folder, default_sae_folder
-    from facsynth.models.lm import load_tokenizer
+    from facsynth.models.source import load_tokenizer
     from facsynth.sae.files import load_sae
 
     model = str(default_model_folder())

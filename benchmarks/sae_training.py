@@ -182,10 +182,10 @@ def judge(folder: Path, plan: Plan) -> dict[str, float]:
     """Explained variance, L0 and dead share on the held-out activations."""
     from safetensors.torch import load_file
 
-    from facsynth.sae.formats.layouts import read_external_sae
+    from facsynth.sae.formats.layouts import ReadOptions, read_sae
 
     x = load_file(plan.activations)["heldout"]
-    sae = read_external_sae(folder, layer=LAYER)
+    sae = read_sae(folder, ReadOptions(layer=LAYER))
     z = sae.encode(x)
     error = (x - sae.decode(z)).square().sum() / (x - x.mean(0)).square().sum()
     return {

@@ -7,7 +7,8 @@ import torch
 from facsynth.models.lm import load_language_model
 from facsynth.models.tokens import tokenize_samples
 from facsynth.sae.files import load_sae
-from facsynth.sae.train.train import TrainSettings, train_sae
+from facsynth.sae.train.settings import TrainSettings
+from facsynth.sae.train.train import train_sae
 from facsynth.table.extract import extract_features
 from tiny_pair import PLANTED, save_pair, talk
 

@@ -7,7 +7,7 @@ import torch
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.residual import read_residual
 from facsynth.progress import SILENT
-from facsynth.sae.evaluate import SaeQuality, evaluate_sae, quality_row
+from facsynth.sae.evaluate import SaeQuality, evaluate_sae
 from tiny import FAMILIES, coordinate_sae, random_sae, tiny_lm, tokenized
 
 RNG = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def test_reconstruction_numbers_are_those_of_a_dense_computation(gate):
         "n_tokens": len(x),
         "n_outliers": 0,
     }
-    actual = quality_row(quality)
+    actual = quality.row()
     assert {name: actual[name] for name in expected} == pytest.approx(
         {name: float(value) for name, value in expected.items()}, rel=1e-4
     )
@@ -151,7 +151,7 @@ def test_outlier_tokens_are_left_out_and_counted():
 
 def test_an_empty_text_among_others_changes_nothing():
     lm, sae = tiny_lm(), random_sae()
-    found = [quality_row(evaluate_sae(lm, sae, texts)) for texts in (FULL, [*FULL, tokenized([])])]
+    found = [evaluate_sae(lm, sae, texts).row() for texts in (FULL, [*FULL, tokenized([])])]
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
@@ -174,6 +174,6 @@ def test_an_sae_of_another_model_is_refused():
 
 
 def test_every_number_of_the_row_is_a_plain_one():
-    row = quality_row(evaluate_sae(tiny_lm(), random_sae(), FULL))
+    row = evaluate_sae(tiny_lm(), random_sae(), FULL).row()
     assert set(row) == set(SaeQuality.__dataclass_fields__)
     assert all(type(value) in (int, float) for value in row.values())

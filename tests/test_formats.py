@@ -14,7 +14,7 @@ from facsynth.cli import main
 from facsynth.errors import ModelError
 from facsynth.sae.describe import describe_sae
 from facsynth.sae.files import load_sae, save_sae
-from facsynth.sae.formats.layouts import LAYOUTS, detect_format, read_external_sae, stored_files
+from facsynth.sae.formats.layouts import LAYOUTS, ReadOptions, detect_format, read_sae, stored_files
 from tiny import random_sae
 
 D, M, K = 12, 40, 5
@@ -90,37 +90,37 @@ def saelens(folder, architecture, tensors=None, **config):
 
 def test_saelens_standard(tmp_path):
     codes = relu((X - C) @ W + B)
-    sae = read_external_sae(saelens(tmp_path, "standard"))
+    sae = read_sae(saelens(tmp_path, "standard"))
     assert_same(sae, codes, codes @ V + C)
     assert sae.config.model_name == "tiny"
 
 
 def test_saelens_without_the_decoder_bias_in_the_input(tmp_path):
     codes = relu(X @ W + B)
-    sae = read_external_sae(saelens(tmp_path, "standard", apply_b_dec_to_input=False))
+    sae = read_sae(saelens(tmp_path, "standard", apply_b_dec_to_input=False))
     assert_same(sae, codes, codes @ V + C)
 
 
 def test_saelens_topk(tmp_path):
     codes = largest((X - C) @ W + B)
-    assert_same(read_external_sae(saelens(tmp_path, "topk", k=K)), codes, codes @ V + C)
+    assert_same(read_sae(saelens(tmp_path, "topk", k=K)), codes, codes @ V + C)
 
 
 def test_saelens_topk_that_weighs_by_decoder_norm(tmp_path):
     codes = largest(((X - C) @ W + B) * V.norm(dim=1))
-    sae = read_external_sae(saelens(tmp_path, "topk", k=K, rescale_acts_by_decoder_norm=True))
+    sae = read_sae(saelens(tmp_path, "topk", k=K, rescale_acts_by_decoder_norm=True))
     assert_same(sae, codes, (codes / V.norm(dim=1)) @ V + C)
 
 
 def test_saelens_jumprelu(tmp_path):
     codes = jump((X - C) @ W + B, THRESHOLD)
-    sae = read_external_sae(saelens(tmp_path, "jumprelu", {"threshold": THRESHOLD}))
+    sae = read_sae(saelens(tmp_path, "jumprelu", {"threshold": THRESHOLD}))
     assert_same(sae, codes, codes @ V + C)
 
 
 def test_a_threshold_below_zero_lets_nothing_negative_through(tmp_path):
     codes = relu((X - C) @ W + B)
-    sae = read_external_sae(saelens(tmp_path, "jumprelu", {"threshold": THRESHOLD - 9}))
+    sae = read_sae(saelens(tmp_path, "jumprelu", {"threshold": THRESHOLD - 9}))
     assert_same(sae, codes, codes @ V + C)
 
 
@@ -135,13 +135,13 @@ def test_saelens_training_checkpoints_of_batch_topk_have_one_threshold(tmp_path,
         k=K,
         rescale_acts_by_decoder_norm=True,
     )
-    assert_same(read_external_sae(folder), codes, (codes / norms) @ V + C)
+    assert_same(read_sae(folder), codes, (codes / norms) @ V + C)
 
 
 def test_batch_topk_keeps_k_per_token_when_asked(tmp_path):
     folder = saelens(tmp_path, "batchtopk", {"topk_threshold": torch.tensor(1.5)}, k=99)
     codes = largest((X - C) @ W + B)
-    assert_same(read_external_sae(folder, k=K), codes, codes @ V + C)
+    assert_same(read_sae(folder, ReadOptions(k=K)), codes, codes @ V + C)
 
 
 def test_saelens_gated_is_jumprelu_exactly(tmp_path):
@@ -151,7 +151,7 @@ def test_saelens_gated_is_jumprelu_exactly(tmp_path):
     parts = {"W_enc": W, "W_dec": V, "b_dec": C, "b_gate": gate, "b_mag": magnitude, "r_mag": scale}
     folder = saelens(tmp_path, "gated")
     save_file(parts, folder / "sae_weights.safetensors")
-    assert_same(read_external_sae(folder), codes, codes @ V + C)
+    assert_same(read_sae(folder), codes, codes @ V + C)
 
 
 OLD = {
@@ -171,7 +171,7 @@ def old_saelens(folder, **config):
 
 
 def test_old_saelens_without_an_architecture_is_standard(tmp_path):
-    sae = read_external_sae(old_saelens(tmp_path))
+    sae = read_sae(old_saelens(tmp_path))
     codes = relu((X - C) @ W + B)
     assert_same(sae, codes, codes @ V + C)
     assert sae.config.model_name == "gpt2-small"
@@ -181,7 +181,7 @@ def test_old_saelens_without_an_architecture_is_standard(tmp_path):
 def test_old_saelens_names_topk_by_its_activation(tmp_path):
     kwargs = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}}
     codes = largest((X - C) @ W + B)
-    assert_same(read_external_sae(old_saelens(tmp_path, **kwargs)), codes, codes @ V + C)
+    assert_same(read_sae(old_saelens(tmp_path, **kwargs)), codes, codes @ V + C)
 
 
 def test_old_saelens_scales_of_a_fine_tuning_apply_to_decoding_only(tmp_path):
@@ -190,14 +190,14 @@ def test_old_saelens_scales_of_a_fine_tuning_apply_to_decoding_only(tmp_path):
         tmp_path, "standard", {"scaling_factor": tuned}, finetuning_scaling_factor=True
     )
     codes = relu((X - C) @ W + B)
-    assert_same(read_external_sae(folder), codes, (codes * tuned) @ V + C)
+    assert_same(read_sae(folder), codes, (codes * tuned) @ V + C)
 
 
 @pytest.mark.parametrize("value", ["expected_average_only_in", True])
 def test_a_constant_input_scale_is_folded(tmp_path, value):
     codes = relu((X * 0.7 - C) @ W + B)
     folder = saelens(tmp_path, "standard", normalize_activations=value)
-    sae = read_external_sae(folder, input_scale=0.7)
+    sae = read_sae(folder, ReadOptions(input_scale=0.7))
     assert_same(sae, codes, (codes @ V + C) / 0.7)
 
 
@@ -210,31 +210,31 @@ def test_the_input_scale_of_a_training_checkpoint_is_found(tmp_path):
         normalize_activations="expected_average_only_in",
     )
     (folder / "activation_scaler.json").write_text('{"scaling_factor": 0.7}')
-    assert_same(read_external_sae(folder), codes, (codes @ V + C) / 0.7)
+    assert_same(read_sae(folder), codes, (codes @ V + C) / 0.7)
 
 
 def test_a_constant_input_scale_that_no_file_names_is_asked_for(tmp_path):
     folder = saelens(tmp_path, "standard", normalize_activations="expected_average_only_in")
     with pytest.raises(ModelError, match="pass input_scale"):
-        read_external_sae(folder)
+        read_sae(folder)
 
 
 @pytest.mark.parametrize("value", ["layer_norm", "constant_norm_rescale", "covariance_whitening"])
 def test_scaling_by_token_is_refused(tmp_path, value):
     with pytest.raises(ModelError, match=f"{value}.*not a constant factor"):
-        read_external_sae(saelens(tmp_path, "standard", normalize_activations=value))
+        read_sae(saelens(tmp_path, "standard", normalize_activations=value))
 
 
 @pytest.mark.parametrize("kind", ["transcoder", "temporal", "abstopk"])
 def test_saelens_kinds_that_are_no_such_sae_are_refused(tmp_path, kind):
     with pytest.raises(ModelError, match=f"'{kind}'.* is not supported"):
-        read_external_sae(saelens(tmp_path, kind))
+        read_sae(saelens(tmp_path, kind))
 
 
 def test_our_own_files_are_saelens(tmp_path):
     folder = save_sae(random_sae("jumprelu"), tmp_path / "sae")
     assert detect_format(folder) == "saelens"
-    again, ours = read_external_sae(folder), load_sae(folder)
+    again, ours = read_sae(folder), load_sae(folder)
     assert again.config == ours.config
     assert all(
         torch.equal(a, b) for a, b in zip(again.parameters(), ours.parameters(), strict=True)
@@ -242,9 +242,9 @@ def test_our_own_files_are_saelens(tmp_path):
 
 
 def test_what_was_read_can_be_saved_and_loaded(tmp_path):
-    sae = read_external_sae(paper(tmp_path), model_name="tiny")
+    sae = read_sae(paper(tmp_path), ReadOptions(model_name="tiny"))
     folder = save_sae(sae, tmp_path / "saved")
-    for loaded in (load_sae(folder), read_external_sae(folder)):
+    for loaded in (load_sae(folder), read_sae(folder)):
         assert torch.equal(loaded.encode(X), sae.encode(X))
         assert (loaded.config.layer, loaded.config.model_name) == (15, "tiny")
         assert loaded.config.metadata["source_format"] == "paper"
@@ -262,12 +262,12 @@ def paper(folder, name="TopK7_l16_h12_epoch3.pth"):
 
 def test_paper_is_tied_and_counts_layers_from_1(tmp_path):
     codes = largest((X - C) @ W + B)
-    assert_same(read_external_sae(paper(tmp_path)), codes, codes @ W.T + C, layer=15)
+    assert_same(read_sae(paper(tmp_path)), codes, codes @ W.T + C, layer=15)
 
 
 def test_k_of_the_caller_wins_over_the_annealed_one(tmp_path):
     codes = largest((X - C) @ W + B, 3)
-    sae = read_external_sae(paper(tmp_path), k=3)
+    sae = read_sae(paper(tmp_path), ReadOptions(k=3))
     assert_same(sae, codes, codes @ W.T + C, layer=15)
     assert sae.config.k == 3
 
@@ -275,8 +275,8 @@ def test_k_of_the_caller_wins_over_the_annealed_one(tmp_path):
 def test_a_name_without_a_layer_asks_for_it(tmp_path):
     path = paper(tmp_path, "sae.pth")
     with pytest.raises(ModelError, match="pass its layer, counted from 0"):
-        read_external_sae(path)
-    assert read_external_sae(path, layer=3).config.layer == 3
+        read_sae(path)
+    assert read_sae(path, ReadOptions(layer=3)).config.layer == 3
 
 
 # Sparsify ------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_sparsify_subtracts_the_decoder_bias_whatever_the_decoder(tmp_path, norm
     codes = codes * (codes >= codes.topk(K).values[:, -1:])
     folder = sparsify(tmp_path / "layers.7", normalize_decoder=normalized)
     (tmp_path / "config.json").write_text('{"model": "EleutherAI/pythia-70m"}')
-    sae = read_external_sae(folder)
+    sae = read_sae(folder)
     assert_same(sae, codes, codes @ V + C)
     assert sae.config.model_name == "EleutherAI/pythia-70m"
 
@@ -304,12 +304,12 @@ def test_sparsify_subtracts_the_decoder_bias_whatever_the_decoder(tmp_path, norm
 )
 def test_sparsify_kinds_that_are_no_topk_sae_are_refused(tmp_path, setting):
     with pytest.raises(ModelError, match="is not supported"):
-        read_external_sae(sparsify(tmp_path / "layers.7", **setting))
+        read_sae(sparsify(tmp_path / "layers.7", **setting))
 
 
 def test_sparsify_of_another_module_is_refused_even_with_a_layer(tmp_path):
     with pytest.raises(ModelError, match="other modules are not supported"):
-        read_external_sae(sparsify(tmp_path / "layers.7.mlp"), layer=7)
+        read_sae(sparsify(tmp_path / "layers.7.mlp"), ReadOptions(layer=7))
 
 
 # dictionary_learning -------------------------------------------------------------------------
@@ -329,7 +329,7 @@ MATRICES = {"W_enc": W, "W_dec": V, "b_enc": B, "b_dec": C}
 def test_dictionary_learning_autoencoder_gets_decoder_rows_of_norm_1(tmp_path):
     codes = relu((X - C) @ W + B)
     folder = dictionary(tmp_path, "AutoEncoder", {**LINEAR, "bias": C})
-    sae = read_external_sae(folder)
+    sae = read_sae(folder)
     assert_same(sae, codes * V.norm(dim=1), codes @ V + C)
     assert sae.config.model_name == "tiny/lm"
 
@@ -337,30 +337,30 @@ def test_dictionary_learning_autoencoder_gets_decoder_rows_of_norm_1(tmp_path):
 def test_dictionary_learning_new_autoencoder(tmp_path):
     codes = relu(X @ W + B)
     folder = dictionary(tmp_path, "AutoEncoderNew", {**LINEAR, "decoder.bias": C})
-    assert_same(read_external_sae(folder), codes, codes @ V + C)
+    assert_same(read_sae(folder), codes, codes @ V + C)
 
 
 def test_dictionary_learning_topk_ignores_its_threshold(tmp_path):
     stored = {"b_dec": C, "k": torch.tensor(K), "threshold": torch.tensor(0.3)}
     codes = largest((X - C) @ W + B)
     folder = dictionary(tmp_path, "AutoEncoderTopK", {**LINEAR, **stored}, k=K)
-    assert_same(read_external_sae(folder), codes, codes @ V + C)
+    assert_same(read_sae(folder), codes, codes @ V + C)
 
 
 def test_dictionary_learning_batch_topk_is_one_threshold(tmp_path):
     stored = {"b_dec": C, "k": torch.tensor(K), "threshold": torch.tensor(0.3)}
     codes = jump((X - C) @ W + B, 0.3)
     folder = dictionary(tmp_path, "BatchTopKSAE", {**LINEAR, **stored}, k=K)
-    assert_same(read_external_sae(folder), codes, codes @ V + C)
+    assert_same(read_sae(folder), codes, codes @ V + C)
 
 
 def test_dictionary_learning_batch_topk_without_a_threshold_asks_for_k(tmp_path):
     stored = {"b_dec": C, "k": torch.tensor(K), "threshold": torch.tensor(-1.0)}
     folder = dictionary(tmp_path, "BatchTopKSAE", {**LINEAR, **stored})
     with pytest.raises(ModelError, match="pass k"):
-        read_external_sae(folder)
+        read_sae(folder)
     codes = largest((X - C) @ W + B)
-    assert_same(read_external_sae(folder, k=K), codes, codes @ V + C)
+    assert_same(read_sae(folder, ReadOptions(k=K)), codes, codes @ V + C)
 
 
 def test_dictionary_learning_matryoshka(tmp_path):
@@ -368,13 +368,13 @@ def test_dictionary_learning_matryoshka(tmp_path):
     stored["group_sizes"] = torch.tensor([10, 30])
     codes = jump((X - C) @ W + B, 0.3)
     folder = dictionary(tmp_path, "MatryoshkaBatchTopKSAE", {**MATRICES, **stored})
-    assert_same(read_external_sae(folder), codes, codes @ V + C)
+    assert_same(read_sae(folder), codes, codes @ V + C)
 
 
 def test_dictionary_learning_jumprelu_does_not_subtract(tmp_path):
     codes = jump(X @ W + B, THRESHOLD)
     folder = dictionary(tmp_path, "JumpReluAutoEncoder", {**MATRICES, "threshold": THRESHOLD})
-    assert_same(read_external_sae(folder), codes, codes @ V + C)
+    assert_same(read_sae(folder), codes, codes @ V + C)
 
 
 def test_dictionary_learning_gated(tmp_path):
@@ -384,13 +384,13 @@ def test_dictionary_learning_gated(tmp_path):
     biases = {"gate_bias": gate, "mag_bias": magnitude, "r_mag": scale, "decoder_bias": C}
     linear = {name: LINEAR[name] for name in ("encoder.weight", "decoder.weight")}
     folder = dictionary(tmp_path, "GatedAutoEncoder", {**linear, **biases})
-    assert_same(read_external_sae(folder), codes, codes @ V + C)
+    assert_same(read_sae(folder), codes, codes @ V + C)
 
 
 def test_dictionary_learning_of_another_module_is_refused(tmp_path):
     folder = dictionary(tmp_path, "AutoEncoder", LINEAR, submodule_name="mlp_out_layer_7")
     with pytest.raises(ModelError, match="mlp_out_layer_7"):
-        read_external_sae(folder)
+        read_sae(folder)
 
 
 # Gemma Scope ---------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ def gemma_scope(folder, site="res"):
 
 def test_gemma_scope(tmp_path):
     codes = jump(X @ W + B, THRESHOLD)
-    sae = read_external_sae(gemma_scope(tmp_path))
+    sae = read_sae(gemma_scope(tmp_path))
     assert_same(sae, codes, codes @ V + C)
     assert sae.config.model_name == "google/gemma-2-2b"
 
@@ -414,7 +414,7 @@ def test_gemma_scope(tmp_path):
 @pytest.mark.parametrize("site", ["att", "mlp", "transcoders"])
 def test_gemma_scope_elsewhere_is_refused(tmp_path, site):
     with pytest.raises(ModelError, match="not an SAE of the residual stream"):
-        read_external_sae(gemma_scope(tmp_path, site))
+        read_sae(gemma_scope(tmp_path, site))
 
 
 def test_arrays_of_objects_are_not_unpickled(tmp_path):
@@ -422,7 +422,7 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path):
     folder.mkdir()
     np.savez(folder / "params.npz", W_enc=np.array([Sneaky(marker)], dtype=object))
     with pytest.raises(ModelError, match="without pickles"):
-        read_external_sae(folder)
+        read_sae(folder)
     assert not marker.exists()
 
 
@@ -439,7 +439,7 @@ def gemma_scope_2(folder, **config):
 
 def test_gemma_scope_2(tmp_path):
     codes = jump(X @ W + B, THRESHOLD)
-    sae = read_external_sae(gemma_scope_2(tmp_path))
+    sae = read_sae(gemma_scope_2(tmp_path))
     assert_same(sae, codes, codes @ V + C)
     assert sae.config.model_name == "google/gemma-3-270m"
 
@@ -447,7 +447,7 @@ def test_gemma_scope_2(tmp_path):
 def test_gemma_scope_2_without_settings_goes_by_its_folder(tmp_path):
     folder = gemma_scope_2(tmp_path / "resid_post" / "layer_7_width_16k_l0_small")
     (folder / "config.json").unlink()
-    assert read_external_sae(folder).config.layer == 7
+    assert read_sae(folder).config.layer == 7
 
 
 @pytest.mark.parametrize(
@@ -459,7 +459,7 @@ def test_gemma_scope_2_without_settings_goes_by_its_folder(tmp_path):
 )
 def test_gemma_scope_2_elsewhere_is_refused(tmp_path, setting):
     with pytest.raises(ModelError, match="use an SAE of the residual stream"):
-        read_external_sae(gemma_scope_2(tmp_path, **setting))
+        read_sae(gemma_scope_2(tmp_path, **setting))
 
 
 # Llama Scope ---------------------------------------------------------------------------------
@@ -502,7 +502,7 @@ def llama_inference(x, decoder):
 
 def test_llama_scope_rescales_norms_and_threshold(tmp_path):
     codes, output = llama_inference(X, V)
-    sae = read_external_sae(llama_scope(tmp_path))
+    sae = read_sae(llama_scope(tmp_path))
     assert_same(sae, codes * SCALE, output)
     assert sae.config.model_name == "meta-llama/Llama-3.1-8B"
 
@@ -510,24 +510,24 @@ def test_llama_scope_rescales_norms_and_threshold(tmp_path):
 def test_llama_scope_with_a_decoder_of_norm_1_is_as_saelens_reads_it(tmp_path):
     decoder = V / V.norm(dim=1, keepdim=True)
     codes = jump(X @ (W * SCALE) + B, 0.4 * SCALE)
-    sae = read_external_sae(llama_scope(tmp_path, decoder))
+    sae = read_sae(llama_scope(tmp_path, decoder))
     assert_same(sae, codes, codes @ (decoder / SCALE) + C / SCALE)
 
 
 def test_llama_scope_before_its_conversion_is_topk(tmp_path):
     codes = largest((X * SCALE @ W + B) * V.norm(dim=1))
     folder = llama_scope(tmp_path, jump_relu_threshold=0, act_fn="topk", top_k=K)
-    assert_same(read_external_sae(folder), codes, ((codes / V.norm(dim=1)) @ V + C) / SCALE)
+    assert_same(read_sae(folder), codes, ((codes / V.norm(dim=1)) @ V + C) / SCALE)
 
 
 def test_llama_scope_transcoders_are_refused(tmp_path):
     with pytest.raises(ModelError, match="transcoder"):
-        read_external_sae(llama_scope(tmp_path, hook_point_out="blocks.7.hook_mlp_out"))
+        read_sae(llama_scope(tmp_path, hook_point_out="blocks.7.hook_mlp_out"))
 
 
 def test_llama_scope_norms_of_each_token_are_refused(tmp_path):
     with pytest.raises(ModelError, match="token-wise"):
-        read_external_sae(llama_scope(tmp_path, norm_activation="token-wise"))
+        read_sae(llama_scope(tmp_path, norm_activation="token-wise"))
 
 
 # Qwen-Scope and Goodfire ---------------------------------------------------------------------
@@ -542,7 +542,7 @@ def qwen_scope(folder, name=f"SAE-Res-Qwen3-1.7B-Base-W32K-L0_{K}"):
 
 def test_qwen_scope_does_not_subtract_and_finds_k_in_the_repository(tmp_path):
     codes = largest(X @ W + B)
-    sae = read_external_sae(qwen_scope(tmp_path))
+    sae = read_sae(qwen_scope(tmp_path))
     assert_same(sae, codes, codes @ V + C)
     assert sae.config.model_name == "Qwen/Qwen3-1.7B-Base"
 
@@ -550,8 +550,8 @@ def test_qwen_scope_does_not_subtract_and_finds_k_in_the_repository(tmp_path):
 def test_qwen_scope_outside_its_repository_asks_for_k(tmp_path):
     path = qwen_scope(tmp_path, "renamed")
     with pytest.raises(ModelError, match="pass k"):
-        read_external_sae(path)
-    assert read_external_sae(path, k=3).config.k == 3
+        read_sae(path)
+    assert read_sae(path, ReadOptions(k=3)).config.k == 3
 
 
 def goodfire(folder):
@@ -564,7 +564,7 @@ def goodfire(folder):
 
 def test_goodfire(tmp_path):
     codes = relu(X @ W + B)
-    sae = read_external_sae(goodfire(tmp_path))
+    sae = read_sae(goodfire(tmp_path))
     assert_same(sae, codes, codes @ V + C)
     assert sae.config.model_name == "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -627,7 +627,7 @@ def test_info_describes_every_layout(tmp_path, name):
     assert facts["k"] == (K if GATES[name] == "topk" else None)
     assert facts["n_bytes"] == sum(file.stat().st_size for file in stored_files(path))
     assert len(facts["content_hash"]) == 64
-    assert list(facts) == list(describe_sae(random_sae(), path))
+    assert facts == describe_sae(path).row()
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -636,15 +636,15 @@ def test_convert_writes_saelens_of_every_layout(tmp_path, name):
     done = CliRunner().invoke(main, ["sae", "convert", str(path), str(target)])
     assert done.exit_code == 0, done.output
     assert detect_format(target) == "saelens"
-    assert torch.equal(load_sae(target).encode(X), read_external_sae(path).encode(X))
+    assert torch.equal(load_sae(target).encode(X), read_sae(path).encode(X))
 
 
 def test_the_licence_comes_from_the_card_beside_the_files(tmp_path):
     folder = saelens(tmp_path, "standard", {"W_enc": W.bfloat16(), "W_dec": V.bfloat16()})
-    assert describe_sae(load_sae(folder), folder)["licence"] is None
+    assert describe_sae(folder).licence is None
     (folder / "README.md").write_text("---\nlanguage: en\nlicense: cc-by-4.0\n---\n# An SAE\n")
-    facts = describe_sae(load_sae(folder), folder)
-    assert (facts["licence"], facts["dtype"]) == ("cc-by-4.0", "bfloat16")
+    facts = describe_sae(folder)
+    assert (facts.licence, facts.dtype) == ("cc-by-4.0", "bfloat16")
 
 
 def test_an_unknown_layout_lists_what_is_there_and_what_is_known(tmp_path):
@@ -657,7 +657,7 @@ def test_half_a_layout_names_the_missing_file(tmp_path):
     folder = saelens(tmp_path, "standard")
     (folder / "cfg.json").unlink()
     with pytest.raises(ModelError, match=r"for saelens cfg\.json is missing; known are"):
-        read_external_sae(folder)
+        read_sae(folder)
 
 
 def test_an_unknown_pickle_lists_its_tensors(tmp_path):
@@ -669,7 +669,7 @@ def test_an_unknown_pickle_lists_its_tensors(tmp_path):
 def test_several_pickles_in_a_folder_must_be_chosen_from(tmp_path):
     paper(tmp_path), goodfire(tmp_path)
     with pytest.raises(ModelError, match="2 pickles.*name one of them"):
-        read_external_sae(tmp_path)
+        read_sae(tmp_path)
 
 
 def test_a_missing_path_is_an_error(tmp_path):
@@ -681,48 +681,48 @@ def test_code_in_a_pickle_is_never_run(tmp_path):
     path, marker = tmp_path / "TopK7_l16_h12_epoch3.pth", tmp_path / "ran"
     torch.save({"weight": Sneaky(marker), "config": {}}, path)
     with pytest.raises(ModelError, match="can run code"):
-        read_external_sae(path)
+        read_sae(path)
     assert not marker.exists()
 
 
 def test_a_damaged_pickle_is_an_error(tmp_path):
     (tmp_path / "x.pth").write_bytes(b"\x80\x02nonsense")
     with pytest.raises(ModelError, match="damaged"):
-        read_external_sae(tmp_path / "x.pth")
+        read_sae(tmp_path / "x.pth")
 
 
 def test_a_missing_tensor_is_named_beside_those_there(tmp_path):
     folder = saelens(tmp_path, "jumprelu")
     with pytest.raises(ModelError, match="lacks the tensor threshold; it has W_dec, W_enc"):
-        read_external_sae(folder)
+        read_sae(folder)
 
 
 def test_a_configuration_of_another_size_is_an_error(tmp_path):
     with pytest.raises(ModelError, match=r"shape \(12, 40\), but cfg.json says d_sae=64"):
-        read_external_sae(saelens(tmp_path, "standard", d_sae=64))
+        read_sae(saelens(tmp_path, "standard", d_sae=64))
 
 
 def test_a_transposed_matrix_is_an_error(tmp_path):
     folder = saelens(tmp_path, "standard", {"W_dec": V.T})
     with pytest.raises(ModelError, match=r"w_dec has shape \(12, 40\).*needs \(40, 12\)"):
-        read_external_sae(folder)
+        read_sae(folder)
 
 
 def test_options_that_a_layout_has_no_use_for_are_refused(tmp_path):
     path = goodfire(tmp_path)
     with pytest.raises(ModelError, match="drop k=3"):
-        read_external_sae(path, k=3)
+        read_sae(path, ReadOptions(k=3))
     with pytest.raises(ModelError, match="takes no input_scale"):
-        read_external_sae(path, input_scale=2.0)
+        read_sae(path, ReadOptions(input_scale=2.0))
 
 
 def test_the_caller_wins_over_the_files(tmp_path):
-    sae = read_external_sae(saelens(tmp_path, "standard"), layer=2, model_name="mine")
+    sae = read_sae(saelens(tmp_path, "standard"), ReadOptions(layer=2, model_name="mine"))
     assert (sae.config.layer, sae.config.model_name) == (2, "mine")
 
 
 def test_half_precision_files_are_read_in_float32(tmp_path):
     half = {name: value.bfloat16() for name, value in MATRICES.items()}
-    sae = read_external_sae(saelens(tmp_path, "standard", half))
+    sae = read_sae(saelens(tmp_path, "standard", half))
     codes = relu((X - half["b_dec"].float()) @ half["W_enc"].float() + half["b_enc"].float())
     assert_same(sae, codes, codes @ half["W_dec"].float() + half["b_dec"].float())

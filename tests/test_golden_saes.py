@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from facsynth.sae.formats.layouts import read_external_sae
+from facsynth.sae.formats.layouts import read_sae
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.parent for path in GOLDEN.rglob("expected.npz"))
@@ -17,7 +17,7 @@ CASES = sorted(path.parent for path in GOLDEN.rglob("expected.npz"))
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda path: str(path.relative_to(GOLDEN)))
 def test_codes_and_reconstructions_are_those_of_the_projects_own_code(folder):
-    sae = read_external_sae(folder)
+    sae = read_sae(folder)
     with np.load(folder / "expected.npz") as expected:
         x, codes, output = (torch.from_numpy(expected[n]) for n in ("x", "codes", "output"))
     ours = sae.encode(x)

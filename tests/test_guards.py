@@ -260,7 +260,9 @@ def test_circle_guard_sees_a_circle_through_a_function():
 
 def test_root_package_imports_nothing_of_its_own_at_once():
     tree = ast.parse((ROOT / "__init__.py").read_text())
-    imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    run = [n for n in tree.body if not ast.unparse(n).startswith("if TYPE_CHECKING:")]
+    imports = [n for n in run if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert imports
     assert not [ast.unparse(n) for n in imports if "facsynth" in ast.unparse(n)]
 
 

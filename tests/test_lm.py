@@ -15,10 +15,10 @@ from facsynth.models import weights as hashes
 from facsynth.models.lm import (
     check_complete,
     load_language_model,
-    load_tokenizer,
     pick_device,
     pick_precision,
 )
+from facsynth.models.source import load_tokenizer
 from facsynth.models.weights import content_hash
 from facsynth.table.extract import extract_features
 from hub_cache import cache_repository
@@ -86,7 +86,7 @@ def test_an_unknown_folder_is_no_hub_id():
 
 
 def test_a_hub_model_without_network_is_named():
-    with pytest.raises(ModelError, match="the model 'owner/model' is no local path, is not in"):
+    with pytest.raises(ModelError, match="the model 'owner/model' is not a local path, is not in"):
         load("owner/model")
 
 

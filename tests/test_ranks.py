@@ -15,7 +15,8 @@ from facsynth.errors import MismatchError
 from facsynth.models.lm import LanguageModel
 from facsynth.sae.files import load_sae, save_sae
 from facsynth.sae.train.ranks import ALONE, Ranks, open_ranks
-from facsynth.sae.train.train import DeadFeatures, TrainSettings, train_sae
+from facsynth.sae.train.settings import DeadFeatures, TrainSettings
+from facsynth.sae.train.train import train_sae
 from tiny import cached_tokenizer, make_model, tokenized
 
 SMALL = TrainSettings(
@@ -25,7 +26,7 @@ SMALL = TrainSettings(
     batch_tokens=64,
     group_tokens=200,
     dead=DeadFeatures(after=100),
-    seed=1,
+    random_seed=1,
 )
 
 WORKER = """

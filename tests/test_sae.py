@@ -1,5 +1,6 @@
 """Encoding, decoding, reading and writing of SAEs."""
 
+import hashlib
 import json
 from typing import get_args
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from facsynth.errors import ModelError
 from facsynth.sae.files import load_sae, save_sae
-from facsynth.sae.module import Gate, SaeConfig
+from facsynth.sae.module import Gate, SaeConfig, SparseAutoencoder
 from tiny import D_MODEL, coordinate_sae, random_sae
 
 GATES = get_args(Gate)
@@ -134,6 +135,49 @@ def test_saes_of_other_weights_have_other_hashes_before_they_are_saved():
     assert len({same.content_hash, other.content_hash, random_sae(layer=2).content_hash}) == 3
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """How often the tensors of an SAE are hashed."""
+    calls, compute = [], SparseAutoencoder._hash_of_tensors
+    monkeypatch.setattr(
+        SparseAutoencoder, "_hash_of_tensors", lambda sae: calls.append(sae) or compute(sae)
+    )
+    return calls
+
+
+def test_a_hash_is_computed_once(counted):
+    sae = random_sae()
+    assert sae.content_hash == sae.content_hash
+    assert len(counted) == 1
+
+
+def test_a_hash_is_that_of_the_weights_after_a_step_of_training():
+    sae = random_sae()
+    before = sae.content_hash
+    sae.W_dec.mul_(2)
+    assert sae.content_hash != before
+    sae.W_dec.div_(2)
+    assert sae.content_hash == before
+
+
+def test_a_loaded_sae_has_its_files_hash_until_its_weights_change(folder, counted):
+    sae = load_sae(folder)
+    digest = hashlib.sha256()
+    for name in ("cfg.json", "sae_weights.safetensors"):
+        digest.update((folder / name).read_bytes())
+    assert sae.float().content_hash == digest.hexdigest()
+    assert not counted
+    sae.b_enc.add_(1)
+    assert sae.content_hash == fresh_hash(sae)
+
+
+def fresh_hash(sae):
+    """Hash of an SAE with these weights that was never loaded."""
+    fresh = SparseAutoencoder(sae.config)
+    fresh.load_state_dict(sae.state_dict())
+    return fresh.content_hash
+
+
 @pytest.mark.parametrize(
     ("hook", "layer"),
     [
@@ -152,15 +196,14 @@ def test_a_hook_name_says_after_which_layer_to_read(folder, hook, layer):
 @pytest.mark.parametrize(
     ("change_to", "message"),
     [
-        ({"d_sae": None}, "cfg.json lacks d_sae; it has "),
-        ({"metadata": None}, "cfg.json lacks a hook name with a layer"),
+        ({"metadata": None}, "names no decoder layer"),
         ({"metadata": {"hook_name": "blocks.7.hook_mlp_out"}}, "reads blocks.7.hook_mlp_out, whi"),
         ({"metadata": {"hook_name": "blocks.0.hook_resid_pre"}}, "not the output of a decoder"),
         ({"architecture": "transcoder"}, "the architecture 'transcoder' with activation 'relu' is"),
         ({"normalize_activations": "layer_norm"}, "normalize_activations='layer_norm', which"),
-        ({"k": None}, "a topk SAE needs k between 1 and 48, not None"),
+        ({"k": None}, "cfg.json has no k; pass the k of the SAE"),
         ({"k": 49}, "a topk SAE needs k between 1 and 48, not 49"),
-        ({"d_in": 8}, r"W_enc has shape \(16, 48\), but cfg.json implies \(8, 48\)"),
+        ({"d_in": 8}, r"W_enc has shape \(16, 48\), but cfg.json says d_in=8"),
         ({"architecture": "jumprelu"}, "lacks the tensor threshold; it has W_dec, W_enc, b_dec"),
     ],
 )
@@ -181,7 +224,7 @@ def test_a_missing_file_is_named(folder, name):
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "7"])
 def test_a_broken_file_is_a_clear_error(folder, name, content):
     (folder / name).write_text(content)
-    with pytest.raises(ModelError, match=f"{folder} cannot be read as an SAE"):
+    with pytest.raises(ModelError, match=f"{folder}/{name} (cannot be read as|holds a)"):
         load_sae(folder)
 
 

@@ -546,7 +546,7 @@ def test_command_refuses_a_line_that_names_no_sample_to_include(tmp_path, line):
     table = pool_on_disk(tmp_path / "table", [{0: 2.0}])
     listed = tmp_path / "include.jsonl"
     listed.write_text(line)
-    with pytest.raises(DataError, match="is no sample with a sample_id"):
+    with pytest.raises(DataError, match="is not a sample with a sample_id"):
         call(table, "--budget", 1, "--include", listed)
 
 

@@ -103,7 +103,7 @@ def test_a_repository_without_an_sae():
 
 
 def test_offline_without_a_cache_says_so():
-    with pytest.raises(ModelError, match="'owner/name' is no local path.*HF_HUB_OFFLINE is set"):
+    with pytest.raises(ModelError, match="'owner/name' is not a local path.*HF_HUB_OFFLINE is set"):
         find_sae("owner/name")
 
 

@@ -18,10 +18,11 @@ from facsynth.models.residual import read_residual
 from facsynth.progress import Silent
 from facsynth.records import Sample
 from facsynth.sae.train import data as train_data
-from facsynth.sae.train import step as train_step
+from facsynth.sae.train import trainer
 from facsynth.sae.train.data import plan_groups
+from facsynth.sae.train.settings import DeadFeatures, TrainSettings
 from facsynth.sae.train.state import CHECKPOINT_FILE
-from facsynth.sae.train.train import DeadFeatures, TrainSettings, split_holdout, train_sae
+from facsynth.sae.train.train import split_holdout, train_sae
 from tiny import D_MODEL, tiny_lm, tokenized
 
 SMALL = TrainSettings(
@@ -31,7 +32,7 @@ SMALL = TrainSettings(
     batch_tokens=64,
     group_tokens=200,
     dead=DeadFeatures(after=500),
-    seed=1,
+    random_seed=1,
 )
 
 
@@ -146,7 +147,7 @@ def test_a_model_s_residual_stream_is_explained():
 
 @pytest.mark.parametrize("change", [{"encoder_norm": 0.0}, {"k_start": 0.5}])
 def test_a_start_that_cannot_learn_is_refused(change):
-    with pytest.raises(ModelError, match="encoder_norm"):
+    with pytest.raises(DataError, match="encoder_norm"):
         replace(SMALL, **change)
 
 
@@ -223,7 +224,7 @@ def test_a_run_that_goes_on_reads_the_texts_in_the_same_batches(tmp_path, monkey
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     run = {"layer": 1, "settings": SMALL, "checkpoints": tmp_path}
     first = train_sae(tiny_lm(), random_texts(), **run)
-    monkeypatch.delattr(train_step, "topk_gradients")
+    monkeypatch.delattr(trainer, "topk_gradients")
     assert torch.equal(train_sae(tiny_lm(), random_texts(), **run).W_enc, first.W_enc)
 
 
@@ -259,7 +260,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, changes, named):
 
 def test_the_result_depends_on_the_seed_alone():
     runs = [
-        train_sae(tiny_lm(), random_texts(), layer=1, settings=replace(SMALL, seed=seed))
+        train_sae(tiny_lm(), random_texts(), layer=1, settings=replace(SMALL, random_seed=seed))
         for seed in (1, 1, 2)
     ]
     assert torch.equal(runs[0].W_enc, runs[1].W_enc)
@@ -297,9 +298,9 @@ def test_the_input_is_scaled_to_a_median_norm_of_root_d(tmp_path):
 def test_tokens_with_a_huge_norm_are_left_out(planted, monkeypatch, tmp_path):
     _, tokens, texts = planted
     tokens[::50] *= 1000
-    seen, step = [], train_step.topk_gradients
+    seen, step = [], trainer.topk_gradients
     monkeypatch.setattr(
-        train_step,
+        trainer,
         "topk_gradients",
         lambda x, *args, **options: seen.append(x) or step(x, *args, **options),
     )
@@ -314,7 +315,7 @@ def test_tokens_with_a_huge_norm_are_left_out(planted, monkeypatch, tmp_path):
 def test_a_text_longer_than_a_group_is_trained_on():
     texts = [tokenized(range(3, 13)), tokenized(list(range(3, 203)))]
     for seed in range(4):
-        options = replace(SMALL, batch_tokens=20, group_tokens=70, seed=seed)
+        options = replace(SMALL, batch_tokens=20, group_tokens=70, random_seed=seed)
         assert train_sae(tiny_lm(), texts, layer=1, settings=options).W_enc.isfinite().all()
 
 
@@ -349,7 +350,7 @@ def test_a_layer_that_the_model_lacks_is_refused():
     ],
 )
 def test_settings_outside_their_range_are_refused(values):
-    with pytest.raises(ModelError, match=str(*values.values())):
+    with pytest.raises(DataError, match=str(*values.values())):
         replace(SMALL, **values)
 
 

@@ -14,8 +14,10 @@ from facsynth.progress import SILENT
 from facsynth.sae.files import save_sae
 from facsynth.sae.train.data import TokenGroup
 from facsynth.sae.train.ranks import ALONE
+from facsynth.sae.train.settings import TrainSettings
 from facsynth.sae.train.state import initial_state
-from facsynth.sae.train.train import SaeTrainer, TrainSettings, folded_sae
+from facsynth.sae.train.train import folded_sae
+from facsynth.sae.train.trainer import SaeTrainer
 
 job = json.loads(sys.argv[1])
 torch.set_num_threads(job["n_threads"])

@@ -3,35 +3,130 @@
 The names below are loaded on first use, so that `import facsynth` stays light.
 """
 
+import os
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and completion
+    from facsynth.chat.endpoint import EndpointChat as EndpointChat
+    from facsynth.chat.local import LocalChat as LocalChat
+    from facsynth.chat.scripted import ScriptedChat as ScriptedChat
+    from facsynth.compare.difference import compare_features as compare_features
+    from facsynth.compare.label_report import compare_labels as compare_labels
+    from facsynth.compare.label_report import label_tables as label_tables
+    from facsynth.compare.overlap import measure_overlap as measure_overlap
+    from facsynth.compare.settings import DiffSettings as DiffSettings
+    from facsynth.compare.settings import DiversitySettings as DiversitySettings
+    from facsynth.compare.settings import LabelSettings as LabelSettings
+    from facsynth.compare.settings import OverlapSettings as OverlapSettings
+    from facsynth.compare.settings import TransferSettings as TransferSettings
+    from facsynth.compare.side_by_side import DataSet as DataSet
+    from facsynth.compare.side_by_side import compare_diversity as compare_diversity
+    from facsynth.compare.transfer import common_samples as common_samples
+    from facsynth.compare.transfer import measure_transfer as measure_transfer
+    from facsynth.coverage.measure import measure_coverage as measure_coverage
+    from facsynth.coverage.profile import profile_sae as profile_sae
+    from facsynth.coverage.profile import read_profile as read_profile
+    from facsynth.coverage.profile import write_profile as write_profile
+    from facsynth.coverage.reference import measure_reference as measure_reference
+    from facsynth.coverage.settings import CoverageSettings as CoverageSettings
+    from facsynth.data.cards import read_run as read_run
+    from facsynth.data.export import export_samples as export_samples
+    from facsynth.data.read import open_samples as open_samples
+    from facsynth.data.read import read_samples as read_samples
+    from facsynth.data.settings import ReadSettings as ReadSettings
+    from facsynth.errors import FacsynthError as FacsynthError
+    from facsynth.models.lm import load_language_model as load_language_model
+    from facsynth.models.tokens import tokenize_samples as tokenize_samples
+    from facsynth.pipeline import run_recipe as run_recipe
+    from facsynth.records import FeatureActivations as FeatureActivations
+    from facsynth.records import Message as Message
+    from facsynth.records import Sample as Sample
+    from facsynth.report.page import Report as Report
+    from facsynth.report.page import write_report as write_report
+    from facsynth.sae.describe import describe_sae as describe_sae
+    from facsynth.sae.evaluate import evaluate_sae as evaluate_sae
+    from facsynth.sae.files import load_sae as load_sae
+    from facsynth.sae.files import save_sae as save_sae
+    from facsynth.sae.formats.layouts import read_sae as read_sae
+    from facsynth.sae.formats.options import ReadOptions as ReadOptions
+    from facsynth.sae.random import random_directions as random_directions
+    from facsynth.sae.train.settings import TrainSettings as TrainSettings
+    from facsynth.sae.train.train import train_sae as train_sae
+    from facsynth.select.pool import Pool as Pool
+    from facsynth.select.select import select_samples as select_samples
+    from facsynth.select.settings import SelectSettings as SelectSettings
+    from facsynth.synthesize.run import SynthesisRun as SynthesisRun
+    from facsynth.synthesize.settings import SynthesisSettings as SynthesisSettings
+    from facsynth.table.active import active_rows as active_rows
+    from facsynth.table.extract import extract_features as extract_features
+    from facsynth.table.extract import extract_table as extract_table
+    from facsynth.table.extract import extract_tables as extract_tables
+    from facsynth.table.settings import ExtractSettings as ExtractSettings
+    from facsynth.table.table import open_table as open_table
+    from facsynth.understand.evidence import collect_evidence as collect_evidence
+    from facsynth.understand.explain import explain_by_llm as explain_by_llm
+    from facsynth.understand.explain import explain_by_terms as explain_by_terms
+    from facsynth.understand.names import count_terms as count_terms
+    from facsynth.understand.relevance import Described as Described
+    from facsynth.understand.relevance import judge_by_labels as judge_by_labels
+    from facsynth.understand.relevance import judge_by_llm as judge_by_llm
+    from facsynth.understand.relevance import load_rubric as load_rubric
+    from facsynth.understand.spans import ReadTable as ReadTable
+
+# OpenMP's threads spin while they wait for each other, so two processes on one machine slow each
+# other down severalfold. The library reads this once, when torch loads it.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "FacsynthError": "facsynth.errors",
-    "FeatureActivations": "facsynth.records",
-    "Message": "facsynth.records",
-    "ReadSettings": "facsynth.data.settings",
-    "Sample": "facsynth.records",
     "CoverageSettings": "facsynth.coverage.settings",
+    "DataSet": "facsynth.compare.side_by_side",
+    "Described": "facsynth.understand.relevance",
+    "DiffSettings": "facsynth.compare.settings",
+    "DiversitySettings": "facsynth.compare.settings",
     "EndpointChat": "facsynth.chat.endpoint",
     "ExtractSettings": "facsynth.table.settings",
+    "FacsynthError": "facsynth.errors",
+    "FeatureActivations": "facsynth.records",
+    "LabelSettings": "facsynth.compare.settings",
+    "LocalChat": "facsynth.chat.local",
+    "Message": "facsynth.records",
+    "OverlapSettings": "facsynth.compare.settings",
     "Pool": "facsynth.select.pool",
+    "ReadTable": "facsynth.understand.spans",
+    "ReadOptions": "facsynth.sae.formats.options",
+    "ReadSettings": "facsynth.data.settings",
+    "Report": "facsynth.report.page",
+    "Sample": "facsynth.records",
+    "ScriptedChat": "facsynth.chat.scripted",
     "SelectSettings": "facsynth.select.settings",
     "SynthesisRun": "facsynth.synthesize.run",
     "SynthesisSettings": "facsynth.synthesize.settings",
+    "TrainSettings": "facsynth.sae.train.settings",
+    "TransferSettings": "facsynth.compare.settings",
     "active_rows": "facsynth.table.active",
     "collect_evidence": "facsynth.understand.evidence",
     "common_samples": "facsynth.compare.transfer",
+    "compare_diversity": "facsynth.compare.side_by_side",
     "compare_features": "facsynth.compare.difference",
+    "compare_labels": "facsynth.compare.label_report",
+    "count_terms": "facsynth.understand.names",
+    "describe_sae": "facsynth.sae.describe",
+    "evaluate_sae": "facsynth.sae.evaluate",
     "explain_by_llm": "facsynth.understand.explain",
     "explain_by_terms": "facsynth.understand.explain",
+    "export_samples": "facsynth.data.export",
     "extract_features": "facsynth.table.extract",
     "extract_table": "facsynth.table.extract",
     "extract_tables": "facsynth.table.extract",
     "judge_by_labels": "facsynth.understand.relevance",
     "judge_by_llm": "facsynth.understand.relevance",
+    "label_tables": "facsynth.compare.label_report",
     "load_language_model": "facsynth.models.lm",
+    "load_rubric": "facsynth.understand.relevance",
     "load_sae": "facsynth.sae.files",
     "measure_coverage": "facsynth.coverage.measure",
     "measure_overlap": "facsynth.compare.overlap",
@@ -39,16 +134,32 @@ _EXPORTS = {
     "measure_transfer": "facsynth.compare.transfer",
     "open_samples": "facsynth.data.read",
     "open_table": "facsynth.table.table",
+    "profile_sae": "facsynth.coverage.profile",
+    "random_directions": "facsynth.sae.random",
+    "read_profile": "facsynth.coverage.profile",
+    "read_run": "facsynth.data.cards",
+    "read_sae": "facsynth.sae.formats.layouts",
     "read_samples": "facsynth.data.read",
     "run_recipe": "facsynth.pipeline",
+    "save_sae": "facsynth.sae.files",
     "select_samples": "facsynth.select.select",
+    "tokenize_samples": "facsynth.models.tokens",
+    "train_sae": "facsynth.sae.train.train",
+    "write_profile": "facsynth.coverage.profile",
+    "write_report": "facsynth.report.page",
 }
 """Public name: the module that holds it."""
 
 __all__ = ["__version__", *_EXPORTS]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'facsynth' has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # or a misspelt name would pass for an object
+
+    def __getattr__(name: str) -> object:
+        if name not in _EXPORTS:
+            raise AttributeError(f"module 'facsynth' has no attribute {name!r}")
+        return getattr(import_module(_EXPORTS[name]), name)

@@ -25,8 +25,10 @@ from facsynth.records import Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.train.data import TokenGroup
 from facsynth.sae.train.ranks import ALONE
+from facsynth.sae.train.settings import TrainSettings
 from facsynth.sae.train.state import initial_state
-from facsynth.sae.train.train import SaeTrainer, TrainSettings, folded_sae, split_holdout
+from facsynth.sae.train.train import folded_sae, split_holdout
+from facsynth.sae.train.trainer import SaeTrainer
 
 LAYER = 14
 SETTINGS: tuple[dict[str, Any], ...] = (

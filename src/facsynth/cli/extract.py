@@ -47,25 +47,26 @@ def extract(
     folder of OUTPUT named after it. Work is saved at least every 30 seconds; run an interrupted
     command again to resume it.
     """
-    from facsynth.cli.load import load_pair, load_samples
+    from facsynth.cli.load import check_sources, load_samples, load_with_saes
+
+    names = _sae_names(saes)
+    check_sources(options, saes)
+    samples = load_samples(data, options)
+
     from facsynth.cli.show import RichProgress, print_json, print_tables, show
     from facsynth.data.pairs import split_pairs
     from facsynth.models.default_model import EMBEDDED_SAE
-    from facsynth.sae.files import load_sae
     from facsynth.table.extract import extract_table, extract_tables
 
-    names = _sae_names(saes)
     progress = RichProgress()
-    samples = load_samples(data, options)
     if both_answers:
         samples = split_pairs(samples)
-    lm, first = load_pair(options, saes[0] if saes else None, progress)
+    lm, loaded = load_with_saes(options, saes, progress)
     shared: dict[str, Any] = {"settings": settings, "progress": progress}
     if len(saes) < 2:
         name = saes[0] if saes else EMBEDDED_SAE
-        tables = [extract_table(samples, lm, first, output, sae_name=name, **shared)]
+        tables = [extract_table(samples, lm, loaded[0], output, sae_name=name, **shared)]
     else:
-        loaded = [first, *(load_sae(sae, device=lm.device) for sae in saes[1:])]
         named = dict(zip(names, loaded, strict=True))
         tables = list(extract_tables(samples, lm, named, output, **shared).values())
     if len(tables) == 1:

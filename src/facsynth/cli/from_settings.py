@@ -12,7 +12,7 @@ import click
 from facsynth.errors import DataError
 from facsynth.settings import Setting, Settings, settings_of
 
-__all__ = ["settings_options"]
+__all__ = ["flat_options", "settings_options"]
 
 Command = Callable[..., Any]
 
@@ -50,6 +50,17 @@ def settings_options(
         for setting in reversed(_settings(record, without)):
             made = _option(setting)(made)
         return made
+
+    return decorate
+
+
+def flat_options(record: type[Settings]) -> Callable[[Command], Command]:
+    """The same options, handed to the command one by one."""
+
+    def decorate(command: Command) -> Command:
+        for setting in reversed(_settings(record, ())):
+            command = _option(setting)(command)
+        return command
 
     return decorate
 

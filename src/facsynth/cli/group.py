@@ -1,4 +1,4 @@
-"""The command group: finds a command's module when it is asked for, and words its errors."""
+"""The command group: loads the module of the command that is called, and prints its errors."""
 
 import sys
 from importlib import import_module

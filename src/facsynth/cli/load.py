@@ -1,30 +1,39 @@
-"""What commands load: samples, the model with its SAE, the generator."""
+"""What commands load: samples, the model with its SAE, tables.
+
+Torch is loaded late, behind the checks that do not need it.
+"""
 
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from facsynth.data.read import json_lines, open_samples
 from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError, MismatchError
-from facsynth.models.default_model import EMBEDDED_SAE
-from facsynth.models.lm import LanguageModel, load_language_model, load_tokenizer
+from facsynth.models.default_model import EMBEDDED_SAE, default_sae_folder
 from facsynth.models.render import chat_format
+from facsynth.models.settings import ModelSettings
+from facsynth.models.source import load_tokenizer, model_folder, model_shape
 from facsynth.progress import Progress
 from facsynth.records import Sample
-from facsynth.sae.files import load_sae
-from facsynth.sae.module import SparseAutoencoder
-from facsynth.sae.pairing import PairWarning, name_remark
+from facsynth.sae.sources import find_sae
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.alike import check_same_features, precision_remark
 from facsynth.table.table import FeatureTable, TableSource, open_table
 
+if TYPE_CHECKING:
+    from facsynth.models.lm import LanguageModel
+    from facsynth.sae.module import SparseAutoencoder
+
 __all__ = [
+    "check_model_layer",
+    "check_sources",
     "check_tables",
     "load_active",
     "load_included",
@@ -35,6 +44,7 @@ __all__ = [
     "load_table_sae",
     "load_table_tokenizer",
     "load_tables",
+    "load_with_saes",
     "table_names",
 ]
 
@@ -49,42 +59,96 @@ def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
     return samples
 
 
-def load_model(options: dict[str, Any], progress: Progress) -> LanguageModel:
-    """The language model, by the options of `model_options`."""
-    progress.say(f"loading {options['model'] or 'the embedded default model'}")
+def load_model(model: ModelSettings | Mapping[str, Any], progress: Progress) -> "LanguageModel":
+    """The language model, by its record or by the options of `model_options`."""
+    from facsynth.models.lm import load_language_model
+
+    settings = _model_settings(model)
+    progress.say(f"loading {settings.model or 'the embedded default model'}")
     return load_language_model(
-        options["model"],
-        device=options["device"],
-        dtype=options["dtype"],
-        trust_remote_code=options["trust_remote_code"],
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        trust_remote_code=settings.trust_remote_code,
     )
 
 
 def load_pair(
-    options: dict[str, Any],
+    model: ModelSettings | Mapping[str, Any],
     sae: str | None,
     progress: Progress,
     *,
-    check: Callable[[SparseAutoencoder], None] | None = None,
-) -> tuple[LanguageModel, SparseAutoencoder]:
-    """Model and SAE; a model of one's own needs an SAE of its own.
+    check: "Callable[[SparseAutoencoder], None] | None" = None,
+) -> "tuple[LanguageModel, SparseAutoencoder]":
+    """Model and SAE; a model other than the embedded one needs an SAE, too."""
+    lm, [loaded] = load_with_saes(model, [sae] if sae else [], progress, check=check)
+    return lm, loaded
 
-    The SAE is loaded first, because that is quicker, and passed to `check`.
+
+def check_sources(
+    model: ModelSettings | Mapping[str, Any], saes: Sequence[str] | None = None
+) -> list[Path]:
+    """Find model and SAEs without loading torch; None where the command needs no SAE.
+
+    Returns:
+        Where each SAE is, or the embedded one.
     """
-    if options["model"] and not sae:
+    settings = _model_settings(model)
+    if settings.model and saes is not None and not saes:
         raise DataError(
-            f"--model {options['model']} needs an --sae that was trained on it; `fac sae train` "
+            f"--model {settings.model} needs an --sae that was trained on it; `fac sae train` "
             "makes one"
         )
-    loaded = load_sae(sae)
-    if check is not None:
-        check(loaded)
-    lm = load_model(options, progress)
-    remark = name_remark(loaded.config, lm.name)
-    if remark:
-        progress.say(f"warning: {remark}")
-        warnings.simplefilter("ignore", PairWarning)  # it has been said
-    return lm, loaded.to(lm.device)
+    folders = [find_sae(sae) for sae in saes or ()] or [default_sae_folder()]
+    model_folder(settings.model, code=settings.trust_remote_code)
+    return folders
+
+
+def load_with_saes(
+    model: ModelSettings | Mapping[str, Any],
+    saes: Sequence[str],
+    progress: Progress,
+    *,
+    check: "Callable[[SparseAutoencoder], None] | None" = None,
+) -> "tuple[LanguageModel, list[SparseAutoencoder]]":
+    """The model and its SAEs, by default the embedded one.
+
+    The SAEs are read first, passed to `check` and compared with the model's configuration, so that
+    most mistakes are found before the weights of the model are loaded.
+    """
+    settings = _model_settings(model)
+    folders = check_sources(settings, saes)
+
+    from facsynth.models.lm import pick_device
+    from facsynth.sae.files import load_sae
+    from facsynth.sae.pairing import PairWarning, check_shape, name_remark
+
+    device = pick_device(settings.device)
+    loaded = [load_sae(folder) for folder in folders]
+    shape = model_shape(settings.model, trust_remote_code=settings.trust_remote_code)
+    for sae in loaded:
+        if check is not None:
+            check(sae)
+        check_shape(sae.config, shape)
+    lm = load_model(settings, progress)
+    for remark in dict.fromkeys(name_remark(sae.config, lm.name) for sae in loaded):
+        if remark:
+            progress.say(f"warning: {remark}")
+            warnings.simplefilter("ignore", PairWarning)  # it has been said
+    return lm, [sae.to(device) for sae in loaded]
+
+
+def check_model_layer(model: ModelSettings, layer: int) -> None:
+    """Raise a ModelError unless the model has this 0-based layer, without loading its weights."""
+    from facsynth.models.lm import check_layer
+
+    check_layer(model_shape(model.model, trust_remote_code=model.trust_remote_code), layer)
+
+
+def _model_settings(given: ModelSettings | Mapping[str, Any]) -> ModelSettings:
+    if isinstance(given, ModelSettings):
+        return given
+    return ModelSettings(**{f.name: given[f.name] for f in fields(ModelSettings)})
 
 
 def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
@@ -145,8 +209,10 @@ def load_table_tokenizer(source: TableSource, model: str | None) -> Any:
     return tokenizer
 
 
-def load_table_sae(source: TableSource, sae: str | None) -> SparseAutoencoder:
+def load_table_sae(source: TableSource, sae: str | None) -> "SparseAutoencoder":
     """The SAE that extracted a table, by default from where the table says it came."""
+    from facsynth.sae.files import load_sae
+
     name = sae or source.sae_name
     loaded = load_sae(None if name == EMBEDDED_SAE else name)
     if loaded.content_hash != source.sae_hash:
@@ -205,10 +271,10 @@ def load_included(named: str | None, sample_ids: tuple[str, ...]) -> tuple[int, 
 
 
 def _included_id(line: str, path: str) -> str:
-    """A line as it is, or the id of a sample in JSON."""
+    """The id in a line: the line itself, or `sample_id` of a JSON object."""
     if not line.startswith("{"):
         return line
     try:
         return str(json.loads(line)["sample_id"])
     except (ValueError, KeyError) as error:
-        raise DataError(f"{path}: {line[:60]!r} is no sample with a sample_id") from error
+        raise DataError(f"{path}: {line[:60]!r} is not a sample with a sample_id") from error

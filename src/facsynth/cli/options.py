@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+from facsynth.cli.from_settings import flat_options
+from facsynth.models.settings import ModelSettings
+
 __all__ = [
     "data_options",
     "endpoint_options",
@@ -84,27 +87,8 @@ def output_option(what: str) -> Callable[[Command], Command]:
 
 
 def model_options(command: Command) -> Command:
-    """Model, SAE and where they run."""
-    for option in (
-        click.option(
-            "--trust-remote-code", is_flag=True, help="Run code from the model's repository."
-        ),
-        click.option(
-            "--dtype",
-            default="auto",
-            show_default=True,
-            help="Precision of the model: bfloat16, float16, float32, float64, or mixed: large "
-            "products in bfloat16, the residual stream and attention in float32. auto takes mixed "
-            "on a processor that multiplies bfloat16, bfloat16 on a GPU, else float32.",
-        ),
-        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
-        click.option(
-            "--model",
-            help="Hub id, folder or .gguf file; without it the embedded SmolLM2-135M-Instruct.",
-        ),
-    ):
-        command = option(command)
-    return command
+    """The options of `ModelSettings`, as parameters of their own."""
+    return flat_options(ModelSettings)(command)
 
 
 def data_options(command: Command) -> Command:

@@ -1,42 +1,37 @@
-"""`fac sae`: train, evaluate, info."""
+"""`fac sae`: train, evaluate, info, convert, profile, random."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.cli.options import (
-    data_options,
-    json_option,
-    model_options,
-    output_option,
-    score_option,
-)
-from facsynth.cli.sae_profile import profile
-from facsynth.cli.sae_random import random_sae
+from facsynth.cli.from_settings import settings_options
+from facsynth.cli.options import data_options, json_option, output_option, score_option
+from facsynth.cli.sae_profile import max_length_option, profile
+from facsynth.models.settings import ModelSettings
+from facsynth.sae.formats.options import ReadOptions
+from facsynth.sae.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from facsynth.models.lm import LanguageModel
     from facsynth.progress import Progress
     from facsynth.sae.train.ranks import Ranks
 
-
 save_dtype_option = click.option(
     "--save-dtype",
     type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the saved matrices.",
+    help="Precision of the saved matrices.",
 )
 
 
 @click.group()
 def sae() -> None:
-    """Train, evaluate and look at sparse autoencoders."""
+    """Train, evaluate, describe and convert sparse autoencoders."""
 
 
 sae.add_command(profile)
-sae.add_command(random_sae)
 
 
 @sae.command()
@@ -45,71 +40,48 @@ sae.add_command(random_sae)
 @click.option(
     "--layer", type=int, required=True, help="0-based decoder layer whose output is read."
 )
-@click.option(
-    "--architecture",
-    type=click.Choice(["topk", "batchtopk"]),
-    default="topk",
-    show_default=True,
-    help="Keep k features of each token, or k on average over a batch.",
-)
-@click.option("--features", "n_features", default=4096, show_default=True, help="Width of the SAE.")
-@click.option("--k", default=32, show_default=True, help="Features active per token.")
-@click.option("--epochs", default=3, show_default=True, help="Passes over the tokens.")
-@click.option("--batch-tokens", default=4096, show_default=True, help="Tokens per step.")
-@click.option("--learning-rate", default=4e-3, show_default=True, help="Peak rate of Adam.")
-@click.option("--encoder-norm", default=0.3, show_default=True, help="Of its rows at the start.")
-@click.option(
-    "--k-start", default=1.0, show_default=True, help="Start with so many times k, for 10 %."
-)
-@click.option(
-    "--memory-gb",
-    default=8.0,
-    show_default=True,
-    help="For activations of later epochs, per process.",
-)
-@click.option("--random-seed", default=0, show_default=True, help="Weights and shuffles.")
-@click.option("--holdout", default=0.05, show_default=True, help="Share of samples kept out.")
-@click.option("--max-length", default=512, show_default=True, help="Longer samples are cut here.")
+@settings_options(TrainSettings, "settings", without=("dead",))
+@click.option("--holdout", default=0.05, show_default=True, help="Share of samples held out.")
+@max_length_option(512)
 @save_dtype_option
-@model_options
+@settings_options(ModelSettings, "model")
 @score_option
 @data_options
 def train(
-    data: str, output: Path, layer: int, holdout: float, max_length: int, score: Any, **options: Any
+    data: str,
+    output: Path,
+    layer: int,
+    settings: TrainSettings,
+    model: ModelSettings,
+    holdout: float,
+    max_length: int,
+    **options: Any,
 ) -> None:
     """Train an SAE on the residual stream that DATA causes at one layer.
 
     With several processes each reads a share of the texts, and the result is that of one:
     torchrun --nproc-per-node 2 -m facsynth sae train DATA ...
     """
-    from facsynth.cli.load import load_samples
+    from facsynth.cli.load import check_model_layer, check_sources, load_samples
+
+    check_sources(model)
+    samples = load_samples(data, options)
+
     from facsynth.data.write import sample_row, write_jsonl
     from facsynth.models.lm import named_dtype
     from facsynth.models.tokens import tokenize_samples
     from facsynth.sae.files import save_sae
     from facsynth.sae.train.ranks import open_ranks
-    from facsynth.sae.train.train import TrainSettings, split_holdout, train_sae
+    from facsynth.sae.train.train import split_holdout, train_sae
 
-    settings = TrainSettings(
-        architecture=options["architecture"],
-        n_features=options["n_features"],
-        k=options["k"],
-        epochs=options["epochs"],
-        batch_tokens=options["batch_tokens"],
-        learning_rate=options["learning_rate"],
-        encoder_norm=options["encoder_norm"],
-        k_start=options["k_start"],
-        memory_gb=options["memory_gb"],
-        seed=options["random_seed"],
-    )
-    saved_as = named_dtype(options["save_dtype"])
-    used, held_out = split_holdout(load_samples(data, options), share=holdout)
+    used, held_out = split_holdout(samples, share=holdout)
+    check_model_layer(model, layer)
     with open_ranks() as ranks:
         progress = _first_rank_progress(ranks)
         if ranks.number == 0:
             write_jsonl((sample_row(sample) for sample in held_out), output / "heldout.jsonl")
-        lm = _load_on_each_rank(options, ranks, progress)
-        texts = tokenize_samples(used, lm.tokenizer, score=score, max_length=max_length)
+        lm = _load_on_each_rank(model, ranks, progress)
+        texts = tokenize_samples(used, lm.tokenizer, score=options["score"], max_length=max_length)
         progress.say(f"{sum(t.n_scored for t in texts):,} tokens in {len(texts):,} samples")
         trained = train_sae(
             lm,
@@ -121,7 +93,7 @@ def train(
             progress=progress,
         )
         if ranks.number == 0:
-            save_sae(trained, output, dtype=saved_as)
+            save_sae(trained, output, dtype=named_dtype(options["save_dtype"]))
         progress.say(
             f"SAE written to {output}; measure it: "
             f"fac sae evaluate {output} {output / 'heldout.jsonl'}"
@@ -137,7 +109,7 @@ def _first_rank_progress(ranks: "Ranks") -> "Progress":
 
 
 def _load_on_each_rank(
-    options: dict[str, Any], ranks: "Ranks", progress: "Progress"
+    model: ModelSettings, ranks: "Ranks", progress: "Progress"
 ) -> "LanguageModel":
     """The language model, by rank 0 first, since that may have to convert or download it."""
     import torch
@@ -149,7 +121,7 @@ def _load_on_each_rank(
     )
     if ranks.number:
         ranks.total(signal)
-    lm = load_model(options, progress)
+    lm = load_model(model, progress)
     if not ranks.number:
         ranks.total(signal)
     return lm
@@ -158,9 +130,11 @@ def _load_on_each_rank(
 @sae.command()
 @click.argument("folder", metavar="SAE")
 @click.argument("data")
-@click.option("--max-length", default=512, show_default=True, help="Longer samples are cut here.")
-@click.option("--loss-tokens", default=50_000, show_default=True, help="Tokens for the losses.")
-@model_options
+@max_length_option(512)
+@click.option(
+    "--loss-tokens", default=50_000, show_default=True, help="Tokens for the cross-entropies."
+)
+@settings_options(ModelSettings, "model")
 @score_option
 @data_options
 @json_option
@@ -169,88 +143,76 @@ def evaluate(
     data: str,
     max_length: int,
     loss_tokens: int,
-    score: Any,
+    model: ModelSettings,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Measure SAE on held-out DATA: variance, sparsity, dead features, loss recovered."""
-    from facsynth.cli.load import load_model, load_samples
-    from facsynth.cli.show import RichProgress, print_json, print_table
+    from facsynth.cli.load import check_sources, load_pair, load_samples
+
+    check_sources(model, [folder])
+    samples = load_samples(data, options)
+
+    from facsynth.cli.show import RichProgress, show
     from facsynth.models.tokens import tokenize_samples
-    from facsynth.sae.evaluate import evaluate_sae, quality_row
-    from facsynth.sae.files import load_sae
+    from facsynth.sae.evaluate import evaluate_sae
 
     progress = RichProgress()
-    lm = load_model(options, progress)
-    texts = tokenize_samples(
-        load_samples(data, options), lm.tokenizer, score=score, max_length=max_length
-    )
-    quality = evaluate_sae(
-        lm,
-        load_sae(folder, device=lm.device),
-        texts,
-        max_loss_tokens=loss_tokens,
-        progress=progress,
-    )
-    if as_json:
-        print_json(quality_row(quality))
-        return
-    rows = [(name.replace("_", " "), value) for name, value in quality_row(quality).items()]
-    print_table(f"Quality of {folder}", ("measure", "value"), rows)
+    lm, loaded = load_pair(model, folder, progress)
+    texts = tokenize_samples(samples, lm.tokenizer, score=options["score"], max_length=max_length)
+    quality = evaluate_sae(lm, loaded, texts, max_loss_tokens=loss_tokens, progress=progress)
+    show(quality, as_json=as_json)
 
 
 @sae.command()
-@click.argument("source", metavar="SAE", required=False)
+@click.argument("source", metavar="SAE", default="default")
 @json_option
-def info(source: str | None, as_json: bool) -> None:
+def info(source: str, as_json: bool) -> None:
     """Show size, gate, layer, model and files of SAE, or of the embedded one.
 
-    SAE is a folder or a file in any layout that is read, a Hub repository (owner/name,
+    SAE is a folder or a file in any format that is read, a Hub repository (owner/name,
     owner/name/folder@revision), saelens:RELEASE/ID, or default.
     """
-    from facsynth.cli.show import print_json, print_table
-    from facsynth.models.default_model import default_sae_folder
+    from facsynth.cli.show import show
     from facsynth.sae.describe import describe_sae
-    from facsynth.sae.files import load_sae
-    from facsynth.sae.sources import find_sae
 
-    path = find_sae(source) if source else default_sae_folder()
-    facts = describe_sae(load_sae(path), path)
-    if as_json:
-        print_json(facts)
-        return
-    notes = {
-        "layer": "layer, 0-based (model.layers[n])",
-        "hidden_states_index": "layer, 1-based (hidden_states[n])",
-        "n_bytes": "bytes on disk",
-        "d_model": "width of the model",
-        "n_features": "features",
-    }
-    rows = [(notes.get(name, name.replace("_", " ")), value) for name, value in facts.items()]
-    print_table(f"SAE {source or '(embedded)'}", ("what", "value"), rows)
+    show(describe_sae(source), as_json=as_json)
 
 
 @sae.command()
 @click.argument("source", metavar="SAE")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--layer", type=int, help="0-based decoder layer, when the files do not say.")
-@click.option("--k", type=int, help="Features kept per token, when the files do not say.")
-@click.option("--input-scale", type=float, help="Factor on the inputs in training, to be folded.")
-@click.option("--model-name", default="", help="Model that it was trained on.")
+@settings_options(ReadOptions, "options")
 @save_dtype_option
-def convert(source: str, target: Path, save_dtype: str, **options: Any) -> None:
-    """Convert SAE from another layout to OUT, a folder in SAELens' layout.
+def convert(source: str, target: Path, options: ReadOptions, save_dtype: str) -> None:
+    """Convert SAE from another format to OUT, a folder in SAELens' layout.
 
-    Read are SAELens (all versions), the paper's .pth, sparsify, dictionary_learning, Gemma Scope
-    1 and 2, Llama Scope, Qwen-Scope and Goodfire; pickles are read without executing them. SAE is
-    a folder or a file, a Hub repository (owner/name/folder@revision) or saelens:RELEASE/ID.
+    Formats are SAELens (all versions), the paper's .pth, sparsify, dictionary_learning, Gemma
+    Scope 1 and 2, Llama Scope, Qwen-Scope and Goodfire; pickles are read without executing them.
+    SAE is a folder or a file, a Hub repository (owner/name/folder@revision) or
+    saelens:RELEASE/ID.
     """
-    from facsynth.cli.show import RichProgress
     from facsynth.models.lm import named_dtype
     from facsynth.sae.files import save_sae
-    from facsynth.sae.formats.layouts import read_external_sae
+    from facsynth.sae.formats.layouts import read_sae
     from facsynth.sae.sources import find_sae
 
-    dtype = named_dtype(save_dtype)
-    save_sae(read_external_sae(find_sae(source), **options), target, dtype=dtype)
-    RichProgress().say(f"SAE written to {target}")
+    save_sae(read_sae(find_sae(source), options), target, dtype=named_dtype(save_dtype))
+    click.echo(f"SAE written to {target}", err=True)
+
+
+@sae.command()
+@click.argument("source", metavar="SAE")
+@output_option("Folder of the control.")
+@click.option("--random-seed", default=0, show_default=True, help="Random seed of the directions.")
+def random(source: str, output: Path, random_seed: int) -> None:
+    """Write a control: an SAE with gate, width and biases of SAE, and random directions.
+
+    SAE is anything that --sae accepts. A finding that the control shares is not due to training.
+    `fac transfer --random` reads the control's feature table.
+    """
+    from facsynth.sae.files import load_sae, save_sae
+    from facsynth.sae.random import random_directions
+
+    save_sae(random_directions(load_sae(source), random_seed=random_seed), output)
+    click.echo(f"random directions written to {output}", err=True)

@@ -1,11 +1,24 @@
 """`fac sae profile`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.cli.options import data_options, json_option, model_options, score_option
+from facsynth.cli.from_settings import settings_options
+from facsynth.cli.options import data_options, json_option, score_option
+from facsynth.models.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from facsynth.table.table import FeatureTable
+
+
+def max_length_option(default: int) -> Callable[[Any], Any]:
+    """`--max-length`, with the default of the command."""
+    return click.option(
+        "--max-length", default=default, show_default=True, help="Cut samples at this many tokens."
+    )
 
 
 @click.command()
@@ -15,12 +28,12 @@ from facsynth.cli.options import data_options, json_option, model_options, score
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="File of the profile; reference.npz in the folder of the SAE by default.",
+    help="File of the profile; by default reference.npz in the folder of the SAE.",
 )
-@click.option("--max-length", default=1024, show_default=True, help="Longer samples are cut here.")
-@click.option("--note", default="", help="What the text is; kept in the profile.")
+@max_length_option(1024)
+@click.option("--note", default="", help="Description of the text, kept in the profile.")
 @score_option
-@model_options
+@settings_options(ModelSettings, "model")
 @data_options
 @json_option
 def profile(
@@ -29,39 +42,33 @@ def profile(
     output: Path | None,
     max_length: int,
     note: str,
-    score: Any,
+    model: ModelSettings,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Count on DATA how often each feature of SAE fires, as a reference for those without anchor.
+    """Count how often each feature of SAE fires on DATA, as a reference for data without anchor.
 
     SAE is a folder, or `default` for the embedded one. DATA is text, or a feature table that
-    `fac extract` made of it with this SAE, which is then not read again. The profile holds counts
-    and no text; `fac coverage --anchor reference` reads it from beside the SAE.
+    `fac extract` made with this SAE. The profile holds counts and no text; `fac coverage --anchor
+    reference` reads it from beside the SAE.
     """
-    from facsynth.cli.load import load_model, load_samples
+    from facsynth.cli.load import load_pair, load_samples
     from facsynth.cli.show import RichProgress, print_json, print_table
     from facsynth.coverage.profile import PROFILE_FILE, profile_rows, profile_sae, write_profile
-    from facsynth.sae.files import load_sae
     from facsynth.sae.sources import find_sae
     from facsynth.table.settings import ExtractSettings
-    from facsynth.table.table import open_table
 
-    progress = RichProgress()
-    folder = find_sae(sae)
-    target = output or folder / PROFILE_FILE
+    target = output or find_sae(sae) / PROFILE_FILE
     if (Path(data) / "manifest.json").is_file():
-        table = open_table(data)
-        _check_sae(load_sae(folder), table)
+        table = _open_table_of(sae, data)
         found = profile_rows(table.activations(), table.manifest.source, note=note)
     else:
+        progress = RichProgress()
         samples = load_samples(data, options)
-        lm = load_model(options, progress)
         found = profile_sae(
-            lm,
-            load_sae(folder, device=lm.device),
+            *load_pair(model, sae, progress),
             samples,
-            settings=ExtractSettings(score=score, max_length=max_length),
+            settings=ExtractSettings(score=options["score"], max_length=max_length),
             note=note,
             progress=progress,
         )
@@ -79,12 +86,17 @@ def profile(
         print_table("Reference profile", ("what", "value"), list(row.items()))
 
 
-def _check_sae(sae: Any, table: Any) -> None:
+def _open_table_of(sae: str, folder: str) -> "FeatureTable":
+    """A feature table, which must have been extracted with the SAE."""
     from facsynth.errors import MismatchError
+    from facsynth.sae.files import load_sae
+    from facsynth.table.table import open_table
 
-    wanted, found = sae.content_hash, table.manifest.source.sae_hash
+    table = open_table(folder)
+    wanted, found = load_sae(sae).content_hash, table.manifest.source.sae_hash
     if wanted != found:
         raise MismatchError(
             f"{table.folder} was extracted with SAE {found[:12]} and not with {wanted[:12]}; name "
             "the SAE of the table"
         )
+    return table

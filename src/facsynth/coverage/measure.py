@@ -17,15 +17,15 @@ from facsynth.coverage.richness import compare_richness
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.coverage.variants import coverage_sweep, k_fold_coverage, weighted_coverage
 from facsynth.errors import MismatchError
-from facsynth.records import FeatureActivations
 from facsynth.table.active import active_rows
+from facsynth.table.inputs import TableData, as_activations
 
 __all__ = ["measure_coverage"]
 
 
 def measure_coverage(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
+    anchor: TableData,
+    seed: TableData,
     *,
     relevant: Bool[np.ndarray, " n_features"] | None = None,
     settings: CoverageSettings | None = None,
@@ -46,6 +46,7 @@ def measure_coverage(
         MismatchError: The tables or the flags differ in their number of features.
     """
     settings = settings or CoverageSettings()
+    anchor, seed = as_activations(anchor), as_activations(seed)
     if anchor.n_features != seed.n_features:
         raise MismatchError(
             f"the anchor has {anchor.n_features} features and the seed {seed.n_features}; "

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from facsynth.models.lm import LanguageModel
-from facsynth.models.residual import batch_by_length, check_layer, read_residual
+from facsynth.models.lm import LanguageModel, check_layer
+from facsynth.models.residual import batch_by_length, read_residual
 from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample

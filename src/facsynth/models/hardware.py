@@ -1,4 +1,4 @@
-"""What a device can do, and how much fits into it."""
+"""What a device can do, and how much memory it has left."""
 
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,12 @@ _LIMITS = (
         "total_inactive_file",
     ),
 )
-"""Files of a container's limit, its use and of what of that is cache, in versions 2 and 1."""
+"""A container's files for its limit, its use and the cached part of it, in versions 2 and 1."""
 
 
 @cache
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrices are multiplied by the hardware; in software it takes far longer.
+    """Whether bfloat16 matrices are multiplied by the hardware; in software they are far slower.
 
     >>> multiplies_bfloat16(torch.device("meta"))
     False
@@ -36,7 +36,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be had without pushing anything out, within the limit of a container."""
+    """Bytes available without evicting anything, within the limit of a container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
@@ -45,7 +45,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def _left_in_container(folder: Path) -> int | None:
-    """None outside of containers and in those without a limit."""
+    """None outside containers, and in containers without a limit."""
     for limit, used, stat, cached in _LIMITS:
         try:
             most = (folder / limit).read_text().strip()

@@ -39,7 +39,7 @@ class HubReference:
 
 
 def parse_hub(text: str) -> HubReference | None:
-    """`owner/name`, `owner/name/sub/folder`, each with `@revision`; None when it is no such."""
+    """Parse `owner/name[/sub/folder][@revision]`; None for anything else."""
     found = _REFERENCE.fullmatch(text)
     if found is None or ".." in text:
         return None
@@ -95,7 +95,9 @@ def _said(reference: HubReference, what: str) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError as error:
-        raise ModelError(f"{subject} is no name of a Hub repository: {one_line(error)}") from error
+        raise ModelError(
+            f"{subject} is not a valid name of a Hub repository: {one_line(error)}"
+        ) from error
     except errors.GatedRepoError as error:
         raise ModelError(
             f"{subject} is gated; accept its terms at https://huggingface.co/{reference.repo} and "
@@ -103,8 +105,8 @@ def _said(reference: HubReference, what: str) -> Iterator[None]:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
-            f"{subject} is no local path, and the Hub has no repository {reference.repo} that you "
-            "can read; check the name, or log in with `hf auth login` if it is private"
+            f"{subject} is not a local path, and the Hub has no repository {reference.repo} that "
+            "you can read; check the name, or log in with `hf auth login` if it is private"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelError(
@@ -120,7 +122,7 @@ def _said(reference: HubReference, what: str) -> Iterator[None]:
                 "local path"
             )
         raise ModelError(
-            f"{subject} is no local path, is not in the cache of the Hub, {reason}"
+            f"{subject} is not a local path, is not in the cache of the Hub, {reason}"
         ) from error
 
 

@@ -1,6 +1,5 @@
 """Loading a language model and its tokenizer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,16 +7,16 @@ from typing import Any
 import torch
 
 from facsynth.errors import ModelError
-from facsynth.models.default_model import DEFAULT_MODEL, default_model_folder
-from facsynth.models.gguf import convert_gguf
+from facsynth.models.default_model import DEFAULT_MODEL
 from facsynth.models.hardware import multiplies_bfloat16
-from facsynth.models.hub import HubReference, hub_files, hub_folder, one_line, parse_hub
+from facsynth.models.hub import one_line
+from facsynth.models.source import ModelShape, model_folder
 from facsynth.models.weights import check_complete, content_hash
 
 __all__ = [
     "LanguageModel",
+    "check_layer",
     "load_language_model",
-    "load_tokenizer",
     "named_dtype",
     "pick_device",
     "pick_precision",
@@ -89,53 +88,31 @@ def load_language_model(
             default. Weights are read from safetensors and GGUF, never from pickles.
         device: `auto` (CUDA where present, else CPU) or a torch device.
         dtype: `auto`, `bfloat16`, `float16`, `float32`, `float64`, or `mixed`: large products in
-            bfloat16, the residual stream and attention in float32, so that activations lie nearer
+            bfloat16, the residual stream and attention in float32, which keeps activations closer
             to those in float32. `auto` is `mixed` on a processor that multiplies bfloat16,
             `bfloat16` on such a GPU, else `float32` (`float16` on a GPU).
-        trust_remote_code: Run Python code that comes with the model; off unless asked for.
+        trust_remote_code: Run Python code that comes with the model.
 
     Raises:
         ModelError: It is not there, cannot be read or downloaded, or lacks weights.
     """
-    folder = _folder(source, code=trust_remote_code)
     where = pick_device(device)
     precision = pick_precision(where, dtype)
+    folder = model_folder(source, code=trust_remote_code)
     model, tokenizer = _load(folder, where, named_dtype(precision), trust_remote_code)
     return LanguageModel(
         model,
         tokenizer,
-        name=_name(source),
+        name=source or DEFAULT_MODEL,
         content_hash=content_hash(folder),
         is_mixed=precision == MIXED,
     )
 
 
-def load_tokenizer(source: str | None = None) -> Any:
-    """Only the tokenizer of a model; see `load_language_model`."""
-    from transformers import AutoTokenizer
-
-    folder = _folder(source)
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder} has no readable tokenizer: {one_line(error)}") from error
-
-
-def _name(source: str | None) -> str:
-    return source or DEFAULT_MODEL
-
-
-def _folder(source: str | None, *, code: bool = False) -> Path:
-    """Local folder of a model, downloaded or converted if need be."""
-    if source is None or source == DEFAULT_MODEL:
-        return default_model_folder()
-    if Path(source).is_dir():
-        return Path(source)
-    is_file = Path(source).is_file() or source.startswith(("/", ".", "~")) or source.count("/") < 2
-    if source.endswith(".gguf") and is_file:
-        return convert_gguf(Path(source))
-    found = _download(source, code=code)
-    return convert_gguf(found) if found.suffix == ".gguf" else found
+def check_layer(model: ModelShape | LanguageModel, layer: int) -> None:
+    """Raise a ModelError unless the model has this 0-based decoder layer."""
+    if not 0 <= layer < model.n_layers:
+        raise ModelError(f"{model.name} has the layers 0 to {model.n_layers - 1}, not {layer}")
 
 
 def pick_device(device: str) -> torch.device:
@@ -149,10 +126,10 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_precision(device: torch.device, dtype: str = "auto") -> str:
-    """`auto` is the fastest precision of the device that comes near float32; others stay as named.
+    """Resolve `auto` to the fastest precision of the device that is close to float32.
 
-    A processor that multiplies bfloat16 takes `mixed`. On a GPU that is not measured, so it takes
-    `bfloat16`, or `float16` where it is too old for that.
+    That is `mixed` on a processor that multiplies bfloat16. `mixed` has not been measured on GPUs,
+    so there it is `bfloat16`, or `float16` on a GPU too old for that.
 
     Raises:
         ModelError: No such precision.
@@ -209,46 +186,6 @@ def _refuse_pickles(folder: Path) -> None:
             "read; take a revision with model.safetensors, or convert it where you trust it: "
             "AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
         )
-
-
-def _download(source: str, *, code: bool = False) -> Path:
-    """Local copy of a Hub model, or of one GGUF file in it; what is not needed stays there."""
-    reference = parse_hub(source)
-    if reference is None:
-        raise ModelError(
-            f"{source!r} is neither a folder, a .gguf file nor a Hub id (owner/name, with "
-            "@revision if need be)"
-        )
-    files = hub_files(reference, "model")
-    if reference.inside.endswith(".gguf"):
-        if reference.inside not in files:
-            raise ModelError(_no_weights(reference, files))
-        return hub_folder(reference, [reference.inside], "model") / reference.inside
-    start = f"{reference.inside}/" if reference.inside else ""
-    inside = [f for f in files if f.startswith(start) and "/" not in f.removeprefix(start)]
-    if f"{start}config.json" not in inside or not any(f.endswith(".safetensors") for f in inside):
-        raise ModelError(_no_weights(reference, files))
-    endings = [".safetensors", ".json", ".model", ".jinja", ".txt", ".tiktoken"]
-    endings += [".py"] * code
-    wanted = [f for f in inside if f.endswith(tuple(endings))]
-    return hub_folder(reference, wanted, "model") / reference.inside
-
-
-def _no_weights(reference: HubReference, files: Sequence[str]) -> str:
-    """Why a repository cannot be used, with the way out that it has."""
-    gguf = [file for file in files if file.endswith(".gguf")]
-    if gguf:
-        some = ", ".join(f"{reference.repo}/{file}" for file in gguf[:10])
-        return f"{str(reference)!r} holds {len(gguf)} GGUF files; name one of them: {some}"
-    if any(file.endswith((".bin", ".pt", ".pth")) for file in files):
-        return (
-            f"the model {str(reference)!r} has only pickled weights, which can run code and are "
-            "not read; take a revision with safetensors (owner/name@refs/pr/N)"
-        )
-    return (
-        f"{str(reference)!r} holds no model: a config.json beside .safetensors files, or a .gguf "
-        f"file, is expected; found {', '.join(files[:10]) or 'nothing'}"
-    )
 
 
 def text_config(model: Any) -> Any:

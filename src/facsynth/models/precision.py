@@ -52,8 +52,8 @@ def precision(lm: LanguageModel) -> Iterator[None]:
 class _FineAttention(TorchFunctionMode):
     """Attention and what it is given in float32, inside of autocast.
 
-    PyTorch's attention, that is; `attend` does the same by itself. What a model writes out in
-    matrix products (`eager`) is left to autocast.
+    Only PyTorch's attention, that is: what a model writes out in matrix products (`eager`, as
+    Gemma 2 does) is left to autocast.
     """
 
     def __init__(self, lm: LanguageModel) -> None:

@@ -1,4 +1,4 @@
-"""Prompts that are read once and gone on from many times, by cached keys and values."""
+"""Prompts that are read once and continued many times, from cached keys and values."""
 
 import copy
 from collections.abc import Collection, Sequence
@@ -74,7 +74,7 @@ class ReadPrompts:
         return found.cpu()
 
     def _past(self) -> Any:
-        """A cache to go on from: it grows by new tensors and leaves those of the prompts alone."""
+        """A cache to continue from; it grows without changing that of the prompts."""
         past = copy.copy(self._cache)
         past.layers = [copy.copy(layer) for layer in self._cache.layers]
         return past

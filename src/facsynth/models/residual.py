@@ -13,14 +13,12 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 
 from facsynth.errors import ModelError
-from facsynth.models.attention import attention_in_blocks
-from facsynth.models.lm import LanguageModel, text_config
+from facsynth.models.lm import LanguageModel, check_layer, text_config
 from facsynth.models.precision import precision
 
 __all__ = [
     "Prefix",
     "batch_by_length",
-    "check_layer",
     "decoder_layers",
     "read_prefix",
     "read_residual",
@@ -40,12 +38,6 @@ def decoder_layers(model: Any) -> nn.ModuleList:
         f"{type(model).__name__} has no list of {n_layers} decoder layers; facsynth reads "
         "decoder-only models"
     )
-
-
-def check_layer(lm: LanguageModel, layer: int) -> None:
-    """Raise a ModelError unless the model has this 0-based decoder layer."""
-    if not 0 <= layer < lm.n_layers:
-        raise ModelError(f"{lm.name} has the layers 0 to {lm.n_layers - 1}, not {layer}")
 
 
 def batch_by_length(
@@ -196,7 +188,7 @@ def run_layers(
     modules = decoder_layers(lm.model)
     handles = [modules[i].register_forward_hook(partial(keep, i)) for i in set(layers)]
     try:
-        with torch.inference_mode(), precision(lm), attention_in_blocks(lm):
+        with torch.inference_mode(), precision(lm):
             lm.model(
                 input_ids=ids.to(lm.device),
                 past_key_values=past,

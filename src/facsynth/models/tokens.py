@@ -1,9 +1,9 @@
 """From samples to token ids, and which of the tokens are scored.
 
 A token is scored when it lies inside a content (a word's token may take white space of the
-template with it, as in `[INST] word`), is no special token and is not the first of the sequence:
-there, residual streams carry an attention sink with a norm far off the others'. Where contents
-stand in the rendered text, `facsynth.models.render` finds out.
+template with it, as in `[INST] word`), is not a special token and is not the first of the sequence,
+where residual streams have an attention sink with a far larger norm. `facsynth.models.render`
+finds the contents in the rendered text.
 """
 
 from collections.abc import Iterable, Sequence

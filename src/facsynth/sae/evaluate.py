@@ -16,8 +16,9 @@ from facsynth.models.tokens import TokenizedSample
 from facsynth.progress import SILENT, Progress
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import check_pair
+from facsynth.show import TextTable, as_html
 
-__all__ = ["SaeQuality", "evaluate_sae", "quality_row"]
+__all__ = ["SaeQuality", "evaluate_sae"]
 
 DENSE_SHARE = 0.1
 """A feature active on more of the tokens than this is called dense."""
@@ -69,6 +70,17 @@ class SaeQuality:
     n_loss_tokens: int
     """Scored tokens behind the cross-entropies."""
 
+    def row(self) -> dict[str, Any]:
+        """The numbers under the names of the fields."""
+        return asdict(self)
+
+    def tables(self) -> list[TextTable]:
+        """One table, a measure a row."""
+        rows = [(name.replace("_", " "), value) for name, value in self.row().items()]
+        return [TextTable("Quality of the SAE", ("measure", "value"), rows)]
+
+    _repr_html_ = as_html
+
 
 def evaluate_sae(
     lm: LanguageModel,
@@ -85,14 +97,14 @@ def evaluate_sae(
         lm: The model that the SAE was trained on.
         sae: The SAE.
         texts: Tokenised held-out texts.
-        max_loss_tokens: The cross-entropies use the first texts up to so many tokens, since they
-            need four whole passes of the model.
+        max_loss_tokens: Tokens of the first texts used for the cross-entropies, which need four
+            full passes of the model.
         max_norm_ratio: Tokens with a norm above this many medians are left out, as in training.
         progress: Where the bar is drawn.
 
     Raises:
         MismatchError: The SAE does not fit the model.
-        DataError: There is no scored token.
+        DataError: There are no scored tokens.
     """
     check_pair(lm, sae)
     total = sum(text.n_scored for text in texts)
@@ -111,11 +123,6 @@ def evaluate_sae(
     reconstruction = _reconstruction(sae, x[usual])
     losses = _losses(lm, sae, _head(texts, max_loss_tokens), x[usual].float().mean(0), progress)
     return SaeQuality(**reconstruction, **losses, n_outliers=int((~usual).sum()))
-
-
-def quality_row(quality: SaeQuality) -> dict[str, float | int]:
-    """The numbers as a JSON-ready row."""
-    return asdict(quality)
 
 
 def _reconstruction(sae: SparseAutoencoder, x: Float[Tensor, "n d_model"]) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """A sparse autoencoder: encoding and decoding."""
 
 import hashlib
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 
 from facsynth.errors import ModelError
 
-__all__ = ["Gate", "SaeConfig", "SparseAutoencoder", "hooked_layer"]
+__all__ = ["Gate", "SaeConfig", "SparseAutoencoder"]
 
 _TILE_VALUES = 2**25
 """Pre-activations that exist at once when features are encoded in tiles: 128 MiB."""
@@ -60,13 +58,17 @@ class SaeConfig:
             raise ModelError(f"a topk SAE needs k between 1 and {self.d_sae}, not {self.k}")
 
 
+_State = tuple[tuple[Any, ...], tuple[tuple[int, int], ...]]
+"""What a hash was computed from: the facts of the configuration; address and version of tensors."""
+
+
 class SparseAutoencoder(nn.Module):
     """z = gate((x - b_dec) W_enc + b_enc), x̂ = z W_dec + b_dec."""
 
     def __init__(self, config: SaeConfig) -> None:
         super().__init__()
         self.config = config
-        self._file_hash = ""
+        self._known_hash: tuple[_State, str] | None = None
         self.W_enc = nn.Parameter(torch.zeros(config.d_in, config.d_sae), requires_grad=False)
         self.b_enc = nn.Parameter(torch.zeros(config.d_sae), requires_grad=False)
         self.W_dec = nn.Parameter(torch.zeros(config.d_sae, config.d_in), requires_grad=False)
@@ -76,12 +78,41 @@ class SparseAutoencoder(nn.Module):
 
     @property
     def content_hash(self) -> str:
-        """sha256 of the two files it was read from; of one not yet saved, of its tensors."""
-        if self._file_hash:
-            return self._file_hash
-        config = self.config
-        facts = (config.architecture, config.layer, config.k, config.apply_b_dec_to_input)
-        digest = hashlib.sha256(repr(facts).encode())
+        """sha256 of the SAELens files that it was read from, else of its tensors and its gate.
+
+        It is computed once and again after the weights change; only changes in place through
+        `parameter.data` go unseen.
+        """
+        state = self._state()
+        if self._known_hash is None or self._known_hash[0] != state:
+            self._known_hash = state, self._hash_of_tensors()
+        return self._known_hash[1]
+
+    def set_content_hash(self, value: str) -> None:
+        """Take the hash of the files that it was read from; it holds until the weights change."""
+        self._known_hash = self._state(), value
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "SparseAutoencoder":
+        """Keep the hash when the weights move to another device or precision."""
+        known = self._known_hash
+        is_valid = known is not None and known[0] == self._state()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if known is not None and is_valid:
+            self._known_hash = self._state(), known[1]
+        return self
+
+    def _facts(self) -> tuple[Any, ...]:
+        c = self.config
+        return c.architecture, c.layer, c.k, c.apply_b_dec_to_input
+
+    def _state(self) -> _State:
+        """Changes whenever a weight is replaced or changed in place."""
+        tensors = self.state_dict().values()
+        places = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+        return self._facts(), tuple(places)
+
+    def _hash_of_tensors(self) -> str:
+        digest = hashlib.sha256(repr(self._facts()).encode())
         for tensor in self.state_dict().values():
             digest.update(tensor.float().cpu().flatten().numpy())
         return digest.hexdigest()
@@ -111,7 +142,7 @@ class SparseAutoencoder(nn.Module):
             x: Residual stream of some tokens.
             positive: Every positive pre-activation in place of the SAE's own gate; the only way
                 for `topk`, whose gate needs all features at once (see `encode_sparse`).
-            tile: Features of a tile; by default so many that one takes 128 MiB.
+            tile: Features per tile; by default as many as fill 128 MiB.
 
         Yields:
             The first feature of the tile, and its activations.
@@ -187,21 +218,3 @@ class SparseAutoencoder(nn.Module):
         assert values is not None
         assert ids is not None
         return values.relu(), ids
-
-
-def hooked_layer(hook: str, source: Path) -> int:
-    """0-based decoder layer whose output is the residual stream at a hook, in either dialect.
-
-    Raises:
-        ModelError: The hook is elsewhere: attention, MLP, embeddings, a cross-layer transcoder.
-    """
-    after = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post|(?:\w+\.)+(\d+)(?:\.output)?", hook)
-    if after:
-        return int(after[1] or after[2])
-    before = re.fullmatch(r"blocks\.([1-9]\d*)\.hook_resid_pre", hook)
-    if before:
-        return int(before[1]) - 1
-    raise ModelError(
-        f"{source} reads {hook}, which is not the output of a decoder layer; use an SAE of the "
-        "residual stream"
-    )

@@ -1,4 +1,4 @@
-"""Whether an SAE belongs to a language model: what must match, and what is only worth a warning."""
+"""Whether an SAE belongs to a language model: what must match, and what only causes a warning."""
 
 import re
 import warnings
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from facsynth.errors import MismatchError
 from facsynth.models.hub import parse_hub
-from facsynth.models.lm import LanguageModel
-from facsynth.models.residual import check_layer
+from facsynth.models.lm import LanguageModel, check_layer
+from facsynth.models.source import ModelShape
 from facsynth.sae.module import SaeConfig, SparseAutoencoder
 
-__all__ = ["PairWarning", "check_pair", "name_remark"]
+__all__ = ["PairWarning", "check_pair", "check_shape", "name_remark"]
 
 _TUNING = re.compile(r"[-_](?:instruct|chat|it|sft|dpo|base|pt)(?=[-_.]|$)")
 _FILE = re.compile(r"[-_.](?:hf|gguf|i?q\d(?:_\w+)?|fp16|bf16|f16)(?=[-_.]|$)")
@@ -31,13 +31,7 @@ def check_pair(lm: LanguageModel, sae: SparseAutoencoder) -> None:
         ModelError: The model has no such layer.
     """
     config = sae.config
-    trained = f" (it was trained on {config.model_name})" if config.model_name else ""
-    if config.d_in != lm.d_model:
-        raise MismatchError(
-            f"the SAE reads vectors of width {config.d_in}, but {lm.name} has width "
-            f"{lm.d_model}{trained}; pass the model that the SAE was trained on"
-        )
-    check_layer(lm, config.layer)
+    check_shape(config, lm)
     if config.model_hash and config.model_hash != lm.content_hash:
         raise MismatchError(
             f"the SAE was trained on {config.model_name} {config.model_hash[:12]}, but {lm.name} "
@@ -49,13 +43,24 @@ def check_pair(lm: LanguageModel, sae: SparseAutoencoder) -> None:
         warnings.warn(remark, PairWarning, stacklevel=3)
 
 
+def check_shape(config: SaeConfig, model: ModelShape | LanguageModel) -> None:
+    """Check that the SAE's width and layer fit, which needs only the model's configuration."""
+    trained = f" (it was trained on {config.model_name})" if config.model_name else ""
+    if config.d_in != model.d_model:
+        raise MismatchError(
+            f"the SAE reads vectors of width {config.d_in}, but {model.name} has width "
+            f"{model.d_model}{trained}; pass the model that the SAE was trained on"
+        )
+    check_layer(model, config.layer)
+
+
 def name_remark(config: SaeConfig, model: str) -> str:
-    """What is worth saying about the names of an SAE's model and of the model used; "" if nothing.
+    """A warning if the SAE's model and the model used differ in name; "" if they agree.
 
     An SAE that knows the hash of its model's weights is compared by that alone. Names are compared
     by their last part, without owner, quantisation and `.gguf`. Names that differ only by
     `-Instruct`, `-it`, `-chat`, `-Base` or `-pt` are tunings of one model. Any other difference
-    counts only between names of the Hub: folders are called anything.
+    counts only between names on the Hub, because folders can have any name.
     """
     trained, used = _plain(config.model_name), _plain(model)
     if config.model_hash or not config.model_name or _letters(trained) == _letters(used):
@@ -63,8 +68,8 @@ def name_remark(config: SaeConfig, model: str) -> str:
     if _letters(_TUNING.sub("", trained)) == _letters(_TUNING.sub("", used)):
         return (
             f"the SAE was trained on {config.model_name} and is used on {model}, another tuning of "
-            "the same model; its features are read where they may mean something else: `fac sae "
-            "evaluate` measures how well it still reconstructs"
+            "the same model; features may mean something else there: `fac sae "
+            "evaluate` measures how well the SAE still reconstructs"
         )
     if not (_on_hub(config.model_name) and _on_hub(model)):
         return ""

@@ -1,4 +1,4 @@
-"""An SAE of random directions: the control for whatever a trained one is said to have found."""
+"""An SAE of random directions, the control for findings of a trained one."""
 
 import torch
 
@@ -7,7 +7,7 @@ from facsynth.sae.module import SparseAutoencoder
 __all__ = ["random_directions"]
 
 
-def random_directions(sae: SparseAutoencoder, *, seed: int = 0) -> SparseAutoencoder:
+def random_directions(sae: SparseAutoencoder, *, random_seed: int = 0) -> SparseAutoencoder:
     """The same SAE with random directions in place of those that it learned.
 
     Gate, width, layer and biases stay, and every encoder and decoder row keeps its length.
@@ -16,9 +16,9 @@ def random_directions(sae: SparseAutoencoder, *, seed: int = 0) -> SparseAutoenc
 
     Args:
         sae: A trained SAE.
-        seed: Seed of the directions.
+        random_seed: Random seed of the directions.
     """
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(random_seed)
     control = SparseAutoencoder(sae.config)
     for name, value in sae.state_dict().items():
         getattr(control, name).data = value.detach().float().cpu().clone()

@@ -7,6 +7,8 @@
 | `owner/name`, `owner/name/folder` | a Hub repository with one SAE, or a folder or file of it |
 | `owner/name/folder@revision` | the same at a branch, tag or commit |
 | `saelens:RELEASE/ID` | an SAE of sae-lens' registry, through the extra `facsynth[saelens]` |
+
+A missing path is found without loading torch, which the formats need.
 """
 
 from pathlib import Path, PurePosixPath
@@ -17,7 +19,6 @@ from facsynth.errors import ModelError
 from facsynth.folders import cache_folder
 from facsynth.models.default_model import default_sae_folder
 from facsynth.models.hub import HubReference, hub_files, hub_folder, one_line, parse_hub
-from facsynth.sae.formats.layouts import LAYOUTS
 
 __all__ = ["find_sae", "saes_among"]
 
@@ -25,10 +26,10 @@ _SAELENS = "saelens:"
 
 
 def find_sae(source: str | Path) -> Path:
-    """Local path of an SAE, fetched where it is on the Hub or in sae-lens' registry.
+    """Local path of an SAE, downloaded if it is on the Hub or in sae-lens' registry.
 
     Raises:
-        ModelError: There is no such SAE, it cannot be fetched, several fit, or `sae-lens` is
+        ModelError: The SAE does not exist or cannot be downloaded, several fit, or `sae-lens` is
             missing.
     """
     if Path(source).exists() or isinstance(source, Path):
@@ -48,6 +49,8 @@ def find_sae(source: str | Path) -> Path:
 
 def saes_among(files: list[str]) -> list[str]:
     """Folders and pickles among the files of a repository that hold an SAE; "." is the top."""
+    from facsynth.sae.formats.layouts import LAYOUTS
+
     present = set(files)
     folders = {str(parent) for file in files for parent in PurePosixPath(file).parents}
     markers = [layout.files for layout in LAYOUTS if layout.files]
@@ -87,6 +90,8 @@ def _from_hub(reference: HubReference) -> Path:
 
 def _needed(choice: str, files: list[str]) -> list[str]:
     """The files of one SAE: its own, and the settings of its run in the folder above."""
+    from facsynth.sae.formats.layouts import LAYOUTS
+
     if choice in files:
         beside = str(PurePosixPath(choice).parent)
         return [choice] + [f for f in files if f == _join(beside, "config.json") and f != choice]

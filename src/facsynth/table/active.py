@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations
+from facsynth.table.inputs import TableData, as_activations
 
 __all__ = ["ActiveRows", "active_rows", "check_same_width"]
 
@@ -86,7 +87,7 @@ class ActiveRows:
 
 
 def active_rows(
-    activations: FeatureActivations,
+    activations: TableData,
     *,
     threshold: float,
     relevant: Bool[np.ndarray, " n_features"] | None = None,
@@ -94,7 +95,7 @@ def active_rows(
     """The active entries of a table.
 
     Args:
-        activations: A table.
+        activations: A table: in memory, opened, or its folder.
         threshold: δ in SAE units, at least 0; rounded to float32, as activations are.
         relevant: Features that count; None for all.
 
@@ -102,6 +103,7 @@ def active_rows(
         DataError: The threshold is negative or not a finite float32.
         MismatchError: The flags are of another width than the table.
     """
+    activations = as_activations(activations)
     if not 0 <= threshold <= float(np.finfo(np.float32).max):
         raise DataError(
             f"threshold {threshold} is not a finite number of at least 0; only activations above "

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from facsynth.data.inputs import Source, as_samples
 from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
@@ -49,7 +50,7 @@ B = TypeVar("B")
 
 
 def extract_features(
-    samples: Sequence[Sample],
+    samples: Source,
     lm: LanguageModel,
     sae: SparseAutoencoder,
     *,
@@ -62,7 +63,7 @@ def extract_features(
     SAE's own gate; only values above zero are kept. The settings choose another gate or pooling.
 
     Args:
-        samples: Samples to read, in the order of the result.
+        samples: What `read_samples` takes, or samples; in the order of the result.
         lm: The language model that the SAE was trained on.
         sae: The SAE.
         settings: See `ExtractSettings`.
@@ -75,7 +76,7 @@ def extract_features(
     """
     settings = settings or ExtractSettings()
     check_pair(lm, sae)
-    texts = _tokenize(samples, lm, settings)
+    texts = _tokenize(as_samples(samples), lm, settings)
     with progress.task("extracting", len(texts), "samples") as task:
         [rows] = read_activations(texts, lm, [sae], settings, Meter(task))
     _say_cut(_n_truncated(texts), len(texts), settings, progress)
@@ -83,7 +84,7 @@ def extract_features(
 
 
 def extract_table(
-    samples: Sequence[Sample],
+    samples: Source,
     lm: LanguageModel,
     sae: SparseAutoencoder,
     folder: str | Path,
@@ -95,7 +96,7 @@ def extract_table(
     """Extract into a feature table on disk, resuming an earlier run.
 
     Args:
-        samples: Samples to read, in the order of the rows.
+        samples: What `read_samples` takes, or samples; in the order of the rows.
         lm: The language model that the SAE was trained on.
         sae: The SAE.
         folder: Folder of the table; a finished table of the same samples is kept.
@@ -109,11 +110,12 @@ def extract_table(
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
     named = {Path(folder): (sae, sae_name)}
-    return _extract_goals(samples, lm, named, settings or ExtractSettings(), progress)[0]
+    settings = settings or ExtractSettings()
+    return _extract_goals(as_samples(samples), lm, named, settings, progress)[0]
 
 
 def extract_tables(
-    samples: Sequence[Sample],
+    samples: Source,
     lm: LanguageModel,
     saes: Mapping[str, SparseAutoencoder],
     folder: str | Path,
@@ -124,7 +126,7 @@ def extract_tables(
     """Extract into one feature table per SAE, from one forward pass to the deepest layer.
 
     Args:
-        samples: Samples to read, in the order of the rows.
+        samples: What `read_samples` takes, or samples; in the order of the rows.
         lm: The language model that all SAEs were trained on.
         saes: The SAEs by name, of any layers.
         folder: The table of the SAE `name` is written to `folder/name`, complete in itself.
@@ -145,7 +147,7 @@ def extract_tables(
         if name in ("", ".", "..") or Path(name).name != name:
             raise DataError(f"the SAE name {name!r} cannot name a folder; choose a plain word")
     named = {Path(folder) / name: (sae, name) for name, sae in saes.items()}
-    tables = _extract_goals(samples, lm, named, settings or ExtractSettings(), progress)
+    tables = _extract_goals(as_samples(samples), lm, named, settings or ExtractSettings(), progress)
     return dict(zip(saes, tables, strict=True))
 
 
@@ -195,7 +197,7 @@ class _Part:
 
 
 def _extract_goals(
-    samples: Sequence[Sample],
+    samples: Source,
     lm: LanguageModel,
     saes: Mapping[Path, tuple[SparseAutoencoder, str]],
     settings: ExtractSettings,

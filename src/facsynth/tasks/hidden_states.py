@@ -13,9 +13,8 @@ from facsynth.data.write import atomic_path
 from facsynth.errors import DataError, ModelError
 from facsynth.folders import cache_folder
 from facsynth.models.embed import embed_tokenized
-from facsynth.models.lm import LanguageModel, text_config
+from facsynth.models.lm import LanguageModel, check_layer, text_config
 from facsynth.models.render import chat_format
-from facsynth.models.residual import check_layer
 from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample

@@ -1,4 +1,6 @@
-"""SAEs of other projects, read as ours: which layout a path holds, and the SAE in it.
+"""The list of SAE formats: which one a path holds, and the SAE in it.
+
+To add a format, write one file beside this one and list its `Layout` here.
 
 | layout | files |
 |---|---|
@@ -13,61 +15,38 @@
 | `goodfire` | `Llama-3.1-8B-Instruct-SAE-l19.pth` |
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from facsynth.errors import ModelError
-from facsynth.sae.formats import external as external
-from facsynth.sae.formats.parts import ReadOptions, SaeParts, build_sae, read_pickle
-from facsynth.sae.formats.saelens import read_saelens
+from facsynth.sae.formats import (
+    dictionary_learning,
+    gemma_scope,
+    goodfire,
+    llama_scope,
+    paper,
+    qwen_scope,
+    saelens,
+    sparsify,
+)
+from facsynth.sae.formats.parts import Layout, ReadOptions, build_sae
+from facsynth.sae.formats.stored import read_pickle
 from facsynth.sae.module import SparseAutoencoder
 
-__all__ = ["LAYOUTS", "Layout", "detect_format", "read_external_sae", "stored_files"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the SAEs of one project lie on disk."""
-
-    name: str
-    """Name of the layout."""
-
-    files: tuple[str, ...]
-    """Files that a folder in this layout has; empty when it is a single pickle."""
-
-    tensors: frozenset[str]
-    """Names at the top of the pickle; empty when it is a folder."""
-
-    read: Callable[[Path, ReadOptions], SaeParts]
-    """Reader of the folder or of the pickle."""
-
-
-def _folder(name: str, read: Callable[[Path, ReadOptions], SaeParts], *files: str) -> Layout:
-    return Layout(name=name, files=files, tensors=frozenset(), read=read)
-
-
-def _pickle(name: str, read: Callable[[Path, ReadOptions], SaeParts], *tensors: str) -> Layout:
-    return Layout(name=name, files=(), tensors=frozenset(tensors), read=read)
-
+__all__ = ["LAYOUTS", "ReadOptions", "detect_format", "read_sae", "stored_files"]
 
 LAYOUTS = (
-    _folder("saelens", read_saelens, "cfg.json", "sae_weights.safetensors"),
-    _folder("sparsify", external.read_sparsify, "cfg.json", "sae.safetensors"),
-    _folder("dictionary_learning", external.read_dictionary_learning, "ae.pt", "config.json"),
-    _folder("gemma_scope", external.read_gemma_scope, "params.npz"),
-    _folder("gemma_scope_2", external.read_gemma_scope_2, "params.safetensors"),
-    _folder(
-        "llama_scope",
-        external.read_llama_scope,
-        "hyperparams.json",
-        "checkpoints/final.safetensors",
-    ),
-    _pickle("paper", external.read_paper, "weight", "config"),
-    _pickle("goodfire", external.read_goodfire, "encoder_linear.weight", "decoder_linear.weight"),
-    _pickle("qwen_scope", external.read_qwen_scope, "W_enc", "W_dec", "b_enc", "b_dec"),
+    saelens.LAYOUT,
+    sparsify.LAYOUT,
+    dictionary_learning.LAYOUT,
+    gemma_scope.LAYOUT,
+    gemma_scope.LAYOUT_2,
+    llama_scope.LAYOUT,
+    paper.LAYOUT,
+    goodfire.LAYOUT,
+    qwen_scope.LAYOUT,
 )
-"""Every layout that can be read, the more specific ones first."""
+"""Every format; the first that fits is taken, so the more specific ones stand first."""
 
 
 def detect_format(path: str | Path) -> str:
@@ -89,37 +68,27 @@ def stored_files(path: str | Path) -> list[Path]:
     return [source / name for name in layout.files] or [source]
 
 
-def read_external_sae(
-    path: str | Path,
-    *,
-    layer: int | None = None,
-    k: int | None = None,
-    input_scale: float | None = None,
-    model_name: str = "",
-) -> SparseAutoencoder:
-    """Read an SAE of any known layout as ours, with everything folded into the weights.
+def read_sae(path: str | Path, options: ReadOptions | None = None) -> SparseAutoencoder:
+    """Read an SAE of any known format, with everything folded into the weights.
 
     Pickles are read as tensors and plain values only.
 
     Args:
         path: A folder, a pickle, or any file of the folder.
-        layer: 0-based decoder layer whose output it reads, when the files do not say or are wrong.
-        k: Features kept per token, for top-k kinds; makes a batch top-k SAE keep k per token.
-        input_scale: Factor by which inputs were multiplied, for SAELens files that leave it out.
-        model_name: Model that it was trained on, when the files do not say.
+        options: What the files do not say.
 
     Raises:
-        ModelError: Unknown layout, incomplete files, something that our SAE cannot express
-            exactly, or a missing fact, with the name of the argument that supplies it.
+        ModelError: Unknown format, incomplete files, something that our SAE cannot express
+            exactly, or a missing fact, with the name of the option that supplies it.
     """
+    options = options or ReadOptions()
     layout, source = _find(Path(path))
-    options = ReadOptions(layer=layer, k=k, input_scale=input_scale, model_name=model_name)
-    if input_scale is not None and layout.name != "saelens":
+    if options.input_scale is not None and layout.name != "saelens":
         raise ModelError(f"{source}: the layout {layout.name} takes no input_scale; drop it")
     parts = layout.read(source, options)
-    if k is not None and parts.k is None:
-        raise ModelError(f"{source} is not a top-k SAE; drop k={k}")
-    if layout.name != "saelens":  # which says itself where it comes from
+    if options.k is not None and parts.k is None:
+        raise ModelError(f"{source} is not a top-k SAE; drop k={options.k}")
+    if layout.name != "saelens":  # whose metadata already says where the SAE comes from
         origin = {"source_format": layout.name, "source_name": source.absolute().name}
         parts = replace(parts, metadata=origin)
     return build_sae(parts, source, options=options)
@@ -168,6 +137,6 @@ def _unknown(path: Path, tensors: list[str]) -> str:
         and len(missing) < len(layout.files)
     ]
     return (
-        f"{path} is no known layout of an SAE: found {', '.join(found) or 'nothing'}{inside}; "
+        f"{path} has no known SAE format: found {', '.join(found) or 'nothing'}{inside}; "
         f"{''.join(halves)}known are {known}"
     )

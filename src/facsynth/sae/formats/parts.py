@@ -1,26 +1,25 @@
-"""The parts of an SAE that every layout holds, and what has to be folded into them.
+"""What every SAE format comes down to: `SaeParts`, and what is folded into them.
 
-A reader of a layout turns its files into `SaeParts`; `build_sae` makes the SAE from them. Pickles
-are read with `weights_only`, so no file can run code.
+A format is one file beside this one, with a `Layout` that is listed in `layouts`. Its reader
+returns `SaeParts`: matrices as [d_model, n_features] and [n_features, d_model], scales folded in,
+the layer counted from 0. What our SAE cannot express exactly is an error, never an approximation.
 """
 
-import json
-import pickle
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from facsynth.errors import ModelError
-from facsynth.sae.module import Gate, SaeConfig, SparseAutoencoder, hooked_layer
+from facsynth.sae.formats.options import ReadOptions
+from facsynth.sae.module import Gate, SaeConfig, SparseAutoencoder
 
 __all__ = [
+    "Layout",
     "ReadOptions",
     "SaeParts",
     "build_sae",
@@ -28,30 +27,10 @@ __all__ = [
     "fold_gated",
     "fold_input_scale",
     "hooked_layer",
+    "kept_features",
     "named",
-    "read_arrays",
-    "read_json",
-    "read_pickle",
-    "read_safetensors",
     "tensor",
 ]
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the caller knows about an SAE; it wins over the files."""
-
-    layer: int | None = None
-    """0-based decoder layer whose output the SAE reads."""
-
-    k: int | None = None
-    """Features kept per token."""
-
-    input_scale: float | None = None
-    """Factor by which the residual stream was multiplied in training."""
-
-    model_name: str = ""
-    """Model that the SAE was trained on."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +68,22 @@ class SaeParts:
     """Everything else worth keeping."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the SAEs of one project lie on disk: as files of a folder, or as one pickle."""
+
+    name: str
+
+    read: Callable[[Path, ReadOptions], SaeParts]
+    """Reader of the folder or of the pickle."""
+
+    files: tuple[str, ...] = ()
+    """Files that a folder in this layout has; empty if it is a single pickle."""
+
+    tensors: frozenset[str] = frozenset()
+    """Names at the top of the pickle; empty if it is a folder."""
+
+
 def build_sae(parts: SaeParts, source: Path, *, options: ReadOptions) -> SparseAutoencoder:
     """Make the SAE of its parts, after checking that they fit together.
 
@@ -120,7 +115,7 @@ def build_sae(parts: SaeParts, source: Path, *, options: ReadOptions) -> SparseA
         "b_enc": parts.b_enc,
         "b_dec": parts.b_dec,
     }
-    if parts.threshold is not None:  # below zero nothing is active, whatever the threshold
+    if parts.threshold is not None:  # negative pre-activations are never active
         tensors["threshold"] = parts.threshold.clamp_min(0)
     with torch.device("meta"):  # no memory for zeros that are replaced at once
         sae = SparseAutoencoder(config)
@@ -199,53 +194,27 @@ def tensor(weights: Mapping[str, Any], name: str, source: Path) -> Tensor:
     return value.detach().float()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object of a JSON file; a ModelError when it is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds a {type(value).__name__}, not the settings of an SAE")
-    return value
+def kept_features(given: int | None, stored: Any, source: Path) -> int:
+    """Features per token: what the caller says, else what the files say."""
+    value = stored if given is None else given
+    if value is None:
+        raise ModelError(f"{source} does not say how many features a token keeps; pass k")
+    return int(value)
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file; a ModelError when it is none."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
-
-
-def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Read all arrays of an `.npz` file, without pickles; a ModelError when it is none."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} cannot be read as arrays without pickles: {error}") from error
-
-
-def read_pickle(path: Path) -> dict[str, Any]:
-    """Read tensors and plain values of a file of `torch.save`; code in it is never run.
+def hooked_layer(hook: str, source: Path) -> int:
+    """0-based decoder layer whose output is the residual stream at a hook, in either dialect.
 
     Raises:
-        ModelError: The file needs more than tensors and plain values, or is damaged.
+        ModelError: The hook is elsewhere: attention, MLP, embeddings, a cross-layer transcoder.
     """
-    try:
-        value = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"{path} is damaged or holds more than tensors and plain values, which facsynth does "
-            f"not read because it can run code ({reason}); ask for a file of tensors only"
-        ) from error
-    if not isinstance(value, Mapping):
-        raise ModelError(f"{path} holds a {type(value).__name__}, not named tensors")
-    return {str(name): item for name, item in value.items()}
+    after = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post|(?:\w+\.)+(\d+)(?:\.output)?", hook)
+    if after:
+        return int(after[1] or after[2])
+    before = re.fullmatch(r"blocks\.([1-9]\d*)\.hook_resid_pre", hook)
+    if before:
+        return int(before[1]) - 1
+    raise ModelError(
+        f"{source} reads {hook}, which is not the output of a decoder layer; use an SAE of the "
+        "residual stream"
+    )

@@ -13,18 +13,18 @@ from torch import Tensor
 
 from facsynth.errors import ModelError
 from facsynth.sae.formats.parts import (
+    Layout,
     ReadOptions,
     SaeParts,
     fold_decoder_norm,
     fold_gated,
     fold_input_scale,
     hooked_layer,
-    read_json,
-    read_safetensors,
     tensor,
 )
+from facsynth.sae.formats.stored import read_json, read_safetensors
 
-__all__ = ["read_saelens"]
+__all__ = ["CONFIG_FILE", "LAYOUT", "SCALER_FILE", "WEIGHTS_FILE"]
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -51,7 +51,7 @@ def read_saelens(folder: Path, options: ReadOptions) -> SaeParts:
         ModelError: The SAE cannot be expressed exactly, or a file is incomplete.
     """
     config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
-    config = migrate_config(read_json(config_path))
+    config = _migrated(read_json(config_path))
     weights = read_safetensors(weights_path)
     architecture = config["architecture"]
     if architecture not in _ARCHITECTURES or config.get("activation_fn", "relu") not in (
@@ -77,7 +77,7 @@ def read_saelens(folder: Path, options: ReadOptions) -> SaeParts:
     return parts if scale is None else fold_input_scale(parts, scale)
 
 
-def migrate_config(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _migrated(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration of any version with today's names, `metadata` also at the top level."""
     metadata = dict(raw.get("metadata") or {})
     facts = {name: raw[name] for name in _FACTS if raw.get(name) is not None}
@@ -181,3 +181,6 @@ def _input_scale(config: Mapping[str, Any], folder: Path, options: ReadOptions) 
             "registry calls it norm_scaling_factor)"
         )
     return float(scale)
+
+
+LAYOUT = Layout("saelens", read_saelens, files=(CONFIG_FILE, WEIGHTS_FILE))

@@ -40,7 +40,7 @@ def plan_groups(texts: Sequence[TokenizedSample], settings: TrainSettings) -> li
     n_groups = max(1, sum(counts) // settings.group_tokens)
     groups: list[list[int]] = []
     for epoch in range(settings.epochs):
-        rng = np.random.default_rng([settings.seed, epoch])
+        rng = np.random.default_rng([settings.random_seed, epoch])
         order = rng.permutation(len(texts))
         share = np.cumsum(np.array(counts)[order]) / sum(counts)
         owner = np.minimum((share * n_groups - 1e-9).astype(int), n_groups - 1)
@@ -123,7 +123,7 @@ class ActivationReader:
         counts = [self.texts[i].n_scored for i in group]
         own = torch.from_numpy(np.repeat([self.owner[i] == self.number for i in group], counts))
         row = torch.where(own, own.cumsum(0) - 1, -1)
-        rng = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
+        rng = torch.Generator().manual_seed(self.settings.random_seed * 1_000_003 + number)
         return row[torch.randperm(len(row), generator=rng)]
 
 

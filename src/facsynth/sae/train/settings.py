@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from facsynth.errors import ModelError
+from facsynth.errors import DataError
+from facsynth.settings import Settings
 
 __all__ = ["DeadFeatures", "TrainSettings", "TrainedGate"]
 
@@ -12,80 +13,81 @@ TrainedGate = Literal["topk", "batchtopk"]
 
 
 @dataclass(frozen=True)
-class DeadFeatures:
+class DeadFeatures(Settings):
     """When a feature counts as dead, and what is done about it."""
 
     after: int = 500_000
     """Tokens without an activation after which a feature is dead."""
 
     weight: float = 1 / 32
-    """Weight of the auxiliary loss that brings dead features back; 0 switches it off."""
+    """Weight of the auxiliary loss that revives dead features; 0 disables it."""
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """How an SAE is trained. Defaults suit a small model on a CPU."""
+class TrainSettings(Settings):
+    """How an SAE is trained. Defaults suit a small model on a CPU.
+
+    BatchTopK (Bussmann et al., arXiv 2412.06410) pays where tokens need different numbers of
+    features; where all need the same it learns a little more slowly. Encoder rows start shorter
+    than the decoder's, which have norm 1, because a step of Adam turns a short row further. With
+    `k_start` above 1 fewer features die, and the same number of steps explains a little less.
+    """
 
     architecture: TrainedGate = "topk"
-    """`topk` keeps k features of each token; `batchtopk` k times n of the n tokens of a batch
-    together (Bussmann et al., arXiv 2412.06410), and reads new text with one threshold. The latter
-    pays where tokens need different numbers of features; where all need the same it learns a
-    little more slowly."""
+    """Keep k features of each token (topk), or k on average over a batch, which is saved with one
+    threshold (batchtopk)."""
 
     n_features: int = 4096
     """Width of the SAE."""
 
     k: int = 32
-    """Features kept per token at the end of the annealing; for `batchtopk` on average."""
+    """Features active per token after annealing."""
 
     epochs: int = 3
     """Passes over the tokens."""
 
     batch_tokens: int = 4096
-    """Tokens per optimiser step, over all processes together."""
+    """Tokens per optimiser step, over all processes."""
 
     learning_rate: float = 4e-3
-    """Peak of Adam's rate: 2 % of the steps warm up, the last 30 % decay linearly to a tenth."""
+    """Peak rate of Adam: 2 % of the steps warm up, the last 30 % decay linearly to a tenth."""
 
     encoder_norm: float = 0.3
-    """Norm of the encoder's rows at the start, where the decoder's have norm 1: steps of Adam turn
-    short rows further, so the features find their directions sooner."""
+    """Initial norm of the encoder's rows."""
 
     k_start: float = 1.0
-    """Training starts with `k_start` times k, which falls linearly to k over the first 10 %; above
-    1 fewer features die, and the same steps explain a little less."""
+    """Initial k as a multiple of k; falls linearly to k over the first 10 % of the steps."""
 
     dead: DeadFeatures = DeadFeatures()
     """When a feature counts as dead, and the loss against that."""
 
     max_norm_ratio: float = 10.0
-    """Tokens whose norm exceeds the median norm by more than this are left out."""
+    """Leave out tokens whose norm exceeds the median norm by more than this factor."""
 
     group_tokens: int = 250_000
     """Tokens whose activations are shuffled together."""
 
     memory_gb: float = 8.0
-    """If a process' activations fit into so much memory, the model is run once and not each
-    epoch."""
+    """Keep activations for later epochs if they fit into this much memory per process."""
 
-    seed: int = 0
-    """Seed of the initial weights and of every shuffle."""
+    random_seed: int = 0
+    """Random seed of the initial weights and of every shuffle."""
 
     def __post_init__(self) -> None:
         if self.architecture not in get_args(TrainedGate):
-            raise ModelError(
+            raise DataError(
                 f"architecture must be one of {', '.join(get_args(TrainedGate))}, not "
                 f"{self.architecture!r}"
             )
         if not 0 < self.k <= self.n_features:
-            raise ModelError(f"k must lie between 1 and {self.n_features} features, not {self.k}")
+            raise DataError(f"k must lie between 1 and {self.n_features} features, not {self.k}")
         if self.encoder_norm <= 0 or self.k_start < 1:
-            raise ModelError(
+            raise DataError(
                 f"encoder_norm ({self.encoder_norm}) must be positive and k_start "
                 f"({self.k_start}) at least 1"
             )
         if self.epochs < 1 or self.batch_tokens < 1 or self.group_tokens < self.batch_tokens:
-            raise ModelError(
+            raise DataError(
                 f"epochs ({self.epochs}) must be positive and group_tokens ({self.group_tokens}) "
                 f"at least batch_tokens ({self.batch_tokens})"
             )

@@ -26,7 +26,6 @@ __all__ = [
     "fingerprint",
     "initial_state",
     "load_checkpoint",
-    "make_optimizer",
     "save_checkpoint",
 ]
 
@@ -65,13 +64,6 @@ class TrainState:
         t = self.tensors
         return Parameters(t["encoder"], t["encoder_bias"], t["decoder"], t["decoder_bias"])
 
-    def keep_moments(self, optimizer: torch.optim.Adam) -> None:
-        """Take the optimiser's moments over, so that a checkpoint holds them."""
-        for index, weight in enumerate(self.parameters().tensors()):
-            if weight in optimizer.state:
-                self.tensors[f"moment1.{index}"] = optimizer.state[weight]["exp_avg"]
-                self.tensors[f"moment2.{index}"] = optimizer.state[weight]["exp_avg_sq"]
-
 
 def initial_state(
     rows: Float[Tensor, "n_own d_model"], settings: TrainSettings, ranks: Ranks
@@ -93,7 +85,7 @@ def initial_state(
     median = float(ranks.joined(centred.norm(dim=1)).median().clamp_min(NORM_FLOOR))
     scale = math.sqrt(d_model) / median
     spread = float(ranks.total(centred.square().sum()))
-    rng = torch.Generator().manual_seed(settings.seed)
+    rng = torch.Generator().manual_seed(settings.random_seed)
     decoder = torch.randn(settings.n_features, d_model, generator=rng)
     decoder /= decoder.norm(dim=1, keepdim=True)
     tensors = {
@@ -107,20 +99,6 @@ def initial_state(
     }
     tensors = {name: tensor.to(rows.device) for name, tensor in tensors.items()}
     return TrainState(tensors, scale=scale, variance=spread * scale**2 / (count * d_model))
-
-
-def make_optimizer(state: TrainState, settings: TrainSettings) -> torch.optim.Adam:
-    """Adam on the weights, with the moments that the state holds."""
-    weights = state.parameters().tensors()
-    optimizer = torch.optim.Adam(weights, lr=settings.learning_rate, fused=True)
-    for index, weight in enumerate(weights):
-        if f"moment1.{index}" in state.tensors:
-            optimizer.state[weight] = {
-                "step": torch.tensor(float(state.step), device=weight.device),
-                "exp_avg": state.tensors[f"moment1.{index}"],
-                "exp_avg_sq": state.tensors[f"moment2.{index}"],
-            }
-    return optimizer
 
 
 def fingerprint(

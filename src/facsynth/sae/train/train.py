@@ -1,7 +1,7 @@
-"""Training a sparse autoencoder on a model's residual stream, streaming.
+"""Training a sparse autoencoder on a model's residual stream, which is never held as a whole.
 
 Texts are read in random order, a group at a time; the group's activations are shuffled in memory,
-used and let go. If all of them fit into `memory_gb`, later epochs reuse them instead of running
+used and dropped. If all of them fit into `memory_gb`, later epochs reuse them instead of running
 the model again. A checkpoint at each group's end makes the run resumable, with the same result.
 Several processes started by `torchrun` read a share of each group's texts and add up their
 gradients, which gives the steps that one process would take.
@@ -16,33 +16,24 @@ from typing import Any
 import torch
 
 from facsynth.errors import DataError
-from facsynth.models.lm import LanguageModel
-from facsynth.models.residual import check_layer
+from facsynth.models.lm import LanguageModel, check_layer
 from facsynth.models.tokens import TokenizedSample
-from facsynth.progress import SILENT, Progress, Task
+from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
 from facsynth.sae.module import SaeConfig, SparseAutoencoder
-from facsynth.sae.train.data import ActivationReader, TokenGroup, plan_groups
+from facsynth.sae.train.data import ActivationReader, plan_groups
 from facsynth.sae.train.ranks import ALONE, Ranks
-from facsynth.sae.train.settings import DeadFeatures, TrainSettings
+from facsynth.sae.train.settings import TrainSettings
 from facsynth.sae.train.state import (
     TrainState,
     fingerprint,
     initial_state,
     load_checkpoint,
-    make_optimizer,
     save_checkpoint,
 )
-from facsynth.sae.train.step import train_step
+from facsynth.sae.train.trainer import SaeTrainer
 
-__all__ = [
-    "DeadFeatures",
-    "SaeTrainer",
-    "TrainSettings",
-    "folded_sae",
-    "split_holdout",
-    "train_sae",
-]
+__all__ = ["folded_sae", "split_holdout", "train_sae"]
 
 
 def train_sae(
@@ -65,7 +56,7 @@ def train_sae(
         texts: Tokenised texts, all of them on every rank; only their scored tokens are used.
         layer: 0-based decoder layer.
         settings: See `TrainSettings`.
-        checkpoints: Folder of the checkpoint; a run that finds one there goes on from it.
+        checkpoints: Folder of the checkpoint; a run that finds one there resumes from it.
         ranks: The processes that train together; every one of them gets the result, rank 0
             writes the checkpoints.
         progress: Where the bar is drawn.
@@ -100,7 +91,7 @@ def train_sae(
 def split_holdout(samples: Sequence[Sample], *, share: float) -> tuple[list[Sample], list[Sample]]:
     """Split samples into used and held out, by a hash of their ids.
 
-    A sample falls on the same side whatever else is in the data and in which order.
+    The side of a sample does not depend on the other samples or their order.
     """
     if not 0 <= share < 1:
         raise DataError(f"--holdout is a share in [0, 1), not {share}")
@@ -110,33 +101,6 @@ def split_holdout(samples: Sequence[Sample], *, share: float) -> tuple[list[Samp
     ]
     used = [s for s, out in zip(samples, held, strict=True) if not out]
     return used, [s for s, out in zip(samples, held, strict=True) if out]
-
-
-class SaeTrainer:
-    """Takes the steps of a run; for activations that are already there."""
-
-    def __init__(
-        self, state: TrainState, settings: TrainSettings, ranks: Ranks, *, n_steps: int
-    ) -> None:
-        self.state, self.settings, self.ranks, self.n_steps = state, settings, ranks, n_steps
-        self.optimizer = make_optimizer(state, settings)
-
-    def use(self, group: TokenGroup, task: Task) -> None:
-        """Train on one group."""
-        state, settings = self.state, self.settings
-        for n_tokens, batch in group.batches(settings.batch_tokens):
-            raw = batch.float()
-            usual = raw[raw.norm(dim=1) <= state.tensors["max_norm"]]
-            x = (usual - state.tensors["mean"]) * state.scale
-            done = state.step / max(1, self.n_steps)
-            train_step(x, state, self.optimizer, settings=settings, ranks=self.ranks, done=done)
-            task.advance(n_tokens, note=_note(state, settings))
-        state.keep_moments(self.optimizer)
-
-
-def _note(state: TrainState, settings: TrainSettings) -> str:
-    dead = int((state.tensors["last_fired"] > settings.dead.after).sum())
-    return f"loss {state.loss:.4f}, explained {1 - state.loss / state.variance:.3f}, dead {dead}"
 
 
 def folded_sae(

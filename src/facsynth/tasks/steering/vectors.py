@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
-from facsynth.models.lm import LanguageModel
-from facsynth.models.residual import check_layer
+from facsynth.models.lm import LanguageModel, check_layer
 from facsynth.progress import SILENT, Progress
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.tasks.steering.answers import Asked, Steer, answer_log_probs, ask, letter_states
