@@ -8,8 +8,7 @@ from pydantic import BaseModel
 
 from facsynth.chat import endpoint as endpoint_module
 from facsynth.chat.ask import ask as ask_many
-from facsynth.chat.dialect import read_options
-from facsynth.chat.endpoint import EndpointSettings
+from facsynth.chat.dialect import EndpointSettings, read_options
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
 from facsynth.errors import ChatError, DataError
 from facsynth.records import Message
@@ -303,7 +302,7 @@ def test_a_pause_of_a_day_is_bounded_and_said(serve, monkeypatch, caplog):
         outcomes = chat_with(server, concurrency=1).reply([ask("a"), ask("b")])
     assert [outcome.text for outcome in outcomes] == ["ok", "ok"]
     assert 0.2 <= time.monotonic() - began < 2
-    assert "slow down) and asks to wait 86,400 s; trying again" in caplog.text
+    assert "slow down and asks to wait 86,400 s; trying again" in caplog.text
 
 
 def test_calls_behind_a_pause_give_up_in_time(serve):

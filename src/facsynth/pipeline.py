@@ -126,7 +126,10 @@ def load_generator(wanted: Generator, reader: LanguageModel, spending: Spending)
     """
     if wanted.chat_model:
         endpoint = EndpointChat(
-            wanted.chat_model, base_url=wanted.api_base, api_key_env=wanted.api_key_env
+            wanted.chat_model,
+            base_url=wanted.api_base,
+            api_key_env=wanted.api_key_env,
+            settings=wanted.endpoint,
         )
         return limited_chat(endpoint, spending)
     writer = load_language_model(wanted.model) if wanted.model else reader
@@ -142,7 +145,7 @@ def load_generator(wanted: Generator, reader: LanguageModel, spending: Spending)
 def _claim(folder: Path, recipe: Recipe) -> None:
     path = folder / "recipe.json"
     wanted = json.loads(json.dumps(asdict(recipe)))
-    del wanted["generator"]["policy"]
+    del wanted["generator"]["policy"], wanted["generator"]["endpoint"]
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault("dtype", "auto")  # which older versions did not write

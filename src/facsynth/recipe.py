@@ -7,6 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from facsynth.chat.dialect import EndpointSettings
 from facsynth.chat.policy import Policy
 from facsynth.errors import DataError
 from facsynth.synthesize.settings import SynthesisSettings
@@ -52,6 +53,9 @@ class Generator:
 
     batch_size: int = 32
     """Texts per batch of a local model."""
+
+    endpoint: EndpointSettings = field(default_factory=EndpointSettings)
+    """How the endpoint is talked to. Not part of what identifies a run."""
 
     policy: Policy = field(default_factory=Policy)
     """What may be spent. Not part of what identifies a run: raise a limit and run again to

@@ -195,6 +195,7 @@ def _generator(options: dict[str, Any]) -> Any:
         api_base=options["api_base"],
         api_key_env=options["api_key_env"],
         batch_size=options["batch_size"],
+        endpoint=options["endpoint"],
         policy=policy_of_options(options),
     )
 
