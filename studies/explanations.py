@@ -26,8 +26,8 @@ import numpy as np
 
 from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.dialect import Dialect
-from facsynth.chat.endpoint import EndpointChat, EndpointSettings
+from facsynth.chat.dialect import EndpointSettings
+from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import ChatModel
 from facsynth.chat.policy import estimate
 from facsynth.chat.scripted import RecordingChat
@@ -59,7 +59,9 @@ PAGE = ROOT / "docs" / "studies" / "explanations.md"
 KINDS = ("detection", "detection_random", "fuzzing")
 N_FEATURES, MIN_SAMPLES, N_EXAMPLES = 200, 20, 15
 N_TERMS = (1, 3, 5, 10)
-SERVER = EndpointSettings(attempt_timeout_s=600, concurrency=1, dialect=Dialect(schema_mode="none"))
+SERVER = EndpointSettings(
+    attempt_timeout_s=600, concurrency=1, endpoint_option=("no-response-format",)
+)
 
 
 def main() -> None:

@@ -8,9 +8,11 @@ from pydantic import BaseModel
 
 from facsynth.chat import endpoint as endpoint_module
 from facsynth.chat.ask import ask as ask_many
+from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.dialect import EndpointSettings, read_options
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
-from facsynth.errors import ChatError, DataError
+from facsynth.chat.policy import Policy
+from facsynth.errors import BudgetError, ChatError, DataError
 from facsynth.records import Message
 from test_chat_endpoint import SECRET, ask, chat_with, completion
 from test_chat_endpoint import serve as serve  # the fixture
@@ -96,6 +98,13 @@ def test_room_for_thinking_is_added_to_the_reply_length(serve):
     server = serve(sends(completion("ok")))
     chat_with(server, thinking_tokens=1000).reply([ask(max_tokens=60)])
     assert server.bodies[0]["max_tokens"] == 1060
+
+
+def test_room_for_thinking_is_set_aside_in_the_budget(serve):
+    spending = Spending(Policy(budget_tokens=500))
+    chat = chat_with(serve(sends(completion("ok"))), thinking_tokens=1000)
+    with pytest.raises(BudgetError, match="budget_tokens = 500"):
+        BudgetedChat(chat, spending).reply([ask(max_tokens=60)])
 
 
 def test_json_is_taken_from_behind_the_thinking(serve):

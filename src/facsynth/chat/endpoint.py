@@ -133,6 +133,11 @@ class EndpointChat:
         """Model and address, and what tells its dialect from the usual one."""
         return f"{self._model} at {self._url}{self._mark}"
 
+    @property
+    def thinking_tokens(self) -> int:
+        """Tokens added to the length of every reply."""
+        return self._settings.thinking_tokens
+
     def reply(
         self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
     ) -> list[ChatReply | ChatFailure]:
@@ -294,7 +299,7 @@ class _Run:
     async def post(self, request: ChatRequest, dialect: Dialect) -> _Result:
         import openai
 
-        limit_s, longer = self.settings.attempt_timeout_s, self.settings.thinking_tokens
+        limit_s, longer = self.settings.attempt_timeout_s, self.chat.thinking_tokens
         request = replace(request, max_tokens=request.max_tokens + longer)
         try:
             async with asyncio.timeout(limit_s):
