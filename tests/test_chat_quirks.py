@@ -314,10 +314,13 @@ def test_a_pause_of_a_day_is_bounded_and_said(serve, monkeypatch, caplog):
     assert "slow down and asks to wait 86,400 s; trying again" in caplog.text
 
 
-def test_calls_behind_a_pause_give_up_in_time(serve):
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_calls_behind_a_pause_give_up_in_time(serve, monkeypatch, concurrency):
+    monkeypatch.setattr(endpoint_module, "_LONG_PAUSE_S", 5.0)
     day = (429, {"error": {}}, {"Retry-After": "86400"})
     began = time.monotonic()
-    outcomes = chat_with(serve(sends(day)), patience=0.3).reply([ask("a"), ask("b")])
+    chat = chat_with(serve(sends(day)), patience=0.3, concurrency=concurrency)
+    outcomes = chat.reply([ask("a"), ask("b")])
     assert all(isinstance(outcome, ChatFailure) for outcome in outcomes)
     assert time.monotonic() - began < 2
 

@@ -228,6 +228,9 @@ class _Run:
         ends = time.monotonic() + self.settings.patience
         while True:
             while (wait_s := self.paused_until - time.monotonic()) > 0:
+                if self.paused_until >= ends:
+                    fault = Fault("the server limits rates and asked to wait", is_limit=True)
+                    return self.give_up(fault, f"gave up after {n_attempts} attempts")
                 await self.calls.sleep(wait_s)
             self.permit(request, n_attempts > 0)
             n_attempts += 1
