@@ -37,11 +37,11 @@ def run_family(name: str, data: Path, folder: Path) -> str:
     model, sae = fetch_model(name), folder / "sae"
     started = time.perf_counter()
     train = ["--layer", LAYER, "--features", 64, "--k", 4, "--epochs", 2, "--batch-tokens", 256]
-    fac("sae", "train", data, "-o", sae, "--model", model, "--max-tokens", 64, *train)
+    fac("sae", "train", data, "-o", sae, "--model", model, "--max-length", 64, *train)
     trained = time.perf_counter()
     facts = json.loads(fac("sae", "info", sae, "--json"))
     assert (facts["layer"], facts["n_features"]) == (LAYER, 64), facts
-    pair = ["--model", model, "--sae", sae, "--max-tokens", 64]
+    pair = ["--model", model, "--sae", sae, "--max-length", 64]
     table = json.loads(fac("extract", data, "-o", folder / "table", *pair, "--json"))
     seconds = time.perf_counter() - trained
     return (

@@ -36,7 +36,7 @@ def write_mixes(tokenizer: Any, folder: Path, *, n_short: int, n_long: int) -> d
 
 
 def _n_tokens(sample: Sample, tokenizer: Any) -> int:
-    return len(tokenize_samples([sample], tokenizer, max_tokens=65_535)[0].input_ids)
+    return len(tokenize_samples([sample], tokenizer, max_length=65_535)[0].input_ids)
 
 
 def _joined(drawn: Sequence[Sample], tokenizer: Any) -> Iterator[Sample]:
@@ -45,14 +45,14 @@ def _joined(drawn: Sequence[Sample], tokenizer: Any) -> Iterator[Sample]:
         sample = Sample(f"long-{first.sample_id}", first.messages)
         while _n_tokens(sample, tokenizer) < LONG:
             sample = Sample(sample.sample_id, sample.messages + next(exchanges).messages)
-        [text] = tokenize_samples([sample], tokenizer, max_tokens=LONG)
+        [text] = tokenize_samples([sample], tokenizer, max_length=LONG)
         again = tokenizer(_cut(text), add_special_tokens=False)["input_ids"]
         if again == text.input_ids.tolist():  # skip texts in which the cut splits a word
             yield sample
 
 
-def _write(samples: Sequence[Sample], tokenizer: Any, max_tokens: int, path: Path) -> str:
-    texts = tokenize_samples(samples, tokenizer, max_tokens=max_tokens)
+def _write(samples: Sequence[Sample], tokenizer: Any, max_length: int, path: Path) -> str:
+    texts = tokenize_samples(samples, tokenizer, max_length=max_length)
     rows = (_row(sample, text) for sample, text in zip(samples, texts, strict=True))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)

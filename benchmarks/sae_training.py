@@ -112,7 +112,7 @@ def store_activations(plan: Plan) -> tuple[int, int]:
     torch.set_num_threads(plan.n_threads)
     lm = load_language_model()
     texts = tokenize_samples(
-        chitchat_samples(plan.n_samples), lm.tokenizer, score="all", max_tokens=512
+        chitchat_samples(plan.n_samples), lm.tokenizer, score="all", max_length=512
     )
     parts: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     for batch in batch_by_length([len(t.input_ids) for t in texts], batch_tokens=2048):

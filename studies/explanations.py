@@ -41,7 +41,7 @@ from facsynth.recipe import read_recipe
 from facsynth.sae.files import load_sae
 from facsynth.table.extract import extract_table
 from facsynth.table.table import FeatureTable, open_table
-from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
+from facsynth.understand.evidence import Evidence, collect_evidence
 from facsynth.understand.explain import (
     ExplainSettings,
     Explanation,
@@ -52,6 +52,8 @@ from facsynth.understand.explain import (
 )
 from facsynth.understand.fidelity import DOUBTFUL_BELOW, rule_fidelity
 from facsynth.understand.names import TermCounts, count_terms, name_terms, peak_word
+from facsynth.understand.settings import EvidenceSettings
+from facsynth.understand.spans import ReadTable, extract_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "studies" / "results" / "explanations.json"
@@ -99,8 +101,9 @@ def find_table(folder: Path | None, runs: Path) -> FeatureTable:
     if folder is not None:
         raise DataError(f"{folder} is not a finished feature table")
     recipe, lm = read_recipe(ROOT / "recipes" / "demo.toml"), load_language_model()
-    assert recipe.anchor.n_samples is not None
-    samples = chitchat_samples(recipe.anchor.n_samples, seed=recipe.anchor.seed)
+    anchor = recipe.anchor
+    assert anchor.n_samples is not None
+    samples = chitchat_samples(anchor.n_samples, random_seed=anchor.random_seed)
     sae = load_sae(None, device=lm.device)
     return extract_table(samples, lm, sae, runs / "anchor", settings=recipe.extract)
 
@@ -116,15 +119,9 @@ def gather(
     able = np.flatnonzero((counts >= MIN_SAMPLES) & (counts <= len(samples) // 2))
     chosen = np.sort(np.random.default_rng(0).permutation(able)[:N_FEATURES])
     source = table.manifest.source
-    evidence = collect_evidence(
-        samples,
-        rows,
-        load_table_tokenizer(source, None),
-        map(int, chosen),
-        score=source.score,  # type: ignore[arg-type]
-        max_tokens=source.max_tokens,
-        settings=EvidenceSettings(threshold=threshold, **settings),
-    )
+    read = ReadTable(samples, rows, load_table_tokenizer(source, None), extract_settings(source))
+    wanted = EvidenceSettings(threshold=threshold, **settings)
+    evidence = collect_evidence(read, map(int, chosen), settings=wanted)
     return evidence, count_terms(samples), time.monotonic() - started
 
 
@@ -155,10 +152,7 @@ def run_offline(table: FeatureTable, threshold: float) -> dict[str, Any]:
         "n_features": len(named),
         "terms": {str(n): summary(found) for n, found in by_terms.items()},
         "mixed": summary(mixed),
-        "examples": [
-            example(found, evidence[found.feature_id])
-            for found in named[:: len(named) // N_EXAMPLES]
-        ],
+        "examples": [example(found) for found in named[:: len(named) // N_EXAMPLES]],
     }
 
 
@@ -184,13 +178,13 @@ def summary(fidelities: Sequence[Any]) -> dict[str, Any]:
     return row
 
 
-def example(found: Explanation, evidence: Evidence) -> dict[str, Any]:
+def example(found: Explanation) -> dict[str, Any]:
     detection = found.fidelity.detection if found.fidelity else None
     return {
         "feature_id": found.feature_id,
-        "n_samples": evidence.n_samples,
+        "n_samples": found.evidence.n_samples,
         "name": found.name,
-        "peaks": [peak_word(span) for span in evidence.shown[:8]],
+        "peaks": [peak_word(span) for span in found.evidence.shown[:8]],
         "balanced_accuracy": detection.balanced_accuracy if detection else None,
         "failure": found.failure,
     }
@@ -200,7 +194,7 @@ def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, An
     """Explanations and judgements of an LLM, and names by terms, on the same features and spans."""
     if not options.model:
         sys.exit("Error: pass the folder of the LLM with --model")
-    everything, words, _ = gather(table, threshold, n_held_out=options.n_held_out)
+    everything, words, _ = gather(table, threshold, held_out=options.n_held_out)
     step = max(1, len(everything) // options.n_llm)
     evidence = {f: everything[f] for f in list(everything)[::step][: options.n_llm]}
     named = explain_by_terms(evidence, words)
@@ -212,15 +206,14 @@ def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, An
         chat = limited_chat(model, spending)
         recorder = RecordingChat(chat.name)
         ahead = calls_to_explain(
-            lambda chat: explain_by_llm(chat, evidence, named, settings=settings),
-            evidence,
+            lambda chat: explain_by_llm(chat, named, settings=settings),
             recorder,
             CachedChat(recorder, cache),
             settings=settings,
         )
         print(f"remaining calls: {estimate(ahead)}; judging the terms takes about as many again")
         started = time.monotonic()
-        explained, judged = ask(chat, evidence, named, settings, Lines())
+        explained, judged = ask(chat, named, settings, Lines())
         seconds = time.monotonic() - started
     told = [found for found in explained if found.method == "llm"]
     same = [found for found in named if found.feature_id in {t.feature_id for t in told}]
@@ -236,25 +229,22 @@ def run_llm(table: FeatureTable, threshold: float, options: Any) -> dict[str, An
         "explained": summary([found.fidelity for found in told]),
         "terms_by_llm": summary([found.fidelity for found in judged]),
         "terms_by_rule": summary([found.fidelity for found in same]),
-        "examples": [
-            example(found, evidence[found.feature_id]) for found in explained[:N_EXAMPLES]
-        ],
+        "examples": [example(found) for found in explained[:N_EXAMPLES]],
     }
 
 
 def ask(
     chat: ChatModel,
-    evidence: Mapping[int, Evidence],
     named: Sequence[Explanation],
     settings: ExplainSettings,
     progress: Progress = SILENT,
 ) -> tuple[list[Explanation], list[Explanation]]:
     """The LLM's explanations, and its judgements of the names by terms."""
-    explained = explain_by_llm(chat, evidence, named, settings=settings, progress=progress)
+    explained = explain_by_llm(chat, named, settings=settings, progress=progress)
     terms = {
         found.feature_id: f"the word {' or '.join(found.terms)}" for found in named if found.terms
     }
-    judged = score_imported(evidence, named, terms, chat=chat, settings=settings, progress=progress)
+    judged = score_imported(named, terms, chat=chat, settings=settings, progress=progress)
     return explained, judged
 
 

@@ -38,23 +38,26 @@ from scipy.stats import ks_2samp
 
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatRequest, OnOutcomes, Outcome, collect
-from facsynth.coverage.fac import firing_counts, missing_features
+from facsynth.coverage.fac import missing_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.read import read_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json, write_text
 from facsynth.errors import BudgetError
 from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.records import FeatureActivations, Message, Sample, sample_text
 from facsynth.sae.files import load_sae
-from facsynth.synthesize.admission import Admission
-from facsynth.synthesize.candidates import Candidate, Sampling, written_text
-from facsynth.synthesize.credit import choose_candidates
-from facsynth.synthesize.form import has_remark
-from facsynth.synthesize.plan import PlanSettings
-from facsynth.synthesize.rounds import synthesize
-from facsynth.synthesize.settings import Budget, SynthesisSettings
-from facsynth.table.extract import ExtractSettings, extract_features, extract_table
-from facsynth.table.table import FeatureTable, open_table, stack_rows, take_rows
+from facsynth.synthesize.admission import Admission, has_remark
+from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.keep import choose_candidates
+from facsynth.synthesize.prompts import written_text
+from facsynth.synthesize.run import SynthesisRun
+from facsynth.synthesize.settings import Effort, PlanSettings, Sampling, SynthesisSettings
+from facsynth.table.active import active_rows
+from facsynth.table.extract import extract_features, extract_table
+from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.settings import ExtractSettings
+from facsynth.table.table import FeatureTable, open_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "fill_rate.json"
@@ -76,7 +79,7 @@ N_POINTS = 40
 
 def settings(seed: int, *, first: int = 2, second: int = 1, **changes: Any) -> SynthesisSettings:
     """Rounds of `BLOCK` features; the budget of tokens ends the run."""
-    budget = Budget(
+    effort = Effort(
         max_features=100_000,
         max_samples=changes.pop("max_samples", 100),
         max_rounds=changes.pop("max_rounds", 1000),
@@ -89,9 +92,9 @@ def settings(seed: int, *, first: int = 2, second: int = 1, **changes: Any) -> S
         form=FORM,
         reply=False,
         min_anchor_samples=MIN_ANCHOR,
-        seed=seed,
-        budget=budget,
-        sampling=Sampling(max_tokens=48),
+        random_seed=seed,
+        effort=effort,
+        sampling=Sampling(max_length=48),
     )
     return replace(base, **changes)
 
@@ -180,9 +183,8 @@ class World:
         self.anchor = self._table("anchor", anchor, options.n_anchor)
         self.seed = self._table("seed", data / "self_instruct" / "seed_tasks.jsonl", None)
         self.a, self.s = self.anchor.activations(), self.seed.activations()
-        everything = np.ones(self.a.n_features, dtype=bool)
-        missing = missing_features(self.a, self.s, everything, threshold=THRESHOLD)
-        counts = firing_counts(self.a, threshold=THRESHOLD)
+        rows, seed_rows = (active_rows(t, threshold=THRESHOLD) for t in (self.a, self.s))
+        missing, counts = missing_features(rows, seed_rows), rows.counts
         self.goal = np.array([f for f in missing if counts[f] >= MIN_ANCHOR], dtype=np.int64)
         self._writers: dict[str, LanguageModel] = {}
 
@@ -190,7 +192,7 @@ class World:
         """Feature table of the instructions in a file, at most the first `limit`."""
         samples = [
             Sample(x.sample_id, messages=(Message("user", x.text),))
-            for x in read_samples(path, text_field="instruction", limit=limit)
+            for x in read_samples(path, ReadSettings(text_field="instruction", limit=limit))
             if x.text
         ]
         wanted = ExtractSettings(score="user")
@@ -221,16 +223,8 @@ def write_cell(
     for number, block in enumerate(blocks):
         relevant = everything if block is None else np.isin(np.arange(everything.size), block)
         place, n_calls = folder / f"run-{number:02}", len(chat.calls)
-        result = synthesize(
-            world.anchor,
-            world.seed,
-            world.lm,
-            world.sae,
-            chat,
-            place,
-            settings=wanted,
-            relevant=relevant,
-        )
+        run = SynthesisRun(world.anchor, world.seed, settings=wanted, relevant=relevant)
+        result = run.execute(world.lm, world.sae, chat, place)
         kept.append(result.activations)
         read_calls(log, chat.calls[n_calls:], place)
         if result.stopped == "budget":
@@ -290,8 +284,8 @@ def write_undirected(
             yield [
                 ChatRequest(
                     (Message("user", UNDIRECTED_PROMPT),),
-                    seed=random.Random(f"{wanted.seed}/{start + i}").randrange(2**31),
-                    max_tokens=wanted.sampling.max_tokens,
+                    seed=random.Random(f"{wanted.random_seed}/{start + i}").randrange(2**31),
+                    max_tokens=wanted.sampling.max_length,
                     temperature=wanted.sampling.temperature,
                     top_p=wanted.sampling.top_p,
                 )
@@ -321,11 +315,10 @@ def write_undirected(
     missing = np.zeros(world.a.n_features, dtype=bool)
     missing[world.goal] = True
     kept = choose_candidates(
-        rows,
+        active_rows(rows, threshold=THRESHOLD),
         missing,
-        threshold=THRESHOLD,
         admissible=[admission.find_flaw(candidate) is None for candidate in candidates],
-        max_kept=wanted.budget.max_samples,
+        max_kept=wanted.effort.max_samples,
         is_new=lambda row: admission.admit(candidates[row]),
     )
     return log, take_rows(rows, [k.row for k in kept])
@@ -365,7 +358,9 @@ def judge(
         curve.append((total, len(filled)))
     n_texts = max(1, sum(outcomes.values()))
     both = stack_rows([world.s, kept]) if kept.sample_ids else world.s
-    anchor_counts = firing_counts(world.a, threshold=THRESHOLD)
+    counts, anchor_counts = (
+        active_rows(rows, threshold=THRESHOLD).counts for rows in (both, world.a)
+    )
     return {
         "n_goal": len(goal),
         "n_tokens": curve[-1][0] if curve else 0,
@@ -378,7 +373,9 @@ def judge(
         "n_kept": len(kept.sample_ids),
         "mean_tokens": float(kept.n_tokens.mean()) if kept.sample_ids else 0.0,
         "length_distance": float(ks_2samp(both.n_tokens, world.a.n_tokens).statistic),
-        "hellinger": hellinger_distance(firing_counts(both, threshold=THRESHOLD), anchor_counts),
+        "hellinger": hellinger_distance(
+            active_rows(both, threshold=THRESHOLD).counts, anchor_counts
+        ),
     }
 
 
@@ -468,7 +465,7 @@ def run_long(options: argparse.Namespace) -> None:
     made = ARMS[options.arm]
     ARMS[options.arm] = lambda seed: replace(
         made(seed),
-        budget=replace(made(seed).budget, max_samples=100_000, max_attempts=100, patience=30),
+        effort=replace(made(seed).effort, max_samples=100_000, max_attempts=100, patience=30),
     )
     run_cell(world, options.generator, options.arm, options.random_seed or 0, options.tokens)
 
@@ -482,14 +479,18 @@ def add_facts(options: argparse.Namespace) -> dict[str, Any]:
     """Facts about the data for the page."""
     world = World(options)
     texts = [sample_text(sample) for sample in world.anchor.samples()]
-    counts = firing_counts(world.a, threshold=THRESHOLD)
+    counts, seed_counts = (
+        active_rows(rows, threshold=THRESHOLD).counts for rows in (world.a, world.s)
+    )
     return {
         "n_anchor": len(texts),
         "n_seed": len(world.s.sample_ids),
         "n_goal": int(world.goal.size),
         "anchor_well_formed": float(np.mean([is_well_formed(text) for text in texts])),
         "anchor_mean_tokens": float(world.a.n_tokens.mean()),
-        "hellinger_seed": hellinger_distance(firing_counts(world.s, threshold=THRESHOLD), counts),
+        "hellinger_seed": hellinger_distance(
+            active_rows(world.s, threshold=THRESHOLD).counts, counts
+        ),
         "length_distance_seed": float(ks_2samp(world.s.n_tokens, world.a.n_tokens).statistic),
         "date": date.today().isoformat(),
         "dtype": world.lm.dtype,

@@ -87,14 +87,13 @@ def measure(data: Path, work: Path, n_anchor: int, n_each: int, pictures: Path) 
         files[name] = write_set(work / f"{name}.jsonl", source, data, part)
     tables = {name: work / "tables" / name for name in files}
     for name, file in files.items():
-        options = ("-o", tables[name], "--max-tokens", MAX_TOKENS, "--hidden")
+        options = ("-o", tables[name], "--max-length", MAX_TOKENS, "--hidden")
         fac(work / f"extract-{name}.json", "extract", file, *options)
     delta = ("--threshold", THRESHOLD)
-    pairs = [word for name in SETS for word in ("--table", tables[name])]
-    names = (work / f"{name}.jsonl" for name in SETS)
+    own = [tables[name] for name in SETS]
     plot = ("--plot", pictures / "diversity.png")
     anchor = ("--anchor", tables["anchor"], *delta)
-    diversity = fac(work / "diversity.json", "diversity", *names, *pairs, *anchor, *plot)
+    diversity = fac(work / "diversity.json", "diversity", *own, *anchor, *plot)
     coverage = {}
     for name in SETS:
         words: tuple[object, ...] = (*anchor, "--seed", tables[name], "--controls")
@@ -102,12 +101,9 @@ def measure(data: Path, work: Path, n_anchor: int, n_each: int, pictures: Path) 
             words += ("--plot", pictures / f"coverage-{name}.png")
         coverage[name] = fac(work / f"coverage-{name}.json", "coverage", *words)
     plot = ("--plot", pictures / "overlap.png")
-    own = [tables[name] for name in SETS]
     overlap = fac(work / "overlap.json", "overlap", *own, *delta, *plot)
     for row in overlap["sets"]:
-        del row["greedy_order"], row["table"]
-    for row in diversity["sets"]:
-        del row["data"]
+        del row["greedy_order"], row["n_kept"]
     for row in coverage.values():
         for key in ("curves", "by_class"):
             row.pop(key, None)

@@ -27,16 +27,19 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from facsynth.coverage.fac import active_only
 from facsynth.models.embed import embed_samples
 from facsynth.models.lm import load_language_model
 from facsynth.records import FeatureActivations, Message, Sample
 from facsynth.sae.files import load_sae
-from facsynth.select.herding import difference_picks
-from facsynth.select.picks import Purse, plan_groups, random_picks
-from facsynth.select.select import Pool, SelectSettings, select_samples
-from facsynth.table.extract import ExtractSettings, extract_table
-from facsynth.table.table import take_rows
+from facsynth.select.herding import mean_picks
+from facsynth.select.picks import Spending, plan_groups, random_picks
+from facsynth.select.pool import Pool
+from facsynth.select.select import pick_rows
+from facsynth.select.settings import SelectSettings
+from facsynth.table.active import ActiveRows, active_rows
+from facsynth.table.extract import extract_table
+from facsynth.table.rows import take_rows
+from facsynth.table.settings import ExtractSettings
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "selection.json"
@@ -142,12 +145,12 @@ def read_task(name: str, data: Path, folder: Path, sizes: Sizes) -> Read:
     samples, sources = {"toxicity": toxicity_samples, "reward": reward_samples}[name](data, sizes)
     vectors = folder / f"{name}-hidden.npy"
     lm, sae = load_language_model(), load_sae(None)
-    settings = ExtractSettings(max_tokens=sizes.max_tokens)
+    settings = ExtractSettings(max_length=sizes.max_tokens)
     table = extract_table(samples, lm, sae, folder / f"{name}-{sae.content_hash[:8]}",
                           settings=settings)  # fmt: skip
     if not vectors.exists():
         layer = sae.config.layer
-        np.save(vectors, embed_samples(samples, lm, layer, max_tokens=sizes.max_tokens))
+        np.save(vectors, embed_samples(samples, lm, layer, max_length=sizes.max_tokens))
     labels = np.array([sample.label == "toxic" for sample in samples], dtype=int)
     return Read(table.activations(), np.load(vectors), labels, np.array(sources))
 
@@ -198,16 +201,13 @@ def same_lengths(labels: Rows, n_tokens: Rows, rows: Rows) -> Rows:
 
 def relevant_features(rows: FeatureActivations, labels: Rows, sources: Rows) -> Rows:
     """The features whose activation has the highest mean AUC for the label within sources."""
-    kept = active_only(rows, threshold=0.0)
-    dense = np.zeros((kept.n_tokens.size, kept.n_features), dtype=np.float32)
-    at = np.repeat(np.arange(kept.n_tokens.size), np.diff(kept.row_starts))
-    dense[at, kept.feature_ids] = kept.values
+    dense = active_rows(rows, threshold=0.0).matrix.toarray()
     frequent = np.flatnonzero((dense > THRESHOLD).sum(0) >= 10)
-    score = np.zeros(kept.n_features)
+    score = np.zeros(rows.n_features)
     for source in np.unique(sources):
         mine = sources == source
         score[frequent] += [roc_auc_score(labels[mine], dense[mine, f]) for f in frequent]
-    relevant = np.zeros(kept.n_features, dtype=np.bool_)
+    relevant = np.zeros(rows.n_features, dtype=np.bool_)
     relevant[frequent[np.argsort(-score[frequent], kind="stable")[:N_RELEVANT]]] = True
     return relevant
 
@@ -215,12 +215,16 @@ def relevant_features(rows: FeatureActivations, labels: Rows, sources: Rows) -> 
 # Methods: positions in a pool
 
 
+def some(rows: FeatureActivations, wanted: Rows, relevant: Rows | None = None) -> ActiveRows:
+    return active_rows(take_rows(rows, wanted), threshold=THRESHOLD, relevant=relevant)
+
+
 def by_settings(pool: Pool, budget: int, **options: Any) -> Rows:
-    return select_samples(pool, SelectSettings(budget, THRESHOLD, **options))
+    return pick_rows(pool, SelectSettings(budget, **options))
 
 
 def drawn(pool: Pool, budget: int, rng: np.random.Generator, quota: Any) -> Rows:
-    groups = plan_groups(pool.activations.n_tokens, budget=budget, quota=quota)
+    groups = plan_groups(pool.n_tokens, budget=budget, quota=quota)
     return np.concatenate([rng.choice(g.rows, g.n_picks, replace=False) for g in groups])
 
 
@@ -230,7 +234,7 @@ METHODS: dict[str, Method] = {
     "random": lambda pool, n, rng: drawn(pool, n, rng, "none"),
     "greedy coverage": lambda pool, n, _: by_settings(pool, n, quota="none"),
     "random, lengths of greedy coverage": lambda pool, n, rng: random_picks(
-        plan_groups(pool.activations.n_tokens, budget=n, quota="length", n_quotas=50),
+        plan_groups(pool.n_tokens, budget=n, quota="length", n_quotas=50),
         by_settings(pool, n, quota="none"),
         rng,
     ),
@@ -255,14 +259,14 @@ def toxicity_run(read: Read, sizes: Sizes, seed: int) -> list[dict[str, Any]]:
     found = []
     for budget in BUDGETS:
         half = budget // 2
-        plain = drawn(Pool(take_rows(read.rows, benign)), budget - half, rng, "length")
+        plain = drawn(Pool(some(read.rows, benign)), budget - half, rng, "length")
         chosen = {}
         for name, method in METHODS.items():
             only = None if "herding" in name else relevant
-            pool = Pool(take_rows(read.rows, toxic), relevant=only)
+            pool = Pool(some(read.rows, toxic, only))
             chosen[name] = np.concatenate([toxic[method(pool, half, rng)], benign[plain]])
         names = ["toxic" if label else "benign" for label in read.labels[train]]
-        both = Pool(take_rows(read.rows, train), labels=names)
+        both = Pool(some(read.rows, train), labels=names)
         chosen["herding on the label direction, length quotas"] = train[
             by_settings(both, budget, objective="direction")
         ]
@@ -287,18 +291,17 @@ def reward_run(read: Read, sizes: Sizes, seed: int) -> list[dict[str, Any]]:
         mine = rng.permutation(np.flatnonzero(read.sources[0::2] == source))
         cut = len(mine) * 2 // 3
         train, tests = mine[:cut], [mine[cut:]]
-        pool = Pool(take_rows(read.rows, 2 * train), rejected=take_rows(read.rows, 2 * train + 1))
+        pool = Pool(some(read.rows, 2 * train), rejected=some(read.rows, 2 * train + 1))
         for budget in BUDGETS:
             chosen = {name: method(pool, budget, rng) for name, method in METHODS.items()}
             chosen["herding on the label direction, length quotas"] = by_settings(
                 pool, budget, objective="direction"
             )
-            n_tokens = pool.activations.n_tokens
+            n_tokens = pool.n_tokens
             groups = plan_groups(n_tokens, budget=budget, quota="length")
-            mean = differences[train].mean(0, dtype=np.float64)
             vectors = differences[train].astype(np.float64)
-            chosen["herding on hidden differences, length quotas"] = difference_picks(
-                vectors, groups, mean, Purse(n_tokens)
+            chosen["herding on hidden differences, length quotas"] = mean_picks(
+                vectors, groups, vectors.sum(0), len(train), Spending(n_tokens)
             )
             for name, picks in chosen.items():
                 for head, hidden in (("plain", differences), ("length-free", free)):

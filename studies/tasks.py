@@ -39,7 +39,7 @@ from facsynth.data.write import write_json, write_jsonl
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "tasks.json"
 PAGE = ROOT / "docs" / "studies" / "tasks.md"
-SEEDS = ("42", "43", "44")
+RANDOM_SEEDS = ("42", "43", "44")
 BEHAVIOURS = ("sycophancy", "survival_instinct")
 LLMBAR = ("natural", "neighbor", "gptinst", "gptout", "manual")
 INSTRUCTIONS = {
@@ -190,29 +190,29 @@ def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
     text, answer = map(str, sizes.max_tokens)
 
     def task(
-        name: str, folder: str, train: str, test: str, *options: str, seeds: int = len(SEEDS)
+        name: str, folder: str, train: str, test: str, *options: str, seeds: int = len(RANDOM_SEEDS)
     ) -> list[Command]:
         into = str(work / folder)
-        drawn = [word for seed in SEEDS[:seeds] for word in ("--seed", seed)]
+        drawn = [word for seed in RANDOM_SEEDS[:seeds] for word in ("--random-seed", seed)]
         return [
             ["task", name, "train", str(work / train), "-o", into, *chosen, *drawn, *options],
             ["task", name, "evaluate", into, str(work / test), "--allow-overlap", "--json"],
         ]
 
-    cut, tuned = ("--max-tokens", text), sizes.tuned_seeds
+    cut, tuned = ("--max-length", text), sizes.tuned_seeds
     toxic = ("toxicity.jsonl", "hatecheck.jsonl", *cut, "--max-per-class")
     few = ("toxicity.jsonl", "hatecheck-few.jsonl", *cut, "--max-per-class", str(sizes.few))
     found = {
         "toxicity": task("toxicity", "toxicity", *toxic, str(sizes.per_class), "--head-only"),
         "reward": task(
             *("reward", "reward", "pairs.jsonl", "llmbar.jsonl", "--head-only"),
-            *("--max-pairs", str(sizes.pairs), "--max-tokens", answer),
+            *("--max-samples", str(sizes.pairs), "--max-length", answer),
         ),
     }
     layers = [word for layer in sizes.layers for word in ("--layer", str(layer))]
     for name in BEHAVIOURS:
         files = (f"{name}-train.jsonl", f"{name}-test.jsonl")
-        found[name] = task("steering", name, *files, "--max-items", str(sizes.items), *layers)
+        found[name] = task("steering", name, *files, "--max-samples", str(sizes.items), *layers)
         pictures = work if sizes is QUICK else PAGE.parent
         picture = str(pictures / f"tasks-{model}-{name}.svg")
         shown = ["--demonstrations", str(work / files[0]), "--n-shown", "1", "--plot", picture]
@@ -228,7 +228,7 @@ def arms(model: str, work: Path, sizes: Sizes) -> dict[str, list[Command]]:
     if model == "smollm2":
         for name in BEHAVIOURS:
             files = (f"{name}-train.jsonl", f"{name}-test.jsonl")
-            read = ("--max-items", str(sizes.items), "--sae", "default")
+            read = ("--max-samples", str(sizes.items), "--sae", "default")
             found[f"{name}-features"] = task("steering", f"{name}-features", *files, *read)
     return found
 
@@ -272,10 +272,10 @@ def shown(command: Command) -> str:
 
 def small(found: dict[str, Any]) -> dict[str, Any]:
     """A result without sample ids, per-seed curves and per-instruction rates."""
-    found["overlap"] = found["overlap"]["n"]
+    found["near_copies"] = len(found["near_copies"])
     for layer in found.get("layers", []):
-        for seed in layer["seeds"]:
-            del seed["curve"]
+        for vector in layer["vectors"]:
+            del vector["curve"]
     for one in [*found.get("models", []), found.get("base") or {}]:
         one.pop("instructions", None)
     return found
@@ -316,8 +316,8 @@ def do_model(model: str, data: Path, work: Path, sizes: Sizes, wanted: list[str]
         print(f"{model} {name} done", flush=True)
 
 
-KEPT = ["seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features", "dtype"]
-KEPT += ["method", "training", "n_cut"]
+KEPT = ["random_seeds", "n_train", "n_sweep", "strengths", "layer", "read_share", "features"]
+KEPT += ["dtype", "method", "training", "n_cut"]
 """Fields of task.json that the results include."""
 
 
@@ -340,7 +340,7 @@ def write_report(work: Path) -> None:
     report = {
         "date": date.today().isoformat(),
         "versions": versions,
-        "seeds": [int(seed) for seed in SEEDS],
+        "random_seeds": [int(seed) for seed in RANDOM_SEEDS],
         "lora": " ".join(LORA),
         "asked": asked,
         "sizes": sizes,

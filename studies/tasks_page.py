@@ -35,16 +35,17 @@ def summary(models: dict[str, Any]) -> str:
         rows.append((*what, base, name, value, span(ends[0]), told))
 
     for model, arm, _, f in found_arms(models, "toxicity"):
-        value, ends = pm(f["auprc"], f["auprc_sd"]), [low_high(s["auprc"]) for s in f["seeds"]]
+        value, ends = pm(f["auprc"], f["auprc_sd"]), [low_high(m["auprc"]) for m in f["models"]]
         what = ("toxicity, AUPRC", model, WAYS[arm])
         add(what, f["prevalence"], "constant score", value, ends)
     for model, arm, _, f in found_arms(models, "reward"):
-        value, ends = pm(f["accuracy"], f["accuracy_sd"]), [low_high(s) for s in f["seeds"]]
+        value, ends = pm(f["accuracy"], f["accuracy_sd"]), [low_high(m) for m in f["models"]]
         add(("reward, accuracy", model, WAYS[arm]), 0.5, "guessing", value, ends)
     for model, done in models.items():
         for name in (n for n in done if n.startswith(BEHAVIOURS)):
             f = done[name]["result"]
-            value, ends = pm(f["scr"], f["scr_sd"]), [low_high(s) for s in chosen_layer(f)["seeds"]]
+            ends = [low_high(vector) for vector in chosen_layer(f)["vectors"]]
+            value = pm(f["scr"], f["scr_sd"])
             add((f"{name}, SCR", model, "vector"), 0.0, "no vector", value, ends)
     bases: dict[str, Any] = {}
     for model, arm, _, f in found_arms(models, "instruction"):
@@ -70,12 +71,12 @@ def findings(models: dict[str, Any]) -> list[str]:
                 f"Toxicity, {model}: the head classifies {right_share(f, 1.0):.0%} of the hateful "
                 f"cases and {right_share(f, 0.0):.0%} of the others correctly; the worst groups "
                 f"are {named}. Its accuracy is "
-                f"{mean([seed['accuracy'] for seed in f['seeds']]):.3f}; calling everything "
+                f"{mean([m['accuracy'] for m in f['models']]):.3f}; calling everything "
                 f"hateful reaches {f['prevalence']:.3f}."
             )
         if arm == "toxicity-lora":
             training = next(iter(one["trained"]["training"].values()))
-            each = ", ".join(f"{seed['auprc']['value']:.3f}" for seed in f["seeds"])
+            each = ", ".join(f"{m['auprc']['value']:.3f}" for m in f["models"])
             told.append(
                 f"Toxicity, {model}, adapters: AUPRC by random seed {each} after "
                 f"{training['n_steps']} steps; a constant score reaches {f['prevalence']:.3f}."
@@ -136,7 +137,7 @@ def heads_page(models: dict[str, Any]) -> str:
     keys = ["prevalence", "shuffled_auprc", "auroc", "length_auroc"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["auprc"], f["auprc_sd"]))
-        + (interval(f["seeds"][0]["auprc"]), *(f[k] for k in keys))
+        + (interval(f["models"][0]["auprc"]), *(f[k] for k in keys))
         + (right_share(f, 1.0), right_share(f, 0.0), f["n_samples"])
         for model, arm, one, f in toxic
     ]
@@ -149,7 +150,7 @@ def heads_page(models: dict[str, Any]) -> str:
     keys = ["shuffled_accuracy", "longer_accuracy", "n_pairs"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["accuracy"], f["accuracy_sd"]))
-        + (interval(f["seeds"][0]), 0.5, *(f[k] for k in keys))
+        + (interval(f["models"][0]), 0.5, *(f[k] for k in keys))
         for model, arm, one, f in pairs
     ]
     shown = [(model, f) for model, _, _, f in pairs]
@@ -213,14 +214,11 @@ def chosen_layer(found: dict[str, Any]) -> dict[str, Any]:
 
 def n_train(one: dict[str, Any]) -> int:
     """Samples or pairs that each random seed draws."""
-    if "training" in one["trained"]:
-        return int(next(iter(one["trained"]["training"].values()))["n_rows"])
-    n = one["trained"]["n_train"]
-    return int(next(iter(n.values())) if isinstance(n, dict) else n)
+    return int(next(iter(one["trained"]["training"].values()))["n_rows"])
 
 
 def n_seeds(one: dict[str, Any]) -> int:
-    return len(one["trained"]["seeds"])
+    return len(one["trained"]["random_seeds"])
 
 
 def instruction_page(models: dict[str, Any]) -> str:
@@ -286,10 +284,10 @@ def steering_page(models: dict[str, Any], folder: Path) -> str:
             found, trained = arms_done[name]["result"], arms_done[name]["trained"]
             at = str(found["layer"])
             rows.append(
-                (model, name, trained["n_train"], len(trained["seeds"]), at)
+                (model, name, trained["n_train"], len(trained["random_seeds"]), at)
                 + (trained["strengths"][at], pm(found["scr"], found["scr_sd"]))
                 + (
-                    interval(chosen_layer(found)["seeds"][0]),
+                    interval(chosen_layer(found)["vectors"][0]),
                     found["random_scr"],
                     found["shuffled_scr"],
                 )
@@ -387,7 +385,7 @@ def page(report: dict[str, Any], folder: Path) -> str:
         "SmolLM2-135M-Instruct, qwen is Qwen2.5-Coder-0.5B-Instruct. Steering ran in "
         f"{' or '.join(dtypes)}, everything else in the precision of `--dtype auto`: bfloat16 on "
         "machines with bfloat16 multiplication. The random seeds are "
-        f"{', '.join(map(str, report['seeds']))}, or the first of them; ± is the standard "
+        f"{', '.join(map(str, report['random_seeds']))}, or the first of them; ± is the standard "
         "deviation over random seeds, and intervals are bootstrapped over test items. Sizes are "
         "chosen for an hour on two busy cores:",
         table(("size", *report["sizes"]), zip(names, *(row[1:] for row in sizes), strict=True)),

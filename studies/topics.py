@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from facsynth.coverage.fac import firing_counts, missing_features
+from facsynth.coverage.fac import missing_features
 from facsynth.recipe import read_recipe
 from facsynth.records import FeatureActivations
 from facsynth.sae.files import load_sae
-from facsynth.synthesize.credit import activation_matrix
-from facsynth.table.table import open_table, take_rows
+from facsynth.table.active import active_rows
+from facsynth.table.rows import take_rows
+from facsynth.table.table import open_table
 
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SAMPLES, N_SPLITS, N_GROUPS = 6, 3, (300, 200, 120)
@@ -28,9 +29,9 @@ def main() -> None:
     run = Path(sys.argv[1])
     threshold = read_recipe(ROOT / "recipes" / "demo.toml").synthesize.threshold
     anchor, seed = (open_table(run / name).activations() for name in ("anchor", "seed"))
-    everything = np.ones(anchor.n_features, dtype=bool)
-    features = missing_features(anchor, seed, everything, threshold=threshold)
-    features = features[firing_counts(anchor, threshold=threshold)[features] >= MIN_SAMPLES]
+    rows, seed_rows = (active_rows(table, threshold=threshold) for table in (anchor, seed))
+    features = missing_features(rows, seed_rows)
+    features = features[rows.counts[features] >= MIN_SAMPLES]
     pairs = np.triu_indices(len(features), 1)
     direction = load_sae(None).W_dec.detach().numpy()[features]
     direction = direction / np.linalg.norm(direction, axis=1, keepdims=True)
@@ -54,7 +55,7 @@ def main() -> None:
 
 def common_samples(rows: FeatureActivations, features: np.ndarray, threshold: float) -> np.ndarray:
     """Jaccard similarity of the samples of every two features."""
-    active = activation_matrix(rows, threshold=threshold)[:, features]
+    active = active_rows(rows, threshold=threshold).fires[:, features]
     both = (active.T @ active).toarray()
     counts = both.diagonal()
     shares: np.ndarray = both / np.maximum(counts[:, None] + counts[None, :] - both, 1)

@@ -7,13 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from facsynth.records import FeatureActivations, Sample
-from facsynth.table.table import (
-    Manifest,
-    TableSource,
-    samples_hash,
-    write_manifest,
-    write_part,
-)
+from facsynth.table.table import Manifest, TableSource
+from facsynth.table.write import samples_hash, write_manifest, write_part
 
 
 def make_activations(

@@ -4,7 +4,9 @@ import json
 import random
 import re
 
-from facsynth.understand.evidence import EvidenceSettings, collect_evidence
+from facsynth.understand.evidence import collect_evidence
+from facsynth.understand.settings import EvidenceSettings
+from facsynth.understand.spans import ReadTable
 from tiny_pair import FILLERS, PLANTED, WEAK, planted_pair, planted_table, talk
 
 LISTS = [{strong, weak} for strong, weak in zip(PLANTED, WEAK, strict=True)]
@@ -26,17 +28,9 @@ def planted_samples(n=240, share=0.35, seed=0):
 
 def planted_evidence(samples, folder, **settings):
     table = planted_table(samples, folder)
-    rows = table.activations()
-    wanted = EvidenceSettings(n_spans=12, n_held_out=20, n_near_misses=30, n_random=20, **settings)
-    return rows, collect_evidence(
-        samples,
-        rows,
-        planted_pair()[0].tokenizer,
-        range(len(PLANTED)),
-        score="all",
-        max_tokens=64,
-        settings=wanted,
-    )
+    read = ReadTable.of(table, planted_pair()[0].tokenizer)
+    wanted = EvidenceSettings(spans=12, held_out=20, near_misses=30, random_misses=20, **settings)
+    return read.activations, collect_evidence(read, range(len(PLANTED)), settings=wanted)
 
 
 def oracle(request):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from activations import dense, make_activations, row_lists
 from facsynth.errors import DataError, MismatchError
-from facsynth.table.active import active_rows
+from facsynth.table.active import active_rows, check_same_width
 
 FLAGS = st.lists(st.booleans(), min_size=6, max_size=6).map(np.array)
 
@@ -38,3 +38,10 @@ def test_a_threshold_that_is_no_activation_is_refused(threshold):
 def test_flags_of_another_width_are_refused():
     with pytest.raises(MismatchError, match="3 features are judged and the table has 4"):
         active_rows(make_activations([{1: 1.0}]), threshold=0.0, relevant=np.ones(3, dtype=bool))
+
+
+def test_tables_of_other_widths_do_not_compare():
+    one, other = (active_rows(make_activations([{1: 1.0}], n), threshold=0.0) for n in (4, 5))
+    check_same_width(one, one)
+    with pytest.raises(MismatchError, match="4 and 5 features"):
+        check_same_width(one, other)

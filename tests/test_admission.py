@@ -15,7 +15,7 @@ LONG = " ".join(f"word{i}" for i in range(200))
 
 
 def written(text, answer=None):
-    return Candidate(talk("c", text, answer), target=0, step=1, round=0, seed=0)
+    return Candidate(talk("c", text, answer), target=0, step=1, round=0, random_seed=0)
 
 
 @pytest.fixture

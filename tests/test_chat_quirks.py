@@ -319,7 +319,7 @@ def test_calls_behind_a_pause_give_up_in_time(serve, monkeypatch, concurrency):
     monkeypatch.setattr(endpoint_module, "_LONG_PAUSE_S", 5.0)
     day = (429, {"error": {}}, {"Retry-After": "86400"})
     began = time.monotonic()
-    chat = chat_with(serve(sends(day)), patience=0.3, concurrency=concurrency)
+    chat = chat_with(serve(sends(day)), server_patience=0.3, concurrency=concurrency)
     outcomes = chat.reply([ask("a"), ask("b")])
     assert all(isinstance(outcome, ChatFailure) for outcome in outcomes)
     assert time.monotonic() - began < 2
@@ -334,7 +334,7 @@ def test_an_outage_is_waited_out_however_many_attempts_it_takes(serve, fault):
 
 def test_an_outage_ends_with_the_patience(serve):
     server = serve(sends((503, {"error": "Loading model"}, {})))
-    (outcome,) = chat_with(server, patience=0.3).reply([ask()])
+    (outcome,) = chat_with(server, server_patience=0.3).reply([ask()])
     assert "HTTP 503: Loading model; gave up after" in outcome.reason
 
 

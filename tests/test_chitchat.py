@@ -51,12 +51,12 @@ def test_conversation_gives_at_most_one_sample(downloads):
 
 
 def test_draw_repeats_with_its_seed(downloads):
-    draws = [[s.sample_id for s in chitchat_samples(4, seed=seed)] for seed in (1, 1, 2)]
+    draws = [[s.sample_id for s in chitchat_samples(4, random_seed=seed)] for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2]
 
 
 def test_smaller_draw_is_the_beginning_of_a_larger_one(downloads):
-    assert chitchat_samples(6, seed=3)[:3] == chitchat_samples(3, seed=3)
+    assert chitchat_samples(6, random_seed=3)[:3] == chitchat_samples(3, random_seed=3)
 
 
 def test_prompts_choose_the_conversations(downloads):

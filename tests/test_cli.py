@@ -32,7 +32,7 @@ COVERAGE_KEYS = {
 }
 SYNTHESIS_KEYS = {
     *("n_samples", "n_missing", "n_filled", "outcomes", "rounds", "data"),
-    *("stopped", "n_unanswered"),
+    *("stopped", "n_unanswered", "fac", "generator", "sensitive"),
 }
 
 
@@ -64,7 +64,9 @@ class Desk:
         assert isinstance(done.exception, SystemExit), done.exception
         assert done.exit_code == 1
         assert done.stdout == ""
-        (line,) = [line for line in done.stderr.splitlines() if not line.startswith("loading ")]
+        (line,) = [
+            line for line in done.stderr.splitlines() if not line.startswith(("loading ", "read "))
+        ]
         assert line.startswith("Error: ")
         return line
 
@@ -134,8 +136,8 @@ def test_extract_shows_its_rate(desk, tmp_path):
 
 def test_extract_says_when_samples_were_cut(desk, tmp_path):
     data = desk.folder / "seed.jsonl"
-    done = desk.fac("extract", data, "-o", tmp_path / "t", *desk.pair, "--max-tokens", "6")
-    assert "2 of 2 samples were cut at 6 tokens; raise --max-tokens" in done.stderr
+    done = desk.fac("extract", data, "-o", tmp_path / "t", *desk.pair, "--max-length", "6")
+    assert "2 of 2 samples were cut at 6 tokens; raise --max-length" in done.stderr
     assert "samples cut" in done.stdout
 
 
@@ -172,7 +174,7 @@ def test_relevant_features_are_those_of_the_file(desk, tmp_path):
 def test_explain_names_features_by_their_planted_words(desk, tmp_path):
     path = tmp_path / "features.jsonl"
     done = desk.fac("explain", desk.anchor, "-o", path, "--max-features", "5", "--spans", "2")
-    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.exit_code == 0
     rows = lines(path)
     assert [row["name"].split(", ")[0] for row in rows] == PLANTED[:5]
     assert all(len(row["spans"]) == row["n_samples"] == 2 for row in rows)
@@ -215,6 +217,29 @@ def test_synthesize_with_a_local_generator(desk, tmp_path):
     row = desk.json("synthesize", *desk.tables, *desk.pair, *options)
     assert row["n_missing"] == 6
     assert sum(row["outcomes"].values()) >= 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--task", "nothing"),
+        ("--decontaminate", "nowhere.jsonl"),
+        ("--relevant", "{wrong}"),
+        ("--api-base", "nowhere"),
+        ("--judge-model", "j", "--judge-api-base", "nowhere"),
+        ("--sae", "nowhere"),
+    ],
+)
+def test_error_in_the_options_is_found_before_a_model_is_loaded(desk, tmp_path, monkeypatch, words):
+    def load(*args, **options):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("facsynth.cli.load.load_language_model", load)
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("cat")
+    words = [str(wrong) if word == "{wrong}" else word for word in words]
+    asked = ("--chat-model", "x", "-o", tmp_path / "out", *desk.pair, *words)
+    assert "no" in desk.error("synthesize", *desk.tables, *asked)
 
 
 def test_run_prints_both_coverages(desk, writer, tmp_path):
@@ -264,11 +289,14 @@ def test_missing_data_file(desk, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"prompt": "a"}\n{"prompt": \n', "bad.jsonl, line 2, column 11: not JSON"),
-        ('{"prompt": "a"}\n{"title": "b"}\n', "bad.jsonl, line 2: no known fields; looked for"),
+        (
+            '{"prompt": "a"}\n{"prompt": \n',
+            "bad.jsonl, line 2: not JSON (Expecting value, column 11)",
+        ),
+        ('{"prompt": "a"}\n{"title": "b"}\n', "bad.jsonl, line 2: no known fields, such as"),
         ("", "no samples in"),
         ("\n\n", "no samples in"),
-        ('{"prompt": 3}', "line 1: `prompt` is a number where a list of messages was expected"),
+        ('{"prompt": 3}', "line 1: `prompt` is a number where a string was expected"),
     ],
 )
 def test_data_that_cannot_be_read(desk, tmp_path, text, message):
@@ -326,6 +354,12 @@ def test_table_of_another_sae(desk, tmp_path):
     assert "pass the matching --sae" in desk.error("synthesize", *desk.tables, *options)
 
 
+def test_data_in_place_of_the_anchor_says_to_extract_it_first(desk):
+    data = desk.folder / "seed.jsonl"
+    line = desk.error("coverage", "--anchor", data, "--seed", desk.anchor)
+    assert f"run `fac extract {data} -o TABLE` first" in line
+
+
 @pytest.mark.parametrize("what", ["a file", "a folder", "nothing"])
 def test_not_a_table(desk, tmp_path, what):
     place = {
@@ -334,7 +368,7 @@ def test_not_a_table(desk, tmp_path, what):
         "nothing": tmp_path / "x",
     }
     line = desk.error("coverage", "--anchor", desk.anchor, "--seed", place[what])
-    assert "is not a feature table" in line
+    assert "not a feature table" in line
 
 
 def test_tokenizer_of_another_model(desk, tmp_path):
@@ -351,7 +385,7 @@ def test_tokenizer_of_another_model(desk, tmp_path):
     ("line", "message"),
     [
         ("99", "line 1: feature 99 does not exist; the SAE has the features 0 to 8"),
-        ("cat", "line 1, column 1: not JSON (Expecting value); write a feature id or an object"),
+        ("cat", "line 1: not JSON (Expecting value, column 1); write a feature id or an object"),
         ("{}", "line 1: expected a feature id"),
     ],
 )
@@ -371,7 +405,7 @@ def test_recipe_with_an_unknown_key(desk, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("anchor.source = 'a'\nseed.source = 'b'\nseed.colour = 1")
     line = desk.error("run", recipe, "-o", tmp_path / "run")
-    assert "recipe.toml [seed] has the unknown key `colour`" in line
+    assert "recipe.toml: unknown key `seed.colour`" in line
 
 
 @pytest.mark.parametrize(
@@ -434,7 +468,7 @@ def test_interrupt_exits_with_130(desk, monkeypatch):
     monkeypatch.setattr("facsynth.cli.load.open_table", interrupt)
     done = desk.fac("coverage", *desk.tables)
     assert done.exit_code == 130
-    assert "Run the same command again to go on" in done.stderr
+    assert "Stopped. What was saved is kept; run the same command again" in done.stderr
 
 
 # A real process
@@ -446,7 +480,9 @@ def test_process_keeps_results_and_messages_apart(desk, tmp_path):
     words = [fac, "extract", data, "-o", table, *desk.pair, "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert (done.returncode, json.loads(done.stdout)["n_samples"]) == (0, 2)
-    assert done.stderr.startswith(f"loading {desk.model}\n")
+    assert done.stderr.startswith(
+        f"read 2 rows as conversation (fields sample_id, messages)\nloading {desk.model}\n"
+    )
     failed = subprocess.run(
         [fac, "coverage", "--anchor", table, "--seed", data], capture_output=True, text=True
     )

@@ -71,7 +71,7 @@ def test_explain_offline_names_and_tests_features(desk, tmp_path):
     summary = json.loads(done.stdout)
     assert (summary["n_features"], summary["n_explained"]) == (3, 0)
     assert summary["doubtful_share"] == 0.0
-    assert "tested, median balanced accuracy 1.00" in done.stderr
+    assert (summary["n_scored"], summary["median_balanced_accuracy"]) == (3, 1.0)
     rows = lines(path)
     assert all(set(row["terms"][:2]) == LISTS[row["feature_id"]] for row in rows)
 
@@ -81,8 +81,30 @@ def test_explain_takes_a_list_of_features_in_the_order_of_their_frequency(desk, 
     assert {row["feature_id"] for row in lines(tmp_path / "e.jsonl")} == {2, 4}
 
 
+def test_long_list_of_features_is_no_file_name(desk, tmp_path):
+    listed = ",".join(["4", "2"] * 150)
+    assert desk.explain(tmp_path / "e.jsonl", "--features", listed).exit_code == 0
+    assert {row["feature_id"] for row in lines(tmp_path / "e.jsonl")} == {2, 4}
+
+
+def test_file_of_features_may_have_commas(desk, tmp_path):
+    (tmp_path / "ids.txt").write_text("4, 2,\n1\n")
+    assert desk.explain(tmp_path / "e.jsonl", "--features", tmp_path / "ids.txt").exit_code == 0
+    assert {row["feature_id"] for row in lines(tmp_path / "e.jsonl")} == {1, 2, 4}
+
+
+def test_error_in_the_options_is_found_before_a_tokenizer_is_loaded(desk, tmp_path, monkeypatch):
+    def load(*args):
+        raise AssertionError("a tokenizer was loaded")
+
+    monkeypatch.setattr("facsynth.cli.load.load_tokenizer", load)
+    (tmp_path / "empty.jsonl").write_text("")
+    for words in (("--import", tmp_path / "empty.jsonl"), ("--chat-model", "x", "--api-base", "x")):
+        desk.error("explain", desk.table, "-o", tmp_path / "e.jsonl", *words)
+
+
 @pytest.mark.parametrize(
-    ("features", "message"), [("4,x", "neither a file nor a list"), ("99", "does not exist")]
+    ("features", "message"), [("4,x", "neither a file nor a list of ids"), ("99", "does not exist")]
 )
 def test_wrong_list_of_features_is_an_error(desk, tmp_path, features, message):
     words = ("explain", desk.table, "-o", tmp_path / "e.jsonl", "--model", desk.model)

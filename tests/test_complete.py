@@ -18,7 +18,7 @@ CHOICE = '{"matching": "You are right.", "other": "I see it otherwise."}'
 
 
 def written(seed=0, text="What is the sky like?"):
-    return Candidate(talk(f"c{seed}", text), target=0, step=1, round=0, seed=seed)
+    return Candidate(talk(f"c{seed}", text), target=0, step=1, round=0, random_seed=seed)
 
 
 def completed(task, replies, candidates=None, **options):
@@ -27,18 +27,18 @@ def completed(task, replies, candidates=None, **options):
 
 
 def test_pair_has_two_answers_and_the_flaw_that_was_asked_for():
-    done, chat = completed("preference", PAIR)
+    done, chat = completed("reward", PAIR)
     (candidate,) = done.candidates
     sample, flaw = candidate.sample, candidate.fields["flaw"]
     assert [m.content for m in sample.messages] == ["What is the sky like?", "It is blue."]
     assert [m.content for m in sample.rejected] == ["What is the sky like?", "It is green."]
     assert f"one subtle flaw: {flaw}." in chat.history[0].messages[-1].content
-    assert flaw in read_task("preference").completion.flaws
+    assert flaw in read_task("reward").completion.flaws
 
 
 def test_flaws_of_pairs_vary_with_their_texts_and_repeat_with_the_seed():
     many = [written(i, f"What is colour {i} like?") for i in range(30)]
-    first, again = (completed("preference", PAIR, many)[0].candidates for _ in range(2))
+    first, again = (completed("reward", PAIR, many)[0].candidates for _ in range(2))
     assert first == again
     assert len({c.fields["flaw"] for c in first}) == 7
 
@@ -79,24 +79,24 @@ def test_choice_as_a_pair_prefers_what_does_not_match():
 def test_reply_that_does_not_fit_is_no_pair(reply):
     n_repairs = 0 if isinstance(reply, ChatFailure) else 1
     replies = [reply, PAIR, PAIR, *[reply] * n_repairs]
-    done, _ = completed("preference", replies, [written(i) for i in range(3)])
+    done, _ = completed("reward", replies, [written(i) for i in range(3)])
     assert [c is None for c in done.candidates] == [True, False, False]
 
 
 def test_reply_that_does_not_fit_is_asked_for_once_more():
-    done, chat = completed("preference", ["Sorry?", PAIR])
+    done, chat = completed("reward", ["Sorry?", PAIR])
     assert done.candidates[0] is not None
     assert len(chat.history) == 2
 
 
 def test_pairs_that_mostly_fail_are_an_error():
     with pytest.raises(ChatError, match="1 of 1 pairs from scripted failed.*PairReply"):
-        completed("preference", "no")
+        completed("reward", "no")
 
 
 def test_pairs_beyond_the_budget_are_no_failures():
     chat = within(ScriptedChat(PAIR), budget_calls=1)
-    done = complete([written(i) for i in range(3)], read_task("preference"), chat)
+    done = complete([written(i) for i in range(3)], read_task("reward"), chat)
     assert [c is None for c in done.candidates] == [False, True, True]
     assert "budget_calls = 1" in done.stopped
 
@@ -124,5 +124,5 @@ def test_contrast_is_a_sample_of_its_own_with_the_other_label():
 
 def test_halves_of_characters_never_reach_a_sample():
     reply = json.dumps({"chosen": "Blue \ud83d.", "rejected": "Green."}, ensure_ascii=False)
-    (candidate,) = completed("preference", reply)[0].candidates
+    (candidate,) = completed("reward", reply)[0].candidates
     assert candidate.sample.messages[-1].content == "Blue ."

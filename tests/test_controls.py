@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activations import make_activations
+from facsynth.coverage import controls
 from facsynth.coverage.controls import (
     frequency_matched_features,
     length_auc,
     length_matched_subset,
-    measure_controls,
 )
 from facsynth.errors import DataError
+from facsynth.table.active import active_rows
 
 ALL = np.ones(4, dtype=bool)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30).map(np.array)
@@ -20,6 +21,11 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30).map(np.array)
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def measure_controls(anchor, seed, relevant, **options):
+    rows = [active_rows(table, threshold=0.0) for table in (anchor, seed)]
+    return controls.measure_controls(*rows, relevant, **options)
 
 
 def lengths(low, high, size):

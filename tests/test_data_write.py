@@ -6,33 +6,19 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from drawn_samples import ANY, named, samples_of
 from facsynth.data.read import read_samples
 from facsynth.data.write import atomic_path, sample_row, write_json, write_jsonl, write_text
 from facsynth.errors import DataError, SpaceError
 from facsynth.records import Message, Sample
 
-TURN = st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text())
-TURNS = st.lists(TURN, min_size=1, max_size=3)
-LABEL = st.none() | st.text(max_size=5)
-CONTENT = st.one_of(
-    st.fixed_dictionaries({"messages": TURNS, "label": LABEL}),
-    st.fixed_dictionaries({"text": st.text(), "label": LABEL}),
-    st.fixed_dictionaries({"messages": TURNS, "rejected": TURNS, "label": LABEL}),
-)
-
-
-def make_sample(sample_id, *, messages=(), rejected=(), **others):
-    turns = [tuple(Message(*turn) for turn in part) for part in (messages, rejected)]
-    return Sample(sample_id, messages=turns[0], rejected=turns[1], **others)
-
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 @settings(max_examples=40, deadline=None)
-@given(contents=st.dictionaries(st.text(max_size=8), CONTENT, min_size=1, max_size=4))
-def test_written_samples_are_read_back_unchanged(name, contents):
-    samples = [make_sample(sample_id, **content) for sample_id, content in contents.items()]
+@given(drawn=named(ANY))
+def test_written_samples_are_read_back_unchanged(name, drawn):
+    samples = samples_of(drawn)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         assert write_jsonl(map(sample_row, samples), path) == len(samples)

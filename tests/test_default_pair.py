@@ -23,7 +23,8 @@ from facsynth.records import FeatureActivations, Message, Sample
 from facsynth.sae.evaluate import evaluate_sae
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.table.extract import ExtractSettings, extract_features
+from facsynth.table.extract import extract_features
+from facsynth.table.settings import ExtractSettings
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,7 @@ prompts = ["Mozart or Beethoven?"]
 seed = 2
 [extract]
 score = "user"
-max_tokens = 128
+max_length = 128
 part_samples = 20
 [synthesize]
 min_anchor_samples = 2
@@ -84,7 +85,7 @@ def test_the_shipped_sae_belongs_to_the_default_model(
 def test_the_shipped_sae_explains_conversations_it_has_not_seen(
     lm: LanguageModel, sae: SparseAutoencoder
 ) -> None:
-    texts = tokenize_samples(chitchat_samples(60, seed=5), lm.tokenizer)
+    texts = tokenize_samples(chitchat_samples(60, random_seed=5), lm.tokenizer)
     quality = evaluate_sae(lm, sae, texts, max_loss_tokens=300)
     assert quality.explained_variance > 0.7
     assert quality.recovered > 0.9
@@ -93,10 +94,10 @@ def test_the_shipped_sae_explains_conversations_it_has_not_seen(
 def test_fast_extraction_finds_the_features_of_one_text_per_forward(
     lm: LanguageModel, sae: SparseAutoencoder
 ) -> None:
-    samples = chitchat_samples(24, seed=3)
-    fast = extract_features(samples, lm, sae, settings=ExtractSettings(max_tokens=128))
+    samples = chitchat_samples(24, random_seed=3)
+    fast = extract_features(samples, lm, sae, settings=ExtractSettings(max_length=128))
     same = union = 0
-    for row, text in enumerate(tokenize_samples(samples, lm.tokenizer, max_tokens=128)):
+    for row, text in enumerate(tokenize_samples(samples, lm.tokenizer, max_length=128)):
         z = sae.encode(read_residual(lm, [text.input_ids], sae.config.layer)[0])
         slow = set(np.flatnonzero(z[torch.from_numpy(text.scored)].amax(0).numpy() > 1.0))
         start, end = fast.row_starts[row : row + 2]
@@ -107,7 +108,7 @@ def test_fast_extraction_finds_the_features_of_one_text_per_forward(
 
 
 def test_a_float32_residual_stream_lies_nearer_to_float32_than_bfloat16() -> None:
-    samples, settings = chitchat_samples(12, seed=3), ExtractSettings(max_tokens=64)
+    samples, settings = chitchat_samples(12, random_seed=3), ExtractSettings(max_length=64)
     exact, mixed, rounded = (
         extract_features(samples, load_language_model(dtype=dtype), load_sae(), settings=settings)
         for dtype in ("float32", "mixed", "bfloat16")
@@ -144,7 +145,7 @@ def test_a_conversation_about_music_and_one_about_maths_share_few_features(
 
 
 def test_coverage_against_the_shipped_reference_works_out_of_the_box(tmp_path: Path) -> None:
-    rows = [{"text": s.messages[0].content} for s in chitchat_samples(30, seed=4)]
+    rows = [{"text": s.messages[0].content} for s in chitchat_samples(30, random_seed=4)]
     write_jsonl(rows, tmp_path / "seed.jsonl")
     command = [sys.executable, "-m", "facsynth"]
     table = str(tmp_path / "table")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import chi2, chi2_contingency
 
 from activations import make_activations
 from facsynth.compare.difference import (
@@ -9,10 +10,18 @@ from facsynth.compare.difference import (
     compare_features,
     length_strata,
     mantel_haenszel,
+    shared_texts,
 )
+from facsynth.compare.settings import DiffSettings
 from facsynth.errors import DataError
+from facsynth.records import Sample
+from facsynth.table.active import active_rows
 
-ALL = np.ones(4, dtype=bool)
+ANY_LENGTH = DiffSettings(length="none")
+
+
+def compare(a, b, settings=None):
+    return compare_features(*(active_rows(one, threshold=0.0) for one in (a, b)), settings)
 
 
 def cells(tables):
@@ -61,11 +70,12 @@ def test_strata_in_which_a_feature_never_fires_do_not_change_its_odds():
     assert many[0][0] == few[0][0]
 
 
-def test_without_length_groups_the_test_is_fishers():
-    a = make_activations([{0: 1.0}] * 3 + [{1: 1.0}])
-    b = make_activations([{0: 1.0}] + [{1: 1.0}] * 3)
-    found = compare_features(a, b, ALL, by_length=False)
-    assert found.p_value.tolist() == pytest.approx([0.4857142857] * 2)  # the lady tasting tea
+def test_without_length_groups_all_samples_are_one_group():
+    a = make_activations([{0: 1.0}] * 30 + [{1: 1.0}] * 10, n_tokens=[90] * 30 + [9] * 10)
+    b = make_activations([{0: 1.0}] * 15 + [{1: 1.0}] * 25, n_tokens=[90] * 15 + [9] * 25)
+    found = compare(a, b, ANY_LENGTH)
+    yates = chi2_contingency([[30, 10], [15, 25]])  # whose variance has n for n - 1
+    assert chi2.isf(found.p_value[0], 1) == pytest.approx(yates.statistic * 79 / 80)
 
 
 def test_groups_hold_equal_lengths_together_and_empty_texts_nowhere():
@@ -88,8 +98,8 @@ def test_difference_that_is_only_length_disappears_within_length_groups():
     """Feature 0 fires in all long texts and in no short one; A has more long texts."""
     a = make_activations([{0: 1.0}] * 30 + [{1: 1.0}] * 10, n_tokens=[90] * 30 + [9] * 10)
     b = make_activations([{0: 1.0}] * 10 + [{1: 1.0}] * 30, n_tokens=[90] * 10 + [9] * 30)
-    assert compare_features(a, b, ALL, by_length=False).p_value[0] < 1e-4
-    matched = compare_features(a, b, ALL)
+    assert compare(a, b, ANY_LENGTH).p_value[0] < 1e-4
+    matched = compare(a, b)
     assert matched.p_value[0] == 1.0
     assert matched.log_odds[0] == pytest.approx(0.0, abs=0.1)
 
@@ -97,7 +107,7 @@ def test_difference_that_is_only_length_disappears_within_length_groups():
 def test_difference_at_equal_lengths_is_found_with_its_sign():
     a = make_activations([{0: 1.0, 1: 1.0}] * 40)
     b = make_activations([{1: 1.0, 2: 1.0}] * 40)
-    found = compare_features(a, b, ALL)
+    found = compare(a, b)
     assert found.feature_ids.tolist() == [0, 1, 2]
     assert (found.q_value < 0.01).tolist() == [True, False, True]
     assert np.sign(found.log_odds).tolist() == [1, 0, -1]
@@ -109,27 +119,27 @@ def test_random_halves_of_one_set_rarely_differ():
     for _ in range(40):
         rows = [{f: 1.0 for f in np.flatnonzero(draw.random(60) < 0.2)} for _ in range(120)]
         halves = (make_activations(part, n_features=60) for part in (rows[:60], rows[60:]))
-        found = compare_features(*halves, np.ones(60, dtype=bool))
+        found = compare(*halves)
         false += bool((found.q_value <= 0.05).any())
     assert false <= 5
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg():
     a, b = make_activations([{0: 1.0, 1: 1.0}] * 9), make_activations([{1: 1.0, 2: 1.0}] * 9)
-    found = compare_features(a, b, ALL)
+    found = compare(a, b)
     p = np.sort(found.p_value)
     assert np.sort(found.q_value) == pytest.approx([p[1] * 1.5, p[1] * 1.5, p[2]])
 
 
 def test_set_against_itself_has_no_difference():
     table = make_activations([{0: 1.0}, {1: 1.0}, {0: 1.0, 2: 1.0}], n_tokens=[3, 9, 40])
-    found = compare_features(table, table, ALL)
+    found = compare(table, table)
     assert found.p_value.tolist() == [1.0] * 3
     assert found.log_odds.tolist() == pytest.approx([0.0] * 3)
 
 
 def test_one_sample_each_can_be_compared():
-    found = compare_features(make_activations([{0: 1.0}]), make_activations([{1: 1.0}]), ALL)
+    found = compare(make_activations([{0: 1.0}]), make_activations([{1: 1.0}]))
     assert found.p_value.min() > 0.1
 
 
@@ -137,15 +147,38 @@ def test_no_common_length_is_an_error():
     a = make_activations([{0: 1.0}] * 30, n_tokens=[5] * 30)
     b = make_activations([{1: 1.0}] * 30, n_tokens=[500] * 30)
     with pytest.raises(DataError, match="share no length"):
-        compare_features(a, b, ALL)
+        compare(a, b)
 
 
 def test_nothing_active_is_an_error():
     with pytest.raises(DataError, match="no relevant feature fires"):
-        compare_features(make_activations([{}]), make_activations([{}]), ALL)
+        compare(make_activations([{}]), make_activations([{}]))
 
 
 def test_texts_that_all_are_empty_are_an_error():
     empty = make_activations([{}, {}], n_tokens=[0, 0])
     with pytest.raises(DataError, match="second data set has no sample"):
-        compare_features(make_activations([{0: 1.0}]), empty, ALL)
+        compare(make_activations([{0: 1.0}]), empty)
+
+
+def test_only_relevant_features_are_tested():
+    relevant = np.array([True, False, False, False])
+    rows = make_activations([{0: 1.0, 1: 1.0}])
+    active = active_rows(rows, threshold=0.0, relevant=relevant)
+    assert compare_features(active, active).feature_ids.tolist() == [0]
+
+
+def test_features_of_a_side_are_ordered_by_evidence():
+    a = make_activations([{0: 1.0, 2: 1.0}] * 30 + [{2: 1.0}] * 10)
+    b = make_activations([{1: 1.0}] * 40)
+    found = compare(a, b)
+    assert [found.feature_ids[i] for i in found.more_in(0)] == [2, 0]
+    assert [found.feature_ids[i] for i in found.more_in(1)] == [1]
+
+
+def test_texts_in_both_sets_and_copies_are_noted():
+    sets = [[Sample("1", text="x"), Sample("2", text="y")], [Sample("3", text="x")] * 2]
+    shared, copies = shared_texts(sets)
+    assert shared.startswith("1 texts are in both sets")
+    assert copies.startswith("1 samples are copies")
+    assert shared_texts([sets[0][:1], sets[0][1:]]) == ()

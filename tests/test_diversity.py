@@ -23,7 +23,6 @@ from facsynth.compare.diversity import (
     distinct_n,
     find_clusters,
     mean_cosine_distance,
-    mean_words,
     measure_draws,
     measure_texts,
     measure_vectors,
@@ -31,10 +30,11 @@ from facsynth.compare.diversity import (
     self_bleu,
     vendi_score,
 )
-from facsynth.compare.side_by_side import CompareSettings, DataSet, compare_diversity
+from facsynth.compare.side_by_side import DataSet, compare_diversity
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample, sample_text
+from facsynth.table.active import active_rows
 
 TEXTS = [["a", "b", "a"], ["a", "c"]]
 CORPORA = st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=7), min_size=2, max_size=6)
@@ -97,7 +97,7 @@ def test_entropy_without_ngrams_is_zero():
 
 
 def test_mean_length_counts_words_and_empty_texts():
-    assert mean_words([*TEXTS, []]) == pytest.approx(5 / 3)
+    assert measure_texts(["a b a", "a c", ""])["mean_words"] == pytest.approx(5 / 3)
 
 
 def test_compression_ratio_is_raw_bytes_over_gzip_bytes():
@@ -198,14 +198,14 @@ def test_cluster_entropy_of_four_equal_directions_is_two_bits():
 
 def test_clusters_are_found_and_repeat_with_the_seed():
     points = np.repeat(np.eye(3), 20, axis=0) + 0.01 * vectors(60, 3)
-    centres = find_clusters(points, n_clusters=3, seed=1)
+    centres = find_clusters(points, n_clusters=3, random_seed=1)
     assert cluster_entropy(points, centres) == pytest.approx(math.log2(3))
-    assert (centres == find_clusters(points, n_clusters=3, seed=1)).all()
+    assert (centres == find_clusters(points, n_clusters=3, random_seed=1)).all()
 
 
 def test_more_clusters_than_different_vectors_are_cut_to_their_number():
-    assert len(find_clusters(vectors(3), n_clusters=20, seed=0)) == 3
-    assert len(find_clusters(np.ones((9, 2)), n_clusters=20, seed=0)) == 1
+    assert len(find_clusters(vectors(3), n_clusters=20, random_seed=0)) == 3
+    assert len(find_clusters(np.ones((9, 2)), n_clusters=20, random_seed=0)) == 1
 
 
 # Against maintained programs
@@ -236,14 +236,9 @@ def test_cosine_distance_equals_that_of_scipy():
 
 def test_cluster_entropy_equals_that_of_scipy():
     units = GRID / np.linalg.norm(GRID, axis=1, keepdims=True)
-    centres = find_clusters(GRID, n_clusters=3, seed=0)
+    centres = find_clusters(GRID, n_clusters=3, random_seed=0)
     counts = np.bincount(vq(units, centres)[0])
     assert cluster_entropy(GRID, centres) == pytest.approx(scipy_entropy(counts, base=2))
-
-
-def test_entropies_equal_those_of_scipy():
-    words = [["a"] * 5, ["b"] * 3, ["c"], ["d"]]
-    assert ngram_entropy(words, 1) == pytest.approx(scipy_entropy([5, 3, 1, 1], base=2))
 
 
 # Draws
@@ -281,28 +276,34 @@ def test_measures_have_stable_names():
 # Data sets side by side
 
 
+def of_rows(texts, rows, n_features=4):
+    table = make_activations(rows, n_features)
+    vectors = active_rows(table, threshold=0.0).matrix
+    return DataSet("set", tuple(texts), active_rows(table, threshold=1.0), vectors)
+
+
 def data_set(n, n_features=4, silent=0):
     rows = [{i % n_features: 1.0 + i} for i in range(n - silent)] + [{}] * silent
     texts = tuple(f"word{i} and word{i % 3}" for i in range(n))
-    return DataSet(texts, make_activations(rows, n_features))
+    return of_rows(texts, rows, n_features)
 
 
 def test_all_sets_are_measured_at_the_size_of_the_smallest():
-    small, large = compare_diversity([data_set(5), data_set(40)], CompareSettings())
+    small, large = compare_diversity([data_set(5), data_set(40)]).sets
     assert (small.n_measured, large.n_measured, large.n_samples) == (5, 5, 40)
     assert small.metrics["distinct_1"].standard_error is None
     assert large.metrics["distinct_1"].standard_error > 0
 
 
 def test_without_activations_only_texts_are_measured():
-    (found,) = compare_diversity([DataSet(("a b", "a c"))], CompareSettings())
+    (found,) = compare_diversity([DataSet("set", ("a b", "a c"))]).sets
     assert list(found.metrics) == list(measure_texts(["a b", "a c"]))
 
 
 def test_fac_and_closeness_are_measured_beside():
-    anchor = make_activations([{0: 2.0}, {1: 2.0}, {2: 2.0}, {3: 0.5}])
-    sets = [data_set(8), DataSet(("x y", "x z") * 4, make_activations([{0: 3.0}] * 8))]
-    wide, narrow = compare_diversity(sets, CompareSettings(), anchor=anchor)
+    rows = make_activations([{0: 2.0}, {1: 2.0}, {2: 2.0}, {3: 0.5}])
+    sets = [data_set(8), of_rows(("x y", "x z") * 4, [{0: 3.0}] * 8)]
+    wide, narrow = compare_diversity(sets, anchor=active_rows(rows, threshold=1.0)).sets
     assert narrow.metrics["fac"].value == pytest.approx(1 / 3)
     assert narrow.metrics["hellinger"].value == pytest.approx(math.sqrt(1 - math.sqrt(1 / 3)))
     assert wide.metrics["fac"].value > narrow.metrics["fac"].value
@@ -310,8 +311,8 @@ def test_fac_and_closeness_are_measured_beside():
 
 
 def test_copies_are_less_diverse_than_different_samples():
-    copies = DataSet(("same words here",) * 8, make_activations([{0: 1.0, 1: 2.0}] * 8))
-    same, other = compare_diversity([copies, data_set(8)], CompareSettings())
+    copies = of_rows(("same words here",) * 8, [{0: 1.0, 1: 2.0}] * 8)
+    same, other = compare_diversity([copies, data_set(8)]).sets
     assert same.metrics["vendi"].value == pytest.approx(1.0)
     assert other.metrics["vendi"].value == pytest.approx(4.0)
     assert same.metrics["cluster_entropy"].value == 0.0
@@ -319,41 +320,40 @@ def test_copies_are_less_diverse_than_different_samples():
 
 
 def test_samples_without_features_are_counted_and_have_no_vector():
-    (found,) = compare_diversity([data_set(6, silent=2)], CompareSettings())
+    (found,) = compare_diversity([data_set(6, silent=2)]).sets
     assert found.n_silent == 2
     assert found.metrics["vendi"].value == pytest.approx(4.0)
 
 
 def test_a_table_without_activations_is_an_error():
     with pytest.raises(DataError, match="0 samples of a data set activate a feature"):
-        compare_diversity([data_set(4), data_set(3, silent=3)], CompareSettings())
+        compare_diversity([data_set(4), data_set(3, silent=3)])
 
 
 def test_texts_and_rows_of_different_number_are_an_error():
-    with pytest.raises(DataError, match="2 texts and 1 rows of activations"):
-        compare_diversity([DataSet(("a", "b"), make_activations([{0: 1}]))], CompareSettings())
+    with pytest.raises(DataError, match="2 texts and 1 rows"):
+        compare_diversity([of_rows(("a", "b"), [{0: 1}])])
 
 
 def test_sets_with_and_without_activations_are_an_error():
     with pytest.raises(DataError, match="of all data sets, or of none"):
-        compare_diversity([data_set(4), DataSet(("a", "b"))], CompareSettings())
+        compare_diversity([data_set(4), DataSet("plain", ("a", "b"))])
 
 
 def test_a_set_of_one_sample_is_an_error():
     with pytest.raises(DataError, match="1 samples; diversity needs two"):
-        compare_diversity([DataSet(("a",))], CompareSettings())
-
-
-def test_embeddings_take_the_place_of_activations():
-    texts = ("a b", "a c", "a d", "b c")
-    rows = make_activations([{0: 1.0}] * 4)
-    (found,) = compare_diversity([DataSet(texts, rows, np.eye(4))], CompareSettings())
-    assert found.metrics["vendi"].value == pytest.approx(4.0)
+        compare_diversity([DataSet("set", ("a",))])
 
 
 def test_vectors_of_another_number_are_an_error():
-    with pytest.raises(DataError, match="2 texts and 3 vectors"):
-        compare_diversity([DataSet(("a", "b"), vectors=np.eye(3))], CompareSettings())
+    with pytest.raises(DataError, match="2 texts and 3 rows"):
+        compare_diversity([DataSet("set", ("a", "b"), vectors=np.eye(3))])
+
+
+def test_an_anchor_needs_the_features_of_every_set():
+    anchor = active_rows(make_activations([{0: 2.0}]), threshold=1.0)
+    with pytest.raises(DataError, match="needs the feature table of every data set"):
+        compare_diversity([DataSet("set", ("a b", "a c"))], anchor=anchor)
 
 
 # The command
@@ -373,15 +373,22 @@ def call(*words):
     return CliRunner().invoke(diversity, [str(word) for word in words], catch_exceptions=False)
 
 
-def test_command_measures_data_sets_with_their_tables(tables):
-    small, large = tables / "small.jsonl", tables / "large.jsonl"
-    pair = ("--table", tables / "small", "--table", tables / "large")
-    done = call(small, large, *pair, "--anchor", tables / "large", "--json")
-    first, second = json.loads(done.stdout)["sets"]
+def test_command_reads_text_and_features_of_tables(tables):
+    done = call(tables / "small", tables / "large", "--anchor", tables / "large", "--json")
+    row = json.loads(done.stdout)
+    first, second = row["sets"]
+    assert (first["name"], second["name"]) == ("small", "large")
     assert (first["n_measured"], second["n_measured"], second["n_draws"]) == (4, 4, 5)
     assert first["metrics"]["fac"] == {"value": 1.0, "standard_error": None}
     assert first["metrics"]["vendi"]["value"] == pytest.approx(4.0)
-    assert second["vectors"] == "pooled feature activations"
+    assert row["vectors"] == "pooled feature activations"
+
+
+def test_text_measures_of_a_table_are_those_of_its_data(tables):
+    rows = [json.loads(call(tables / name, "--json").stdout) for name in ("small", "small.jsonl")]
+    one, other = (row["sets"][0]["metrics"] for row in rows)
+    assert other == {name: one[name] for name in other}
+    assert "vendi" not in other
 
 
 def test_command_prints_a_column_for_each_data_set(tables):
@@ -392,13 +399,8 @@ def test_command_prints_a_column_for_each_data_set(tables):
     assert "Vendi" not in printed
 
 
-def test_command_refuses_a_table_of_other_samples(tables):
-    with pytest.raises(DataError, match="does not hold the 4 samples of its data set"):
-        call(tables / "small.jsonl", "--table", tables / "large")
-
-
 def test_command_refuses_an_anchor_without_tables(tables):
-    with pytest.raises(DataError, match="give one --table for each data set"):
+    with pytest.raises(DataError, match="needs the feature table of every data set"):
         call(tables / "small.jsonl", "--anchor", tables / "large")
 
 

@@ -8,7 +8,10 @@ import pytest
 from activations import make_activations
 from facsynth.errors import DataError
 from facsynth.records import Sample
-from facsynth.understand.evidence import EvidenceSettings, collect_evidence
+from facsynth.table.settings import ExtractSettings
+from facsynth.understand.evidence import collect_evidence
+from facsynth.understand.settings import EvidenceSettings
+from facsynth.understand.spans import ReadTable
 from tiny_pair import FILLERS, planted_tokenizer
 
 WORDS = [word for word in FILLERS if word not in ("the", "a")]
@@ -20,15 +23,8 @@ def evidence_of(texts, values, positions, **settings):
     rows = make_activations([{} if value is None else {0: value} for value in values])
     held = [p for p, value in zip(positions, values, strict=True) if value is not None]
     rows = replace(rows, positions=np.array(held, dtype=np.uint16))
-    return collect_evidence(
-        samples,
-        rows,
-        planted_tokenizer(),
-        [0],
-        score="all",
-        max_tokens=64,
-        settings=EvidenceSettings(**settings),
-    )[0]
+    table = ReadTable(samples, rows, planted_tokenizer(), ExtractSettings(max_length=64))
+    return collect_evidence(table, [0], settings=EvidenceSettings(**settings))[0]
 
 
 def distinct_texts(n, word):
@@ -37,7 +33,7 @@ def distinct_texts(n, word):
 
 def test_spans_come_from_the_whole_range_of_activations():
     values = [100.0 - i for i in range(90)]
-    found = evidence_of(distinct_texts(90, "cat"), values, [3] * 90, n_spans=10, n_held_out=10)
+    found = evidence_of(distinct_texts(90, "cat"), values, [3] * 90, spans=10, held_out=10)
     shown = [span.activation for span in found.shown]
     assert shown == sorted(shown, reverse=True)
     assert shown[:5] == [100, 99, 98, 97, 96]
@@ -58,7 +54,7 @@ def test_no_sample_and_no_text_is_both_shown_and_kept_back():
 def test_samples_at_or_below_the_threshold_are_neither_spans_nor_misses():
     values = [5.0] * 8 + [1.0] * 8 + [None] * 4
     texts = [*distinct_texts(16, "cat"), *distinct_texts(4, "dog")]
-    found = evidence_of(texts, values, [3] * 20, threshold=1.0, n_spans=4, n_held_out=4)
+    found = evidence_of(texts, values, [3] * 20, threshold=1.0, spans=4, held_out=4)
     assert found.n_samples == 8
     assert {span.activation for span in (*found.shown, *found.held_out)} == {5.0}
     misses = [*found.shown_misses, *found.near_misses, *found.random_misses]
@@ -67,7 +63,7 @@ def test_samples_at_or_below_the_threshold_are_neither_spans_nor_misses():
 
 def test_near_misses_share_the_word_at_the_peak():
     texts = [*distinct_texts(12, "cat"), *(f"a {w} cat {w}" for w in WORDS[:9]), *WORDS[10:30]]
-    found = evidence_of(texts, [9.0] * 12 + [None] * 29, [3] * 41, n_near_misses=9)
+    found = evidence_of(texts, [9.0] * 12 + [None] * 29, [3] * 41, near_misses=9)
     assert [span.peak for span in (*found.shown_misses, *found.near_misses)] == ["cat"] * 9
     assert len(found.shown_misses) == 3
     assert {span.activation for span in found.near_misses} == {0.0}

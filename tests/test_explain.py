@@ -16,10 +16,9 @@ from facsynth.understand.explain import (
     Explanation,
     calls_to_explain,
     explain_by_llm,
-    explanation_row,
+    read_explanations,
     score_imported,
 )
-from facsynth.understand.imports import read_explanations
 from facsynth.understand.prompts import PROMPT_VERSION, explanation_request
 from planted_texts import oracle
 from test_chat_budget import within
@@ -41,11 +40,14 @@ def evidence(feature, word):
 
 
 EVIDENCE = {0: evidence(0, "cat"), 1: evidence(1, "dog")}
-BY_TERMS = [Explanation(0, "cat", "terms", ("cat",)), Explanation(1, "dog", "terms", ("dog",))]
+BY_TERMS = [
+    Explanation(EVIDENCE[0], "cat", "terms", ("cat",)),
+    Explanation(EVIDENCE[1], "dog", "terms", ("dog",)),
+]
 
 
 def test_explanation_takes_the_place_of_the_terms_and_says_who_wrote_it():
-    found = explain_by_llm(ScriptedChat(oracle, name="writer"), EVIDENCE, BY_TERMS)
+    found = explain_by_llm(ScriptedChat(oracle, name="writer"), BY_TERMS)
     assert [(e.explanation, e.name, e.method, e.terms) for e in found] == [
         ("cat", "cat", "llm", ("cat",)),
         ("dog", "dog", "llm", ("dog",)),
@@ -55,7 +57,7 @@ def test_explanation_takes_the_place_of_the_terms_and_says_who_wrote_it():
 
 
 def test_prompt_shows_spans_and_near_misses_but_nothing_that_is_kept_back():
-    text = explanation_request(EVIDENCE[0], seed=0, temperature=0.0).messages[1].content
+    text = explanation_request(EVIDENCE[0], random_seed=0, temperature=0.0).messages[1].content
     assert text.count("«cat»") == 6
     assert text.count("tree") == 3
     assert "sea" not in text
@@ -71,7 +73,7 @@ def test_failed_reply_is_a_failure_and_never_an_explanation():
         fails = "cannot_tell" in request.messages[0].content
         return ChatFailure("the server is tired") if fails else oracle(request)
 
-    found = explain_by_llm(lenient(chat), EVIDENCE, BY_TERMS)
+    found = explain_by_llm(lenient(chat), BY_TERMS)
     assert {(e.method, e.explanation, e.failure) for e in found} == {
         ("terms", None, "the server is tired")
     }
@@ -79,13 +81,13 @@ def test_failed_reply_is_a_failure_and_never_an_explanation():
 
 def test_model_may_say_that_it_cannot_tell():
     chat = ScriptedChat('{"explanation": "hm", "cannot_tell": true}')
-    found = explain_by_llm(chat, EVIDENCE, BY_TERMS)
+    found = explain_by_llm(chat, BY_TERMS)
     assert [(e.explanation, e.failure) for e in found] == [(None, "the model cannot tell")] * 2
 
 
 @pytest.mark.parametrize("reply", ["{}", '{"explanation": " "}', '{"text": "cats"}'])
 def test_reply_that_says_nothing_is_a_failure_and_not_a_doubt(reply):
-    found = explain_by_llm(lenient(reply), EVIDENCE, BY_TERMS)
+    found = explain_by_llm(lenient(reply), BY_TERMS)
     assert {e.explanation for e in found} == {None}
     assert all("there is no explanation" in e.failure for e in found)
 
@@ -95,14 +97,14 @@ def judged_wrongly(request):
 
 
 def test_unusable_judgement_gives_no_score_and_is_counted():
-    found = explain_by_llm(lenient(judged_wrongly), EVIDENCE, BY_TERMS)
+    found = explain_by_llm(lenient(judged_wrongly), BY_TERMS)
     assert [e.fidelity.detection for e in found] == [None, None]
     assert [e.fidelity.n_failed for e in found] == [36, 36]  # 12 + 12 items, 6 + 3 + 3 marks
 
 
 def test_judgement_of_a_text_that_is_not_there_counts_as_a_failure():
     with pytest.raises(ChatError, match="the reply names a text that is not there"):
-        explain_by_llm(ScriptedChat(judged_wrongly), EVIDENCE, BY_TERMS)
+        explain_by_llm(ScriptedChat(judged_wrongly), BY_TERMS)
 
 
 def test_best_candidate_is_the_one_that_fits_the_shown_spans():
@@ -111,28 +113,27 @@ def test_best_candidate_is_the_one_that_fits_the_shown_spans():
             return oracle(request)
         return json.dumps({"explanation": "tree"}) if request.seed == 0 else oracle(request)
 
-    settings = ExplainSettings(n_candidates=2)
-    found = explain_by_llm(ScriptedChat(chat), EVIDENCE, BY_TERMS, settings=settings)
+    settings = ExplainSettings(candidates=2)
+    found = explain_by_llm(ScriptedChat(chat), BY_TERMS, settings=settings)
     assert [e.explanation for e in found] == ["cat", "dog"]
 
 
 def test_second_run_makes_no_call(tmp_path):
     first, second = ScriptedChat(oracle), ScriptedChat([])
-    one = explain_by_llm(CachedChat(first, tmp_path / "r.sqlite"), EVIDENCE, BY_TERMS)
-    two = explain_by_llm(CachedChat(second, tmp_path / "r.sqlite"), EVIDENCE, BY_TERMS)
+    one = explain_by_llm(CachedChat(first, tmp_path / "r.sqlite"), BY_TERMS)
+    two = explain_by_llm(CachedChat(second, tmp_path / "r.sqlite"), BY_TERMS)
     assert one == two
     assert (len(second.history), len(first.history) > 2) == (0, True)
 
 
 @pytest.mark.parametrize("n_candidates", [1, 2])
 def test_estimate_counts_the_calls_that_are_made_and_none_that_are_cached(tmp_path, n_candidates):
-    settings = ExplainSettings(n_candidates=n_candidates)
+    settings = ExplainSettings(candidates=n_candidates)
 
     def ahead():
         recorder = RecordingChat("scripted")
         return calls_to_explain(
-            lambda chat: explain_by_llm(chat, EVIDENCE, BY_TERMS, settings=settings),
-            EVIDENCE,
+            lambda chat: explain_by_llm(chat, BY_TERMS, settings=settings),
             recorder,
             CachedChat(recorder, tmp_path / "r.sqlite"),
             settings=settings,
@@ -146,20 +147,20 @@ def test_estimate_counts_the_calls_that_are_made_and_none_that_are_cached(tmp_pa
 
     expected = len(ahead())
     chat = ScriptedChat(answer)
-    explain_by_llm(CachedChat(chat, tmp_path / "r.sqlite"), EVIDENCE, BY_TERMS, settings=settings)
+    explain_by_llm(CachedChat(chat, tmp_path / "r.sqlite"), BY_TERMS, settings=settings)
     assert (len(chat.history), ahead()) == (expected, [])
 
 
 def test_imported_explanations_are_tested_when_there_is_a_model():
     texts = {0: "cat", 7: "nothing here"}
-    alone = score_imported(EVIDENCE, BY_TERMS, texts)
+    alone = score_imported(BY_TERMS, texts)
     assert [(e.method, e.name) for e in alone] == [("imported", "cat"), ("terms", "dog")]
-    judged = score_imported(EVIDENCE, BY_TERMS, texts, chat=ScriptedChat(oracle))
+    judged = score_imported(BY_TERMS, texts, chat=ScriptedChat(oracle))
     assert judged[0].fidelity.detection.balanced_accuracy == 1.0
 
 
 def test_row_has_the_promised_keys():
-    row = explanation_row(BY_TERMS[0], EVIDENCE[0])
+    row = BY_TERMS[0].row()
     assert set(row) >= {"feature_id", "name", "spans", "fidelity", "doubtful", "failure"}
     assert row["spans"][0]["peak"] == "cat"
 
@@ -191,7 +192,7 @@ def test_own_table_is_read(tmp_path):
     ("name", "text", "message"),
     [
         ("a.tsv", "id\tname\n5\tsea\n", "expected one of feature_id"),
-        ("a.jsonl", '{"feature_id": "x", "name": "sea"}\n', "no feature number"),
+        ("a.jsonl", '{"feature_id": "x", "name": "sea"}\n', "not a feature number"),
         ("a.jsonl", "[1]\n", "where an object was expected"),
         ("a.jsonl", "{\n", "not JSON"),
         ("a.jsonl", "", "no explanations"),

@@ -1,20 +1,31 @@
 """Exports in the forms that training tools read."""
 
+import gzip
 import json
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from click.testing import CliRunner
 from datasets import load_dataset
+from hypothesis import given, settings
+from trl import apply_chat_template, is_conversational
 
+from drawn_samples import ANSWERED as ANSWERS
+from drawn_samples import PAIR as PAIRS
+from drawn_samples import named, samples_of
 from facsynth.cli import main
+from facsynth.data.cards import SENSITIVE_WARNING, CardFacts, data_card, read_run
 from facsynth.data.export import Row, export_samples, form_row
-from facsynth.data.export_card import SENSITIVE_WARNING, CardFacts, data_card
-from facsynth.data.export_run import read_run
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import DataError
-from facsynth.records import Message, Sample
+from facsynth.records import Message, Sample, ToolCall
+from tiny import cached_tokenizer
 
 ASK = Message("user", "Is tea hot?")
 YES, NO = Message("assistant", "Yes."), Message("assistant", "No.")
@@ -97,14 +108,177 @@ def test_llamafactory_finds_the_file_and_its_columns(tmp_path):
     assert set(entry["columns"].values()) <= set(row)
 
 
-def test_pairs_and_conversations_do_not_share_a_llamafactory_file(tmp_path):
-    with pytest.raises(DataError, match="1 of 2 samples are preference pairs"):
-        export_samples([Row(PAIR), Row(ANSWERED)], tmp_path, "llamafactory")
+@pytest.mark.parametrize("form", ["llamafactory", "openai", "axolotl"])
+def test_pairs_and_conversations_do_not_share_a_file(tmp_path, form):
+    with pytest.raises(DataError, match="1 conversations and 1 preference pairs, but .* one kind"):
+        export_samples([Row(PAIR), Row(ANSWERED)], tmp_path, form)
 
 
-def test_pairs_and_conversations_do_not_share_an_openai_file(tmp_path):
-    with pytest.raises(DataError, match="one kind of file at a time"):
-        export_samples([Row(PAIR), Row(ANSWERED)], tmp_path, "openai")
+# Tools and reasoning
+
+TOOL = '{"type": "function", "function": {"name": "rain"}}'
+CALL = ToolCall("rain", '{"in": "Oslo"}', "c1")
+CALLED = Sample(
+    "c",
+    messages=(
+        ASK,
+        Message("assistant", "", tool_calls=(CALL,)),
+        Message("tool", "yes", tool_call_id="c1"),
+        Message("assistant", "Yes.", reasoning="It rains."),
+    ),
+    tools=(TOOL,),
+)
+
+
+def test_calls_are_written_as_openai_reads_them_and_reasoning_is_counted(tmp_path):
+    done = export_samples([Row(CALLED)], tmp_path, "openai")
+    (row,) = lines(done.data)
+    assert row["tools"] == [json.loads(TOOL)]
+    (call,) = row["messages"][1]["tool_calls"]
+    assert call == {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "rain", "arguments": '{"in": "Oslo"}'},
+    }
+    assert row["messages"][3] == TRUE
+    assert done.parts_left_out == {"reasoning": 1}
+
+
+def test_rejected_answers_that_training_does_not_see_are_counted(tmp_path):
+    done = export_samples([Row(PAIR), Row(ANSWERED), Row(SILENT)], tmp_path, "sft")
+    assert done.parts_left_out == {"the rejected answer": 1}
+
+
+def test_calls_are_written_for_chat_templates_with_tools_as_json_text():
+    row = form_row(CALLED, "sft")
+    assert json.loads(row["tools"]) == [json.loads(TOOL)]
+    function = row["messages"][1]["tool_calls"][0]["function"]
+    assert function == {"name": "rain", "arguments": {"in": "Oslo"}}
+    assert row["messages"][3]["reasoning_content"] == "It rains."
+
+
+def test_calls_are_written_with_the_tags_of_llamafactory(tmp_path):
+    export_samples([Row(CALLED), Row(ANSWERED)], tmp_path, "llamafactory")
+    entry = json.loads((tmp_path / "dataset_info.json").read_text())["facsynth"]
+    first, second = lines(tmp_path / "train.jsonl")
+    assert [turn["role"] for turn in first["messages"]] == [
+        *("user", entry["tags"]["function_tag"]),
+        *(entry["tags"]["observation_tag"], "assistant"),
+    ]
+    assert json.loads(first["messages"][1]["content"]) == {
+        "name": "rain",
+        "arguments": {"in": "Oslo"},
+    }
+    assert first["messages"][3]["content"] == "<think>\nIt rains.\n</think>\n\nYes."
+    assert (entry["columns"]["tools"], first["tools"], second["tools"]) == (
+        "tools",
+        '[{"name": "rain"}]',
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ((ASK, ASK, YES), "turns that do not alternate"),
+        ((YES,), "turns that do not alternate"),
+        ((ASK, Message("assistant", "Wait.", tool_calls=(CALL,))), "words beside a tool call"),
+    ],
+)
+def test_what_llamafactory_skips_is_left_out(messages, why):
+    assert why in form_row(Sample("x", messages=messages), "llamafactory")
+
+
+def test_sample_that_ends_with_a_call_is_answered():
+    asked = Sample("x", messages=CALLED.messages[:2])
+    assert form_row(asked, "sft")["messages"][1]["tool_calls"]
+    silent = Sample("x", messages=(ASK, Message("assistant", " ")))
+    assert form_row(silent, "sft") == "without an answer"
+
+
+@pytest.mark.parametrize(
+    ("sample", "wanted"),
+    [
+        (CALLED, "type: chat_template\n    field_messages: messages\n    field_tools: tools\n"),
+        (PAIR, "type: chat_template.default\n    field_messages: messages\n    field_chosen: ch"),
+        (PLAIN, "type: completion\n    field: text\n"),
+    ],
+)
+def test_axolotl_gets_its_configuration(tmp_path, sample, wanted):
+    export_samples([Row(sample)], tmp_path, "axolotl")
+    text = (tmp_path / "axolotl.yaml").read_text()
+    assert wanted in text
+    config = yaml.safe_load(text)
+    assert config.get("rl") == ("dpo" if sample is PAIR else None)
+    fields = {v for k, v in config["datasets"][0].items() if k.startswith("field")}
+    assert fields <= set(lines(tmp_path / "train.jsonl")[0])
+
+
+# Round trips
+
+
+def without_ids(samples):
+    """Samples without the ids of calls, which some forms do not have."""
+    return [
+        [(m.role, m.content, tuple((c.name, c.arguments) for c in m.tool_calls)) for m in side]
+        for sample in samples
+        for side in (sample.messages, sample.rejected)
+    ]
+
+
+@pytest.mark.parametrize("form", ["hf", "sft", "prompt-completion", "openai", "axolotl"])
+@settings(max_examples=25, deadline=None)
+@given(drawn=named(ANSWERS))
+def test_exported_conversations_are_read_back(form, drawn):
+    samples = samples_of(drawn)
+    with tempfile.TemporaryDirectory() as folder:
+        export_samples([Row(sample) for sample in samples], Path(folder), form)
+        found = read_samples(folder)
+    assert without_ids(found) == without_ids(samples)
+    assert [sample.tools for sample in found] == [sample.tools for sample in samples]
+
+
+@pytest.mark.parametrize("form", ["hf", "preference", "openai", "axolotl", "llamafactory"])
+@settings(max_examples=25, deadline=None)
+@given(drawn=named(PAIRS))
+def test_exported_pairs_are_read_back(form, drawn):
+    samples = samples_of(drawn)
+    with tempfile.TemporaryDirectory() as folder:
+        export_samples([Row(sample) for sample in samples], Path(folder), form)
+        assert without_ids(read_samples(folder)) == without_ids(samples)
+
+
+def test_llamafactory_rows_are_read_back(tmp_path):
+    silent = replace(CALLED.messages[3], reasoning=None)
+    sample = replace(CALLED, messages=(*CALLED.messages[:3], silent))
+    export_samples([Row(sample), Row(ANSWERED)], tmp_path, "llamafactory")
+    found = read_samples(tmp_path)
+    assert without_ids(found) == without_ids([sample, ANSWERED])
+    assert found[0].tools == (TOOL,)
+
+
+@pytest.mark.parametrize(
+    ("sample", "form"),
+    [(ANSWERED, "sft"), (ANSWERED, "prompt-completion"), (PAIR, "preference")],
+)
+def test_trl_renders_what_it_loads(tmp_path, sample, form):
+    done = export_samples([Row(sample)], tmp_path, form, clean=True)
+    loaded = load_dataset("json", data_files=str(done.data), cache_dir=str(tmp_path / "c"))["train"]
+    assert is_conversational(loaded[0])
+    rendered = apply_chat_template(loaded[0], cached_tokenizer())
+    assert "Is tea hot?" in "".join(rendered.values())
+    assert "Yes." in (rendered.get("chosen") or rendered.get("completion") or rendered["text"])
+
+
+@pytest.mark.parametrize("form", ["hf", "sft", "axolotl"])
+def test_datasets_loads_rows_with_and_without_tools(tmp_path, form):
+    other = ToolCall("tea", '{"hot": true}')
+    second = replace(
+        CALLED, sample_id="d", messages=(ASK, Message("assistant", "", None, (other,)))
+    )
+    done = export_samples([Row(CALLED), Row(second), Row(ANSWERED)], tmp_path, form, clean=True)
+    loaded = load_dataset("json", data_files=str(done.data), cache_dir=str(tmp_path / "c"))["train"]
+    assert without_ids(read_samples(loaded)) == without_ids([CALLED, second, ANSWERED])
 
 
 def test_hugging_face_folder_loads_and_reads_back(tmp_path):
@@ -134,7 +308,7 @@ def finished_run(folder):
 
 
 def test_card_says_what_the_run_found_and_how_to_repeat_it(tmp_path):
-    rows, facts = read_run(finished_run(tmp_path))
+    rows, facts, _ = read_run(finished_run(tmp_path))
     card = data_card(facts)
     assert [row.provenance for row in rows] == [{"step": 1}]
     for text in ("| FAC (best 1) | 0.250 | 0.750 |", "| 40 | 10 |", "| 0.500 | 0.400 |"):
@@ -165,9 +339,55 @@ def test_card_of_a_sensitive_set_warns(tmp_path):
 
 def test_plain_file_needs_no_run(tmp_path):
     write_jsonl([{"messages": [USER, TRUE]}], tmp_path / "mine.jsonl")
-    rows, facts = read_run(tmp_path / "mine.jsonl")
+    rows, facts, _ = read_run(tmp_path / "mine.jsonl")
     assert (facts.name, facts.n_rows, len(rows)) == ("mine", 1, 1)
     assert "Not measured" in data_card(facts)
+
+
+def export(source, folder, *words):
+    return CliRunner().invoke(main, ["export", str(source), "-o", str(folder), *words])
+
+
+@pytest.mark.parametrize("name", ["bom.jsonl", "a.jsonl.gz", "a.parquet", "a.csv"])
+def test_command_reads_what_every_command_reads(tmp_path, name):
+    content = '{"prompt": "Is tea hot?", "answer": "Yes."}\n'
+    if name == "a.parquet":
+        rows = pa.table({"prompt": ["Is tea hot?"], "answer": ["Yes."]})
+        pq.write_table(rows, tmp_path / name)
+    elif name == "a.jsonl.gz":
+        (tmp_path / name).write_bytes(gzip.compress(content.encode()))
+    elif name == "a.csv":
+        (tmp_path / name).write_text("prompt;answer\nIs tea hot?;Yes.\n")
+    else:
+        (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    done = export(tmp_path / name, tmp_path / "out", "--format", "sft", "--clean")
+    assert done.exit_code == 0, done.output
+    assert "read 1 row as prompt + answer (fields prompt, answer)" in done.stderr
+    assert lines(tmp_path / "out" / "train.jsonl") == [{"messages": [USER, TRUE]}]
+
+
+def test_command_names_the_line_that_is_not_utf8(tmp_path):
+    (tmp_path / "latin1.jsonl").write_bytes(b'{"text":"x"}\n{"text":"caf\xe9"}\n')
+    done = export(tmp_path / "latin1.jsonl", tmp_path / "out")
+    assert "latin1.jsonl, line 2: not UTF-8 (byte 0xe9)" in done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("speaker", ["gpt", "chatgpt", "Assistant", "bing", "model"])
+def test_exported_roles_are_those_of_openai(tmp_path, speaker):
+    turns = [{"from": "human", "value": "Is tea hot?"}, {"from": speaker, "value": "Yes."}]
+    write_jsonl([{"conversations": turns}], tmp_path / "a.jsonl")
+    assert export(tmp_path / "a.jsonl", tmp_path / "out", "--format", "openai").exit_code == 0
+    assert lines(tmp_path / "out" / "train.jsonl") == [{"messages": [USER, TRUE]}]
+
+
+def test_empty_answer_is_left_out_of_training(tmp_path):
+    write_jsonl(
+        [{"prompt": "Is tea hot?", "completion": ""}, {"prompt": "Is tea hot?", "answer": "Yes."}],
+        tmp_path / "a.jsonl",
+    )
+    done = export(tmp_path / "a.jsonl", tmp_path / "out", "--format", "sft", "--json")
+    assert json.loads(done.stdout)["left_out"] == {"without an answer": 1}
 
 
 def test_unfinished_run_is_refused(tmp_path):

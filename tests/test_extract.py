@@ -21,15 +21,12 @@ from facsynth.models.tokens import tokenize_samples
 from facsynth.progress import Silent
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae, save_sae
+from facsynth.sae.pairing import check_pair
 from facsynth.table import extract, reading
-from facsynth.table.extract import (
-    ExtractSettings,
-    check_pair,
-    extract_features,
-    extract_table,
-    extract_tables,
-)
-from facsynth.table.table import check_same_features, open_table
+from facsynth.table.alike import check_same_features
+from facsynth.table.extract import extract_features, extract_table, extract_tables
+from facsynth.table.settings import ExtractSettings
+from facsynth.table.table import open_table
 from tiny import (
     FAMILIES,
     SYSTEM,
@@ -73,13 +70,13 @@ def assert_matches(rows, expected):
         np.testing.assert_allclose(codes[rows.positions[entries], ids], values, atol=1e-5)
 
 
-def count_reads(monkeypatch, *, fail_at=None):
+def count_reads(monkeypatch, *, fail_at=None, error=KeyboardInterrupt):
     """Count the batches that go through the model; the `fail_at`th one is killed."""
     calls, read = [], reading.read_residuals
 
     def counted(*args, **options):
         if len(calls) == fail_at:
-            raise KeyboardInterrupt
+            raise error
         calls.append(len(args[1]))
         return read(*args, **options)
 
@@ -261,6 +258,46 @@ def test_a_killed_run_goes_on_behind_its_last_part(tmp_path, monkeypatch, hidden
     assert len(list(whole.glob("hidden/*"))) == 3 * hidden
 
 
+SMALL = ExtractSettings(batch_tokens=64, part_samples=9)
+"""Several batches to a part."""
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_ctrl_c_inside_a_part_keeps_its_batches_and_says_how_many(tmp_path, monkeypatch, hidden):
+    lm, sae, options = tiny_lm(), random_sae(), replace(SMALL, hidden=hidden)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    extract_table(CHATS, lm, sae, whole, settings=options)
+    with monkeypatch.context() as patch:
+        calls = count_reads(patch, fail_at=2)
+        with pytest.raises(KeyboardInterrupt, match=r"^\d of 9 samples are saved; .* to resume"):
+            extract_table(CHATS, lm, sae, stopped, settings=options)
+    left = count_reads(monkeypatch)
+    extract_table(CHATS, lm, sae, stopped, settings=options)
+    assert sum(calls) + sum(left) == len(CHATS)
+    assert files(stopped) == files(whole)
+
+
+def test_a_killed_run_loses_only_what_came_after_the_last_save(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    lm, saes = tiny_lm(), {"a": random_sae(), "b": random_sae(seed=1)}
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "_SAVE_EVERY_S", 0.0)
+        calls = count_reads(patch, fail_at=3, error=Killed)
+        with pytest.raises(Killed):
+            extract_tables(CHATS, lm, saes, tmp_path, settings=SMALL)
+    left = count_reads(monkeypatch)
+    extract_tables(CHATS, lm, saes, tmp_path, settings=SMALL)
+    assert sum(calls) + sum(left) == len(CHATS)
+
+
+def test_ctrl_c_before_the_first_batch_saves_nothing_and_says_so(tmp_path, monkeypatch):
+    count_reads(monkeypatch, fail_at=0)
+    with pytest.raises(KeyboardInterrupt, match="^0 of 9 samples are saved; .* to start again"):
+        extract_table(CHATS, tiny_lm(), random_sae(), tmp_path)
+
+
 def test_a_run_with_another_part_size_keeps_the_one_it_began_with(tmp_path, monkeypatch):
     lm, sae = tiny_lm(), random_sae()
     with monkeypatch.context() as patch:
@@ -288,9 +325,9 @@ def test_a_finished_table_is_not_extracted_again(tmp_path, monkeypatch):
         {"sae": random_sae(seed=1)},
         {"lm": replace(tiny_lm(), content_hash="other")},
         {"settings": ExtractSettings(score="user")},
-        {"settings": ExtractSettings(max_tokens=20)},
+        {"settings": ExtractSettings(max_length=20)},
     ],
-    ids=["order", "samples", "sae", "model", "score", "max_tokens"],
+    ids=["order", "samples", "sae", "model", "score", "max_length"],
 )
 def test_a_folder_of_something_else_is_refused(tmp_path, changes):
     run = {"samples": CHATS, "lm": tiny_lm(), "sae": random_sae()}
@@ -313,17 +350,17 @@ def test_no_samples_give_an_empty_table(tmp_path):
 
 
 def test_truncated_samples_are_counted(tmp_path):
-    options = ExtractSettings(max_tokens=40, part_samples=2)
+    options = ExtractSettings(max_length=40, part_samples=2)
     table = extract_table(CHATS, tiny_lm(), random_sae(), tmp_path, settings=options)
-    texts = tokenize_samples(CHATS, tiny_lm().tokenizer, max_tokens=40)
+    texts = tokenize_samples(CHATS, tiny_lm().tokenizer, max_length=40)
     assert table.manifest.n_truncated == sum(t.n_truncated > 0 for t in texts) > 0
 
 
 def test_cut_samples_and_the_rate_are_said():
     said = Said()
-    options = ExtractSettings(max_tokens=40)
+    options = ExtractSettings(max_length=40)
     extract_features(CHATS, tiny_lm(), random_sae(), settings=options, progress=said)
-    assert "of 9 samples were cut at 40 tokens; raise --max-tokens" in said.lines[0]
+    assert "of 9 samples were cut at 40 tokens; raise --max-length" in said.lines[0]
     assert re.fullmatch(r"[\d,.]+ samples/s, [\d,]+ tokens/s", said.notes[-1])
 
 
@@ -416,8 +453,8 @@ def test_texts_are_tokenised_one_part_ahead_and_no_more(tmp_path, monkeypatch):
         tokenized.append(len(samples))
         return tokenize(samples, *args, **options)
 
-    def looked(*args):
-        rows = read(*args)
+    def looked(*args, **options):
+        rows = read(*args, **options)
         ahead.append(len(tokenized) - len(ahead))
         return rows
 
@@ -459,8 +496,8 @@ def test_an_sae_of_other_weights_of_the_same_shape_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "values",
     [
-        {"max_tokens": 1},
-        {"max_tokens": 65_536},
+        {"max_length": 1},
+        {"max_length": 65_536},
         {"part_samples": 0},
         {"batch_tokens": 0},
     ],
@@ -489,7 +526,8 @@ def test_progress_counts_every_sample_once(tmp_path, monkeypatch):
 MEMORY = """
 import resource, sys
 from tiny import chat, random_sae, tiny_lm
-from facsynth.table.extract import ExtractSettings, extract_table
+from facsynth.table.extract import extract_table
+from facsynth.table.settings import ExtractSettings
 n, folder = int(sys.argv[1]), sys.argv[2]
 samples = [chat(f"c{i}", "the cat sat " * (1 + i % 5), "a red ball") for i in range(n)]
 settings = ExtractSettings(part_samples=128)

@@ -9,21 +9,20 @@ from hypothesis import strategies as st
 
 from activations import dense, make_activations, row_lists
 from facsynth.coverage.fac import (
-    active_features,
-    active_only,
     describe_missing,
     feature_activation_coverage,
-    firing_counts,
     missing_features,
 )
 from facsynth.coverage.interval import bootstrap_interval, spread_scale
-from facsynth.coverage.measure import coverage_row, measure_coverage
+from facsynth.coverage.measure import measure_coverage
+from facsynth.coverage.settings import CoverageSettings
 from facsynth.coverage.variants import (
     coverage_sweep,
     k_fold_coverage,
     weighted_coverage,
 )
 from facsynth.errors import DataError, MismatchError
+from facsynth.table.active import active_rows
 
 N = 6
 THRESHOLDS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0])
@@ -32,7 +31,7 @@ ALL = np.ones(N, dtype=bool)
 ROW_KEYS = {
     *("fac", "n_relevant", "n_anchor", "n_covered", "n_missing", "n_seed_only", "threshold"),
     *("weighted", "k_fold", "sweep", "interval", "richness", "representativeness", "controls"),
-    *("by_class", "hidden"),
+    *("by_class", "hidden", "curves", "reference"),
     *("n_samples", "n_tokens"),
 }
 
@@ -52,38 +51,12 @@ def over_tables(test):
     return run
 
 
+def quick(threshold):
+    return CoverageSettings(threshold=threshold, resamples=5, draws=2)
+
+
 def dense_active(activations, threshold):
     return (dense(activations) > np.float32(threshold)).any(axis=0)
-
-
-def test_threshold_is_strict():
-    activations = make_activations([{0: 1.0}, {1: 1.5}])
-    assert active_features(activations, threshold=1.0).tolist() == [False, True, False, False]
-
-
-def test_threshold_is_rounded_like_the_activations():
-    activations = make_activations([{0: 0.1}])
-    assert not active_features(activations, threshold=0.1).any()
-
-
-@pytest.mark.parametrize("threshold", [-0.5, float("nan"), float("inf"), 1e39])
-def test_impossible_threshold_is_an_error(threshold):
-    with pytest.raises(DataError, match="is not a finite number of at least 0"):
-        firing_counts(make_activations([{0: 1.0}]), threshold=threshold)
-
-
-def test_firing_counts_count_samples():
-    activations = make_activations([{0: 2.0, 1: 2.0}, {0: 3.0}, {0: 0.5}])
-    assert firing_counts(activations, threshold=1.0).tolist() == [2, 1, 0, 0]
-
-
-@over_tables
-def test_active_only_keeps_exactly_the_activations_above(anchor, seed, relevant, threshold):
-    array = dense(anchor)
-    expected = np.where(array > np.float32(threshold), array, 0)
-    kept = active_only(anchor, threshold=threshold)
-    assert (dense(kept) == expected).all()
-    assert kept.positions.size == kept.values.size == np.count_nonzero(expected)
 
 
 @over_tables
@@ -91,11 +64,9 @@ def test_fac_equals_dense_reference(anchor, seed, relevant, threshold):
     goal = dense_active(anchor, threshold) & relevant
     assume(goal.any())
     expected = int((goal & dense_active(seed, threshold)).sum()) / int(goal.sum())
-    flags = [active_features(t, threshold=threshold) for t in (anchor, seed)]
+    flags = [active_rows(t, threshold=threshold).features for t in (anchor, seed)]
     assert feature_activation_coverage(*flags, relevant) == expected
-    measured = measure_coverage(
-        anchor, seed, relevant=relevant, threshold=threshold, n_resamples=5, n_draws=2
-    )
+    measured = measure_coverage(anchor, seed, relevant=relevant, settings=quick(threshold))
     assert measured.fac == measured.n_covered / measured.n_anchor == expected
     assert measured.n_covered + measured.n_missing == measured.n_anchor
 
@@ -107,9 +78,7 @@ def test_weighted_coverage_equals_dense_reference(anchor, seed, relevant, thresh
     assume(goal.any())
     hit = goal & dense_active(seed, threshold)
     counts, sums = (array > 0).sum(axis=0), array.astype(float).sum(axis=0)
-    found = measure_coverage(
-        anchor, seed, relevant=relevant, threshold=threshold, n_resamples=2, n_draws=1
-    )
+    found = measure_coverage(anchor, seed, relevant=relevant, settings=quick(threshold))
     assert found.frequency_weighted == counts[hit].sum() / counts[goal].sum()
     assert found.magnitude_weighted == pytest.approx(sums[hit].sum() / sums[goal].sum())
 
@@ -119,7 +88,7 @@ def test_k_fold_equals_dense_reference(anchor, seed, relevant, threshold):
     goal = dense_active(anchor, threshold) & relevant
     assume(goal.any())
     counts = (dense(seed) > np.float32(threshold)).sum(axis=0)
-    for fold in k_fold_coverage(anchor, seed, relevant, threshold=threshold):
+    for fold in k_fold_coverage(goal, active_rows(seed, threshold=threshold).counts):
         assert fold.fac == int((goal & (counts >= fold.k)).sum()) / int(goal.sum())
 
 
@@ -144,22 +113,27 @@ def test_missing_features_equal_dense_reference(anchor, seed, relevant, threshol
     gone = array.any(axis=0) & relevant & ~dense_active(seed, threshold)
     counts, sums = (array > 0).sum(axis=0), array.sum(axis=0)
     expected = sorted(np.flatnonzero(gone), key=lambda i: (-counts[i], -sums[i], i))
-    assert missing_features(anchor, seed, relevant, threshold=threshold).tolist() == expected
+    rows = [active_rows(t, threshold=threshold, relevant=relevant) for t in (anchor, seed)]
+    assert missing_features(*rows).tolist() == expected
 
 
 def test_missing_features_break_ties_by_activation_then_by_id():
     anchor = make_activations([{0: 2.0, 1: 2.0, 2: 9.0, 3: 2.0}, {3: 2.0}])
-    empty, relevant = make_activations([{}]), np.ones(4, dtype=bool)
-    assert missing_features(anchor, empty, relevant, threshold=1.0).tolist() == [3, 2, 0, 1]
+    rows = [active_rows(t, threshold=1.0) for t in (anchor, make_activations([{}]))]
+    assert missing_features(*rows).tolist() == [3, 2, 0, 1]
 
 
 def test_missing_features_are_described_above_the_threshold():
-    anchor = make_activations([{2: 2.0}, {2: 4.0}, {2: 0.5}])
-    (found,) = describe_missing(anchor, np.array([2]), threshold=1.0)
+    anchor = active_rows(make_activations([{2: 2.0}, {2: 4.0}, {2: 0.5}]), threshold=1.0)
+    (found,) = describe_missing(anchor, np.array([2]))
     assert (found.feature_id, found.n_anchor_samples) == (2, 2)
     assert (found.max_activation, found.mean_activation) == (4.0, 3.0)
-    with pytest.raises(DataError, match="feature 1 is not active in the anchor"):
-        describe_missing(anchor, np.array([1]), threshold=1.0)
+
+
+def test_missing_features_of_a_measurement_are_ranked_and_described():
+    anchor = make_activations([{0: 2.0, 1: 2.0}, {1: 4.0}])
+    found = measure_coverage(anchor, make_activations([{2: 2.0}]))
+    assert [(m.feature_id, m.mean_activation) for m in found.missing] == [(1, 3.0), (0, 2.0)]
 
 
 @settings(deadline=None, max_examples=60)
@@ -168,10 +142,10 @@ def test_added_samples_never_lower_coverage(anchor_rows, seed_rows, added, thres
     anchor = table(anchor_rows)
     assume(dense_active(anchor, threshold).any())
     before, after = table(seed_rows), table(seed_rows + added)
-    flags = [active_features(t, threshold=threshold) for t in (anchor, before, after)]
-    weights = firing_counts(anchor, threshold=threshold).astype(float)
-    low = weighted_coverage(weights, flags[1], ALL)
-    assert 0.0 <= low <= weighted_coverage(weights, flags[2], ALL) <= 1.0
+    rows = [active_rows(t, threshold=threshold) for t in (anchor, before, after)]
+    flags, weights = [one.features for one in rows], rows[0].counts.astype(float)
+    low = weighted_coverage(weights, flags[1])
+    assert 0.0 <= low <= weighted_coverage(weights, flags[2]) <= 1.0
     low = feature_activation_coverage(flags[0], flags[1], ALL)
     assert 0.0 <= low <= feature_activation_coverage(flags[0], flags[2], ALL) <= 1.0
 
@@ -182,7 +156,7 @@ def test_order_of_samples_does_not_matter(data, anchor_rows, seed_rows):
     assume(any(anchor_rows))
     shuffled = data.draw(st.permutations(seed_rows))
     results = [
-        measure_coverage(table(anchor_rows), table(rows), threshold=0.0, n_resamples=5, n_draws=2)
+        measure_coverage(table(anchor_rows), table(rows), settings=quick(0.0))
         for rows in (seed_rows, shuffled)
     ]
     assert results[0].fac == results[1].fac
@@ -209,7 +183,7 @@ def test_tables_of_different_width_are_an_error():
 
 def test_judged_features_of_another_width_are_an_error():
     anchor = make_activations([{0: 2.0}])
-    with pytest.raises(MismatchError, match="6 features are judged and the tables have 4"):
+    with pytest.raises(MismatchError, match="6 features are judged and the table has 4"):
         measure_coverage(anchor, anchor, relevant=ALL)
 
 
@@ -219,11 +193,8 @@ def test_seed_without_samples_is_an_error():
 
 
 def test_interval_is_centred_on_the_observed_value():
-    anchor = make_activations([{0: 2.0, 1: 2.0, 2: 2.0, 3: 2.0}])
-    seed = make_activations([{0: 2.0}, {0: 2.0}, {1: 2.0}, {2: 2.0}])
-    found = bootstrap_interval(
-        anchor, seed, np.ones(4, dtype=bool), threshold=1.0, rng=np.random.default_rng(0)
-    )
+    seed = active_rows(make_activations([{0: 2.0}, {0: 2.0}, {1: 2.0}, {2: 2.0}]), threshold=1.0)
+    found = bootstrap_interval(np.ones(4, dtype=bool), seed, rng=np.random.default_rng(0))
     assert found.low <= 0.75 <= found.high
     assert found.resampled_mean < 0.75
 
@@ -235,15 +206,13 @@ def test_interval_holds_the_mean_coverage_of_such_seeds():
 
     def seed():
         rows = draw.random((100, 300)) < rates
-        return make_activations([dict.fromkeys(np.flatnonzero(r).tolist(), 2.0) for r in rows], 300)
+        table = [dict.fromkeys(np.flatnonzero(r).tolist(), 2.0) for r in rows]
+        return active_rows(make_activations(table, 300), threshold=1.0)
 
-    anchor, relevant = make_activations([dict.fromkeys(range(300), 2.0)], 300), np.ones(300, bool)
     seeds = [seed() for _ in range(40)]
-    target = np.mean([active_features(one, threshold=1.0).mean() for one in seeds])
-    found = [
-        bootstrap_interval(anchor, one, relevant, threshold=1.0, n_resamples=60, rng=draw)
-        for one in seeds
-    ]
+    target = np.mean([one.features.mean() for one in seeds])
+    goal = np.ones(300, dtype=bool)
+    found = [bootstrap_interval(goal, one, n_resamples=60, rng=draw) for one in seeds]
     assert sum(one.low <= target <= one.high for one in found) >= 37
 
 
@@ -259,16 +228,10 @@ def test_features_that_exist_but_were_not_seen_widen_the_spread():
 
 
 def test_resamples_lose_a_feature_of_one_sample_as_often_as_theory_says():
-    anchor, n = make_activations([{0: 2.0}]), 20
-    seed = make_activations([{0: 2.0}] + [{}] * (n - 1))
-    found = bootstrap_interval(
-        anchor,
-        seed,
-        np.ones(4, dtype=bool),
-        threshold=1.0,
-        n_resamples=2000,
-        rng=np.random.default_rng(0),
-    )
+    n = 20
+    seed = active_rows(make_activations([{0: 2.0}] + [{}] * (n - 1)), threshold=1.0)
+    goal = np.array([True, False, False, False])
+    found = bootstrap_interval(goal, seed, n_resamples=2000, rng=np.random.default_rng(0))
     assert found.resampled_mean == pytest.approx(1 - (1 - 1 / n) ** n, abs=0.03)
 
 
@@ -283,6 +246,14 @@ def test_features_only_the_seed_activates_are_counted_apart():
     assert (found.fac, found.n_seed_only) == (1.0, 1)
 
 
+def test_features_that_are_not_relevant_do_not_count():
+    anchor, relevant = make_activations([{0: 2.0, 1: 3.0}]), np.array([True, True, False, False])
+    seed = make_activations([{0: 2.0, 1: 3.0, 2: 9.0}] + [{2: 9.0}] * 5)
+    found = measure_coverage(anchor, seed, relevant=relevant)
+    assert (found.fac, found.n_seed_only, found.richness.seed.n_seen) == (1.0, 0, 2)
+    assert found.representativeness.hellinger == pytest.approx(0.0, abs=1e-7)
+
+
 def test_same_call_gives_the_same_result():
     anchor = make_activations([{0: 2.0, 1: 2.0}, {2: 3.0}, {1: 4.0}], n_tokens=[3, 9, 5])
     seed = make_activations([{0: 2.0}, {1: 0.5}])
@@ -291,7 +262,7 @@ def test_same_call_gives_the_same_result():
 
 def test_row_is_json_with_the_documented_keys():
     anchor = make_activations([{0: 2.0, 1: 2.0}, {2: 3.0}], n_tokens=[3, 9])
-    row = coverage_row(measure_coverage(anchor, make_activations([{0: 2.0}])))
+    row = measure_coverage(anchor, make_activations([{0: 2.0}])).row()
     assert set(row) == ROW_KEYS
     assert set(row["weighted"]) == {"frequency", "magnitude"}
     assert row["n_tokens"] == {"anchor": 12, "seed": 10}

@@ -3,9 +3,8 @@
 import pytest
 
 from facsynth.records import Sample
-from facsynth.synthesize.admission import Admission
+from facsynth.synthesize.admission import Admission, has_remark, main_scripts, script_share
 from facsynth.synthesize.candidates import Candidate
-from facsynth.synthesize.form import has_remark, main_scripts, script_share
 from tiny_pair import talk
 
 

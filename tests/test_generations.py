@@ -7,22 +7,21 @@ import pytest
 
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import DataError
-from facsynth.synthesize.rounds import synthesize
+from facsynth.synthesize.run import SynthesisRun
 from facsynth.table.table import open_table
 from test_rounds import SETTINGS, World
 from tiny_pair import obedient, planted_pair
 
-FEW = replace(SETTINGS, budget=replace(SETTINGS.budget, max_samples=2))
+FEW = replace(SETTINGS, effort=replace(SETTINGS.effort, max_samples=2))
 
 
 def test_second_run_fills_what_the_first_one_left(tmp_path):
     world = World(tmp_path)
     first = world.run("first", obedient, FEW)
     seeds = [world.seed, open_table(tmp_path / "first" / "table")]
-    lm, sae = planted_pair()
-    chat = ScriptedChat(obedient)
-    folder = tmp_path / "second"
-    second = synthesize(world.anchor, seeds, lm, sae, chat, folder, settings=SETTINGS)
+    chat, folder = ScriptedChat(obedient), tmp_path / "second"
+    run = SynthesisRun(world.anchor, seeds, settings=SETTINGS)
+    second = run.execute(*planted_pair(), chat, folder)
     filled = {f for kept in first.kept for f in kept.new_features}
     assert set(second.missing_before) == set(first.missing_before) - filled
     assert {f for kept in second.kept for f in kept.new_features} == set(second.missing_before)
@@ -35,4 +34,4 @@ def test_second_run_fills_what_the_first_one_left(tmp_path):
 def test_seed_without_tables_is_an_error(tmp_path):
     world = World(tmp_path, n_words=1)
     with pytest.raises(DataError, match="no seed table"):
-        synthesize(world.anchor, [], *planted_pair(), ScriptedChat("x"), tmp_path / "x")
+        SynthesisRun(world.anchor, [])

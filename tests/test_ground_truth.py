@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from facsynth.chat.scripted import ScriptedChat
+from facsynth.table.active import active_rows
 from facsynth.understand.explain import explain_by_llm, explain_by_terms, score_imported
 from facsynth.understand.fidelity import rule_fidelity
 from facsynth.understand.names import count_terms, peak_word
@@ -24,7 +25,7 @@ def known(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(known):
-    return known[0]
+    return active_rows(known[0], threshold=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,8 @@ def test_names_of_other_features_score_at_chance(by_terms, evidence):
     assert np.mean([s.is_doubtful for s in scores]) > 0.9
 
 
-def test_explanations_of_an_llm_that_sees_the_marks_are_right(by_terms, evidence):
-    explained = explain_by_llm(ScriptedChat(oracle), evidence, by_terms)
+def test_explanations_of_an_llm_that_sees_the_marks_are_right(by_terms):
+    explained = explain_by_llm(ScriptedChat(oracle), by_terms)
     assert [set(found.explanation.split()) for found in explained] == LISTS
     assert all(found.fidelity.detection.balanced_accuracy == 1.0 for found in explained)
     assert all(found.fidelity.fuzzing.balanced_accuracy == 1.0 for found in explained)
@@ -82,7 +83,7 @@ def test_explanations_of_an_llm_that_sees_the_marks_are_right(by_terms, evidence
 
 def test_scrambled_explanations_score_at_chance(by_terms, evidence):
     mixed = {f: " ".join(LISTS[(f + 1) % N]) for f in evidence}
-    explained = score_imported(evidence, by_terms, mixed, chat=ScriptedChat(oracle))
+    explained = score_imported(by_terms, mixed, chat=ScriptedChat(oracle))
     found = [e.fidelity.detection_random.balanced_accuracy for e in explained]
     assert np.mean(found) == pytest.approx(0.5, abs=0.07)
     assert all(e.is_doubtful for e in explained)
@@ -90,7 +91,7 @@ def test_scrambled_explanations_score_at_chance(by_terms, evidence):
 
 def test_labels_find_the_features_that_make_them(rows):
     labels = ["pets" if set(s.messages[0].content.split()) & LISTS[1] else "none" for s in SAMPLES]
-    judged = judge_by_labels(rows, labels, "pets", threshold=1.0)
+    judged = judge_by_labels(rows, labels, "pets")
     assert [one.feature_id for one in judged if one.is_relevant()] == [1]
     assert judged[0].grade == "yes"
 
@@ -98,10 +99,10 @@ def test_labels_find_the_features_that_make_them(rows):
 def test_scrambled_labels_find_no_feature(rows):
     labels = ["pets" if set(s.messages[0].content.split()) & LISTS[1] else "none" for s in SAMPLES]
     mixed = [str(label) for label in np.random.default_rng(0).permutation(labels)]
-    assert not any(one.is_relevant() for one in judge_by_labels(rows, mixed, "pets", threshold=1.0))
+    assert not any(one.is_relevant() for one in judge_by_labels(rows, mixed, "pets"))
 
 
-def test_judge_with_a_rubric_finds_the_features_of_the_rubric(by_terms, evidence):
+def test_judge_with_a_rubric_finds_the_features_of_the_rubric(by_terms):
     def judge(request):
         rubric, feature = re.search(
             r"Criteria:\n(.*)\n\nFeature: (.*)\n", request.messages[1].content
@@ -109,6 +110,6 @@ def test_judge_with_a_rubric_finds_the_features_of_the_rubric(by_terms, evidence
         fits = set(rubric.split()) & set(feature.replace(",", "").split())
         return json.dumps({"grade": "yes" if fits else "no", "reason": "by word"})
 
-    described = [Described(e.feature_id, e.name, evidence[e.feature_id].shown) for e in by_terms]
+    described = [Described(e.feature_id, e.name, e.evidence.shown) for e in by_terms]
     judged = judge_by_llm(ScriptedChat(judge), "cat dog puppy", described)
     assert [one.feature_id for one in judged if one.is_relevant()] == [0, 1]

@@ -53,13 +53,12 @@ CONTAINERS = {"Collection", "Iterable", "Iterator", "Mapping", "Sequence", "dict
 ALIKE = {  # arrays of one container that do agree in these axes
     "compare/matching.py": {"n_features_b"},  # tiles of one product
     "models/prefix.py": {"n_rows", "n_tail", "d_model"},  # layers of one pass
-    "table/reading.py": {"d_model"},  # batches through one model
     "models/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass
     "sae/module.py": {"n_tokens"},  # feature tiles of one batch
     "sae/train/data.py": {"d_model"},  # batches through one model
-    "tasks/answers.py": {"n_items", "d_model"},  # layers of one pass
-    "tasks/scoring.py": {"n_samples"},  # one test set
-    "tasks/steering.py": {"n_rows", "d_model"},  # layers of one pass
+    "tasks/scorer.py": {"n_samples"},  # one test set
+    "tasks/steering/answers.py": {"n_items", "d_model"},  # layers of one pass
+    "tasks/steering/vectors.py": {"n_rows", "d_model"},  # layers of one pass
 }
 
 PRIVATE_PATH = re.compile(r"(?<![\w.~-])/(?:root|home|Users|work|opt|mnt)/\w[\w/.-]*")

@@ -10,8 +10,10 @@ from facsynth.compare.labels import agreement, labelled_rows
 from facsynth.coverage.hidden import common_scale, hidden_states, measure_hidden
 from facsynth.coverage.measure import measure_coverage
 from facsynth.errors import DataError
-from facsynth.select.report import report_selection
-from facsynth.select.select import Pool, SelectSettings, select_samples
+from facsynth.select.pool import Pool
+from facsynth.select.select import select_samples
+from facsynth.select.settings import SelectSettings
+from facsynth.table.active import active_rows
 
 
 def rng(seed=0):
@@ -72,6 +74,10 @@ def test_without_hidden_states_on_both_sides_there_is_no_distance():
 # Label directions
 
 
+def labelled(table, labels, **options):
+    return labelled_rows(active_rows(table, threshold=1.0), labels, space="hidden", **options)
+
+
 def classes(n, lean, seed):
     states = rng(seed).normal(size=(n, 20))
     states[1::2, 0] += lean
@@ -80,14 +86,14 @@ def classes(n, lean, seed):
 
 def test_direction_of_hidden_states_is_the_difference_of_the_class_means():
     table = with_states([[0, 1], [4, 1], [2, 1], [2, 5]])
-    found = labelled_rows(table, ["x", "x", "y", "y"], space="hidden", scale=np.array([1.0, 2.0]))
+    found = labelled(table, ["x", "x", "y", "y"], scale=np.array([1.0, 2.0]))
     assert found.direction().tolist() == [[0.0, -0.5], [0.0, 0.5]]
 
 
 def test_hidden_directions_of_one_source_agree_as_far_as_their_reliability_says():
     cosines, ceilings = [], []
     for seed in range(0, 40, 2):
-        pair = [labelled_rows(*classes(400, 0.8, seed + i), space="hidden") for i in (0, 1)]
+        pair = [labelled(*classes(400, 0.8, seed + i)) for i in (0, 1)]
         found = agreement(*pair, n_resamples=20, rng=rng())
         cosines.append(found.cosine)
         ceilings.append(found.ceiling)
@@ -97,12 +103,12 @@ def test_hidden_directions_of_one_source_agree_as_far_as_their_reliability_says(
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({}, "keeps no hidden states; extract"), ({"relevant": np.ones(4, bool)}, "leave --relevant")],
+    [({}, "keeps no hidden states; extract"), ({"relevant": np.arange(4) < 2}, "leave --relevant")],
 )
 def test_hidden_directions_need_hidden_states_and_take_no_features(options, message):
-    table = make_activations([{0: 1.0}, {1: 1.0}])
+    table = active_rows(make_activations([{0: 1.0}, {1: 1.0}]), threshold=0.5, **options)
     with pytest.raises(DataError, match=message):
-        labelled_rows(table, ["x", "y"], space="hidden", **options)
+        labelled_rows(table, ["x", "y"], space="hidden")
 
 
 # Choices
@@ -111,11 +117,11 @@ def test_hidden_directions_need_hidden_states_and_take_no_features(options, mess
 def picked(pool, budget, **options):
     wanted = {"objective": "representative", "space": "hidden", "quota": "none"}
     names = {name: options.pop(name) for name in list(options) if name in Pool.__dataclass_fields__}
-    settings = SelectSettings(budget, **wanted | options)
-    whole = Pool(pool, **names)
-    return select_samples(whole, settings), report_selection(
-        whole, select_samples(whole, settings), settings, rng=rng()
-    )
+    for name in {"anchor", "rejected"} & set(names):
+        names[name] = active_rows(names[name], threshold=1.0)
+    whole = Pool(active_rows(pool, threshold=1.0), **names)
+    found = select_samples(whole, SelectSettings(budget, **wanted | options))
+    return found.rows, found
 
 
 def test_herding_of_hidden_states_is_nearer_to_the_pool_than_random_picks():
@@ -157,5 +163,5 @@ def test_hidden_direction_of_pairs_keeps_the_mean_difference():
 
 
 def test_hidden_states_have_no_coverage():
-    with pytest.raises(DataError, match="choose representative or direction"):
+    with pytest.raises(DataError, match="hidden states have no coverage"):
         SelectSettings(3, objective="coverage", space="hidden")

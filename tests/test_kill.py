@@ -44,8 +44,8 @@ generator.batch_size = 4
 reply = true
 min_anchor_samples = 1
 [synthesize.sampling]
-max_tokens = 28
-[synthesize.budget]
+max_length = 28
+[synthesize.effort]
 max_rounds = 9
 features_per_round = 3
 first_candidates = 4

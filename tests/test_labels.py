@@ -7,13 +7,19 @@ from activations import dense, make_activations
 from facsynth.compare.label_report import measure_labels
 from facsynth.compare.labels import agreement, labelled_rows, length_cosines
 from facsynth.data.pairs import pair_numbers, split_pairs
-from facsynth.data.rows import PlacedRow, row_sample
+from facsynth.data.shapes import PlacedRow, read_row
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Sample
+from facsynth.table.active import active_rows
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def active(rows, n_features=4, n_tokens=None, relevant=None):
+    table = make_activations(rows, n_features, n_tokens)
+    return active_rows(table, threshold=1.0, relevant=relevant)
 
 
 def random_set(n, lean, seed=0, n_features=30, n_tokens=None):
@@ -27,7 +33,7 @@ def random_set(n, lean, seed=0, n_features=30, n_tokens=None):
         {f: 2.0 for f in np.flatnonzero(draw.random(n_features) < rates[i % 2]).tolist()}
         for i in range(n)
     ]
-    return make_activations(rows, n_features=n_features, n_tokens=n_tokens), labels
+    return active(rows, n_features, n_tokens), labels
 
 
 def labelled(*args, **options):
@@ -38,18 +44,16 @@ def labelled(*args, **options):
 
 
 def test_direction_is_the_centred_class_means():
-    table = make_activations([{0: 2.0}, {0: 3.0, 1: 2.0}, {1: 5.0}, {2: 0.5}])
-    found = labelled_rows(table, ["x", "x", "y", "y"], space="raw")
-    means = [[2.5, 1.0, 0, 0], [0, 2.5, 0, 0]]
+    table = active([{0: 2.0}, {0: 3.0, 1: 2.0}, {1: 5.0}, {2: 0.5}])
+    found = labelled_rows(table, ["x", "x", "y", "y"])
+    means = [[1.0, 0.5, 0, 0], [0, 0.5, 0, 0]]
     assert found.direction() == pytest.approx(np.array(means) - np.mean(means, axis=0))
 
 
-@pytest.mark.parametrize(("space", "wanted"), [("binary", 1.0), ("log", np.log(4.0)), ("raw", 3.0)])
-def test_vectors_hold_what_the_space_says_and_only_relevant_features(space, wanted):
-    table = make_activations([{0: 3.0, 1: 1.0, 2: 9.0}, {1: 3.0}])
+def test_vectors_hold_ones_and_only_relevant_features():
     relevant = np.array([True, True, False, False])
-    found = labelled_rows(table, ["x", "y"], relevant=relevant, space=space)
-    assert found.vectors.toarray().tolist() == [[wanted, 0], [0, wanted]]
+    table = active([{0: 3.0, 1: 1.0, 2: 9.0}, {1: 3.0}], relevant=relevant)
+    assert labelled_rows(table, ["x", "y"]).vectors.toarray().tolist() == [[1, 0], [0, 1]]
 
 
 def test_reliability_is_near_the_cosine_of_two_independent_sets():
@@ -72,11 +76,11 @@ def test_pairs_are_more_reliable_than_the_same_samples_without_pairing():
         topic = {f: 2.0 for f in range(2, 30) if draw.random() < 0.5}
         rows += [topic | {0: 2.0}, topic] if i % 4 else [topic, topic | {0: 2.0}]
     labels = ["chosen", "rejected"] * 80
-    table = make_activations(rows, n_features=30)
+    table = active(rows, n_features=30)
     paired = labelled_rows(table, labels, pair_ids=np.repeat(np.arange(80), 2))
     assert paired.reliability() > 0.9
     draw = rng(4)
-    shuffled_topics = make_activations(
+    shuffled_topics = active(
         [{f: 2.0 for f in range(30) if draw.random() < 0.5} for _ in rows], n_features=30
     )
     assert labelled_rows(shuffled_topics, labels).reliability() < 0.6
@@ -113,7 +117,7 @@ def test_interval_holds_the_mean_cosine_of_such_sets():
 
 
 def test_shuffling_pairs_swaps_sides_and_keeps_every_pair_whole():
-    table = make_activations([{0: 2.0}, {1: 2.0}] * 9)
+    table = active([{0: 2.0}, {1: 2.0}] * 9)
     found = labelled_rows(table, ["c", "r"] * 9, pair_ids=np.repeat(np.arange(9), 2))
     classes = found.shuffled(rng()).class_ids.reshape(-1, 2)
     assert (classes.sum(axis=1) == 1).all()
@@ -121,7 +125,7 @@ def test_shuffling_pairs_swaps_sides_and_keeps_every_pair_whole():
 
 
 def test_resampling_draws_whole_pairs():
-    table = make_activations([{0: 2.0}, {1: 2.0}] * 9)
+    table = active([{0: 2.0}, {1: 2.0}] * 9)
     found = labelled_rows(table, ["c", "r"] * 9, pair_ids=np.repeat(np.arange(9), 2))
     weights = found.resampled(rng()).reshape(-1, 2)
     assert (weights[:, 0] == weights[:, 1]).all()
@@ -129,7 +133,7 @@ def test_resampling_draws_whole_pairs():
 
 
 def test_other_classes_do_not_compare():
-    table = make_activations([{0: 2.0}, {1: 2.0}])
+    table = active([{0: 2.0}, {1: 2.0}])
     one, other = labelled_rows(table, ["a", "b"]), labelled_rows(table, ["a", "c"])
     with pytest.raises(MismatchError, match="--rename OLD=NEW"):
         agreement(one, other, rng=rng())
@@ -140,10 +144,10 @@ def test_other_classes_do_not_compare():
 
 def test_direction_of_classes_that_differ_in_length_alone_is_that_of_length():
     rows = [{f: 2.0 for f in range(6)} if i % 2 else {0: 2.0} for i in range(60)]
-    table = make_activations(rows, n_features=8, n_tokens=[50 if i % 2 else 5 for i in range(60)])
+    table = active(rows, n_features=8, n_tokens=[50 if i % 2 else 5 for i in range(60)])
     found = labelled_rows(table, ["long" if i % 2 else "short" for i in range(60)])
     assert length_cosines(found).tolist() == pytest.approx([1.0, -1.0])
-    report = measure_labels(found, table, threshold=1.0)
+    report = measure_labels(found, "set")
     assert [c.length_auc for c in report.classes] == [1.0, 0.0]
     assert "longer than the others in 100%" in report.warnings[0]
 
@@ -153,27 +157,27 @@ def test_equal_lengths_have_no_direction():
 
 
 def test_classes_are_rarefied_to_the_smallest():
-    table = make_activations([{0: 2.0}, {1: 2.0}, {2: 2.0}, {3: 2.0}])
+    table = active([{0: 2.0}, {1: 2.0}, {2: 2.0}, {3: 2.0}])
     found = labelled_rows(table, ["big", "big", "big", "small"])
-    big, small = measure_labels(found, table, threshold=1.0).classes
+    big, small = measure_labels(found, "set").classes
     assert (big.n_seen, big.seen_at_equal_samples) == (3, pytest.approx(1.0))
     assert (small.n_seen, small.seen_at_equal_samples) == (1, pytest.approx(1.0))
 
 
 def test_coverage_is_that_of_the_same_class_of_the_anchor():
-    anchor = make_activations([{0: 2.0, 1: 2.0}, {2: 2.0, 3: 2.0}])
-    seed = make_activations([{0: 2.0, 2: 2.0}, {1: 2.0, 3: 2.0}])
+    anchor = active([{0: 2.0, 1: 2.0}, {2: 2.0, 3: 2.0}])
+    seed = active([{0: 2.0, 2: 2.0}, {1: 2.0, 3: 2.0}])
     labels = ["chosen", "rejected"]
     target, rows = labelled_rows(anchor, labels), labelled_rows(seed, labels)
-    report = measure_labels(rows, seed, threshold=1.0, anchor=(target, anchor))
+    report = measure_labels(rows, "set", anchor=target)
     assert [c.fac for c in report.classes] == [0.5, 0.5]
 
 
 def test_share_of_pairs_with_the_longer_chosen_answer_is_reported_and_warned_of():
-    table = make_activations([{0: 2.0}, {1: 2.0}] * 4, n_tokens=[9, 5, 9, 5, 9, 5, 4, 4])
+    table = active([{0: 2.0}, {1: 2.0}] * 4, n_tokens=[9, 5, 9, 5, 9, 5, 4, 4])
     labels = ["chosen", "rejected"] * 4
     found = labelled_rows(table, labels, pair_ids=np.repeat(np.arange(4), 2))
-    report = measure_labels(found, table, threshold=1.0)
+    report = measure_labels(found, "set")
     assert (report.n_pairs, report.chosen_longer) == (4, 0.875)
     assert any("longer one in 88% of the pairs" in w for w in report.warnings)
 
@@ -182,19 +186,19 @@ def test_agreement_by_chance_gives_a_warning():
     table, labels = random_set(60, 0.0)
     rows, target = labelled_rows(table, labels), labelled(60, 0.0, seed=8)
     found = agreement(rows, target, rng=rng())
-    report = measure_labels(rows, table, threshold=1.0, found=found)
+    report = measure_labels(rows, "set", found=found)
     assert any("what shuffled labels give" in w for w in report.warnings)
     assert any("more than sampling noise" in w for w in report.warnings)
 
 
 def test_unlabelled_and_empty_samples_are_left_out_and_counted():
-    table = make_activations([{0: 2.0}, {1: 2.0}, {2: 2.0}, {}], n_tokens=[5, 5, 5, 0])
+    table = active([{0: 2.0}, {1: 2.0}, {2: 2.0}, {}], n_tokens=[5, 5, 5, 0])
     found = labelled_rows(table, ["a", "b", None, "b"])
     assert (found.n_left_out, found.rows.tolist()) == (2, [0, 1])
 
 
 def test_pair_with_an_empty_side_is_left_out_whole():
-    table = make_activations([{0: 2.0}, {1: 2.0}, {0: 2.0}, {}], n_tokens=[5, 5, 5, 0])
+    table = active([{0: 2.0}, {1: 2.0}, {0: 2.0}, {}], n_tokens=[5, 5, 5, 0])
     labels = ["chosen", "rejected"] * 2
     found = labelled_rows(table, labels, pair_ids=np.array([0, 0, 1, 1]))
     assert (found.rows.tolist(), found.pair_ids.tolist()) == ([0, 1], [0, 0])
@@ -203,11 +207,11 @@ def test_pair_with_an_empty_side_is_left_out_whole():
 @pytest.mark.parametrize("labels", [["a", "a"], [None, None], ["a", None]])
 def test_direction_needs_two_classes(labels):
     with pytest.raises(DataError, match="a direction needs two classes"):
-        labelled_rows(make_activations([{0: 2.0}, {1: 2.0}]), labels)
+        labelled_rows(active([{0: 2.0}, {1: 2.0}]), labels)
 
 
 def test_samples_that_all_are_equal_have_a_zero_direction():
-    table = make_activations([{0: 2.0}] * 6)
+    table = active([{0: 2.0}] * 6)
     found = labelled_rows(table, ["a", "b"] * 3)
     assert (np.abs(found.direction()).max(), found.reliability()) == (0.0, 0.0)
     assert agreement(found, found, n_resamples=20, rng=rng()).cosine == 0.0
@@ -215,9 +219,9 @@ def test_samples_that_all_are_equal_have_a_zero_direction():
 
 def test_feature_that_nobody_activates_changes_nothing():
     table, labels = random_set(40, 0.3)
-    array = dense(table)
+    array = dense(table.activations)
     rows = [{f: float(v) for f, v in enumerate(row) if v} for row in array]
-    wider = labelled_rows(make_activations(rows, n_features=50), labels)
+    wider = labelled_rows(active(rows, n_features=50), labels)
     assert wider.reliability() == pytest.approx(labelled_rows(table, labels).reliability())
 
 
@@ -254,7 +258,7 @@ def test_what_is_no_pair_is_not_taken_for_one(ids, labels):
 
 
 def test_sample_without_a_second_answer_is_an_error():
-    with pytest.raises(DataError, match="'p' is no preference pair"):
+    with pytest.raises(DataError, match="'p' is not a preference pair"):
         split_pairs([Sample("p", text="alone")])
 
 
@@ -275,6 +279,6 @@ def test_sample_without_a_second_answer_is_an_error():
     ids=["HH-RLHF", "RewardBench", "TRL"],
 )
 def test_published_pair_layouts_are_read_with_both_answers(row):
-    found = split_pairs([row_sample(PlacedRow("line 1", "p", row))])
+    found = split_pairs([read_row(PlacedRow("a", "line 1", "p", row)).sample])
     turns = [[(m.role, m.content) for m in sample.messages] for sample in found]
     assert turns == [[("user", "why?"), ("assistant", answer)] for answer in ("so", "no")]

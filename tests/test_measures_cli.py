@@ -13,7 +13,7 @@ from facsynth.data.pairs import split_pairs
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.records import Message, Sample
 from facsynth.report.plots import _packed, heat_map
-from facsynth.table.extract import ExtractSettings
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import open_table
 from tiny_pair import PLANTED, planted_table, save_pair
 
@@ -226,7 +226,7 @@ def test_diff_names_what_is_more_on_either_side(tables, model):
 def test_diff_of_a_set_with_itself_is_empty_and_says_so(tables):
     done = fac("diff", tables / "one", tables / "one")
     assert "0 of 8 features differ" in done.stdout
-    assert "8 texts stand in both sets" in done.stderr
+    assert "8 texts are in both sets" in done.stderr
     assert "copies within their set" in done.stderr
 
 
@@ -247,6 +247,14 @@ def test_overlap_is_asymmetric_with_matched_parts_beside(tables, tmp_path):
     assert row["matched"]["n_samples"] == 15
     assert row["sets"][0]["needed"][-1] == {"share": 1.0, "greedy": 3, "random": 20}
     assert plot.read_text().startswith("<svg")
+
+
+def test_sets_in_folders_of_one_name_have_names_of_their_own(tables, tmp_path):
+    copies = [tmp_path / side / "table" for side in "ab"]
+    for copy in copies:
+        shutil.copytree(tables / "plain", copy)
+    assert fac_json("overlap", *copies)["names"] == ["a/table", "b/table"]
+    assert fac_json("overlap", copies[0], copies[0])["names"] == ["table", "table (2)"]
 
 
 def test_overlap_tables_for_people(tables):
@@ -357,13 +365,14 @@ def odd(tmp_path_factory):
     [
         ("coverage", "--anchor", "{plain}", "--seed", "{odd}", "--controls"),
         ("coverage", "--anchor", "{odd}", "--seed", "{plain}", "--controls"),
-        ("diversity", "{odd}.jsonl", "--table", "{odd}"),
+        ("diversity", "{odd}"),
+        ("diversity", "{odd}.jsonl"),
         ("diff", "{odd}", "{plain}"),
         ("overlap", "{odd}", "{plain}"),
         ("overlap", "{odd}"),
         ("labels", "{odd}"),
         ("select", "{odd}", "--budget", "99"),
-        ("select", "{odd}", "--budget", "2", "--objective", "both", "--quota", "none"),
+        ("select", "{odd}", "--budget", "2", "--objective", "representative", "--quota", "none"),
         ("select", "{plain}", "--anchor", "{odd}", "--budget", "2"),
     ],
     ids=lambda words: " ".join(words),

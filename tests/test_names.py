@@ -16,7 +16,7 @@ from facsynth.understand.names import (
     peak_word,
     terms_of,
 )
-from facsynth.understand.spans import collect_spans
+from facsynth.understand.spans import ReadTable, collect_spans
 from tiny_pair import PLANTED, THE, WEAK, planted_pair, planted_table, talk
 
 SAMPLES = [
@@ -37,9 +37,7 @@ def spans(tmp_path_factory):
     table = planted_table(SAMPLES, tmp_path_factory.mktemp("names") / "table")
     tokenizer = planted_pair()[0].tokenizer
     features = range(THE + 1)
-    return collect_spans(
-        SAMPLES, table.activations(), tokenizer, features, score="all", max_tokens=64
-    )
+    return collect_spans(ReadTable.of(table, tokenizer), features)
 
 
 @pytest.mark.parametrize("feature", range(len(PLANTED)))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.data.write import sample_row, write_jsonl
-from facsynth.errors import DataError, MismatchError
+from facsynth.errors import DataError, FacsynthError, MismatchError
 from facsynth.pipeline import run_recipe
 from tiny_pair import PLANTED, obedient, save_pair, talk
 
@@ -46,7 +47,7 @@ anchor.source = "{folder / "anchor.jsonl"}"
 seed.source = "{folder / "seed.jsonl"}"
 extract.score = "user"
 generator.chat_model = "scripted"
-synthesize.budget = {{ features_per_round = 4, max_samples = 5 }}
+synthesize.effort = {{ features_per_round = 4, max_samples = 5 }}
 """)
     return recipe
 
@@ -191,10 +192,45 @@ def test_killed_run_ends_as_an_undisturbed_one(whole, run, tmp_path, monkeypatch
 def test_changed_recipe_is_refused_with_what_changed(whole, run, recipe, tmp_path):
     changed = tmp_path / "changed.toml"
     changed.write_text(
-        recipe.read_text().replace("max_samples = 5", "max_samples = 6") + "seed.seed = 1"
+        recipe.read_text().replace("max_samples = 5", "max_samples = 6") + "seed.random_seed = 1"
     )
-    with pytest.raises(MismatchError, match=r"another recipe \(seed, synthesize changed\)"):
+    with pytest.raises(
+        MismatchError,
+        match="another recipe .seed.random_seed, synthesize.effort.max_samples changed",
+    ):
         run(whole[0].folder, path=changed)
+
+
+def test_setting_that_an_older_version_did_not_write_counts_as_its_default(whole, run, tmp_path):
+    shutil.copytree(whole[0].folder, tmp_path / "run")
+    path = tmp_path / "run" / "recipe.json"
+    stored = json.loads(path.read_text())
+    del stored["dtype"], stored["synthesize"]["reply"]
+    path.write_text(json.dumps(stored))
+    assert run(tmp_path / "run", ScriptedChat([])).after == whole[0].after
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'seed.source = "nowhere.jsonl"',
+        'synthesize.task = "nothing"',
+        'synthesize.decontaminate = ["nowhere.jsonl"]',
+        'generator.api_base = "nowhere"',
+        'sae = "nowhere"',
+    ],
+)
+def test_error_in_a_recipe_is_found_before_a_model_is_loaded(recipe, tmp_path, monkeypatch, line):
+    def load(*args, **options):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("facsynth.pipeline.load_language_model", load)
+    key = line.split(" = ")[0]
+    lines = [old for old in recipe.read_text().splitlines() if not old.startswith(f"{key} =")]
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("\n".join([line, *lines]))
+    with pytest.raises(FacsynthError, match="no"):
+        run_recipe(wrong, tmp_path / "run")
 
 
 def test_local_model_can_write(recipe, run, tmp_path):
@@ -203,7 +239,7 @@ def test_local_model_can_write(recipe, run, tmp_path):
     text = recipe.read_text().replace(
         'generator.chat_model = "scripted"', f'generator.model = "{model}"'
     )
-    local.write_text(text + "synthesize.sampling.max_tokens = 12\nsynthesize.reply = false")
+    local.write_text(text + "synthesize.sampling.max_length = 12\nsynthesize.reply = false")
     result = run_recipe(local, tmp_path / "run")
     assert result.after["fac"] >= result.before["fac"]
 
@@ -223,7 +259,7 @@ def test_run_folder_is_named_after_the_recipe(recipe, run, tmp_path, monkeypatch
 
 def test_chitchat_needs_a_number_of_samples(recipe, run, tmp_path):
     path = tmp_path / "chitchat.toml"
-    path.write_text(recipe.read_text() + "anchor.seed = 3\n")
+    path.write_text(recipe.read_text() + "anchor.random_seed = 3\n")
     path.write_text(path.read_text().replace(str(recipe.parent / "anchor.jsonl"), "chitchat"))
     with pytest.raises(DataError, match="`chitchat` needs n_samples"):
         run(tmp_path / "run", path=path)

@@ -4,26 +4,27 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
 
+from activations import make_activations
 from facsynth.errors import DataError
-from facsynth.synthesize.plan import (
-    Aim,
-    PlanSettings,
-    length_bins,
-    length_room,
-    measure_shortage,
-    plan_aims,
-)
+from facsynth.synthesize.plan import Aim, length_bins, length_room, measure_shortage, plan_aims
+from facsynth.synthesize.settings import PlanSettings
+from facsynth.table.active import active_rows
+
+
+def anchor_of(rows, tokens):
+    """An anchor of which each sample activates the features with a 1 in its row."""
+    lists = [{f: 2.0 for f, is_active in enumerate(row) if is_active} for row in rows]
+    table = make_activations(lists, n_features=len(rows[0]), n_tokens=tokens)
+    return active_rows(table, threshold=1.0)
 
 
 def plan(rows, weights, tokens=None, counts=None, **options):
-    fires = csr_array(np.array(rows, dtype=np.int32))
+    anchor = anchor_of(rows, tokens or [9] * len(rows))
     weights = np.array(weights, dtype=float)
-    tokens = np.array(tokens or [9] * len(rows))
     counts = weights if counts is None else np.array(counts, dtype=float)
     settings = {"group_size": 2, "max_features": 9, **options}
-    return plan_aims(fires, weights, counts, tokens, **settings)
+    return plan_aims(anchor, weights, counts, **settings)
 
 
 def test_features_that_fire_together_are_aimed_at_together():
@@ -72,7 +73,8 @@ def test_cover_aims_at_every_needed_feature_of_the_anchor_exactly_once(rows, wei
 
 
 def test_shortage_is_what_the_rate_of_the_anchor_expects():
-    short = measure_shortage(np.array([50, 10, 0]), np.array([30, 1, 2]), n_anchor=100, n_final=40)
+    rows = [[1, 1, 0]] * 10 + [[1, 0, 0]] * 40 + [[0, 0, 0]] * 50
+    short = measure_shortage(anchor_of(rows, [9] * 100), np.array([30, 1, 2]), n_final=40)
     assert short.expected.tolist() == [20, 4, 0]
     assert short.lacking.tolist() == [-10, 3, -2]
     assert short.need.tolist() == [0, 0.75, 0]

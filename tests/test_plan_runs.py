@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from facsynth.chat.scripted import ScriptedChat
-from facsynth.synthesize.plan import PlanSettings
-from facsynth.synthesize.settings import Budget
-from facsynth.table.extract import ExtractSettings
+from facsynth.synthesize.settings import Effort, PlanSettings
+from facsynth.table.settings import ExtractSettings
 from test_rounds import SETTINGS, World, rows_of
 from tiny_pair import PLANTED, asked_for, obedient, planted_table, write_about
 
@@ -46,8 +45,8 @@ def test_features_of_one_anchor_text_share_one_request(tmp_path, prompt, told):
     extract = ExtractSettings(score="user")
     world.anchor = planted_table(samples, tmp_path / "pairs", settings=extract)
     chat = ScriptedChat(all_themes)
-    budget = Budget(features_per_round=4, second_candidates=0)
-    settings = replace(COVER, min_anchor_samples=1, max_overlap=0.9, budget=budget, prompt=prompt)
+    effort = Effort(features_per_round=4, second_candidates=0)
+    settings = replace(COVER, min_anchor_samples=1, max_overlap=0.9, effort=effort, prompt=prompt)
     result = world.run("joint", chat, settings)
     assert {f for kept in result.kept for f in kept.new_features} >= {0, 1, 2, 3}
     asked = next(str(r.messages) for r in chat.history if r.messages[0].role == "system")
@@ -64,15 +63,15 @@ def test_cover_fills_what_the_ranked_order_fills(world):
 
 
 def test_round_that_keeps_too_small_a_share_is_the_last(world):
-    budget = Budget(features_per_round=2, max_rounds=4, min_kept_share=0.6)
-    result = world.run("diminishing", obedient, replace(SETTINGS, budget=budget))
+    effort = Effort(features_per_round=2, max_rounds=4, min_kept_share=0.6)
+    result = world.run("diminishing", obedient, replace(SETTINGS, effort=effort))
     # The first of the two texts for a feature covers it, the second adds nothing: a half is kept.
     assert (result.stopped, len(result.rounds), len(result.kept)) == ("diminishing", 1, 2)
 
 
 def test_match_keeps_each_feature_as_often_as_the_anchor_has_it(world):
-    budget = Budget(max_samples=10, features_per_round=8, first_candidates=2, max_rounds=3)
-    settings = replace(SETTINGS, plan=PlanSettings("match", 1), budget=budget, max_overlap=0.9)
+    effort = Effort(max_samples=10, features_per_round=8, first_candidates=2, max_rounds=3)
+    settings = replace(SETTINGS, plan=PlanSettings("match", 1), effort=effort, max_overlap=0.9)
     result = world.run("match", obedient, settings)
     per_feature = [sum(f in kept.credited for kept in result.kept) for f in range(len(PLANTED))]
     assert max(per_feature) - min(per_feature) <= 1

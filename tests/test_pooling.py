@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from facsynth.errors import ModelError
 from facsynth.sae.module import Gate
-from facsynth.table.pooling import Gating, Pooling, join_rows, pool_tokens
+from facsynth.table.pooling import PooledBatch, join_rows, pool_tokens
+from facsynth.table.settings import Gating, Pooling
 from tiny import D_MODEL, coordinate_sae, random_sae
 
 COUNTS = st.lists(st.integers(0, 7), min_size=1, max_size=6).filter(any)
@@ -94,7 +95,8 @@ def test_rows_of_batches_in_any_order_are_joined_in_order():
     whole = pool_tokens(x, [1, 2, 3], np.arange(6), sae=sae)
     last = pool_tokens(x[3:], [3], np.arange(3, 6), sae=sae)
     rest = pool_tokens(x[[1, 2, 0]], [2, 1], np.array([1, 2, 0]), sae=sae)
-    starts, joined = join_rows([([2], last), ([1, 0], rest)], n_rows=4)
+    batches = [PooledBatch(np.array([2]), last), PooledBatch(np.array([1, 0]), rest)]
+    starts, joined = join_rows(batches, n_rows=4)
     assert np.diff(starts).tolist() == [*whole.n_entries, 0]
     for name in ("feature_ids", "positions"):
         assert getattr(joined, name).tolist() == getattr(whole, name).tolist()

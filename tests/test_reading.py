@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_halved_and_what_follows_is_not_tried(error):
 
 def test_one_text_that_does_not_fit_is_a_clear_error():
     read, _ = small_memory([3, 700], 100)
-    with pytest.raises(ModelError, match="a text of 700 tokens does not fit .* --max-tokens"):
+    with pytest.raises(ModelError, match="a text of 700 tokens does not fit .* --max-length"):
         list(read_in_halves([[0, 1]], [3, 700], read))
 
 

@@ -4,9 +4,8 @@ import pytest
 
 from facsynth.errors import DataError
 from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
-from facsynth.synthesize.candidates import Sampling
-from facsynth.synthesize.settings import Budget, SynthesisSettings
-from facsynth.table.extract import ExtractSettings
+from facsynth.synthesize.settings import Effort, Sampling, SynthesisSettings
+from facsynth.table.settings import ExtractSettings
 
 LEAST = '[anchor]\nsource = "a.jsonl"\n[seed]\nsource = "b.jsonl"\n'
 
@@ -33,7 +32,7 @@ score = "user"
 chat_model = "writer"
 [synthesize]
 threshold = 2
-[synthesize.budget]
+[synthesize.effort]
 max_rounds = 1
 [synthesize.sampling]
 temperature = 0.5
@@ -47,7 +46,7 @@ temperature = 0.5
         extract=ExtractSettings(score="user"),
         generator=Generator(chat_model="writer"),
         synthesize=SynthesisSettings(
-            threshold=2.0, budget=Budget(max_rounds=1), sampling=Sampling(temperature=0.5)
+            threshold=2.0, effort=Effort(max_rounds=1), sampling=Sampling(temperature=0.5)
         ),
     )
 
@@ -55,19 +54,20 @@ temperature = 0.5
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (LEAST + "colour = 1", r"small.toml \[seed\] has the unknown key `colour`; known are sour"),
-        ("x = 1\ny = 2\n" + LEAST, r"small.toml has the unknown key `x`, `y`; known are name, "),
-        (LEAST + "[synthesize.budget]\nrounds = 1", r"\[synthesize.budget\] has the unknown key"),
-        ('[anchor]\nsource = "a"', r"small.toml lacks `seed`"),
-        ("[anchor]\n[seed]", r"\[anchor\] lacks `source`"),
-        ('seed = "b"\n[anchor]\nsource = "a"', "`seed` is 'b' where a table was expected"),
-        (LEAST + 'n_samples = "ten"', r"\[seed\]: `n_samples` is 'ten' where a whole number was"),
-        (LEAST + "n_samples = true", "`n_samples` is True where a whole number was expected"),
-        (LEAST + 'prompts = "x"', "`prompts` is 'x' where a list of strings was expected"),
-        (LEAST + "prompts = [1]", "`prompts` is 1 where a string was expected"),
-        (LEAST + "[extract]\nscore = 'users'", "`score` is 'users'; choose one of all, user, ass"),
-        (LEAST + "[synthesize]\nmax_overlap = 2", r"\[synthesize\]: max_overlap is a share"),
-        (LEAST + "[synthesize]\nthreshold = 'x'", "`threshold` is 'x' where a number was expected"),
+        (LEAST + "colour = 1", "small.toml: unknown key `seed.colour`"),
+        ("x = 1\ny = 2\n" + LEAST, "unknown key `x`; .* unknown key `y`; "),
+        (LEAST + "[synthesize.effort]\nmax_round = 1", "did you mean `max_rounds`"),
+        (LEAST + "[generator.policy]\nbudget_call = 1", "did you mean `budget_calls`"),
+        (LEAST + "[extract]\nscores = 'all'", "did you mean `score`"),
+        ('[anchor]\nsource = "a"', "the key `seed` is missing"),
+        ("[anchor]\n[seed]", "the key `anchor.source` is missing"),
+        ('seed = "b"\n[anchor]\nsource = "a"', '`seed` is "b"; '),
+        (LEAST + 'n_samples = "ten"', '`seed.n_samples` is "ten"; input should be a valid integer'),
+        (LEAST + "n_samples = true", "`seed.n_samples` is true; input should be a valid integer"),
+        (LEAST + "prompts = [1]", "is 1; input should be a valid string"),
+        (LEAST + "[synthesize]\nmax_overlap = 2", "max_overlap is a share"),
+        (LEAST + "[synthesize]\nthreshold = -1", "threshold is -1"),
+        (LEAST.replace("b.jsonl", "chitchat"), "`chitchat` needs n_samples"),
         ("anchor = a.jsonl", "small.toml cannot be read as a recipe: .*line 1"),
     ],
 )

@@ -11,6 +11,7 @@ from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import DataError
 from facsynth.records import Span
+from facsynth.table.active import active_rows
 from facsynth.understand.audit import draw_audit, read_verdicts, score_audit, sheet_text
 from facsynth.understand.relevance import (
     TASKS,
@@ -21,7 +22,6 @@ from facsynth.understand.relevance import (
     judge_by_llm,
     label_statistics,
     load_rubric,
-    relevance_row,
 )
 from test_chat_budget import within
 
@@ -30,12 +30,16 @@ ROWS = [{0: 2.0, 1: 2.0}] * 8 + [{1: 2.0}] * 2 + [{0: 2.0, 2: 2.0}] + [{2: 2.0}]
 HAS = np.array([True] * 10 + [False] * 10)
 
 
+def active(rows):
+    return active_rows(make_activations(rows), threshold=1.0)
+
+
 def test_grades_are_cut_at_maybe_unless_said_otherwise():
     grades = ["yes", "probably", "maybe", "no", None]
     judged = [Relevance(i, grade, "") for i, grade in enumerate(grades)]
     assert [one.is_relevant() for one in judged] == [True, True, True, False, False]
     assert [one.is_relevant("probably") for one in judged] == [True, True, False, False, False]
-    assert relevance_row(judged[2], min_grade="yes")["relevant"] is False
+    assert judged[2].row(min_grade="yes")["relevant"] is False
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -46,7 +50,7 @@ def test_every_task_has_a_rubric_that_says_what_does_not_count(task):
 def test_rubric_may_be_a_file(tmp_path):
     (tmp_path / "mine.txt").write_text("whatever is blue")
     assert load_rubric(str(tmp_path / "mine.txt")) == "whatever is blue"
-    with pytest.raises(DataError, match="none of toxicity, reward"):
+    with pytest.raises(DataError, match="nor one of toxicity, reward"):
         load_rubric("toxic")
 
 
@@ -76,7 +80,7 @@ def test_grade_may_be_written_in_capitals():
 
 
 def test_label_statistics_are_those_of_fishers_exact_test():
-    found = label_statistics(make_activations(ROWS), HAS, threshold=1.0)
+    found = label_statistics(active(ROWS), HAS)
     tables = {0: [[8, 1], [2, 9]], 1: [[10, 0], [0, 10]], 2: [[0, 10], [10, 0]]}
     for feature, table in tables.items():
         exact = stats.fisher_exact(table, alternative="greater").pvalue
@@ -88,7 +92,7 @@ def test_label_statistics_are_those_of_fishers_exact_test():
 
 
 def test_features_are_graded_by_adjusted_p_and_only_for_the_label():
-    judged = judge_by_labels(make_activations(ROWS), ["x"] * 10 + ["y"] * 10, "x", threshold=1.0)
+    judged = judge_by_labels(active(ROWS), ["x"] * 10 + ["y"] * 10, "x")
     assert [(one.feature_id, one.grade) for one in judged] == [
         (1, "yes"),
         (0, "probably"),
@@ -98,7 +102,7 @@ def test_features_are_graded_by_adjusted_p_and_only_for_the_label():
 
 def test_samples_without_a_label_are_left_out():
     labels = ["x"] * 10 + [None] * 5 + ["y"] * 5
-    judged = judge_by_labels(make_activations(ROWS), labels, "x", threshold=1.0)
+    judged = judge_by_labels(active(ROWS), labels, "x")
     assert judged[0].reason.endswith("active in 10")
 
 
@@ -108,11 +112,11 @@ def test_samples_without_a_label_are_left_out():
 )
 def test_labels_that_do_not_vary_are_an_error(labels, message):
     with pytest.raises(DataError, match=message):
-        judge_by_labels(make_activations(ROWS), labels, "x", threshold=1.0)
+        judge_by_labels(active(ROWS), labels, "x")
 
 
 def test_without_a_judge_every_active_feature_counts():
-    assert [one.feature_id for one in judge_all(make_activations(ROWS), threshold=1.0)] == [0, 1, 2]
+    assert [one.feature_id for one in judge_all(active(ROWS))] == [0, 1, 2]
 
 
 # Audit

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from activations import make_activations
-from facsynth.coverage.measure import coverage_row, measure_coverage
+from facsynth.coverage.measure import measure_coverage
+from facsynth.coverage.settings import CoverageSettings
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Span
 from facsynth.report import page as page_module
@@ -62,8 +63,9 @@ def row(n_seed, threshold=1.0):
     """Coverage of the first samples of the anchor; six of eight features are relevant."""
     tables = [make_activations(ANCHOR[:n], n_features=8) for n in (len(ANCHOR), n_seed)]
     relevant = np.arange(8) < 6
-    measured = measure_coverage(*tables, relevant=relevant, threshold=threshold, n_resamples=20)
-    return json.loads(json.dumps(coverage_row(measured)))
+    settings = CoverageSettings(threshold=threshold, resamples=20)
+    measured = measure_coverage(*tables, relevant=relevant, settings=settings)
+    return json.loads(json.dumps(measured.row()))
 
 
 def feature(feature_id, name="plants", status="filled", spans=()):

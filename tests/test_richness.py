@@ -22,10 +22,14 @@ from facsynth.coverage.unseen import (
     samples_to_reach,
 )
 from facsynth.errors import DataError
+from facsynth.table.active import active_rows
 
-ALL = np.ones(4, dtype=bool)
 GIRDLED = np.array([46, 22, 17, 15, 15, 9, 8, 6, 6, 4, *[2] * 4, *[1] * 12])
 """Spiders in girdled hemlock plots (Sackett et al. 2011), the example data of iNEXT."""
+
+
+def rows(table, relevant=None):
+    return active_rows(table, threshold=0.0, relevant=relevant)
 
 
 def rng():
@@ -101,35 +105,37 @@ def test_good_turing_coverage_is_one_minus_the_share_of_singletons():
 
 def test_full_token_budget_sees_every_feature():
     table = make_activations([{0: 1.0}, {1: 1.0, 2: 1.0}], n_tokens=[5, 7])
-    assert richness_at_token_budget(table, ALL, n_tokens=12, rng=rng()) == 3.0
+    assert richness_at_token_budget(rows(table), n_tokens=12, rng=rng()) == 3.0
 
 
 def test_token_budget_equals_the_mean_over_all_orders():
     # two samples of 5 tokens fit into 10; orders that begin with the long one see its feature
     table = make_activations([{0: 1.0}, {1: 1.0}, {2: 1.0}], n_tokens=[5, 5, 10])
-    found = richness_at_token_budget(table, ALL, n_tokens=10, n_draws=4000, rng=rng())
+    found = richness_at_token_budget(rows(table), n_tokens=10, n_draws=4000, rng=rng())
     orders = {(0, 1): 2, (1, 0): 2, (0, 2): 1, (1, 2): 1, (2, 0): 1, (2, 1): 1}
     assert found == pytest.approx(np.mean(list(orders.values())), abs=0.03)
 
 
 def test_only_relevant_features_are_counted():
     table = make_activations([{0: 1.0, 1: 1.0}, {1: 1.0, 2: 1.0}])
-    found = measure_richness(table, np.array([True, True, False, False]))
+    counts = rows(table, np.array([True, True, False, False])).counts
+    found = measure_richness(counts, 2, 20)
     assert (found.n_seen, found.n_once, found.n_twice) == (2, 1, 1)
 
 
 @settings(deadline=None, max_examples=40)
 @given(row_lists())
-def test_estimates_are_never_below_what_was_seen(rows):
-    found = measure_richness(make_activations(rows, n_features=6), np.ones(6, dtype=bool))
+def test_estimates_are_never_below_what_was_seen(drawn):
+    table = rows(make_activations(drawn, n_features=6))
+    found = measure_richness(table.counts, table.n_samples, 10)
     assert found.chao2 >= found.n_seen
     assert 0.0 <= found.sample_coverage <= 1.0
-    assert found.curve[-1] == (len(rows), pytest.approx(found.n_seen))
+    assert found.curve[-1] == (len(drawn), pytest.approx(found.n_seen))
 
 
 def test_curve_ends_at_what_was_seen_and_goes_on_to_twice_the_samples():
-    rows = [{0: 1.0, 1: 1.0}, {1: 1.0}, {2: 1.0}, {0: 1.0, 3: 1.0}]
-    points = richness_curve(make_activations(rows), ALL, n_points=4, rng=rng())
+    table = make_activations([{0: 1.0, 1: 1.0}, {1: 1.0}, {2: 1.0}, {0: 1.0, 3: 1.0}])
+    points = richness_curve(rows(table), n_points=4, rng=rng())
     assert [p.n_samples for p in points] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert points[3].expected == pytest.approx(4.0)
     assert [p.is_extrapolated for p in points] == [False] * 4 + [True] * 4
@@ -141,27 +147,27 @@ def test_band_holds_the_curve_of_the_source():
     rates, held = np.exp(draw.uniform(np.log(0.002), np.log(0.3), 200)), 0
     for _ in range(20):
         active = draw.random((60, 200)) < rates
-        rows = [dict.fromkeys(np.flatnonzero(r).tolist(), 1.0) for r in active]
-        table = make_activations(rows, n_features=200)
-        point = richness_curve(table, np.ones(200, dtype=bool), n_points=2, rng=draw)[1]
+        drawn = [dict.fromkeys(np.flatnonzero(r).tolist(), 1.0) for r in active]
+        table = make_activations(drawn, n_features=200)
+        point = richness_curve(rows(table), n_points=2, rng=draw)[1]
         held += point.low <= (1 - (1 - rates) ** point.n_samples).sum() <= point.high
     assert held >= 18
 
 
 def test_curve_of_copies_is_flat():
-    points = richness_curve(make_activations([{0: 1.0}] * 5), ALL, rng=rng())
+    points = richness_curve(rows(make_activations([{0: 1.0}] * 5)), rng=rng())
     assert {(p.low, p.expected, p.high) for p in points} == {(1.0, 1.0, 1.0)}
 
 
 def test_table_without_samples_has_no_curve():
     with pytest.raises(DataError, match="no richness curve"):
-        richness_curve(make_activations([]), ALL, rng=rng())
+        richness_curve(rows(make_activations([])), rng=rng())
 
 
 def test_sets_of_different_size_compare_at_the_smaller_size():
     anchor = make_activations([{0: 1.0}, {1: 1.0}, {2: 1.0}], n_tokens=[4, 4, 4])
     seed = make_activations([{0: 1.0, 3: 1.0}], n_tokens=[4])
-    found = compare_richness(anchor, seed, ALL, rng=rng())
+    found = compare_richness(rows(anchor), rows(seed), rng=rng())
     assert (found.equal_samples, found.equal_tokens) == (1, 4)
     assert found.anchor_at_equal_samples == pytest.approx(1.0)
     assert found.anchor_at_equal_tokens == found.seed_at_equal_tokens - 1 == 1.0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +19,12 @@ from facsynth.data.read import read_samples
 from facsynth.errors import ChatError, DataError, MismatchError
 from facsynth.models.lm import LanguageModel
 from facsynth.records import Sample
-from facsynth.synthesize import steps
-from facsynth.synthesize.rounds import synthesize
-from facsynth.synthesize.settings import Budget, SynthesisSettings
-from facsynth.synthesize.write import write_synthesis
-from facsynth.table.extract import ExtractSettings, extract_features
+from facsynth.synthesize import score
+from facsynth.synthesize.run import SynthesisRun
+from facsynth.synthesize.settings import Effort, SynthesisSettings
+from facsynth.table.active import active_rows
+from facsynth.table.extract import extract_features
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import open_table
 from tiny_pair import (
     PLANTED,
@@ -41,7 +43,7 @@ DULL = "we found a small old table near your house today"
 """A text that activates no planted feature and copies nothing."""
 
 SETTINGS = SynthesisSettings(
-    budget=Budget(features_per_round=3, first_candidates=2, second_candidates=1),
+    effort=Effort(features_per_round=3, first_candidates=2, second_candidates=1),
     max_overlap=0.6,
 )
 
@@ -80,15 +82,12 @@ class World:
             return Sample(name, text=f"then {text}")
         return talk(name, text, text if self.score == "assistant" else "it was so good")
 
-    def run(self, name, script, settings=SETTINGS, **options):
+    def run(self, name, script, settings=SETTINGS, *, relevant=None, judge=None, pair=None):
         """A run into one folder, with the script behind a cache as always."""
         folder = self.folder / name
         chat = CachedChat(as_chat(script), folder / "replies.sqlite")
-        lm, sae = planted_pair()
-        tables = (self.anchor, self.seed)
-        result = synthesize(*tables, lm, sae, chat, folder, settings=settings, **options)
-        write_synthesis(result, folder, self.seed, self.seed.activations())
-        return result
+        run = SynthesisRun(self.anchor, self.seed, settings=settings, relevant=relevant)
+        return run.execute(*(pair or planted_pair()), chat, folder, judge=judge)
 
 
 def as_chat(script):
@@ -147,10 +146,8 @@ def test_every_missing_feature_is_covered_by_a_text_with_its_word(finished):
 
 def test_finished_data_set_leaves_nothing_missing(finished, world):
     table = open_table(finished[1] / "table")
-    everything = np.ones(table.manifest.source.n_features, dtype=bool)
-    left = missing_features(
-        world.anchor.activations(), table.activations(), everything, threshold=1.0
-    )
+    tables = (world.anchor, table)
+    left = missing_features(*(active_rows(one.activations(), threshold=1.0) for one in tables))
     assert left.tolist() == []
 
 
@@ -284,9 +281,9 @@ def test_answers_that_copy_an_evaluation_set_are_left_out(world, tmp_path):
 
 
 def test_no_more_features_are_aimed_at_than_the_budget_says(world):
-    budget = Budget(max_features=5, features_per_round=2, max_rounds=9)
+    effort = Effort(max_features=5, features_per_round=2, max_rounds=9)
     script = except_for(["dog", "bird", "sun", "snow"], dull)
-    world.run("few features", script, replace(SETTINGS, budget=budget))
+    world.run("few features", script, replace(SETTINGS, effort=effort))
     rounds = aimed_at(world.folder / "few features")
     assert rounds[:3] == [[0, 1], [2, 3], [4, 1]]
     assert {f for features in rounds for f in features} == {0, 1, 2, 3, 4}
@@ -294,8 +291,8 @@ def test_no_more_features_are_aimed_at_than_the_budget_says(world):
 
 
 def test_no_more_samples_are_kept_than_the_budget_says(world):
-    budget = Budget(max_samples=4, features_per_round=3)
-    result = world.run("few samples", obedient, replace(SETTINGS, budget=budget))
+    effort = Effort(max_samples=4, features_per_round=3)
+    result = world.run("few samples", obedient, replace(SETTINGS, effort=effort))
     assert len(result.kept) == 4
 
 
@@ -306,8 +303,8 @@ def test_round_without_a_kept_sample_is_the_last(world):
 
 
 def test_patient_run_goes_on_after_poor_rounds_and_spreads_its_attempts(world):
-    budget = Budget(features_per_round=4, max_rounds=9, max_attempts=3, patience=5)
-    result = world.run("patient", except_for(PLANTED, dull), replace(SETTINGS, budget=budget))
+    effort = Effort(features_per_round=4, max_rounds=9, max_attempts=3, patience=5)
+    result = world.run("patient", except_for(PLANTED, dull), replace(SETTINGS, effort=effort))
     assert [row["n_new"] for row in result.rounds] == [0] * 5
     assert aimed_at(world.folder / "patient") == [[0, 1, 2, 3], [4, 5, 6, 7]] * 2 + [[0, 1, 2, 3]]
 
@@ -327,7 +324,7 @@ def test_rare_features_are_not_aimed_at(world):
 )
 def test_impossible_budget_is_an_error(change, message):
     with pytest.raises(DataError, match=message):
-        Budget(**change)
+        Effort(**change)
 
 
 def test_impossible_overlap_is_an_error():
@@ -340,9 +337,8 @@ def test_impossible_overlap_is_an_error():
 
 def test_nothing_missing_writes_nothing_and_asks_nobody(world):
     folder, chat = world.folder / "complete", ScriptedChat([])
-    lm, sae = planted_pair()
-    result = synthesize(world.anchor, world.anchor, lm, sae, chat, folder)
-    table = write_synthesis(result, folder, world.anchor, world.anchor.activations())
+    result = SynthesisRun(world.anchor, world.anchor).execute(*planted_pair(), chat, folder)
+    table = result.table
     assert (result.kept, result.rounds, result.outcomes, chat.history) == ((), (), {}, [])
     assert (folder / "synthetic.jsonl").read_bytes() == b""
     assert (table.samples(), table.activations().sample_ids) == ([], ())
@@ -381,9 +377,9 @@ def kill_at(monkeypatch, where, n):
         real = os.replace
         monkeypatch.setattr(os, "replace", lambda a, b: (count(), real(a, b), count()))
     if where == "extract":
-        real_extract = steps.extract_table
+        real_extract = score.extract_table
         monkeypatch.setattr(
-            steps, "extract_table", lambda *a, **k: (count(), real_extract(*a, **k), count())[1]
+            score, "extract_table", lambda *a, **k: (count(), real_extract(*a, **k), count())[1]
         )
     return lambda request: (count() if where == "chat" else None) or obedient(request)
 
@@ -435,7 +431,7 @@ def test_request_that_failed_before_a_kill_may_succeed_after_it(world, monkeypat
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"settings": replace(SETTINGS, seed=1)}, "settings"),
+        ({"settings": replace(SETTINGS, random_seed=1)}, "random_seed"),
         ({"relevant": np.arange(9) < 3}, "relevant"),
         ({"script": ScriptedChat(obedient, name="other")}, "generator"),
     ],
@@ -443,6 +439,30 @@ def test_request_that_failed_before_a_kill_may_succeed_after_it(world, monkeypat
 def test_folder_of_another_run_is_refused(world, finished, options, what):
     with pytest.raises(MismatchError, match=f"holds a run with another {what}; choose another"):
         world.run("finished", **{"script": ScriptedChat([]), **options})
+
+
+def test_setting_that_an_older_version_did_not_write_counts_as_its_default(world, finished):
+    path = shutil.copytree(finished[1], world.folder / "older") / "plan.json"
+    plan = json.loads(path.read_text())
+    del plan["settings"]["reply"], plan["source"]["dtype"]
+    path.write_text(json.dumps(plan))
+    assert world.run("older", ScriptedChat([])).kept == finished[0].kept
+
+
+def test_samples_of_runs_with_other_random_seeds_have_other_ids(world, finished):
+    other = world.run("reseeded", obedient, replace(SETTINGS, random_seed=1))
+    ids = [{kept.sample.sample_id for kept in result.kept} for result in (finished[0], other)]
+    assert ids[0].isdisjoint(ids[1])
+
+
+def test_written_table_does_not_claim_hidden_states(tmp_path):
+    world = World(tmp_path, n_words=1)
+    extract = ExtractSettings(score="user", hidden=True)
+    for name in ("anchor", "seed"):
+        samples = getattr(world, name).samples()
+        setattr(world, name, planted_table(samples, tmp_path / f"hidden {name}", settings=extract))
+    world.run("run", obedient)
+    assert open_table(tmp_path / "run" / "table").activations(hidden=True).hidden is None
 
 
 def test_folder_of_another_seed_is_refused(finished, world):
@@ -455,23 +475,22 @@ def test_folder_of_another_seed_is_refused(finished, world):
 # What belongs together
 
 
-def test_sae_of_another_table_is_refused(world, tmp_path):
+def test_sae_of_another_table_is_refused(world):
     lm, _ = planted_pair()
     other = planted_sae(layer=1)
     with pytest.raises(MismatchError, match="was extracted with SAE .*pass the matching --sae"):
-        synthesize(world.anchor, world.seed, lm, other, ScriptedChat([]), tmp_path)
-    assert not (tmp_path / "plan.json").exists()
+        world.run("other", ScriptedChat([]), pair=(lm, other))
+    assert not (world.folder / "other" / "plan.json").exists()
 
 
-def test_model_of_another_table_is_refused(world, tmp_path):
+def test_model_of_another_table_is_refused(world):
     lm, sae = planted_pair()
     other = LanguageModel(lm.model, lm.tokenizer, "other", "other model")
     with pytest.raises(MismatchError, match="was extracted with model .*the matching --model"):
-        synthesize(world.anchor, world.seed, other, sae, ScriptedChat([]), tmp_path)
+        world.run("other", ScriptedChat([]), pair=(other, sae))
 
 
 def test_tables_that_score_other_words_are_refused(world, tmp_path):
-    lm, sae = planted_pair()
     other = World(tmp_path, "assistant").seed
     with pytest.raises(MismatchError, match="do not compare: score is user"):
-        synthesize(world.anchor, other, lm, sae, ScriptedChat([]), tmp_path / "run")
+        SynthesisRun(world.anchor, other)

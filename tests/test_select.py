@@ -1,7 +1,6 @@
 """Choosing samples by coverage, closeness and label direction."""
 
 import json
-from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -17,10 +16,12 @@ from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations, Sample
 from facsynth.select.greedy import coverage_picks
-from facsynth.select.herding import difference_picks, direction_picks
-from facsynth.select.picks import Purse, plan_groups
-from facsynth.select.report import report_selection
-from facsynth.select.select import Pool, SelectSettings, select_samples
+from facsynth.select.herding import direction_picks, mean_picks
+from facsynth.select.picks import Spending, plan_groups
+from facsynth.select.pool import Pool
+from facsynth.select.select import pick_rows, select_samples
+from facsynth.select.settings import SelectSettings
+from facsynth.table.active import active_rows
 
 N_FEATURES = 6
 POOL = set(Pool.__dataclass_fields__)
@@ -39,24 +40,32 @@ def build(drawn):
     return make_activations(rows, N_FEATURES, tokens)
 
 
-def choose(pool, budget=3, **options):
-    wanted = {name: value for name, value in options.items() if name not in POOL}
-    rest = {name: value for name, value in options.items() if name in POOL}
-    plain = {"threshold": 0.0, "quota": "none"} | wanted
-    return select_samples(Pool(pool, **rest), SelectSettings(budget, **plain)).tolist()
+def pool_of(rows, options):
+    """The pool of some rows; takes what belongs to it out of the options."""
+    flags, threshold = options.pop("relevant", None), options.pop("threshold", 0.0)
+    named = {name: options.pop(name) for name in POOL if name in options}
+    for name in ("anchor", "rejected"):
+        if name in named:
+            named[name] = active_rows(named[name], threshold=threshold, relevant=flags)
+    return Pool(active_rows(rows, threshold=threshold, relevant=flags), **named)
+
+
+def choose(rows, budget=3, **options):
+    pool = pool_of(rows, options)
+    return pick_rows(pool, SelectSettings(budget, **{"quota": "none"} | options)).tolist()
 
 
 def active(pool, threshold=0.0):
     return (dense(pool) > np.float32(threshold)).astype(int)
 
 
-def plain_greedy(fires, n_tokens, weights, budget, costs=None, max_tokens=10**9):
+def plain_greedy(fires, n_tokens, weights, budget, max_tokens=10**9):
     """The obvious greedy choice: count the gain of every sample before each pick."""
-    seen, picked, costs = np.zeros(fires.shape[1], dtype=int), [], costs or [1] * len(fires)
+    seen, picked = np.zeros(fires.shape[1], dtype=int), []
     fold = 1
 
     def gain(i):
-        return Fraction(int((weights * (seen < fold) * fires[i]).sum()), int(costs[i]))
+        return int((weights * (seen < fold) * fires[i]).sum())
 
     while len(picked) < budget:
         spent = sum(n_tokens[i] for i in picked)
@@ -100,7 +109,7 @@ def test_lazy_greedy_equals_plain_greedy(drawn, budget, threshold, weighted):
     if not fires.any():
         return
     weights = fires.sum(axis=0) if weighted else np.ones(N_FEATURES, dtype=int)
-    picked = choose(pool, budget, threshold=threshold, weighted=weighted)
+    picked = choose(pool, budget, threshold=threshold, weights="frequency" if weighted else "equal")
     assert picked == plain_greedy(fires, pool.n_tokens, weights, budget)
 
 
@@ -110,7 +119,7 @@ def test_lazy_greedy_equals_plain_greedy_on_a_larger_pool():
     n_tokens = rng.integers(1, 9, 300)
     groups = plan_groups(n_tokens, budget=60, quota="none")
     weights = rng.integers(1, 5, 120)
-    picked = coverage_picks(csr_array(fires.astype(float)), groups, weights, Purse(n_tokens))
+    picked = coverage_picks(csr_array(fires.astype(float)), groups, weights, Spending(n_tokens))
     assert picked.tolist() == plain_greedy(fires, n_tokens, weights, 60)
 
 
@@ -126,29 +135,30 @@ def test_greedy_coverage_is_near_the_best_choice(drawn, budget):
     assert covered(fires, choose(pool, budget)) >= (1 - 1 / np.e) * best
 
 
+@quick
+@given(parts(), st.integers(1, 8), st.integers(1, 12))
+def test_a_choice_within_a_token_budget_equals_plain_greedy(drawn, budget, most):
+    pool = build(drawn)
+    fires = active(pool)
+    if not fires.any():
+        return
+    picked = choose(pool, budget, budget_tokens=most)
+    assert picked == plain_greedy(
+        fires, pool.n_tokens, np.ones(N_FEATURES, dtype=int), budget, most
+    )
+    assert pool.n_tokens[picked].sum() <= most
+
+
 def test_ties_go_to_the_shorter_sample_then_to_the_earlier():
     pool = make_activations([{0: 1}, {1: 1}, {2: 1}, {3: 1}], 4, [9, 5, 9, 5])
     assert choose(pool, 4) == [1, 3, 0, 2]
 
 
-@quick
-@given(parts(), st.integers(1, 8), st.integers(1, 12))
-def test_gain_per_token_within_a_token_budget_equals_plain_greedy(drawn, budget, most):
-    pool = build(drawn)
-    fires = active(pool)
-    if not fires.any():
-        return
-    picked = choose(pool, budget, quota="per-token", max_tokens=most)
-    costs, ones = pool.n_tokens.tolist(), np.ones(N_FEATURES, dtype=int)
-    assert picked == plain_greedy(fires, pool.n_tokens, ones, budget, costs, most)
-    assert pool.n_tokens[picked].sum() <= most
-
-
-@pytest.mark.parametrize("objective", ["coverage", "representative", "both"])
+@pytest.mark.parametrize("objective", ["coverage", "representative"])
 @pytest.mark.parametrize("quota", ["length", "none"])
 def test_a_token_budget_holds_for_every_objective(objective, quota):
     pool = make_activations([{i % 4: 1} for i in range(30)], 4, list(range(1, 31)))
-    picked = choose(pool, 20, objective=objective, quota=quota, max_tokens=60)
+    picked = choose(pool, 20, objective=objective, quota=quota, budget_tokens=60)
     assert 40 < pool.n_tokens[picked].sum() <= 60
 
 
@@ -159,7 +169,7 @@ def test_included_samples_come_first_and_what_they_cover_is_covered():
     assert choose(pool, 2, include=(1,), objective="representative") == [1, 2]
 
 
-@pytest.mark.parametrize("objective", ["coverage", "representative", "both"])
+@pytest.mark.parametrize("objective", ["coverage", "representative"])
 def test_a_choice_goes_on_from_its_own_first_picks(objective):
     rng = np.random.default_rng(3)
     rows = [dict.fromkeys(np.flatnonzero(rng.random(30) < 0.3).tolist(), 1.0) for _ in range(40)]
@@ -174,8 +184,7 @@ def test_a_choice_goes_on_from_its_own_first_picks(objective):
         ({"include": (0, 0)}, "named twice"),
         ({"include": (0, 1, 2)}, "3 samples are to be included and the budget is 2"),
         ({"include": (2,)}, "s2 is to be included and has no scored tokens"),
-        ({"include": (0,), "max_tokens": 5}, "have 10 tokens and 5 may be spent"),
-        ({"quota": "per-token", "objective": "both"}, "rule of the objective coverage"),
+        ({"include": (0,), "budget_tokens": 5}, "have 10 tokens and the budget is 5"),
     ],
 )
 def test_choices_that_cannot_be_made_are_errors(options, message):
@@ -187,7 +196,7 @@ def test_choices_that_cannot_be_made_are_errors(options, message):
 def test_a_weighted_choice_takes_the_frequent_feature_first():
     pool = make_activations([{0: 1, 1: 1}, {2: 1}, {2: 1}, {2: 1}], 4)
     assert choose(pool, 1) == [0]
-    assert choose(pool, 1, weighted=True) == [1]
+    assert choose(pool, 1, weights="frequency") == [1]
 
 
 def test_picks_after_full_coverage_cover_again_instead_of_taking_silent_samples():
@@ -235,37 +244,6 @@ def test_herding_picks_the_mixture_of_the_anchor():
     assert sum(row < 6 for row in picked) == 6
 
 
-@quick
-@given(parts(), st.integers(1, 8))
-def test_both_without_tolerance_gains_as_much_as_greedy_at_every_pick(drawn, budget):
-    pool = build(drawn)
-    fires = active(pool)
-    if not fires.any():
-        return
-    picked = choose(pool, budget, objective="both", tolerance=0.0)
-    for size in range(len(picked)):
-        before = covered(fires, picked[:size]) if size else 0
-        left = [i for i in range(len(fires)) if i not in picked[:size]]
-        best = max(covered(fires, [*picked[:size], i]) for i in left)
-        assert covered(fires, picked[: size + 1]) == max(best, before)
-
-
-@quick
-@given(parts(), st.integers(1, 8))
-def test_both_with_full_tolerance_is_herding(drawn, budget):
-    pool = build(drawn)
-    if dense(pool).any():
-        both = choose(pool, budget, objective="both", tolerance=1.0)
-        assert both == choose(pool, budget, objective="representative")
-
-
-def test_both_prefers_the_typical_sample_among_those_that_gain_enough():
-    rows = [{0: 1, 1: 1, 2: 1, 3: 1, 4: 1}, {0: 1, 1: 1, 2: 1, 5: 1}] + [{0: 1, 1: 1, 5: 1}] * 8
-    pool = make_activations(rows, N_FEATURES)
-    assert choose(pool, 1) == [0]
-    assert choose(pool, 1, objective="both") == [1]
-
-
 # Label direction
 
 
@@ -286,9 +264,9 @@ def test_each_direction_pick_is_the_best_of_its_class(seed):
     classes = np.array([0] * 8 + [1] * 6)
     target = np.array([fires[classes == c].mean(axis=0) for c in (0, 1)])
     groups = plan_groups(np.ones(14, dtype=int), budget=7, quota="none", class_ids=classes)
-    purse = Purse(np.ones(14, dtype=int))
+    spending = Spending(np.ones(14, dtype=int))
     rows = csr_array(fires)
-    picked = direction_picks(rows, groups, target, purse, class_ids=classes).tolist()
+    picked = direction_picks(rows, groups, target, spending, class_ids=classes).tolist()
     for t, row in enumerate(picked):
         others = [i for i in range(14) if i not in picked[:t] and classes[i] == classes[row]]
         best = min(gap(fires, classes, [*picked[:t], i], target) for i in others)
@@ -320,8 +298,8 @@ def test_direction_of_pairs_keeps_what_chosen_answers_have_more():
     picked = choose(chosen, 3, objective="direction", rejected=rejected)
     vectors = active(chosen) - active(rejected)
     groups = plan_groups(chosen.n_tokens, budget=3, quota="none")
-    purse = Purse(chosen.n_tokens)
-    assert picked == difference_picks(vectors, groups, vectors.mean(0), purse).tolist()
+    spending = Spending(chosen.n_tokens)
+    assert picked == mean_picks(vectors, groups, vectors.sum(0) * 1.0, 10, spending).tolist()
     found = report(chosen, 3, objective="direction", rejected=rejected)
     assert found.pool.direction_cosine == pytest.approx(1.0)
 
@@ -335,7 +313,7 @@ def test_each_difference_pick_is_the_best(seed, is_sparse):
     groups = plan_groups(tokens, budget=5, quota="none")
     rows = csr_array(vectors) if is_sparse else vectors
     target = vectors.mean(axis=0)
-    picked = difference_picks(rows, groups, target, Purse(tokens)).tolist()
+    picked = mean_picks(rows, groups, vectors.sum(axis=0), 9, Spending(tokens)).tolist()
     for t in range(5):
         others = [i for i in range(9) if i not in picked[:t]]
         gaps = [np.square(vectors[[*picked[:t], i]].mean(0) - target).sum() for i in others]
@@ -413,7 +391,7 @@ def test_classes_keep_their_share_and_small_ones_get_a_pick():
     assert [(group.class_id, group.n_picks) for group in groups] == [(0, 8), (1, 1), (2, 1)]
 
 
-@pytest.mark.parametrize("objective", ["coverage", "representative", "both"])
+@pytest.mark.parametrize("objective", ["coverage", "representative"])
 @pytest.mark.parametrize("quota", ["length", "none"])
 def test_a_budget_beyond_the_pool_takes_every_sample_with_text_once(objective, quota):
     pool = make_activations([{0: 1}, {}, {1: 1}, {}], 4, [3, 0, 4, 5])
@@ -441,19 +419,16 @@ def test_an_anchor_of_another_width_is_an_error():
 
 
 def test_a_budget_of_zero_is_an_error():
-    with pytest.raises(DataError, match="budget 0"):
+    with pytest.raises(DataError, match="budget is 0"):
         SelectSettings(0)
 
 
 # The report
 
 
-def report(pool, budget, **options):
-    wanted = {name: value for name, value in options.items() if name not in POOL}
-    given = Pool(pool, **{name: value for name, value in options.items() if name in POOL})
-    chosen = SelectSettings(budget, **{"threshold": 0.0, **wanted})
-    rows = select_samples(given, chosen)
-    return report_selection(given, rows, chosen, rng=np.random.default_rng(0), n_draws=5)
+def report(rows, budget, **options):
+    pool = pool_of(rows, options)
+    return select_samples(pool, SelectSettings(budget, **options))
 
 
 def test_report_says_what_the_choice_and_the_pool_are_like():
@@ -471,7 +446,7 @@ def test_random_picks_have_the_same_quotas():
     tokens = list(range(1, 101))
     pool = make_activations([{i % 4: 1.0} for i in range(100)], 4, tokens)
     found = report(pool, 50)
-    assert len(found.random) == 5
+    assert len(found.random) == 20
     assert all(abs(m.mean_tokens - 50.5) < 3 for m in found.random)
     assert len({m.mean_tokens for m in found.random}) > 1
 
@@ -585,7 +560,7 @@ def test_command_reads_the_rejected_answers_of_pairs(tmp_path):
 def test_a_pool_of_one_sample_and_a_pool_of_copies_are_chosen_from():
     assert choose(make_activations([{0: 1}]), 5, quota="length") == [0]
     copies = make_activations([{0: 1, 1: 1}] * 7)
-    for objective in ("coverage", "representative", "both"):
+    for objective in ("coverage", "representative"):
         assert choose(copies, 3, objective=objective) == [0, 1, 2]
 
 

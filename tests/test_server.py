@@ -36,7 +36,7 @@ prompts = ["Mozart or Beethoven?"]
 seed = 2
 [extract]
 score = "user"
-max_tokens = 128
+max_length = 128
 [synthesize]
 min_anchor_samples = 2
 [synthesize.budget]

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.errors import DataError
-from facsynth.settings import Settings, read_settings, settings_of
+from facsynth.settings import Settings, changed_settings, read_settings, settings_of
 
 
 @dataclass(frozen=True)
@@ -115,3 +115,25 @@ def test_a_bad_table_names_the_key_and_the_value(table, complaint):
         read_settings(Writing, table, "r.toml")
     assert str(error.value).startswith("r.toml: ")
     assert complaint in str(error.value)
+
+
+def test_changed_settings_are_named_with_their_group_and_unknown_or_missing_ones_are_none():
+    stored = {"task": "x", "avoid": ["a"], "spending": {"budget_calls": 3}, "of_another_version": 1}
+    same = Writing("x", avoid=("a",), spending=Spending(budget_calls=3))
+    assert changed_settings(same, stored) == []
+    other = Writing("y", reply=False, spending=Spending(budget_calls=3, failures=0.1))
+    assert changed_settings(other, stored) == ["task", "avoid", "reply", "spending.failures"]
+
+
+@dataclass(frozen=True)
+class Careful(Settings):
+    spending: Spending = field(default_factory=lambda: Spending(budget_calls=7, failures=0.1))
+
+
+def test_options_of_a_group_default_to_what_the_record_around_it_gives():
+    @click.command()
+    @settings_options(Careful, "settings", without=("spending.budget_calls",))
+    def spend(settings: Careful) -> None:
+        click.echo(repr(settings))
+
+    assert "Spending(budget_calls=7, failures=0.1)" in CliRunner().invoke(spend).output

@@ -7,8 +7,8 @@ import pytest
 
 from activations import make_activations
 from facsynth.records import Sample, Span
-from facsynth.table.extract import ExtractSettings
-from facsynth.understand.spans import collect_spans, extract_settings, mark_peak
+from facsynth.table.settings import ExtractSettings
+from facsynth.understand.spans import ReadTable, collect_spans, extract_settings, mark_peak
 from tiny_pair import PLANTED, THE, WEAK, planted_pair, planted_table, planted_tokenizer, talk
 
 SAMPLES = [
@@ -21,7 +21,8 @@ def spans_of(samples, folder, features, *, score="all", **options):
     """Spans from a table that was extracted with the planted pair."""
     table = planted_table(samples, folder)
     rows, tokenizer = table.activations(), planted_pair()[0].tokenizer
-    return collect_spans(samples, rows, tokenizer, features, score=score, max_tokens=64, **options)
+    extract = ExtractSettings(score=score, max_length=64)
+    return collect_spans(ReadTable(samples, rows, tokenizer, extract), features, **options)
 
 
 def spans_at(texts, positions, values, **options):
@@ -29,9 +30,8 @@ def spans_at(texts, positions, values, **options):
     samples = [Sample(f"s{i}", text=text) for i, text in enumerate(texts)]
     rows = make_activations([{0: value} for value in values])
     rows = replace(rows, positions=np.array(positions, dtype=np.uint16))
-    return collect_spans(
-        samples, rows, planted_tokenizer(), [0], score="all", max_tokens=64, **options
-    )[0]
+    table = ReadTable(samples, rows, planted_tokenizer(), ExtractSettings(max_length=64))
+    return collect_spans(table, [0], **options)[0]
 
 
 def test_peak_of_every_feature_is_its_planted_word(tmp_path):
@@ -92,7 +92,7 @@ def test_no_features_give_no_spans(tmp_path):
 
 
 def test_settings_are_those_of_the_table(tmp_path):
-    settings = ExtractSettings(score="user", max_tokens=40)
+    settings = ExtractSettings(score="user", max_length=40)
     table = planted_table(SAMPLES[:2], tmp_path / "table", settings=settings)
     assert extract_settings(table.manifest.source) == settings
 

@@ -61,6 +61,6 @@ def test_limits_of_earlier_runs_count(tmp_path, monkeypatch):
     lm, _ = planted_pair()
     for n_before in (1, 2):
         spending = Spending(Policy(budget_calls=2), tmp_path / "replies.sqlite")
-        model = load_generator(Generator(chat_model="m"), lm, spending)
+        model = load_generator(Generator(chat_model="m"), lambda: lm, spending)
         done = ask(model, many(n_before + 1), what="texts")
     assert [outcome is not None for outcome in done.outcomes] == [True, True, False]

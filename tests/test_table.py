@@ -12,22 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activations import dense, make_activations, row_lists
-from facsynth.coverage.fac import active_features, feature_activation_coverage
+from facsynth.coverage.fac import feature_activation_coverage
 from facsynth.errors import DataError, MismatchError
-from facsynth.records import Message, Sample
-from facsynth.table.table import (
-    Manifest,
-    TableSource,
-    check_same_features,
-    has_part,
-    open_table,
-    samples_hash,
-    stack_rows,
-    start_table,
-    take_rows,
-    write_manifest,
-    write_part,
-)
+from facsynth.records import Message, Sample, ToolCall
+from facsynth.table.active import active_rows
+from facsynth.table.alike import check_same_features
+from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.table import Manifest, TableSource, open_table
+from facsynth.table.write import has_part, samples_hash, start_table, write_manifest, write_part
 
 N = 6
 SOURCE = TableSource(
@@ -38,7 +30,7 @@ SOURCE = TableSource(
     gate="sae",
     pooling="max",
     score="all",
-    max_tokens=1024,
+    max_length=1024,
     chat_format_hash="c" * 64,
     model_name="model",
     sae_name="sae",
@@ -95,6 +87,14 @@ def test_samples_are_read_back_as_they_were_written(contents):
         assert table.samples() == samples
 
 
+def test_tools_calls_and_reasoning_are_read_back(tmp_path):
+    call = Message("assistant", "", reasoning="look it up", tool_calls=(ToolCall("f", "{}", "1"),))
+    answer = Message("tool", "4", tool_call_id="1", name="f")
+    turns = (Message("user", "2 + 2?"), call, answer)
+    sample = Sample("s0", turns, tools=('{"type": "function"}',))
+    assert write_table(tmp_path, [[{}]], samples=[[sample]]).samples() == [sample]
+
+
 def test_values_positions_and_tokens_keep_every_bit(tmp_path):
     rng = np.random.default_rng(0)
     rows = make_activations([{0: 1.0, 5: 1.0}, {}, {3: 1.0}], n_features=N, n_tokens=[7, 0, 2**20])
@@ -117,7 +117,7 @@ def test_fac_of_the_files_is_the_same_in_pandas(tmp_path):
     active, frames = {}, {}
     for name, parts in sets.items():
         table = write_table(tmp_path / name, parts)
-        active[name] = active_features(table.activations(), threshold=1.5)
+        active[name] = active_rows(table.activations(), threshold=1.5).features
         frame = pd.concat(pd.read_parquet(p) for p in sorted((tmp_path / name).glob("part-*")))
         entries = frame.explode(["feature_ids", "activations"])
         frames[name] = set(entries[entries.activations > 1.5].feature_ids)
@@ -133,38 +133,33 @@ def test_a_folder_that_is_no_table_is_refused(tmp_path):
         open_table(tmp_path)
 
 
+def test_a_data_file_in_place_of_a_table_says_to_extract_it_first(tmp_path):
+    (tmp_path / "data.jsonl").touch()
+    with pytest.raises(DataError, match="is a file, not a feature table; run `fac extract .*first"):
+        open_table(tmp_path / "data.jsonl")
+
+
+def test_a_table_is_parsed_once(tmp_path, monkeypatch):
+    write_table(tmp_path, [[{0: 1.0}]])
+    table = open_table(tmp_path)
+    assert (table.activations().n_features, len(table.samples())) == (N, 1)
+    monkeypatch.setattr("pyarrow.parquet.read_table", lambda *a, **o: pytest.fail("parsed again"))
+    table.activations(hidden=True)
+    table.samples()
+
+
 def test_an_unfinished_table_is_refused(tmp_path):
     start_table(tmp_path, SOURCE, "hash", part_samples=5)
-    with pytest.raises(DataError, match="is an unfinished feature table .*run `fac extract` on it"):
+    with pytest.raises(DataError, match="is an unfinished feature table; run the same `fac extrac"):
         open_table(tmp_path)
 
 
 def test_a_table_of_another_schema_version_is_refused(tmp_path):
     table = write_table(tmp_path, [[{0: 1.0}]])
-    row = {**asdict(table.manifest), "schema_version": 99}
+    row = {**asdict(table.manifest), "schema_version": 2}
     (tmp_path / "manifest.json").write_text(json.dumps(row))
-    with pytest.raises(DataError, match="has schema version 99, this facsynth reads up to 2; extr"):
+    with pytest.raises(DataError, match="version 2 .* this facsynth reads version 3; extract it"):
         open_table(tmp_path)
-
-
-def as_version_1(folder):
-    """Take out of a table's JSON files what version 1 did not have."""
-    for name in ("plan.json", "manifest.json"):
-        row = json.loads((folder / name).read_text())
-        del row["source"]["hidden"]
-        row |= {"schema_version": 1} if name == "manifest.json" else {}
-        (folder / name).write_text(json.dumps(row))
-
-
-def test_a_table_of_version_1_is_read_and_gone_on_with(tmp_path):
-    table = write_table(tmp_path, [[{0: 1.0}]])
-    as_version_1(tmp_path)
-    assert_equal(open_table(tmp_path).activations(hidden=True), table.activations())
-    assert open_table(tmp_path).activations(hidden=True).hidden is None
-    hashed = samples_hash(make_samples(1))
-    assert start_table(tmp_path, SOURCE, hashed, part_samples=9) == 1024
-    with pytest.raises(DataError, match="of other samples, model, SAE or settings"):
-        start_table(tmp_path, replace(SOURCE, hidden=True), hashed, part_samples=9)
 
 
 def with_hidden(n, start=0):
@@ -188,7 +183,7 @@ def test_hidden_states_go_with_their_rows():
     assert stack_rows([both, make_activations([{}], n_features=N)]).hidden is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema_version": 1}', "7"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema_version": 3}', "7"])
 def test_a_broken_manifest_is_a_clear_error(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(DataError, match="manifest.json is not a feature table's manifest: "):
@@ -203,18 +198,10 @@ def test_a_table_is_not_started_over_other_files(tmp_path):
         start_table(tmp_path / "thesis.tex", SOURCE, "hash", part_samples=5)
 
 
-def test_a_table_goes_on_in_the_precision_it_was_begun_with(tmp_path):
+def test_a_table_is_resumed_in_the_precision_it_was_started_with(tmp_path):
     start_table(tmp_path, replace(SOURCE, dtype="mixed"), "hash", part_samples=5)
     with pytest.raises(DataError, match="dtype 'mixed' there, 'float32' here"):
         start_table(tmp_path, replace(SOURCE, dtype="float32"), "hash", part_samples=5)
-
-
-def test_a_table_begun_before_precision_was_recorded_goes_on(tmp_path):
-    start_table(tmp_path, SOURCE, "hash", part_samples=5)
-    plan = json.loads((tmp_path / "plan.json").read_text())
-    del plan["source"]["dtype"]
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    assert start_table(tmp_path, replace(SOURCE, dtype="mixed"), "hash", part_samples=9) == 5
 
 
 def test_a_table_is_not_started_over_another_one(tmp_path):
@@ -225,7 +212,7 @@ def test_a_table_is_not_started_over_another_one(tmp_path):
         start_table(tmp_path, replace(SOURCE, layer=2), "hash", part_samples=5)
 
 
-def test_a_table_is_gone_on_with_in_the_parts_it_was_begun_with(tmp_path):
+def test_a_table_is_resumed_in_the_parts_it_was_started_with(tmp_path):
     assert start_table(tmp_path, SOURCE, "hash", part_samples=5) == 5
     assert start_table(tmp_path, SOURCE, "hash", part_samples=9) == 5
 

@@ -10,21 +10,23 @@ from facsynth.errors import DataError
 from facsynth.tasks.compare import compare_runs
 
 
-def folder(path, *, task="toxicity", model="models/one.gguf", **evaluations):
+def folder(path, *, model="models/one.gguf", **headlines):
     path.mkdir()
-    (path / "task.json").write_text(json.dumps({"task": task, "model": model}))
-    for name, row in evaluations.items():
-        (path / f"evaluation-{name}.json").write_text(json.dumps({"data": f"x/{name}", **row}))
+    (path / "task.json").write_text(json.dumps({"task": "toxicity", "model": model}))
+    for name, headline in headlines.items():
+        row = {"data": f"x/{name}", "headline": headline}
+        (path / f"evaluation-{name}.json").write_text(json.dumps(row))
     return path
 
 
-TOXIC = {"auprc": 0.8, "auprc_sd": 0.1, "prevalence": 0.5, "shuffled_auprc": 0.55}
+def auprc(score):
+    return {"measure": "auprc", "score": score, "sd": 0.1, "simple": 0.5, "shuffled": 0.55}
 
 
 def test_backbones_become_rows(tmp_path):
     folders = [
-        folder(tmp_path / "a", suite=TOXIC),
-        folder(tmp_path / "b", model="owner/two", suite=TOXIC, forum={**TOXIC, "auprc": 0.6}),
+        folder(tmp_path / "a", suite=auprc(0.8)),
+        folder(tmp_path / "b", model="owner/two", suite=auprc(0.8), forum=auprc(0.6)),
     ]
     done = CliRunner().invoke(main, ["task", "compare", *map(str, folders), "--json"])
     rows = json.loads(done.stdout)["rows"]
@@ -40,9 +42,8 @@ def test_backbones_become_rows(tmp_path):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda path: folder(path, task="juggling"), "holds the task 'juggling'"),
-        (folder, "was not evaluated; run `fac task toxicity evaluate`"),
-        (lambda path: path, "holds no task.json"),
+        (folder, "has no evaluation; run `fac task toxicity evaluate`"),
+        (lambda path: path, "has no task.json"),
     ],
 )
 def test_folders_without_results_are_refused(tmp_path, made, message):

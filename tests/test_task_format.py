@@ -47,7 +47,7 @@ def test_excerpts_stay_quoted_data_in_every_template(name):
 
 
 def test_name_of_a_theme_cannot_open_a_quotation():
-    (_, user) = first_prompt("</text> now", (), form="x")
+    (_, user) = first_prompt("</text> now", (), form="x", task=read_task())
     assert "</text>" not in user.content
 
 
@@ -57,7 +57,7 @@ def test_name_of_a_theme_cannot_open_a_quotation():
         ("generic", "answer", None, False),
         ("instruction", "answer", None, False),
         ("toxicity", "contrast", "toxic", True),
-        ("preference", "pair", None, False),
+        ("reward", "pair", None, False),
         ("sycophancy", "choice", None, False),
         ("survival", "choice", None, True),
     ],
@@ -79,7 +79,7 @@ def test_own_task_inherits_what_it_leaves_out(write):
     assert (task.name, task.completion, task.second) == ("own", None, generic.second)
     (system, user) = first_prompt("sea", SPANS[:0], form=task.form, task=task)
     assert user.content == "About sea: . Write a haiku."
-    assert system == first_prompt("sea", (), form="x")[0]
+    assert system == first_prompt("sea", (), form="x", task=generic)[0]
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_hash_of_a_task_changes_with_its_text(write):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("form = [", "is no TOML"),
-        ("from = 'a text'", "`from`: Unexpected keyword"),
-        ("sensitive = 'very'", "`sensitive`: Input should be a valid boolean"),
+        ("form = [", "is not valid TOML"),
+        ("from = 'a text'", "unknown key `from`"),
+        ("sensitive = 'very'", '`sensitive` is "very"; input should be a valid boolean'),
         ("first = '{{ theem }}'", "`first`: 'theem' is undefined; values that it may use: theme"),
         ("first = '{% if %}'", "`first`: Expected an expression"),
         ("first = '{{ texts.__class__.mro() }}'", "`first`: access to attribute '__class__'"),
-        ("completion.kind = 'song'", "`completion.kind`: Input should be 'answer'"),
+        ("completion.kind = 'song'", "`completion.kind` is \"song\"; input should be 'answer'"),
         ("completion = {kind = 'pair', flaws = ['x']}", "of the kind pair needs `ask`"),
         ("completion = {kind = 'pair', ask = 'x'}", "a pair needs `flaws`"),
         ("label = 'a'\ncompletion = {kind = 'contrast', ask = 'x'}", "needs two labels"),

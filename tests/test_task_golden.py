@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from facsynth.tasks.benchmarks import read_benchmark, read_responses
-from facsynth.tasks.comparisons import read_comparisons
-from facsynth.tasks.ifeval import check_ifeval, score_ifeval
+from facsynth.tasks.instruction.benchmarks import read_benchmark, read_responses
+from facsynth.tasks.instruction.ifeval import check_ifeval, score_ifeval
+from facsynth.tasks.reward.data import read_comparisons
 
 pytestmark = pytest.mark.slow
 DATA = Path(os.environ.get("FACSYNTH_DATA", "no such folder"))

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,15 +11,19 @@ from click.testing import CliRunner
 from facsynth.cli import main
 from facsynth.errors import DataError, MismatchError, ModelError
 from facsynth.records import Sample
-from facsynth.tasks.comparisons import Comparison, read_comparisons
-from facsynth.tasks.folder import open_task, save_task
-from facsynth.tasks.labelled import LabelledTexts, read_labelled
-from facsynth.tasks.reward import RewardSettings, evaluate_reward, train_reward
-from facsynth.tasks.toxicity import ToxicitySettings, evaluate_toxicity, train_toxicity
-from facsynth.tasks.vectors import ReadSettings, as_chat, read_vectors
+from facsynth.tasks.hidden_states import read_vectors
+from facsynth.tasks.reward.data import Comparison, read_comparisons
+from facsynth.tasks.reward.evaluate import evaluate_reward
+from facsynth.tasks.reward.settings import RewardSettings
+from facsynth.tasks.reward.train import train_reward
+from facsynth.tasks.settings import HeadSettings, TrainSettings
+from facsynth.tasks.toxicity.data import LabelledTexts, read_labelled
+from facsynth.tasks.toxicity.evaluate import evaluate_toxicity
+from facsynth.tasks.toxicity.settings import ToxicitySettings
+from facsynth.tasks.toxicity.train import train_toxicity
 from tiny import chat, make_model, make_tokenizer, tiny_lm
 
-READ = ReadSettings(layer=1, max_tokens=64)
+HEAD = TrainSettings(head_only=True, max_length=64, head=HeadSettings(layer=1))
 FILLERS = [
     "the",
     "cat",
@@ -65,71 +70,54 @@ def compared(n, seed):
     ]
 
 
-def train(data=None, **settings):
-    data = labelled(80, 0) if data is None else data
-    return train_toxicity(data, tiny_lm(), ToxicitySettings(READ, **settings))
+@pytest.fixture
+def train(tmp_path):
+    def train(data=None, *, safe=None, **settings):
+        data = labelled(80, 0) if data is None else data
+        asked = ToxicitySettings(train=HEAD, **settings)
+        return train_toxicity(data, tiny_lm, tmp_path / "trained", asked, safe=safe)
+
+    return train
 
 
 # Toxicity
 
 
-def test_a_head_learns_a_planted_word_and_not_shuffled_labels():
-    found = evaluate_toxicity(
-        train(max_per_class=35), labelled(60, 1), tiny_lm(), n_resamples=50, allow_overlap=True
-    )
-    assert found["auprc"] > 0.95
-    assert found["shuffled_auprc"] < 0.75
-    assert found["prevalence"] == 0.5
-    assert [row["seed"] for row in found["seeds"]] == [42, 43, 44]
-    assert {row["group"]: row["n"] for row in found["groups"]} == {"odd": 40, "third": 20}
+def test_a_head_learns_a_planted_word_and_not_shuffled_labels(train):
+    trained = train(max_per_class=35)
+    found = evaluate_toxicity(trained, labelled(60, 1), tiny_lm, allow_overlap=True)
+    assert found.auprc > 0.95
+    assert found.shuffled_auprc < 0.75
+    assert found.prevalence == 0.5
+    assert [row["model"] for row in found.models] == ["model-42", "model-43", "model-44"]
+    assert {row["group"]: row["n"] for row in found.groups} == {"odd": 40, "third": 20}
 
 
-def test_seeds_that_draw_nothing_make_one_head():
-    assert train().config["seeds"] == [42]
+def test_random_seeds_that_draw_nothing_make_one_head(train):
+    assert train().config["random_seeds"] == [42]
 
 
-def test_safe_samples_are_mixed_in_as_negative_ones():
+def test_safe_samples_are_mixed_in_as_negative_ones(train):
     toxic = LabelledTexts(labelled(20, 0).samples, np.ones(20, bool), (None,) * 20)
-    safe = labelled(30, 2)
-    settings = ToxicitySettings(READ, n_safe=10)
-    config = train_toxicity(toxic, tiny_lm(), settings, safe=safe).config
-    assert config["n_train"] == {"42": 30, "43": 30, "44": 30}
-    assert config["n_positive"] == {"42": 20, "43": 20, "44": 20}
+    trained = train(toxic, safe=labelled(30, 2), n_safe=10)
+    assert {row["n_rows"] for row in trained.config["training"].values()} == {30}
+    assert trained.config["random_seeds"] == [42, 43, 44]
 
 
-def test_a_saved_task_scores_as_before_and_holds_no_text(tmp_path):
-    trained = train()
-    save_task(tmp_path, trained)
-    opened = open_task(tmp_path, "toxicity")
-    test = labelled(30, 1)
-    one, other = (
-        evaluate_toxicity(t, test, tiny_lm(), n_resamples=10, allow_overlap=True)
-        for t in (trained, opened)
-    )
-    assert one == other
-    assert not any(b"plum" in file.read_bytes() for file in tmp_path.iterdir())
+def test_a_trained_folder_holds_no_text(train):
+    folder = train().folder
+    assert not any(b"plum" in file.read_bytes() for file in folder.iterdir())
 
 
-def test_copies_of_training_texts_are_refused_unless_allowed():
+def test_near_copies_that_are_allowed_are_listed(train):
     data = labelled(20, 0)
-    trained = train(data)
-    with pytest.raises(DataError, match="20 evaluation samples are near-copies"):
-        evaluate_toxicity(trained, data, tiny_lm())
-    found = evaluate_toxicity(trained, data, tiny_lm(), allow_overlap=True, n_resamples=5)
-    assert found["overlap"]["n"] == 20
+    found = evaluate_toxicity(train(data), data, tiny_lm, allow_overlap=True)
+    assert len(found.near_copies) == 20
 
 
-def test_another_model_is_refused():
-    other = tiny_lm("qwen2")
+def test_another_model_is_refused(train):
     with pytest.raises(MismatchError, match="trained on tiny llama"):
-        evaluate_toxicity(train(), labelled(20, 1), other)
-
-
-def test_a_training_set_of_one_class_is_refused():
-    data = labelled(20, 0)
-    one = LabelledTexts(data.samples, np.ones(20, bool), data.groups)
-    with pytest.raises(DataError, match="20 positive and 0 negative"):
-        train(one)
+        evaluate_toxicity(train(), labelled(20, 1), lambda: tiny_lm("qwen2"))
 
 
 # Reading
@@ -184,15 +172,6 @@ def test_rows_of_every_preference_format_are_read(tmp_path):
     assert [pair.subset for pair in found] == ["donotanswer", None, None]
 
 
-def test_rm_bench_becomes_nine_pairs(tmp_path):
-    row = {"id": "r", "prompt": "q", "chosen": list("abc"), "rejected": list("xyz"), "domain": "d"}
-    found = read_comparisons(write_rows(tmp_path / "a.jsonl", [row]))
-    assert len(found) == 9
-    hard = found[1]
-    assert (hard.styles, hard.chosen[1].content, hard.rejected[1].content) == ((0, 1), "a", "y")
-    assert hard.subset == "d"
-
-
 def test_equal_answers_are_refused(tmp_path):
     rows = [{"prompt": "q", "chosen": "a", "rejected": "a"}]
     with pytest.raises(DataError, match="two equal answers"):
@@ -204,17 +183,17 @@ def test_equal_answers_are_refused(tmp_path):
 
 def test_the_cache_answers_the_second_time(monkeypatch):
     samples = labelled(6, 3).samples
-    first = read_vectors(samples, tiny_lm(), READ)
-    monkeypatch.setattr("facsynth.tasks.vectors.embed_tokenized", None)
-    np.testing.assert_array_equal(read_vectors(samples, tiny_lm(), READ).rows, first.rows)
+    first = read_vectors(samples, tiny_lm(), HEAD)
+    monkeypatch.setattr("facsynth.tasks.hidden_states.embed_tokenized", None)
+    np.testing.assert_array_equal(read_vectors(samples, tiny_lm(), HEAD).rows, first.rows)
 
 
 def test_a_text_cut_at_the_start_keeps_its_end():
-    one, two = (as_chat(Sample(n, text=f"{n} " + "the cat sat on " * 30)) for n in "ab")
+    one, two = (Sample(n, text=f"{n} " + "the cat sat on " * 30) for n in "ab")
     lm = tiny_lm()
 
     def gap(cut):
-        settings = ReadSettings(1, "mean", 40, cut)
+        settings = replace(HEAD, max_length=40, cut=cut)
         rows = read_vectors([one, two], lm, settings)
         assert rows.n_cut == 2
         return float(np.abs(rows.rows[0] - rows.rows[1]).max())
@@ -224,42 +203,38 @@ def test_a_text_cut_at_the_start_keeps_its_end():
 
 def test_the_last_token_is_not_the_mean():
     samples = labelled(4, 3).samples
-    last = read_vectors(samples, tiny_lm(), ReadSettings(1, "last", 64)).rows
-    assert np.abs(last - read_vectors(samples, tiny_lm(), READ).rows).max() > 1e-3
+    last = read_vectors(samples, tiny_lm(), replace(HEAD, head=HeadSettings(1, "last"))).rows
+    assert np.abs(last - read_vectors(samples, tiny_lm(), HEAD).rows).max() > 1e-3
 
 
 def test_a_model_without_a_chat_template_is_refused():
     with pytest.raises(ModelError, match="has no chat template"):
-        read_vectors(labelled(4, 3).samples, tiny_lm("llama", "none"), READ)
+        read_vectors(labelled(4, 3).samples, tiny_lm("llama", "none"), HEAD)
 
 
 def test_more_tokens_than_the_context_are_refused():
     with pytest.raises(
-        DataError, match="--max-tokens is 513 tokens long, but tiny llama reads 512"
+        DataError, match="--max-length is 513 tokens long, but tiny llama reads at most 512"
     ):
-        read_vectors(labelled(4, 3).samples, tiny_lm(), ReadSettings(1, max_tokens=513))
+        read_vectors(labelled(4, 3).samples, tiny_lm(), replace(HEAD, max_length=513))
 
 
 def test_a_sample_without_words_is_refused():
     with pytest.raises(DataError, match="'e' has no words"):
-        read_vectors([Sample("e", text="")], tiny_lm(), READ)
+        read_vectors([Sample("e", text="")], tiny_lm(), HEAD)
 
 
 # Reward
 
 
-def test_a_reward_head_learns_a_planted_word_and_not_swapped_sides():
-    trained = train_reward(compared(60, 0), tiny_lm(), RewardSettings(READ, max_pairs=50))
-    found = evaluate_reward(trained, compared(50, 1), tiny_lm(), allow_overlap=True)
-    assert found["accuracy"] > 0.9
-    assert found["shuffled_accuracy"] < 0.85
-    assert {row["subset"]: row["n"] for row in found["subsets"]} == {"even": 25, "odd": 25}
-    assert found["sections"] is None
-
-
-def test_one_pair_is_too_few():
-    with pytest.raises(DataError, match="1 training pairs"):
-        train_reward(compared(1, 0), tiny_lm(), RewardSettings(READ))
+def test_a_reward_head_learns_a_planted_word_and_not_swapped_sides(tmp_path):
+    settings = RewardSettings(max_samples=50, train=HEAD)
+    trained = train_reward(compared(60, 0), tiny_lm, tmp_path, settings)
+    found = evaluate_reward(trained, compared(50, 1), tiny_lm, allow_overlap=True)
+    assert found.accuracy > 0.9
+    assert found.shuffled_accuracy < 0.85
+    assert {row["subset"]: row["n"] for row in found.subsets} == {"even": 25, "odd": 25}
+    assert found.sections is None
 
 
 # The command line
@@ -296,8 +271,8 @@ def test_toxicity_from_the_command_line(tmp_path, model):
 
 def test_options_that_would_be_ignored_are_refused(tmp_path):
     for words, message in (
-        (("--epochs", 2, "--head-only"), "--epochs goes not with --head-only"),
-        (("--layer", 1), "--layer goes only with --head-only"),
+        (("--epochs", 2, "--head-only"), "--epochs only works without --head-only"),
+        (("--layer", 1), "--layer only works with --head-only"),
     ):
         done = fac("task", "reward", "train", "x.jsonl", "-o", tmp_path, *words)
         assert done.exit_code == 2

@@ -7,11 +7,11 @@ import pytest
 
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import DataError
-from facsynth.tasks.alpaca import score_alpaca
-from facsynth.tasks.benchmarks import read_benchmark, read_responses
-from facsynth.tasks.gsm8k import find_number, score_gsm8k
-from facsynth.tasks.ifeval import check_ifeval, score_ifeval
-from facsynth.tasks.length_control import Gamed, length_controlled, read_gamed
+from facsynth.tasks.instruction.alpaca import score_alpaca
+from facsynth.tasks.instruction.benchmarks import read_benchmark, read_responses
+from facsynth.tasks.instruction.gsm8k import find_number, score_gsm8k
+from facsynth.tasks.instruction.ifeval import check_ifeval, score_ifeval
+from facsynth.tasks.instruction.length_control import Gamed, length_controlled, read_gamed
 from test_task_heads import fac, write_rows
 from test_task_tuning import QUICK, echoes
 from tiny import make_model, make_tokenizer
@@ -191,7 +191,7 @@ def test_a_file_of_gamed_baselines_without_difficulties_is_refused(tmp_path):
 
 
 def test_rows_of_no_benchmark_are_refused(tmp_path):
-    with pytest.raises(DataError, match="of no benchmark that is known"):
+    with pytest.raises(DataError, match="not a row of a known benchmark"):
         read_benchmark(write_rows(tmp_path / "x.jsonl", [{"text": "hi"}]))
     with pytest.raises(DataError, match="holds no rows"):
         read_benchmark(write_rows(tmp_path / "x.jsonl", []))
@@ -218,21 +218,21 @@ def test_instruction_from_the_command_line(tmp_path):
     make_model().save_pretrained(model)
     make_tokenizer().save_pretrained(model)
     data = write_chats(tmp_path / "train.jsonl", echoes(8, 0))
-    words = ("--model", model, "--dtype", "float32", "--seed", 1, "--max-tokens", 64)
-    words += ("--epochs", 1, "--batch-size", 4, "--save-every", QUICK.save_every)
+    words = ("--model", model, "--dtype", "float32", "--random-seed", 1, "--max-length", 64)
+    words += ("--epochs", 1, "--batch-size", 4, "--save-every", QUICK.optimizer.save_every)
     folder = tmp_path / "run"
     done = fac("task", "instruction", "train", data, "-o", folder, *words)
     assert done.exit_code == 0, done.output
-    assert "about 0.0 minutes, by one timed batch" in done.stderr
+    assert "model-1: 8 samples, 2 steps" in done.stderr
     rows = [{"question": f"how many {i}?", "answer": "#### 4"} for i in range(3)]
     test = write_rows(tmp_path / "gsm.jsonl", rows)
     asked = ("task", "instruction", "evaluate", folder, test, "--max-new-tokens", 4, "--base")
     done = fac(*asked, "--json")
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)
-    assert [found["model"] for found in row["models"]] == ["seed-1"]
+    assert [found["model"] for found in row["models"]] == ["model-1"]
     assert row["base"]["n_questions"] == 3
-    assert len((folder / "answers-gsm8k-seed-1.jsonl").read_text().splitlines()) == 3
+    assert len((folder / "answers-gsm8k-model-1.jsonl").read_text().splitlines()) == 3
     assert fac(*asked).exit_code == 0
     limited = json.loads(fac(*asked, "--max-new-tokens", 1, "--json").stdout)["base"]
     assert limited["n_cut"] + limited["n_failed"] == 3  # one token, so never ended: cut or empty
@@ -249,6 +249,6 @@ def test_ready_responses_are_scored_without_a_model(tmp_path):
 
 def test_alpaca_needs_a_judge(tmp_path):
     data = write_rows(tmp_path / "a.jsonl", [{"instruction": "i", "output": "o"}])
-    done = fac("task", "instruction", "evaluate", tmp_path, data)
+    done = fac("task", "instruction", "evaluate", tmp_path, data, "--responses", data)
     assert done.exit_code == 1
     assert "name one with --chat-model" in done.stderr

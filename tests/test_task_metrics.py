@@ -7,9 +7,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from facsynth.errors import DataError
-from facsynth.records import Message
-from facsynth.tasks.comparisons import Comparison
-from facsynth.tasks.control import accuracies, control_rate
 from facsynth.tasks.metrics import (
     auprc,
     auroc,
@@ -17,7 +14,8 @@ from facsynth.tasks.metrics import (
     bootstrap_share,
     check_classes,
 )
-from facsynth.tasks.reward import section_averages, style_matrix
+from facsynth.tasks.reward.evaluate import section_averages
+from facsynth.tasks.steering.rates import accuracies, control_rate
 
 LABELLED = st.lists(
     st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3)), min_size=4, max_size=40
@@ -100,12 +98,3 @@ def test_sections_weigh_subsets_by_pairs_and_math_like_code():
 
 def test_other_subsets_have_no_sections():
     assert section_averages({"mine": 1.0}, {"mine": 1}) is None
-
-
-def test_style_matrix_names_what_is_above_the_diagonal_hard():
-    told = (Message("assistant", "x"),)
-    pairs = [Comparison("p", told, told, None, (i, j)) for i in range(3) for j in range(3)]
-    right = np.array([float(pair.styles[0] >= pair.styles[1]) for pair in pairs])
-    found = style_matrix(pairs, right)
-    assert found["matrix"] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
-    assert (found["hard"], found["normal"], found["easy"]) == (0, 1, 1)

@@ -6,14 +6,14 @@ from functools import partial
 
 import pytest
 
+from facsynth.data.cards import read_run
 from facsynth.data.export import export_samples
-from facsynth.data.export_run import read_run
 from facsynth.errors import MismatchError
 from facsynth.table.table import open_table
 from test_rounds import SETTINGS, World, rows_of
 from tiny_pair import obedient, write_about
 
-SHORT = replace(SETTINGS, budget=replace(SETTINGS.budget, max_rounds=1))
+SHORT = replace(SETTINGS, effort=replace(SETTINGS.effort, max_rounds=1))
 MATCHED = "Write a message about the same subject"
 
 
@@ -49,18 +49,18 @@ def run(world):
 
 
 def exported(folder, form):
-    rows, facts = read_run(folder)
+    rows, facts, _ = read_run(folder)
     export_samples(rows, folder / form, form)
     return [
         json.loads(line) for line in (folder / form / "train.jsonl").read_text().splitlines()
     ], facts
 
 
-def test_preference_run_exports_pairs(run):
-    rows, facts = exported(run("preference"), "preference")
+def test_reward_run_exports_pairs(run):
+    rows, facts = exported(run("reward"), "preference")
     assert {row["chosen"][0]["content"] for row in rows} == {"a good answer"}
     assert {row["rejected"][0]["content"] for row in rows} == {"a worse answer"}
-    assert all(row["flaw"] for row in rows_of(run("preference")))
+    assert all(row["flaw"] for row in rows_of(run("reward")))
     assert not facts.sensitive
 
 
@@ -117,5 +117,5 @@ def test_run_cannot_go_on_with_another_text_of_its_task(world, tmp_path):
 
 def test_plain_texts_cannot_become_pairs(tmp_path):
     plain = World(tmp_path, plain=True, n_words=1)
-    with pytest.raises(MismatchError, match="preference writes conversations"):
-        plain.run("pairs", script, replace(SHORT, task="preference"))
+    with pytest.raises(MismatchError, match="reward writes conversations"):
+        plain.run("pairs", script, replace(SHORT, task="reward"))

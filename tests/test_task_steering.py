@@ -10,11 +10,12 @@ from click.testing import CliRunner
 from facsynth.cli import main
 from facsynth.errors import DataError, ModelError
 from facsynth.models.lm import LanguageModel
-from facsynth.report.steering_chart import layer_chart
-from facsynth.tasks.answers import Steer, answer_log_probs, ask, letter_states
-from facsynth.tasks.control import EvaluateSettings, evaluate_steering
-from facsynth.tasks.items import parse_item, read_items, swapped
-from facsynth.tasks.steering import SteeringSettings, train_steering
+from facsynth.report.plots import layer_chart
+from facsynth.tasks.steering.answers import Steer, answer_log_probs, ask, letter_states
+from facsynth.tasks.steering.data import parse_item, read_items, swapped
+from facsynth.tasks.steering.evaluate import evaluate_steering
+from facsynth.tasks.steering.settings import ControlSettings, SteeringSettings
+from facsynth.tasks.steering.train import train_steering
 from tiny import FAMILIES, FAMILY_TEMPLATES, make_model, make_tokenizer, random_sae, tiny_lm
 
 NOUNS = ["cat", "mat", "ball", "user", "system"]
@@ -28,6 +29,14 @@ def item(i, yes="red", no="ok"):
 
 
 ITEMS = [item(i) for i in range(12)]
+
+
+@pytest.fixture
+def train(tmp_path):
+    def train(settings, items=ITEMS, **options):
+        return train_steering(items, tiny_lm, tmp_path / "vectors", settings, **options)
+
+    return train
 
 
 @pytest.mark.parametrize("one", ITEMS[:2])
@@ -46,10 +55,14 @@ def test_options_beside_the_two_answers_stay_where_they_are():
     ("question", "answers", "message"),
     [
         ("Tea?", "AB", "its options are none"),
-        ("Tea?\n(A) Yes\n(A) No\n(B) Maybe", "AB", "needs the option .A. once"),
+        (
+            "Tea?\n(A) Yes\n(A) No\n(B) Maybe",
+            "AB",
+            "needs one line that starts with the option .A.",
+        ),
         ("Tea?\n(A) Yes\n(B) No", "AA", "must differ"),
         ("Tea?\n(A) Yes\n(B) Yes", "AB", "same text"),
-        ("Tea?\n(A) Yes\n(B) No", ["A", "yes"], "no letter such as"),
+        ("Tea?\n(A) Yes\n(B) No", ["A", "yes"], "not a letter such as"),
     ],
 )
 def test_items_that_cannot_be_answered_are_refused(question, answers, message):
@@ -60,7 +73,7 @@ def test_items_that_cannot_be_answered_are_refused(question, answers, message):
 def test_rows_without_a_question_are_refused(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "tea"}\n')
-    with pytest.raises(DataError, match="line 1: no question with options"):
+    with pytest.raises(DataError, match="line 1: not a question with options"):
         read_items(str(path))
 
 
@@ -136,26 +149,19 @@ def test_states_at_the_letters_are_those_of_whole_texts(family):
             np.testing.assert_allclose(found[1][row, side], expected.numpy(), atol=2e-4)
 
 
-def test_a_vector_points_along_the_mean_difference_of_the_states():
-    lm, settings = tiny_lm(), SteeringSettings((1,), both_orders=False, scale="difference")
-    trained = train_steering(ITEMS, lm, settings)
-    out = set(np.random.default_rng(0).permutation(12)[:6])  # kept out for the sweep
-    states = letter_states([ask(ITEMS[i], lm) for i in range(12) if i not in out], lm, [1])[1]
+def test_a_vector_is_the_mean_difference_at_a_share_of_the_median_length(train):
+    trained = train(SteeringSettings((1,), strength=(0.5,)))
+    held_out = set(np.random.default_rng(0).permutation(12)[:6])  # for the choice of the strength
+    kept = [one for i, one in enumerate(ITEMS) if i not in held_out]
+    lm = tiny_lm()
+    states = letter_states([ask(one, lm) for one in [*kept, *map(swapped, kept)]], lm, [1])[1]
     expected = (states[:, 0] - states[:, 1]).mean(axis=0)
+    expected *= 0.5 * np.median(np.linalg.norm(states, axis=-1)) / np.linalg.norm(expected)
     np.testing.assert_allclose(trained.tensors["vector.42.1"], expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("scale", "length"), [("unit", 1.0), ("residual", None)])
-def test_a_vector_has_the_length_that_was_asked_for(scale, length):
-    settings = SteeringSettings((1,), scale=scale, strengths=(0.5,))
-    trained = train_steering(ITEMS, tiny_lm(), settings)
-    expected = 0.5 * (length or trained.config["sweep"][0]["length"] / 0.5)
-    assert np.linalg.norm(trained.tensors["vector.42.1"]) == pytest.approx(expected)
-
-
-def test_strength_and_layer_are_those_that_steer_kept_out_questions_best():
-    settings = SteeringSettings((0, 1), strengths=(0.1, 1.0, 10.0), n_sweep=4)
-    config = train_steering(ITEMS, tiny_lm(), settings).config
+def test_strength_and_layer_are_those_that_steer_kept_out_questions_best(train):
+    config = train(SteeringSettings((0, 1), strength=(0.1, 1.0, 10.0), sweep_items=4)).config
     assert len(config["sweep"]) == 6
     best = max(config["sweep"], key=lambda r: (r["is_fluent"], r["scr"], r["chance_gap"]))
     assert config["layer"] == best["layer"]
@@ -183,10 +189,9 @@ def test_a_planted_direction_controls_the_letter_and_its_opposite_the_other():
     np.testing.assert_array_equal(down[:, 0] > down[:, 1], ~is_first)
 
 
-def test_features_of_an_sae_make_the_vector():
-    lm, sae = tiny_lm(), random_sae()
-    settings = SteeringSettings((1,), n_features=2, strengths=(1.0,))
-    trained = train_steering(ITEMS, lm, settings, sae=sae)
+def test_features_of_an_sae_make_the_vector(train):
+    sae = random_sae()
+    trained = train(SteeringSettings((1,), sae_features=2, strength=(1.0,)), sae=sae)
     chosen = [row["feature_id"] for row in trained.config["features"]]
     weights = np.array([row["difference"] for row in trained.config["features"]])
     expected = weights @ sae.W_dec.numpy()[chosen]
@@ -195,64 +200,52 @@ def test_features_of_an_sae_make_the_vector():
     assert cosine == pytest.approx(1.0)
 
 
-def test_features_of_an_sae_steer_at_its_own_layer_only():
-    with pytest.raises(DataError, match="the SAE reads layer 1"):
-        train_steering(ITEMS, tiny_lm(), SteeringSettings((0,)), sae=random_sae())
+def test_the_order_of_the_options_leaves_no_trace_in_the_vector(train):
+    settings = SteeringSettings((1,), strength=(0.5,))
+    given, exchanged = (
+        train(settings, items).tensors["vector.42.1"] for items in (ITEMS, [*map(swapped, ITEMS)])
+    )
+    np.testing.assert_allclose(given, exchanged, rtol=1e-3, atol=1e-4)
 
 
-def test_both_orders_leave_nothing_of_the_letters_in_the_shuffled_direction():
-    """Every letter is as often the matching one, whatever the data prefer."""
-    unbalanced = [one if one.matching == "A" else swapped(one) for one in ITEMS]
-    settings = [SteeringSettings((1,), both_orders=b, scale="difference") for b in (False, True)]
-    given, both = (train_steering(unbalanced, tiny_lm(), one) for one in settings)
-    lengths = [np.linalg.norm(t.tensors["vector.42.1"]) for t in (given, both)]
-    assert lengths[1] < lengths[0] / 3
-
-
-def test_evaluation_reports_rates_and_controls():
-    settings = SteeringSettings((0, 1), max_items=4, seeds=(1, 2))
-    trained = train_steering(ITEMS[:10], tiny_lm(), settings)
+def test_evaluation_reports_rates_and_controls(train):
+    trained = train(SteeringSettings((0, 1), max_samples=4, random_seed=(1, 2)), ITEMS[:10])
     found = evaluate_steering(
         trained,
         [item(i) for i in range(20, 24)],
-        tiny_lm(),
-        EvaluateSettings(n_random=2, allow_overlap=True),
-        shown=ITEMS[:2],
+        tiny_lm,
+        ControlSettings(random_vectors=2, n_shown=2),
+        demonstrations=ITEMS,
+        allow_overlap=True,
     )
-    assert [row["layer"] for row in found["layers"]] == [0, 1]
-    first = found["layers"][0]
-    curve = first["seeds"][0]["curve"]
+    assert [row["layer"] for row in found.layers] == [0, 1]
+    first = found.layers[0]
+    curve = first["vectors"][0]["curve"]
     assert [point["multiplier"] for point in curve] == [-1, -0.5, 0, 0.5, 1]
-    assert curve[2]["robust"] == found["base"]["robust"]
-    assert first["seeds"][0]["scr"] == pytest.approx(curve[4]["robust"] - curve[0]["robust"])
-    assert (len(first["random"]), len(first["shuffled"]), len(first["seeds"])) == (2, 2, 2)
-    assert -1 <= found["prompt_only"]["scr"] <= 1
+    assert curve[2]["robust"] == found.base["robust"]
+    assert first["vectors"][0]["scr"] == pytest.approx(curve[4]["robust"] - curve[0]["robust"])
+    assert (len(first["random"]), len(first["shuffled"]), len(first["vectors"])) == (2, 2, 2)
+    assert -1 <= found.prompt_only["scr"] <= 1
 
 
 def test_the_lines_of_the_chart_are_means_over_seeds_and_draws():
     """Any field beside layer, kind and mean would split a line into its points."""
-    row = {"layer": 1, "seeds": [{"scr": 0.1}, {"scr": 0.3}], "shuffled": [0.0], "random": [0.0]}
+    row = {"layer": 1, "vectors": [{"scr": 0.1}, {"scr": 0.3}], "shuffled": [0.0], "random": [0.0]}
     lines, points = layer_chart([row, {**row, "layer": 2}])["layer"]
     assert lines["encoding"]["y"]["aggregate"] == "mean"
     assert set(lines["encoding"]) == {"x", "y", "color"}
     assert points["encoding"]["y"]["field"] == "scr"
 
 
-def test_a_question_longer_than_the_context_is_refused():
+def test_a_question_longer_than_the_context_is_refused(train):
     long = parse_item("q", "You saw " * 300 + "?\n(A) Yes\n(B) No", "A", "B")
-    with pytest.raises(DataError, match="the prompt of item 'q' is .* reads 512 at most"):
-        train_steering([long, *ITEMS], tiny_lm(), SteeringSettings((1,)))
+    with pytest.raises(DataError, match="the prompt of item 'q' is .* reads at most 512"):
+        train(SteeringSettings((1,)), [long, *ITEMS])
 
 
 def test_a_model_without_a_chat_template_is_refused():
     with pytest.raises(ModelError, match="no chat template"):
         ask(ITEMS[0], tiny_lm("llama", "none"))
-
-
-def test_questions_of_the_training_data_are_refused():
-    trained = train_steering(ITEMS, tiny_lm(), SteeringSettings((1,)))
-    with pytest.raises(DataError, match="near-copies"):
-        evaluate_steering(trained, ITEMS[:3], tiny_lm(), EvaluateSettings())
 
 
 def test_steering_from_the_command_line(tmp_path):
@@ -271,7 +264,7 @@ def test_steering_from_the_command_line(tmp_path):
     fac("train", path, "-o", tmp_path / "v", "--all-layers", "--model", tmp_path / "model")
     plot = tmp_path / "layers.svg"
     told = fac(
-        *("evaluate", tmp_path / "v", path, "--allow-overlap", "--random", 1),
+        *("evaluate", tmp_path / "v", path, "--allow-overlap", "--random-vectors", 1),
         *("--demonstrations", path, "--n-shown", 1, "--plot", plot, "--json"),
     )
     row = json.loads(told)

@@ -134,7 +134,7 @@ def test_special_tokens_inside_a_content_are_not_scored():
 
 def test_tokens_cut_off_at_the_end_are_counted():
     whole = tokenize(Sample("a", text="the cat sat on the mat"))
-    cut = tokenize(Sample("a", text="the cat sat on the mat"), max_tokens=4)
+    cut = tokenize(Sample("a", text="the cat sat on the mat"), max_length=4)
     assert cut.input_ids.tolist() == whole.input_ids[:4].tolist()
     assert cut.n_truncated == len(whole.input_ids) - 4
     assert whole.n_truncated == 0

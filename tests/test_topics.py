@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from activations import make_activations
-from facsynth.coverage.fac import missing_features
 from facsynth.records import Span
-from facsynth.table.extract import ExtractSettings
-from facsynth.understand.missing import understand_missing
+from facsynth.table.active import active_rows
+from facsynth.understand.missing import find_topics, understand_missing
 from facsynth.understand.names import count_terms
-from facsynth.understand.topics import find_topics, topic_row
 from tiny_pair import PLANTED, planted_pair, planted_sae, planted_table, talk
 
 ALIKE = np.array([[1, 0, 0], [1, 0.1, 0], [0, 0, 1]], dtype=np.float32)
@@ -23,9 +21,9 @@ def test_topic_has_the_words_of_all_its_features_and_their_samples():
     table = make_activations([{0: 9.0}, {0: 9.0, 1: 2.0}, {1: 2.0}, {2: 2.0}])
     words = count_terms([talk("a", "look mars and venus and the sea " * 5)])
     shown = {0: spans("mars", 9.0), 1: spans("venus", 2.0), 2: spans("sea", 2.0)}
-    (topic,) = find_topics(table, ALIKE, [2, 1, 0], shown, words, threshold=1.0)
+    (topic,) = find_topics(active_rows(table, threshold=1.0), ALIKE, [2, 1, 0], shown, words)
     assert set(topic.name.split(", ")) == {"mars", "venus"}  # weak features count like strong ones
-    assert topic_row(topic) == {
+    assert topic.row() == {
         "name": topic.name,
         "n_features": 2,
         "n_anchor_samples": 3,
@@ -40,19 +38,10 @@ def rows(tmp_path_factory):
     texts = [f"we saw a {PLANTED[0]} and my {PLANTED[1]} at {i}" for i in "abcd"]
     texts += [f"we saw a {PLANTED[4]} and my {PLANTED[5]} at {i}" for i in "abcd"]
     samples = [talk(f"s{i}", text) for i, text in enumerate(texts)]
-    anchor = planted_table(samples, folder / "anchor").activations()
-    seed = planted_table([talk("q", PLANTED[4])], folder / "seed").activations()
-    missing = missing_features(anchor, seed, np.ones(anchor.n_features, dtype=bool), threshold=1.0)
-    return understand_missing(
-        samples,
-        anchor,
-        seed,
-        missing,
-        planted_pair()[0].tokenizer,
-        planted_sae().W_dec.detach().numpy(),
-        extract=ExtractSettings(max_tokens=64),
-        threshold=1.0,
-    )
+    anchor = planted_table(samples, folder / "anchor")
+    seed = planted_table([talk("q", PLANTED[4])], folder / "seed")
+    decoder = planted_sae().W_dec.detach().numpy()
+    return understand_missing(anchor, seed, planted_pair()[0].tokenizer, decoder, threshold=1.0)
 
 
 def test_features_of_the_same_texts_are_one_topic(rows):

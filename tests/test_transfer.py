@@ -11,14 +11,19 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activations import make_activations
+from activations import make_activations, write_table
 from facsynth.cli import main
 from facsynth.compare import matching
-from facsynth.compare.matching import best_matches, pair_correlations
-from facsynth.compare.transfer import TransferSettings, common_rows, measure_transfer
+from facsynth.compare.counterparts import match_features
+from facsynth.compare.matching import best_matches, common_features, pair_correlations
+from facsynth.compare.settings import TransferSettings
+from facsynth.compare.transfer import common_samples
 from facsynth.errors import DataError
+from facsynth.records import Sample
 from facsynth.sae.random import random_directions
+from facsynth.table.active import active_rows
 from facsynth.table.extract import extract_table
+from facsynth.table.table import open_table
 from tiny import random_sae
 from tiny_pair import (
     FILLERS,
@@ -32,19 +37,14 @@ from tiny_pair import (
 )
 
 
-def dense_matches(a, b, min_samples):
-    """Best partner and correlation of each column of `a`, the slow way."""
-    usable = [(m > 0).sum(axis=0) >= min_samples if m.shape[0] else m.any(axis=0) for m in (a, b)]
-    found = []
-    for i in range(a.shape[1]):
-        rs = [
-            np.corrcoef(a[:, i], b[:, j])[0, 1]
-            if usable[0][i] and usable[1][j] and a[:, i].std() > 0 and b[:, j].std() > 0
-            else np.nan
-            for j in range(b.shape[1])
-        ]
-        found.append((-1, np.nan) if np.isnan(rs).all() else (int(np.nanargmax(rs)), np.nanmax(rs)))
-    return np.array([f[0] for f in found]), np.array([f[1] for f in found])
+def highest_correlations(a, b, min_samples):
+    """Correlation of each column of `a` with its best partner in `b`, the slow way."""
+    usable = [((m > 0).sum(axis=0) >= min_samples) & (m.std(axis=0) > 0) for m in (a, b)]
+    found = np.full(a.shape[1], np.nan)
+    for i in np.flatnonzero(usable[0]):
+        rs = [np.corrcoef(a[:, i], b[:, j])[0, 1] for j in np.flatnonzero(usable[1])]
+        found[i] = max(rs, default=np.nan)
+    return found
 
 
 @pytest.mark.parametrize("is_dense", [False, True])
@@ -53,21 +53,19 @@ def dense_matches(a, b, min_samples):
 def test_best_matches_are_those_of_a_dense_reference(is_dense, seed, n, min_samples):
     rng = np.random.default_rng(seed)
     a, b = (rng.exponential(size=(n, m)) * (rng.random((n, m)) < 0.5) for m in (7, 5))
+    sparse = [sp.csr_array(a), sp.csr_array(b)]
+    usable = tuple(common_features(matrix, min_samples) for matrix in sparse)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matching, "_TILE_VALUES", 10)  # tiles of two features
         patch.setattr(matching, "_BLOCK_SAMPLES", 4)
         patch.setattr(matching, "_DENSE", -1 if is_dense else 2)
-        found = best_matches(sp.csr_array(a), sp.csr_array(b), min_samples=min_samples)
-    for x, y, partners, r in (
-        (a, b, found.partner_of_a, found.r_a),
-        (b, a, found.partner_of_b, found.r_b),
-    ):
-        expected, correlations = dense_matches(x, y, min_samples)
-        np.testing.assert_allclose(r, correlations, atol=1e-9)
-        same = partners == expected  # where two are equal but for rounding, either will do
-        for i in np.flatnonzero(~same):
-            r_other = np.corrcoef(x[:, i], y[:, partners[i]])[0, 1]
-            assert r_other == pytest.approx(correlations[i], abs=1e-9)
+        found = best_matches(*sparse, usable)
+    for x, y, partners in ((a, b, found[0]), (b, a, found[1])):
+        expected = highest_correlations(x, y, min_samples)
+        assert (partners < 0).tolist() == np.isnan(expected).tolist()
+        for i in np.flatnonzero(partners >= 0):  # of two that are equal but for rounding, either
+            r = np.corrcoef(x[:, i], y[:, partners[i]])[0, 1]
+            assert r == pytest.approx(expected[i], abs=1e-9)
 
 
 def test_weighted_correlations_are_those_of_repeated_samples():
@@ -88,75 +86,90 @@ def topics(n, m, seed=0, *, n_tokens=None):
 
 def table(matrix, *, ids=None, n_tokens=None):
     rows = [{j: float(v) for j, v in enumerate(row) if v > 0} for row in matrix]
-    return make_activations(rows, n_features=matrix.shape[1], sample_ids=ids, n_tokens=n_tokens)
+    made = make_activations(rows, n_features=matrix.shape[1], sample_ids=ids, n_tokens=n_tokens)
+    return active_rows(made, threshold=0.0)
+
+
+def match(one, other, **options):
+    return match_features(one, other, TransferSettings(), **options)
 
 
 def test_a_permutation_with_noise_is_found_whole():
     a = topics(1200, 30)
     order = np.random.default_rng(1).permutation(30)
     b = a[:, order] * np.random.default_rng(2).uniform(0.8, 1.2, a.shape)
-    found = measure_transfer(table(a), table(b))
-    assert found.a.share.value == found.b.share.value == found.a.mutual_share.value == 1.0
-    np.testing.assert_array_equal(order[found.a.partners], found.a.feature_ids)
-    assert max(*found.a.shuffled, *found.a.shuffled_by_length) == 0.0
+    found, back = match(table(a), table(b))
+    assert found.share.value == back.share.value == found.mutual_share.value == 1.0
+    np.testing.assert_array_equal(order[found.partners], found.feature_ids)
+    assert max(*found.shuffled, *found.shuffled_by_length) == 0.0
 
 
 def test_independent_tables_share_nothing_though_many_pairs_are_tried():
-    found = measure_transfer(table(topics(1200, 60)), table(topics(1200, 60, seed=1)))
-    assert found.a.share.value == found.b.share.value == 0.0
-    assert abs(np.median(found.a.correlations)) < 0.05
+    found, back = match(table(topics(1200, 60)), table(topics(1200, 60, seed=1)))
+    assert found.share.value == back.share.value == 0.0
+    assert abs(np.median(found.correlations)) < 0.05
 
 
 def test_what_length_alone_explains_stays_in_the_shuffle_by_length():
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 100, 1000)
     a, b = (np.where(lengths[:, None] > 50, lengths[:, None], 0.0) for _ in range(2))
-    found = measure_transfer(table(a, n_tokens=lengths), table(b, n_tokens=lengths))
-    assert found.a.share.value == 1.0
-    assert max(found.a.shuffled) == 0.0
-    assert min(found.a.shuffled_by_length) == 1.0
+    found, _ = match(table(a, n_tokens=lengths), table(b, n_tokens=lengths))
+    assert found.share.value == 1.0
+    assert max(found.shuffled) == 0.0
+    assert min(found.shuffled_by_length) == 1.0
 
 
 def test_an_sae_of_random_directions_is_matched_in_its_frequencies():
     a = topics(1200, 20)
     b = np.concatenate([a, topics(1200, 20, seed=3)], axis=1)
-    found = measure_transfer(table(a), table(b), random_b=table(topics(1200, 40, seed=4)))
-    assert found.a.share.value == 1.0
-    assert found.a.random == 0.0
-    assert found.b.random is None
+    found, back = match(table(a), table(b), random_b=table(topics(1200, 40, seed=4)))
+    assert found.share.value == 1.0
+    assert found.random == 0.0
+    assert back.random is None
 
 
 def test_the_interval_holds_the_share_and_shrinks_with_samples():
     def widths(n):
         a = topics(n, 40)
         noise = topics(n, 40, seed=5)
-        found = measure_transfer(table(a), table(a + 1.0 * noise)).a.share
+        found = match(table(a), table(a + 1.0 * noise))[0].share
         assert found.low <= found.value <= found.high
         return found.high - found.low
 
     assert widths(3000) < widths(600) + 1e-9
 
 
-def test_samples_are_paired_by_their_ids():
-    a = table(topics(4, 3), ids=["a", "b", "c", "d"])
-    b = table(topics(3, 3), ids=["d", "x", "b"])
-    rows = common_rows(a, b)
-    assert [list(r) for r in rows] == [[1, 3], [2, 0]]
+def on_disk(folder, ids):
+    samples = [Sample(sample_id, text=f"text {sample_id}") for sample_id in ids]
+    write_table(folder, make_activations([{0: 2.0}] * len(ids)), samples)
+    return open_table(folder)
+
+
+def test_samples_are_paired_by_their_ids(tmp_path):
+    found = common_samples(on_disk(tmp_path / "a", "abcd"), on_disk(tmp_path / "b", "dxb"))
+    assert [sample.sample_id for sample in found.samples] == ["b", "d"]
+    assert [rows.sample_ids for rows in found.rows] == [("b", "d")] * 2
+
+
+def test_an_id_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(DataError, match="b has a sample id twice"):
+        common_samples(on_disk(tmp_path / "a", "abcd"), on_disk(tmp_path / "b", "aa"))
 
 
 def test_tables_of_other_samples_are_refused():
     a, b = (table(topics(40, 3), ids=[f"{name}{i}" for i in range(40)]) for name in "ab")
     with pytest.raises(DataError, match="hold other samples"):
-        measure_transfer(a, b)
+        match(a, b)
 
 
 def test_too_few_samples_are_refused():
     with pytest.raises(DataError, match="no feature of A is active in 10 samples of each half"):
-        measure_transfer(table(topics(12, 3)), table(topics(12, 3)))
+        match(table(topics(12, 3)), table(topics(12, 3)))
 
 
 def test_a_threshold_outside_its_range_is_refused():
-    with pytest.raises(DataError, match="min-correlation is 1.5"):
+    with pytest.raises(DataError, match="min_correlation is 1.5"):
         TransferSettings(min_correlation=1.5)
 
 

@@ -14,7 +14,8 @@ from facsynth.models.residual import decoder_layers
 from facsynth.records import Message, Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.table.extract import ExtractSettings, extract_table
+from facsynth.table.extract import extract_table
+from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import FeatureTable
 
 
@@ -35,7 +36,7 @@ def load(job: Job) -> Loaded:
 
 def run(loaded: Loaded, texts: Sequence[Text]) -> FeatureTable:
     folder = Path(tempfile.mkdtemp(dir=loaded.scratch.name))
-    settings = ExtractSettings(max_tokens=max(text.n_tokens for text in texts))
+    settings = ExtractSettings(max_length=max(text.n_tokens for text in texts))
     samples = [Sample(t.id, messages=tuple(Message(*turn) for turn in t.messages)) for t in texts]
     return extract_table(samples, loaded.lm, loaded.sae, folder, settings=settings)
 

@@ -11,15 +11,19 @@ _EXPORTS = {
     "FacsynthError": "facsynth.errors",
     "FeatureActivations": "facsynth.records",
     "Message": "facsynth.records",
+    "ReadSettings": "facsynth.data.settings",
     "Sample": "facsynth.records",
+    "CoverageSettings": "facsynth.coverage.settings",
     "EndpointChat": "facsynth.chat.endpoint",
-    "ExtractSettings": "facsynth.table.extract",
-    "Pool": "facsynth.select.select",
-    "SelectSettings": "facsynth.select.select",
+    "ExtractSettings": "facsynth.table.settings",
+    "Pool": "facsynth.select.pool",
+    "SelectSettings": "facsynth.select.settings",
+    "SynthesisRun": "facsynth.synthesize.run",
     "SynthesisSettings": "facsynth.synthesize.settings",
+    "active_rows": "facsynth.table.active",
     "collect_evidence": "facsynth.understand.evidence",
+    "common_samples": "facsynth.compare.transfer",
     "compare_features": "facsynth.compare.difference",
-    "coverage_row": "facsynth.coverage.measure",
     "explain_by_llm": "facsynth.understand.explain",
     "explain_by_terms": "facsynth.understand.explain",
     "extract_features": "facsynth.table.extract",
@@ -30,18 +34,16 @@ _EXPORTS = {
     "load_language_model": "facsynth.models.lm",
     "load_sae": "facsynth.sae.files",
     "measure_coverage": "facsynth.coverage.measure",
+    "measure_overlap": "facsynth.compare.overlap",
     "measure_reference": "facsynth.coverage.reference",
     "measure_transfer": "facsynth.compare.transfer",
-    "missing_features": "facsynth.coverage.fac",
+    "open_samples": "facsynth.data.read",
     "open_table": "facsynth.table.table",
-    "overlap_matrix": "facsynth.compare.overlap",
     "read_samples": "facsynth.data.read",
     "run_recipe": "facsynth.pipeline",
     "select_samples": "facsynth.select.select",
-    "synthesize_samples": "facsynth.synthesize.rounds:synthesize",
 }
-
-"""Public name: the module that holds it, with its name there where that is another one."""
+"""Public name: the module that holds it."""
 
 __all__ = ["__version__", *_EXPORTS]
 
@@ -49,5 +51,4 @@ __all__ = ["__version__", *_EXPORTS]
 def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'facsynth' has no attribute {name!r}")
-    module, _, there = _EXPORTS[name].partition(":")
-    return getattr(import_module(module), there or name)
+    return getattr(import_module(_EXPORTS[name]), name)

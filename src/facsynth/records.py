@@ -17,12 +17,27 @@ __all__ = [
     "Message",
     "Sample",
     "Span",
+    "ToolCall",
     "fold_system",
     "sample_text",
 ]
 
 BETWEEN = "\n\n"
 """Joins a folded system message and the user turn, and contents where there is no template."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool by the assistant."""
+
+    name: str
+    """Name of the tool."""
+
+    arguments: str
+    """The arguments as JSON text."""
+
+    call_id: str | None = None
+    """Id that the answer of the tool repeats; None where the data has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +48,19 @@ class Message:
     """`system`, `user`, `assistant` or `tool`."""
 
     content: str
-    """The text of the turn."""
+    """The text of the turn; empty beside a tool call without words."""
+
+    reasoning: str | None = None
+    """Reasoning that the data keeps in a field of its own; a `<think>` block stays in `content`."""
+
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Tools that the assistant calls in this turn."""
+
+    tool_call_id: str | None = None
+    """Of a `tool` turn, the call that it answers."""
+
+    name: str | None = None
+    """Name of the speaker, or of the tool that answers."""
 
 
 def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -69,6 +96,10 @@ class Sample:
 
     label: str | None = None
     """Class of the sample, when the data has one."""
+
+    tools: tuple[str, ...] = ()
+    """Tools that the assistant may call: one JSON object each, in OpenAI's form
+    (`{"type": "function", "function": {…}}`)."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +157,7 @@ class Span:
     """Text in front of the peak token."""
 
     peak: str
-    """The token with the largest activation, as it stands in the text."""
+    """The token with the largest activation, as written in the text."""
 
     after: str
     """Text behind the peak token."""

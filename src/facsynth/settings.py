@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from facsynth.errors import DataError
 
-__all__ = ["Setting", "Settings", "read_settings", "settings_of"]
+__all__ = ["Setting", "Settings", "changed_settings", "read_settings", "settings_of"]
 
 T = TypeVar("T")
 
@@ -50,12 +50,24 @@ class Setting:
         return isinstance(self.kind, type) and issubclass(self.kind, Settings)
 
 
-def settings_of(record: type[Settings]) -> tuple[Setting, ...]:
-    """The fields of a settings record, in the order in which they are written."""
+def settings_of(record: type[Settings], defaults: Settings | None = None) -> tuple[Setting, ...]:
+    """The fields of a settings record, in the order in which they are written.
+
+    Args:
+        record: The settings.
+        defaults: Takes the place of the record's own defaults, such as the values that an
+            enclosing record gives to a group.
+    """
     assert is_dataclass(record)
     texts, kinds = _field_docs(record), get_type_hints(record)
     return tuple(
-        Setting(f.name, kinds[f.name], _default(f), texts.get(f.name, "")) for f in fields(record)
+        Setting(
+            f.name,
+            kinds[f.name],
+            getattr(defaults, f.name) if defaults else _default(f),
+            texts.get(f.name, ""),
+        )
+        for f in fields(record)
     )
 
 
@@ -103,6 +115,33 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
         raise DataError(f"{source}: {lines}") from error
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
+
+
+def changed_settings(record: Any, stored: Mapping[str, Any], defaults: Any = None) -> list[str]:
+    """Names of the settings that differ from stored ones; those of a group after a dot.
+
+    A field that the stored settings lack counts as its default, and one that the record lacks is
+    ignored, so a folder written by another version can be resumed.
+
+    Args:
+        record: A settings record.
+        stored: Its table, as read from JSON.
+        defaults: Takes the place of the record's own defaults; see `settings_of`.
+    """
+    changed = []
+    for field in fields(record):
+        value = getattr(record, field.name)
+        default = getattr(defaults, field.name) if defaults else _default(field)
+        if is_dataclass(value):
+            group = None if default is MISSING else default
+            below = changed_settings(value, stored.get(field.name) or {}, group)
+            changed += [f"{field.name}.{name}" for name in below]
+            continue
+        old = stored.get(field.name, default)
+        # As JSON, where a tuple is a list.
+        if old is MISSING or json.dumps(value) != json.dumps(old):
+            changed.append(field.name)
+    return changed
 
 
 def _complaint(record: type, error: Any) -> str:

@@ -57,7 +57,11 @@ def split_words(text: str) -> list[str]:
 
 
 def count_words(text: str) -> int:
-    """Number of words of a text, punctuation left out."""
+    """Number of words of a text, without punctuation.
+
+    >>> count_words("Well - don't you, “Zoë”, think so?")
+    6
+    """
     return len(split_words(text))
 
 

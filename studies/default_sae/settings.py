@@ -41,7 +41,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 def read_rows(lm: LanguageModel, samples: list[Sample]) -> Tensor:
     """The residual stream at all scored tokens, in bfloat16."""
-    texts = tokenize_samples(samples, lm.tokenizer, max_tokens=512)
+    texts = tokenize_samples(samples, lm.tokenizer, max_length=512)
     parts: list[Tensor] = [torch.empty(0)] * len(texts)
     for batch in batch_by_length([len(t.input_ids) for t in texts], batch_tokens=16_384):
         output = read_residual(lm, [texts[i].input_ids for i in batch], LAYER)

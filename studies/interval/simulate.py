@@ -11,6 +11,7 @@ import numpy as np
 
 from facsynth.coverage.interval import bootstrap_interval
 from facsynth.records import FeatureActivations
+from facsynth.table.active import active_rows
 
 
 def make_source(kind: str, n_features: int, rng: np.random.Generator) -> np.ndarray:
@@ -59,7 +60,7 @@ def main() -> None:
             widths, scales = [], []
             for _ in range(arguments.runs):
                 seed = table(draw(source, n, rng))
-                found = bootstrap_interval(anchor, seed, relevant, threshold=0.0, rng=rng)
+                found = bootstrap_interval(goal, active_rows(seed, threshold=0.0), rng=rng)
                 held += bool(found.low <= target <= found.high)
                 half = (found.resampled_high - found.resampled_low) / 2
                 middle = (found.low + found.high) / 2

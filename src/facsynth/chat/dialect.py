@@ -187,7 +187,7 @@ class EndpointSettings(Settings):
     thinking_tokens: int = 0
     """Tokens added to the length of every reply, for models that think before they answer."""
 
-    patience: float = 900.0
+    server_patience: float = 900.0
     """Longest wait in seconds for a server that is down or limits rates."""
 
     concurrency: int = 32
@@ -210,7 +210,7 @@ class EndpointSettings(Settings):
         for name in ("concurrency", "max_attempts"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("patience", "thinking_tokens"):
+        for name in ("server_patience", "thinking_tokens"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise DataError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.attempt_timeout_s <= 0:

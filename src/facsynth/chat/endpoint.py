@@ -225,7 +225,7 @@ class _Run:
     async def answer(self, request: ChatRequest) -> Outcome:
         """The outcome of one call; an exception from it ends the run."""
         n_attempts, n_faults = 0, 0
-        ends = time.monotonic() + self.settings.patience
+        ends = time.monotonic() + self.settings.server_patience
         while True:
             while (wait_s := self.paused_until - time.monotonic()) > 0:
                 if self.paused_until >= ends:
@@ -342,7 +342,7 @@ class _Run:
         self, status: int, body: object, request: ChatRequest, after_s: float | None
     ) -> Fault | _Refused:
         """What an HTTP status above 299 means for the call."""
-        if status in _FATAL or after_s is None or after_s > self.settings.patience:
+        if status in _FATAL or after_s is None or after_s > self.settings.server_patience:
             self.check_spent(status, body)
         words = self.masked(server_words(body))
         fault = Fault(
@@ -395,12 +395,12 @@ class _Run:
             self.has_said = True
             asks = "" if fault.after_s is None else f" and asks to wait {fault.after_s:,.0f} s"
             _LOG.warning(
-                "calls to %s fail: %s%s; trying again in %.0f s (patience: %.0f s)",
+                "calls to %s fail: %s%s; trying again in %.0f s (--server-patience: %.0f s)",
                 self.chat._url,
                 fault.reason,
                 asks,
                 wait_s,
-                self.settings.patience,
+                self.settings.server_patience,
             )
         if fault.after_s is not None and fault.is_limit:
             self.paused_until = max(self.paused_until, time.monotonic() + wait_s)

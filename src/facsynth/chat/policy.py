@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from facsynth.chat.model import ChatModel, ChatRequest, estimate_tokens
 from facsynth.errors import DataError
+from facsynth.settings import Settings
 
 __all__ = ["Estimate", "LimitedChatModel", "Policy", "Usage", "estimate", "policy_of"]
 
@@ -16,7 +17,7 @@ _PRICED_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Settings):
     """What calls to a language model may cost, and how many may fail."""
 
     budget_calls: int | None = None

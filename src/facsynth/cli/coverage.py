@@ -1,30 +1,24 @@
 """`fac coverage`."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
-from facsynth.cli.options import (
-    json_option,
-    naming_options,
-    plot_option,
-    relevant_option,
-    threshold_option,
-)
+from facsynth.cli.from_settings import settings_options
+from facsynth.cli.options import json_option, naming_options, plot_option, relevant_option
+from facsynth.coverage.settings import CoverageSettings
+
+if TYPE_CHECKING:
+    from facsynth.coverage.result import Coverage
+    from facsynth.table.table import FeatureTable
 
 REFERENCE = "reference"
+
 N_NAMED = 1000
 """Missing features that get names, which take some milliseconds each."""
-
-
-class _Measured(NamedTuple):
-    row: dict[str, Any]
-    missing: Iterable[dict[str, Any]]
-    sides: dict[str, tuple[Any, Any]]
-    """Tables and all their entries; of the seed, and of an anchor that is a table."""
-    relevant: Any
 
 
 @click.command()
@@ -44,17 +38,11 @@ class _Measured(NamedTuple):
     help="Feature table of the data to measure; several are counted together.",
 )
 @relevant_option
-@threshold_option
+@settings_options(CoverageSettings, "settings")
 @click.option(
     "--missing",
     type=click.Path(path_type=Path),
     help="Write the ranked missing features to this JSONL file, the first 1,000 with names.",
-)
-@click.option(
-    "--controls",
-    is_flag=True,
-    help="Show all controls: richness at equal size and what more samples would bring, at least k "
-    "samples a feature, features of each class, and those that fire too much or too little.",
 )
 @naming_options
 @plot_option
@@ -62,159 +50,114 @@ class _Measured(NamedTuple):
 def coverage(
     anchor: Path,
     seeds: tuple[Path, ...],
+    relevant: Path | None,
+    settings: CoverageSettings,
     missing: Path | None,
-    controls: bool,
-    plot: Path | None,
-    as_json: bool,
     spans: bool,
     model: str | None,
-    **options: Any,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
-    """Measure how close the seed is to the anchor, and how much of its features it activates.
+    """Measure how close the seed is to the anchor, and how many of its features it activates.
 
-    Closeness leads: at a fixed size it told more about quality than FAC, which follows size and
-    text length. The interval of FAC is that of seeds of this size from the same source; at a level
-    of 95 % it held its target in 93 to 100 % of simulated runs. --plot draws the features seen
-    against the number of samples, with 95 % bands.
+    Closeness comes first: at a fixed size it told more about quality than FAC, which follows size
+    and text length. The interval of FAC is that of seeds of this size from the same source; at a
+    level of 95 % it held its target in 93 to 100 % of simulated runs. --plot draws the features
+    seen against the number of samples, with 95 % bands, and implies --controls.
     """
-    from facsynth.cli.coverage_tables import print_controls, print_coverage
-    from facsynth.cli.show import RichProgress, print_result
+    from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
-    from facsynth.report.plots import check_plot_path
+    from facsynth.report.plots import curve_chart, write_chart
 
     if plot:
-        check_plot_path(plot)
+        settings = replace(settings, controls=True)
     is_profile = (str(anchor) == REFERENCE and not anchor.exists()) or anchor.suffix == ".npz"
-    measure = _against_reference if is_profile else _against_table
-    measured = measure(anchor, seeds, **options)
-    row, threshold = measured.row, options["threshold"]
-    found = list(measured.missing) if missing else []
-    notes = list(row["controls"]["warnings"])
-    if spans:
-        notes += _name(measured, found[:N_NAMED], threshold, model, with_shifts=controls)
+    measure = _against_profile if is_profile else _against_table
+    found, anchors, tables = measure(anchor, seeds, relevant, settings)
+    notes = list(found.controls.warnings)
+    if spans and (missing or settings.controls):
+        n_named = N_NAMED if missing else 0
+        found, remarks = _named(found, anchors, tables, n_named, model)
+        notes += remarks
     if missing:
-        written = write_jsonl(found, missing)
-        RichProgress().say(f"{written:,} missing features written to {missing}")
-
-    def print_tables(found: dict[str, Any]) -> None:
-        print_coverage(found)
-        if controls:
-            print_controls(found)
-
-    curves = _curves(measured, threshold) if controls or plot else {}
-    row |= {"curves": curves} if curves else {}
-    print_result(row, print_tables, as_json=as_json, notes=notes)
+        n_written = write_jsonl(map(asdict, found.missing), missing)
+        RichProgress().say(f"{n_written:,} missing features written to {missing}")
+    show(found, as_json=as_json, notes=notes)
     if plot:
-        _draw(curves, plot)
+        write_chart(curve_chart(found.row()["curves"]), plot)
+
+
+Measured = tuple["Coverage", "list[FeatureTable]", "list[FeatureTable]"]
+"""The result with the tables of the anchor, none for a profile, and of the seed."""
 
 
 def _against_table(
-    anchor: Path,
-    seeds: tuple[Path, ...],
-    *,
-    relevant: Path | None,
-    threshold: float,
-) -> _Measured:
-    from dataclasses import asdict
+    anchor: Path, seeds: tuple[Path, ...], relevant: Path | None, settings: CoverageSettings
+) -> Measured:
+    from facsynth.cli.load import load_relevant, load_tables
+    from facsynth.coverage.measure import measure_coverage
+    from facsynth.table.rows import stack_rows
 
-    from facsynth.cli.load import load_tables, relevant_flags
-    from facsynth.coverage.fac import describe_missing, missing_features
-    from facsynth.coverage.measure import coverage_row, measure_coverage
-    from facsynth.table.table import stack_rows
-
-    anchor_table, *seed_tables = load_tables((anchor, *seeds))
-    flags = relevant_flags(relevant, anchor_table.manifest.source.n_features)
-    rows = anchor_table.activations(hidden=True)
-    seed_rows = stack_rows([table.activations(hidden=True) for table in seed_tables])
-    labels = [sample.label for sample in anchor_table.samples()]
-    result = measure_coverage(
-        rows,
-        seed_rows,
-        relevant=flags,
-        threshold=threshold,
-        anchor_labels=labels if any(labels) else None,
-    )
+    table, *seed_tables = load_tables((anchor, *seeds))
+    rows = table.activations(hidden=True)
+    seed_rows = stack_rows([one.activations(hidden=True) for one in seed_tables])
     if (rows.hidden is None) != (seed_rows.hidden is None):
         side = "anchor" if rows.hidden is None else "seed"
         click.echo(f"Note: the {side} keeps no hidden states (`fac extract --hidden`)", err=True)
-    ids = missing_features(rows, seed_rows, flags, threshold=threshold)
-    found = (asdict(one) for one in describe_missing(rows, ids, threshold=threshold))
-    sides = {"anchor": ([anchor_table], rows), "seed": (seed_tables, seed_rows)}
-    return _Measured(coverage_row(result), found, sides, flags)
+    labels = [sample.label for sample in table.samples()]
+    result = measure_coverage(
+        rows,
+        seed_rows,
+        relevant=load_relevant(relevant, rows.n_features),
+        settings=settings,
+        anchor_labels=labels if any(labels) else None,
+    )
+    return result, [table], seed_tables
 
 
-def _against_reference(
-    anchor: Path,
-    seeds: tuple[Path, ...],
-    *,
-    relevant: Path | None,
-    threshold: float,
-) -> _Measured:
-    """The same against a profile; what it cannot tell is null."""
-    from facsynth.cli.load import load_tables, relevant_flags
-    from facsynth.cli.reference import against_profile
-    from facsynth.table.table import stack_rows
+def _against_profile(
+    anchor: Path, seeds: tuple[Path, ...], relevant: Path | None, settings: CoverageSettings
+) -> Measured:
+    from facsynth.cli.load import load_relevant, load_tables
+    from facsynth.coverage.reference import measure_reference, profile_for
+    from facsynth.table.rows import stack_rows
 
     tables = load_tables(seeds)
-    rows = stack_rows([table.activations() for table in tables])
-    flags = relevant_flags(relevant, rows.n_features)
     path = None if str(anchor) == REFERENCE else anchor
-    row, missing = against_profile(path, tables[0].manifest.source, rows, flags, threshold)
-    return _Measured(row, missing, {"seed": (tables, rows)}, flags)
+    profile = profile_for(tables[0].manifest.source, path)
+    rows = stack_rows([table.activations() for table in tables])
+    flags = load_relevant(relevant, rows.n_features)
+    return measure_reference(profile, rows, relevant=flags, settings=settings), [], tables
 
 
-def _name(
-    measured: _Measured,
-    missing: list[dict[str, Any]],
-    threshold: float,
+def _named(
+    found: "Coverage",
+    anchors: "Sequence[FeatureTable]",
+    seeds: "Sequence[FeatureTable]",
+    n_missing: int,
     model: str | None,
-    *,
-    with_shifts: bool,
-) -> list[str]:
+) -> tuple["Coverage", list[str]]:
     """Name what the seed fires too much by its own words, all else by those of the anchor.
 
     Coverage needs no model, names need its tokenizer: without one there is a note instead.
     """
-    from facsynth.cli.coverage_tables import N_SHIFTS
-    from facsynth.cli.naming import name_rows
-    from facsynth.coverage.fac import active_only
+    from facsynth.cli.naming import feature_names
+    from facsynth.coverage.result import N_SHIFTS
     from facsynth.errors import FacsynthError
+    from facsynth.table.active import active_rows
+    from facsynth.table.rows import stack_rows
 
-    shifts = (measured.row["representativeness"] or {}) if with_shifts else {}
-    over, under = ((shifts.get(key) or ())[:N_SHIFTS] for key in ("over_fired", "under_fired"))
-    listed = {"seed": [*over], "anchor": [*missing, *under]}
-    if "anchor" not in measured.sides:
-        listed["seed"] += under
+    close = found.representativeness
+    over = [s.feature_id for s in close.over_fired[:N_SHIFTS]] if close else []
+    under = [s.feature_id for s in close.under_fired[:N_SHIFTS]] if close else []
+    missing = [m.feature_id for m in found.missing[:n_missing]]
+    wanted = [(seeds, over), (anchors, under + missing)] if anchors else [(seeds, over + under)]
+    names: dict[int, tuple[str, str | None]] = {}
     try:
-        for side, (tables, entries) in measured.sides.items():
-            active = active_only(entries, threshold=threshold)
-            name_rows(listed[side], tables, active, model=model)
+        for tables, features in wanted:
+            rows = stack_rows([table.activations() for table in tables])
+            active = active_rows(rows, threshold=found.threshold).activations
+            names |= feature_names(features, tables, active, model=model)
     except FacsynthError as error:
-        return [f"the listed features have no names (--model or --no-spans): {error}"]
-    return []
-
-
-def _curves(measured: _Measured, threshold: float) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    import numpy as np
-
-    from facsynth.coverage.curves import richness_curve
-    from facsynth.coverage.fac import active_only
-
-    rng = np.random.default_rng(0)
-    return {
-        name: [
-            asdict(point)
-            for point in richness_curve(
-                active_only(rows, threshold=threshold), measured.relevant, rng=rng
-            )
-        ]
-        for name, (_, rows) in measured.sides.items()
-    }
-
-
-def _draw(curves: dict[str, Any], path: Path) -> None:
-    from facsynth.report.plots import curve_chart, write_chart
-
-    write_chart(curve_chart(curves), path)
+        return found, [f"the listed features have no names (--model or --no-spans): {error}"]
+    return found.named(names), []

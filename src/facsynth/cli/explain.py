@@ -1,190 +1,153 @@
 """`fac explain`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.cli.options import (
-    endpoint_options,
-    json_option,
-    output_option,
-    threshold_option,
-)
+from facsynth.cli.from_settings import settings_options
+from facsynth.cli.options import endpoint_options, json_option, output_option
 from facsynth.errors import DataError
+from facsynth.understand.settings import EvidenceSettings, ExplainSettings
 
 if TYPE_CHECKING:
     from facsynth.progress import Progress
-    from facsynth.table.table import FeatureTable
-    from facsynth.understand.evidence import Evidence
+    from facsynth.table.active import ActiveRows
     from facsynth.understand.explain import Explanation
     from facsynth.understand.names import TermCounts
+    from facsynth.understand.spans import ReadTable
 
 
 @click.command()
 @click.argument("table", type=click.Path(path_type=Path))
 @output_option("JSONL file with one row per feature.")
-@click.option("--model", help="Model that extracted the table; without it the one it names.")
+@click.option("--model", help="Model that extracted the table; by default the one it names.")
+@click.option("--features", help="Explain only these: ids with commas, or a file of ids or rows.")
 @click.option(
-    "--features", help="Explain only these: ids with commas, or a file with one per line."
+    "--max-features", type=click.IntRange(min=1), help="Explain only the N most frequent features."
 )
-@click.option(
-    "--max-features", type=click.IntRange(min=1), help="Explain only the most frequent so many."
-)
-@click.option(
-    "--spans",
-    "n_spans",
-    type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    help="Spans shown per feature; as many are kept back for the test.",
-)
+@settings_options(EvidenceSettings, "gathering", without=("random_seed",))
 @click.option(
     "--neighbours",
     "n_neighbours",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Add so many nearest features by samples, and as many by direction (needs the SAE).",
+    help="Add the N nearest features by samples, and N by direction (needs the SAE).",
 )
-@click.option("--sae", help="SAE that extracted the table; without it the one it names.")
-@threshold_option
+@click.option("--sae", help="SAE that extracted the table; by default the one it names.")
 @click.option(
     "--import",
     "imported",
     type=click.Path(path_type=Path, exists=True),
-    help="Ready-made explanations: Neuronpedia's JSONL, or JSONL, TSV, CSV of your own.",
+    help="Ready-made explanations: Neuronpedia's JSONL, or JSONL, TSV or CSV of your own.",
 )
 @endpoint_options
-@click.option("--candidates", default=1, show_default=True, help="Explanations asked for.")
-@click.option("--fidelity/--no-fidelity", default=True, help="Test explanations with the LLM.")
+@settings_options(ExplainSettings, "settings", without=("random_seed",))
 @json_option
-def explain(table: Path, output: Path, as_json: bool, **options: Any) -> None:
+def explain(
+    table: Path,
+    output: Path,
+    gathering: EvidenceSettings,
+    settings: ExplainSettings,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Say what the features of TABLE mean, and how far that can be trusted.
 
     Without --chat-model, features are named by the words at their peaks. Every name is tested on
-    spans that it was not made from; a doubtful one has a balanced accuracy below 0.7.
+    held-out spans; it is marked doubtful if its balanced accuracy is below 0.7.
     """
-    from facsynth.cli.asking import said_without_llm
-    from facsynth.cli.show import RichProgress, print_json
+    from facsynth.cli.asking import endpoint_stack, said_without_llm
+    from facsynth.cli.load import load_table_sae, load_table_tokenizer
+    from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
+    from facsynth.table.active import active_rows
     from facsynth.table.table import open_table
-    from facsynth.understand.explain import explain_by_terms, explanation_row
+    from facsynth.understand.evidence import collect_evidence
+    from facsynth.understand.explain import Explanations, explain_by_terms, read_explanations
     from facsynth.understand.names import count_terms
+    from facsynth.understand.spans import ReadTable
 
     progress = RichProgress()
     if said_without_llm(options, progress):
         return
+    # All that needs no model comes first, so that errors are found before one is loaded.
     opened = open_table(table)
-    words = count_terms(opened.samples())
-    evidence = _evidence(opened, options)
-    explained: Sequence[Explanation] | None = explain_by_terms(evidence, words)
-    if options["imported"] or options["chat_model"]:
-        explained = _in_words(explained or [], evidence, options, output, progress)
+    source = opened.manifest.source
+    wanted = _wanted(options["features"], source.n_features)
+    texts = read_explanations(options["imported"]) if options["imported"] else None
+    asked = endpoint_stack(options, output) if options["chat_model"] else None
+    active = active_rows(opened.activations(), threshold=gathering.threshold, relevant=wanted)
+    chosen = _chosen(active, options["max_features"], table)
+    sae = load_table_sae(source, options["sae"]) if options["n_neighbours"] else None
+    read = ReadTable.of(opened, load_table_tokenizer(source, options["model"]))
+    words, evidence = count_terms(read.samples), collect_evidence(read, chosen, settings=gathering)
+    explained: Sequence[Explanation] | None
+    explained = by_terms = explain_by_terms({f: evidence[f] for f in chosen}, words)
+    if texts is not None or asked is not None:
+        explained = _in_words(by_terms, texts, asked, settings, options, output, progress)
     if explained is None:
         return
-    rows = [explanation_row(found, evidence[found.feature_id]) for found in explained]
-    if options["n_neighbours"]:
-        _add_neighbours(rows, opened, words, options)
-    write_jsonl(rows, output)
-    summary = _summary(explained)
-    if as_json:
-        print_json(summary)
-    progress.say(f"{len(explained):,} features written to {output}; {_in_short(summary)}")
+    found = [one.row() for one in explained]
+    if sae is not None:
+        near = active_rows(read.activations, threshold=gathering.threshold)
+        decoder = sae.W_dec.detach().float().numpy()
+        _add_neighbours(found, read, near, decoder, words, options["n_neighbours"])
+    write_jsonl(found, output)
+    show(Explanations(explained), as_json=as_json)
+    progress.say(f"{len(found):,} features written to {output}")
 
 
-def _evidence(table: "FeatureTable", options: dict[str, Any]) -> "dict[int, Evidence]":
-    """Evidence of the features asked for, the most frequent first."""
-    import numpy as np
-
-    from facsynth.cli.load import load_table_tokenizer
-    from facsynth.understand.evidence import EvidenceSettings, collect_evidence
-    from facsynth.understand.spans import extract_settings
-
-    source, rows = table.manifest.source, table.activations()
-    active = rows.feature_ids[rows.values > options["threshold"]]
-    counts = np.bincount(active, minlength=rows.n_features)
-    wanted = _features(options["features"], rows.n_features)
-    order = np.argsort(-counts, kind="stable")
-    chosen = [int(f) for f in order if counts[f] and (wanted is None or wanted[f])]
-    chosen = chosen[: options["max_features"]]
-    if not chosen:
+def _chosen(active: "ActiveRows", n: int | None, table: Path) -> list[int]:
+    """The most frequent features, at most `n`."""
+    order = (-active.counts).argsort(kind="stable")[: active.features.sum()].tolist()
+    if not order:
         raise DataError(
-            f"no feature asked for is active above {options['threshold']:g} in {table.folder}; "
-            "lower --threshold or name other --features"
+            f"no feature asked for is active above {active.threshold:g} in {table}; lower "
+            "--threshold or name other --features"
         )
-    extract = extract_settings(source)
-    found = collect_evidence(
-        table.samples(),
-        rows,
-        load_table_tokenizer(source, options["model"]),
-        chosen,
-        score=extract.score,
-        max_tokens=extract.max_tokens,
-        settings=EvidenceSettings(
-            threshold=options["threshold"],
-            n_spans=options["n_spans"],
-            n_held_out=options["n_spans"],
-        ),
-    )
-    return {feature: found[feature] for feature in chosen}
+    return [int(feature) for feature in order[:n]]
 
 
-def _add_neighbours(
-    rows: list[dict[str, Any]], table: "FeatureTable", words: "TermCounts", options: dict[str, Any]
-) -> None:
-    """Put the nearest features into the rows, with the names of the rows or untested ones."""
-    from facsynth.cli.load import load_table_sae, load_table_tokenizer
-    from facsynth.understand.neighbours import find_neighbours
-    from facsynth.understand.spans import extract_settings
-    from facsynth.understand.topics import name_others, neighbour_rows
-
-    source, activations = table.manifest.source, table.activations()
-    near = find_neighbours(
-        activations,
-        load_table_sae(source, options["sae"]).W_dec.detach().float().numpy(),
-        [row["feature_id"] for row in rows],
-        threshold=options["threshold"],
-        n_each=options["n_neighbours"],
-    )
-    names, _ = name_others(
-        {other.feature_id for found in near.values() for other in found},
-        {row["feature_id"]: row["name"] for row in rows},
-        table.samples(),
-        activations,
-        load_table_tokenizer(source, options["model"]),
-        words,
-        extract=extract_settings(source),
-    )
-    for row in rows:
-        row["neighbours"] = neighbour_rows(near[row["feature_id"]], names)
-
-
-def _features(asked: str | None, n_features: int) -> Any:
-    """Mask of the features in a list or a file; None without either."""
+def _wanted(asked: str | None, n_features: int) -> Any:
+    """Flags of the features in a list or a file; None without either."""
     import numpy as np
 
     from facsynth.cli.load import load_relevant
 
-    if asked is None or Path(asked).is_file():
-        return load_relevant(Path(asked) if asked else None, n_features)
-    try:
-        ids = [int(word) for word in asked.split(",")]
-    except ValueError as error:
-        raise DataError(
-            f"--features {asked} is neither a file nor a list of numbers such as 3,17,256"
-        ) from error
-    if bad := [i for i in ids if not 0 <= i < n_features]:
+    if asked is None:
+        return None
+    text = asked
+    # Only then a path: systems raise an error for a path as long as some lists.
+    if not _is_list(asked):
+        if not Path(asked).is_file():
+            raise DataError(
+                f"--features {asked[:60]} is neither a file nor a list of ids such as 3,17,256"
+            )
+        text = Path(asked).read_text(encoding="utf-8")
+        if not _is_list(text):
+            return load_relevant(Path(asked), n_features)
+    ids = [int(word) for word in re.findall(r"\d+", text)]
+    if bad := [i for i in ids if i >= n_features]:
         raise DataError(f"feature {bad[0]} does not exist; the SAE has 0 to {n_features - 1}")
-    mask = np.zeros(n_features, dtype=bool)
-    mask[ids] = True
-    return mask
+    flags = np.zeros(n_features, dtype=np.bool_)
+    flags[ids] = True
+    return flags
+
+
+def _is_list(text: str) -> bool:
+    """Whether a text is nothing but ids between commas, blanks and line breaks."""
+    return re.fullmatch(r"[\d,\s]*\d[\d,\s]*", text) is not None
 
 
 def _in_words(
     by_terms: "Sequence[Explanation]",
-    evidence: "Mapping[int, Evidence]",
+    texts: dict[int, str] | None,
+    asked: Any,
+    settings: ExplainSettings,
     options: dict[str, Any],
     output: Path,
     progress: "Progress",
@@ -192,40 +155,21 @@ def _in_words(
     """Explanations of an LLM or of a file; None when only the estimate was wanted."""
     from facsynth.chat.model import ChatModel
     from facsynth.chat.scripted import RecordingChat
-    from facsynth.cli.asking import cached, endpoint_stack, say_estimate
+    from facsynth.cli.asking import cached, say_estimate
     from facsynth.progress import SILENT
-    from facsynth.understand.explain import (
-        ExplainSettings,
-        calls_to_explain,
-        explain_by_llm,
-        score_imported,
-    )
-    from facsynth.understand.imports import read_explanations
+    from facsynth.understand.explain import calls_to_explain, explain_by_llm, score_imported
 
-    settings = ExplainSettings(
-        n_candidates=options["candidates"],
-        is_scored=options["fidelity"],
-    )
-    texts = read_explanations(options["imported"]) if options["imported"] else None
-    if not options["chat_model"]:
-        return score_imported(evidence, by_terms, texts or {})
+    if asked is None:
+        return score_imported(by_terms, texts or {})
 
-    def run(chat: ChatModel, progress: "Progress") -> "Sequence[Explanation]":
-        if texts is not None:
-            return score_imported(
-                evidence, by_terms, texts, chat=chat, settings=settings, progress=progress
-            )
-        return explain_by_llm(chat, evidence, by_terms, settings=settings, progress=progress)
+    def run(chat: ChatModel, progress: "Progress" = SILENT) -> "Sequence[Explanation]":
+        if texts is None:
+            return explain_by_llm(chat, by_terms, settings=settings, progress=progress)
+        return score_imported(by_terms, texts, chat=chat, settings=settings, progress=progress)
 
-    endpoint, spending = endpoint_stack(options, output)
+    endpoint, spending = asked
     recorder = RecordingChat(endpoint.name)
-    ahead = calls_to_explain(
-        lambda chat: run(chat, SILENT),
-        evidence,
-        recorder,
-        cached(recorder, output),
-        settings=settings,
-    )
+    ahead = calls_to_explain(run, recorder, cached(recorder, output), settings=settings)
     say_estimate(ahead, options, progress)
     if options["dry_run"]:
         return None
@@ -234,33 +178,21 @@ def _in_words(
     return explained
 
 
-def _summary(explained: "Sequence[Explanation]") -> dict[str, Any]:
-    """Counts and the middle detection score, for machines."""
-    from statistics import median
+def _add_neighbours(
+    rows: list[dict[str, Any]],
+    table: "ReadTable",
+    active: "ActiveRows",
+    decoder: Any,
+    words: "TermCounts",
+    n_each: int,
+) -> None:
+    """Put the nearest features into the rows, with the names of the rows or untested ones."""
+    from facsynth.understand.missing import name_others, neighbour_rows
+    from facsynth.understand.neighbours import find_neighbours
 
-    scores = [
-        found.fidelity.detection.balanced_accuracy
-        for found in explained
-        if found.fidelity and found.fidelity.detection
-    ]
-    n_doubtful = sum(found.is_doubtful for found in explained)
-    return {
-        "n_features": len(explained),
-        "n_explained": sum(found.explanation is not None for found in explained),
-        "n_failed": sum(found.failure is not None for found in explained),
-        "n_scored": len(scores),
-        "n_doubtful": n_doubtful,
-        "doubtful_share": n_doubtful / len(scores) if scores else None,
-        "median_balanced_accuracy": median(scores) if scores else None,
-    }
-
-
-def _in_short(summary: dict[str, Any]) -> str:
-    if not summary["n_scored"]:
-        return "none of them was tested (too few spans, or no LLM to test imported ones)"
-    failed = f"; {summary['n_failed']:,} failed" if summary["n_failed"] else ""
-    return (
-        f"{summary['n_scored']:,} tested, median balanced accuracy "
-        f"{summary['median_balanced_accuracy']:.2f}, {summary['n_doubtful']:,} doubtful "
-        f"({summary['doubtful_share']:.0%}){failed}"
-    )
+    near = find_neighbours(active, decoder, [row["feature_id"] for row in rows], n_each=n_each)
+    others = {other.feature_id for found in near.values() for other in found}
+    named = {row["feature_id"]: row["name"] for row in rows}
+    names, _ = name_others(others, named, table, words)
+    for row in rows:
+        row["neighbours"] = neighbour_rows(near[row["feature_id"]], names)

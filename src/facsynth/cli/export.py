@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import json_option, output_option
+from facsynth.cli.options import data_options, json_option, output_option
 
 _FORMS = (
     "hf",
@@ -16,11 +16,12 @@ _FORMS = (
     "choice",
     "llamafactory",
     "openai",
+    "axolotl",
 )
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("source")
 @output_option("Folder of the exported files.")
 @click.option(
     "--format",
@@ -28,7 +29,8 @@ _FORMS = (
     type=click.Choice(_FORMS),
     default="hf",
     show_default=True,
-    help="hf: folder with a data card; choice: A/B items; llamafactory; openai; others: TRL's.",
+    help="hf: folder with a data card; choice: A/B items; llamafactory; openai; axolotl; others: "
+    "TRL's.",
 )
 @click.option("--name", help="Name of the data set; that of the run by default.")
 @click.option("--clean", is_flag=True, help="Leave out provenance and sample ids.")
@@ -36,9 +38,10 @@ _FORMS = (
     "--sensitive", is_flag=True, help="Warn on top of the data card; automatic for sensitive tasks."
 )
 @click.option("--push", metavar="OWNER/NAME", help="Upload the folder to the Hub (format hf).")
+@data_options
 @json_option
 def export(
-    source: Path,
+    source: str,
     output: Path,
     form: Any,
     name: str | None,
@@ -46,20 +49,25 @@ def export(
     sensitive: bool,
     push: str | None,
     as_json: bool,
+    **reading: Any,
 ) -> None:
     """Write samples in the form that a training tool reads.
 
-    SOURCE is a run folder, the output folder of `fac synthesize`, or a JSONL file. Samples that
-    the form cannot hold, such as unanswered questions, are left out and counted.
+    SOURCE is a run folder, the output folder of `fac synthesize`, or any data set that
+    `fac extract` reads. Samples that the form cannot hold, such as unanswered questions, are left
+    out and counted.
     """
     from facsynth.cli.show import print_json
+    from facsynth.data.cards import data_card, read_run
     from facsynth.data.export import export_samples
-    from facsynth.data.export_card import data_card
-    from facsynth.data.export_run import read_run
+    from facsynth.data.settings import ReadSettings
 
     if push and form != "hf":
         raise click.UsageError("--push uploads a Hugging Face folder; use --format hf")
-    rows, facts = read_run(source, name=name, clean=clean, sensitive=sensitive)
+    settings = ReadSettings(**reading)
+    rows, facts, report = read_run(source, settings, name=name, clean=clean, sensitive=sensitive)
+    for sentence in report.sentences():
+        click.echo(sentence, err=True)
     card = data_card(facts)
     done = export_samples(rows, output, form, name=facts.name, card=card, clean=clean)
     url = _push(output, push) if push else None
@@ -70,6 +78,8 @@ def export(
     click.echo(f"{done.n_rows:,} samples: {done.data}")
     for reason, n in done.left_out.items():
         click.echo(f"Left out: {n:,} {reason}", err=True)
+    for part, n in done.parts_left_out.items():
+        click.echo(f"Left out: {part} of {n:,} samples", err=True)
     if url:
         click.echo(url)
 

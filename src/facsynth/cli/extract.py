@@ -6,15 +6,9 @@ from typing import Any
 
 import click
 
-from facsynth.cli.options import (
-    data_options,
-    json_option,
-    model_options,
-    output_option,
-    score_option,
-)
-
-_SETTINGS = ("score", "max_tokens", "batch_tokens", "gate", "pooling", "hidden")
+from facsynth.cli.from_settings import settings_options
+from facsynth.cli.options import data_options, json_option, model_options, output_option
+from facsynth.table.settings import ExtractSettings
 
 
 @click.command()
@@ -25,104 +19,61 @@ _SETTINGS = ("score", "max_tokens", "batch_tokens", "gate", "pooling", "hidden")
     "--sae",
     "saes",
     multiple=True,
-    help="Folder of the SAE; without it the embedded one. Give it again for more SAEs of the same "
+    help="Folder of the SAE; by default the embedded one. Repeat it for more SAEs of the same "
     "model, which share one forward pass.",
 )
-@click.option(
-    "--gate",
-    type=click.Choice(["sae", "relu"]),
-    default="sae",
-    show_default=True,
-    help="Which activations count: the SAE's own gate, or all positive pre-activations.",
-)
-@click.option(
-    "--pooling",
-    type=click.Choice(["max", "mean", "last", "count"]),
-    default="max",
-    show_default=True,
-    help="One number per sample and feature: the largest activation, the mean over scored tokens, "
-    "that of the last one, or the number of tokens that activate it.",
-)
-@score_option
-@click.option("--max-tokens", default=1024, show_default=True, help="Longer samples are cut here.")
+@settings_options(ExtractSettings, "settings", without=("part_samples",))
 @click.option(
     "--both-answers",
     is_flag=True,
     help="Read both answers of preference pairs, as ID#chosen and ID#rejected with these labels; "
-    "without it the chosen ones.",
-)
-@click.option(
-    "--hidden",
-    is_flag=True,
-    help="Also keep the mean hidden state of each sample at the SAE's layer (4 bytes times the "
-    "model's width a sample), for closeness and label directions in hidden space.",
-)
-@click.option(
-    "--batch-tokens",
-    type=int,
-    help="Tokens per forward pass; by default as the device's memory allows.",
+    "by default the chosen ones.",
 )
 @data_options
 @json_option
-def extract(data: str, output: Path, saes: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def extract(
+    data: str,
+    output: Path,
+    saes: tuple[str, ...],
+    settings: ExtractSettings,
+    both_answers: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Read DATA with a model and an SAE into a feature table.
 
     DATA is a JSONL, JSON, CSV, TSV, Parquet or text file, a folder of such files, or a Hub data
     set (owner/name). With one SAE the table is OUTPUT; with several, each has its table in a
-    folder of OUTPUT that bears its name.
+    folder of OUTPUT named after it. Work is saved at least every 30 seconds; run an interrupted
+    command again to resume it.
     """
-    from dataclasses import asdict
-
     from facsynth.cli.load import load_pair, load_samples
-    from facsynth.cli.show import RichProgress, print_json
+    from facsynth.cli.show import RichProgress, print_json, print_tables, show
     from facsynth.data.pairs import split_pairs
     from facsynth.models.default_model import EMBEDDED_SAE
     from facsynth.sae.files import load_sae
-    from facsynth.table.extract import ExtractSettings, extract_table, extract_tables
+    from facsynth.table.extract import extract_table, extract_tables
 
     names = _sae_names(saes)
     progress = RichProgress()
-    settings = ExtractSettings(**{k: options[k] for k in _SETTINGS})
     samples = load_samples(data, options)
-    if options["both_answers"]:
+    if both_answers:
         samples = split_pairs(samples)
     lm, first = load_pair(options, saes[0] if saes else None, progress)
+    shared: dict[str, Any] = {"settings": settings, "progress": progress}
     if len(saes) < 2:
         name = saes[0] if saes else EMBEDDED_SAE
-        shared: dict[str, Any] = {"settings": settings, "progress": progress}
-        table = extract_table(samples, lm, first, output, sae_name=name, **shared)
-        if as_json:
-            print_json({"table": str(output), **asdict(table.manifest)})
-        else:
-            _show(output, asdict(table.manifest))
-        return
-    loaded = [first, *(load_sae(sae, device=lm.device) for sae in saes[1:])]
-    tables = extract_tables(
-        samples,
-        lm,
-        dict(zip(names, loaded, strict=True)),
-        output,
-        settings=settings,
-        progress=progress,
-    )
-    rows = [(output / name, asdict(table.manifest)) for name, table in tables.items()]
-    if as_json:
-        print_json({"tables": [{"table": str(folder), **row} for folder, row in rows]})
-        return
-    for folder, row in rows:
-        _show(folder, row)
-
-
-def _show(folder: Path, manifest: dict[str, Any]) -> None:
-    from facsynth.cli.show import print_table
-
-    rows = [
-        ("samples", manifest["n_samples"]),
-        ("scored tokens", manifest["n_tokens"]),
-        ("stored activations", manifest["n_entries"]),
-        ("samples cut", manifest["n_truncated"]),
-    ]
-    print_table(f"Feature table {folder}", ("what", "count"), rows)
+        tables = [extract_table(samples, lm, first, output, sae_name=name, **shared)]
+    else:
+        loaded = [first, *(load_sae(sae, device=lm.device) for sae in saes[1:])]
+        named = dict(zip(names, loaded, strict=True))
+        tables = list(extract_tables(samples, lm, named, output, **shared).values())
+    if len(tables) == 1:
+        show(tables[0], as_json=as_json)
+    elif as_json:
+        print_json({"tables": [table.row() for table in tables]})
+    else:
+        print_tables([summary for table in tables for summary in table.tables()])
 
 
 def _sae_names(saes: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Collection
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -54,14 +54,23 @@ def settings_options(
     return decorate
 
 
-def _settings(record: type[Settings], without: Collection[str], group: str = "") -> list[Setting]:
+def _settings(
+    record: type[Settings],
+    without: Collection[str],
+    group: str = "",
+    defaults: Settings | None = None,
+) -> list[Setting]:
     """The fields that become options, groups flattened."""
     found: list[Setting] = []
-    for setting in settings_of(record):
+    for setting in settings_of(record, defaults):
         name = f"{group}{setting.name}"
         if name in without:
             continue
-        found += _settings(setting.kind, without, f"{name}.") if setting.is_group else [setting]
+        if setting.is_group:
+            given = None if setting.default is MISSING else setting.default
+            found += _settings(setting.kind, without, f"{name}.", given)
+        else:
+            found.append(setting)
     return found
 
 
@@ -73,19 +82,23 @@ def _option_names(record: type[Settings], without: Collection[str]) -> list[str]
 
 
 def _build(
-    record: type[Settings], given: dict[str, Any], without: Collection[str], group: str = ""
+    record: type[Settings],
+    given: dict[str, Any],
+    without: Collection[str],
+    group: str = "",
+    defaults: Any = None,
 ) -> Any:
     values = {}
-    for setting in settings_of(record):
+    for setting in settings_of(record, defaults):
         name = f"{group}{setting.name}"
         if name in without:
             continue
-        values[setting.name] = (
-            _build(setting.kind, given, without, f"{name}.")
-            if setting.is_group
-            else given[setting.name]
-        )
-    return record(**values)
+        if setting.is_group:
+            inner = None if setting.default is MISSING else setting.default
+            values[setting.name] = _build(setting.kind, given, without, f"{name}.", inner)
+        else:
+            values[setting.name] = given[setting.name]
+    return replace(defaults, **values) if defaults else record(**values)
 
 
 def _option(setting: Setting) -> Callable[[Command], Command]:

@@ -47,8 +47,9 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("\nStopped. Run the same command again to go on from here.", err=True)
+        except KeyboardInterrupt as stop:
+            kept = str(stop) or "What was saved is kept; run the same command again to resume."
+            click.echo(f"\nStopped. {kept}", err=True)
             sys.exit(130)
         except BrokenPipeError:  # the reader of standard output went away; click says nothing
             raise
@@ -72,6 +73,6 @@ def _one_line(error: Exception) -> str:
 def main(debug: bool) -> None:
     """Measure which features of a model your data exercises, and write what is missing.
 
-    Results go to standard output, progress and messages to standard error. A command that was
-    interrupted goes on where it stopped when it is run again.
+    Results go to standard output, progress and messages to standard error. An
+    interrupted command resumes when you run it again.
     """

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from facsynth.data.read import json_lines, read_samples
+from facsynth.data.read import json_lines, open_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import EMBEDDED_SAE
 from facsynth.models.lm import LanguageModel, load_language_model, load_tokenizer
@@ -19,16 +20,13 @@ from facsynth.records import Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import PairWarning, name_remark
-from facsynth.table.table import (
-    FeatureTable,
-    TableSource,
-    check_same_features,
-    open_table,
-    precision_remark,
-)
+from facsynth.table.active import ActiveRows, active_rows
+from facsynth.table.alike import check_same_features, precision_remark
+from facsynth.table.table import FeatureTable, TableSource, open_table
 
 __all__ = [
     "check_tables",
+    "load_active",
     "load_included",
     "load_model",
     "load_pair",
@@ -44,13 +42,12 @@ __all__ = [
 
 def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
     """Samples of a file or a Hub data set, by the options of `data_options`."""
-    return read_samples(
-        data,
-        text_field=options["text_field"],
-        label_field=options["label_field"],
-        split=options["split"],
-        limit=options["limit"],
-    )
+    names = ("text_field", "label_field", "split", "limit")
+    stream = open_samples(data, ReadSettings(**{name: options[name] for name in names}))
+    samples = list(stream)
+    for sentence in stream.report.sentences():
+        click.echo(sentence, err=True)
+    return samples
 
 
 def load_model(options: dict[str, Any], progress: Progress) -> LanguageModel:
@@ -65,21 +62,30 @@ def load_model(options: dict[str, Any], progress: Progress) -> LanguageModel:
 
 
 def load_pair(
-    options: dict[str, Any], sae: str | None, progress: Progress
+    options: dict[str, Any],
+    sae: str | None,
+    progress: Progress,
+    *,
+    check: Callable[[SparseAutoencoder], None] | None = None,
 ) -> tuple[LanguageModel, SparseAutoencoder]:
-    """Model and SAE; a model of one's own needs an SAE of its own."""
+    """Model and SAE; a model of one's own needs an SAE of its own.
+
+    The SAE is loaded first, because that is quicker, and passed to `check`.
+    """
     if options["model"] and not sae:
         raise DataError(
             f"--model {options['model']} needs an --sae that was trained on it; `fac sae train` "
             "makes one"
         )
+    loaded = load_sae(sae)
+    if check is not None:
+        check(loaded)
     lm = load_model(options, progress)
-    loaded = load_sae(sae, device=lm.device)
     remark = name_remark(loaded.config, lm.name)
     if remark:
         progress.say(f"warning: {remark}")
         warnings.simplefilter("ignore", PairWarning)  # it has been said
-    return lm, loaded
+    return lm, loaded.to(lm.device)
 
 
 def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
@@ -94,6 +100,18 @@ def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
     return tables
 
 
+def load_active(
+    paths: Sequence[Path], *, threshold: float, relevant: Path | None, hidden: bool = False
+) -> tuple[list[FeatureTable], list[ActiveRows]]:
+    """Feature tables that speak of the same features, and their active rows."""
+    tables = load_tables(paths)
+    flags = load_relevant(relevant, tables[0].manifest.source.n_features)
+    return tables, [
+        active_rows(table.activations(hidden=hidden), threshold=threshold, relevant=flags)
+        for table in tables
+    ]
+
+
 def check_tables(one: FeatureTable, other: FeatureTable) -> None:
     """Refuse tables that do not speak of the same features, and say where precisions differ."""
     check_same_features(one, other)
@@ -102,9 +120,18 @@ def check_tables(one: FeatureTable, other: FeatureTable) -> None:
 
 
 def table_names(paths: Sequence[Path]) -> list[str]:
-    """What to call files and folders: their own name, or the whole path where two share it."""
-    names = [path.name for path in paths]
-    return [path.name if path.name and names.count(path.name) == 1 else str(path) for path in paths]
+    """Distinct names for files and folders: the shortest ends of their paths that differ.
+
+    A path that is given twice gets a number.
+    """
+    parts = [path.resolve().parts for path in paths]
+    names: list[str] = []
+    for n_parts in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-n_parts:]) for one in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    seen = [names[:i].count(name) + 1 for i, name in enumerate(names)]
+    return [f"{name} ({n})" if n > 1 else name for name, n in zip(names, seen, strict=True)]
 
 
 def load_table_tokenizer(source: TableSource, model: str | None) -> Any:

@@ -39,9 +39,20 @@ relevant_option = click.option(
     help="Features that count: ids, or rows with feature_id, one per line.",
 )
 
+
+def _checked_plot(_context: click.Context, _option: click.Parameter, path: Path | None) -> Any:
+    """The path as it is; refuses an ending that no chart has, before anything is measured."""
+    if path:
+        from facsynth.report.plots import check_plot_path
+
+        check_plot_path(path)
+    return path
+
+
 plot_option = click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=_checked_plot,
     help="Write the chart to this .html, .svg or .png file.",
 )
 

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 @click.group(invoke_without_command=True)
 @click.option("--task", help="toxicity, reward, sycophancy, survival, instruction, or a text file.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="JSONL file, a row a feature."
+    "-o", "--output", type=click.Path(path_type=Path), help="JSONL file, one row per feature."
 )
 @click.option(
     "--explanations",
     type=click.Path(path_type=Path, exists=True),
-    help="What `fac explain` wrote; the LLM judges these, and names are taken from it.",
+    help="File of `fac explain`; the LLM judges its explanations, and names are taken from it.",
 )
 @click.option(
     "--table",
     type=click.Path(path_type=Path),
-    help="Feature table of the anchor, to use labels of.",
+    help="Feature table of the anchor, whose labels are used.",
 )
-@click.option("--label", help="Label that stands for the task, for the judge without an LLM.")
+@click.option("--label", help="Label of the task, for the judge without an LLM.")
 @click.option(
     "--min-grade",
     type=click.Choice(["yes", "probably", "maybe"]),
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @endpoint_options
 @json_option
 @click.pass_context
-def relevance(ctx: click.Context, /, **options: Any) -> None:
+def relevance(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Judge which features matter for a task.
 
     With --chat-model an LLM grades the features of --explanations by the task's rubric. Without
@@ -54,15 +54,14 @@ def relevance(ctx: click.Context, /, **options: Any) -> None:
         if not options[name]:
             raise click.UsageError(f"Missing option '--{name}'.")
     from facsynth.cli.asking import said_without_llm
-    from facsynth.cli.show import RichProgress, print_json
+    from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
-    from facsynth.understand.relevance import load_rubric, relevance_row
+    from facsynth.understand.relevance import Judgements, load_rubric, read_described
 
     progress = RichProgress()
     if said_without_llm(options, progress):
         return
-    rubric = load_rubric(options["task"])
-    described = _described(options["explanations"])
+    rubric, described = load_rubric(options["task"]), read_described(options["explanations"])
     judged = (
         _by_llm(rubric, described, options, progress)
         if options["chat_model"]
@@ -71,15 +70,9 @@ def relevance(ctx: click.Context, /, **options: Any) -> None:
     if judged is None:
         return
     grade, output = options["min_grade"], options["output"]
-    write_jsonl((relevance_row(one, min_grade=grade) for one in judged), output)
-    summary = _summary(judged, grade)
-    if options["as_json"]:
-        print_json(summary)
-    progress.say(
-        f"{summary['n_relevant']:,} of {len(judged):,} features are relevant (at least {grade})"
-        f"{', ' + str(summary['n_failed']) + ' failed' if summary['n_failed'] else ''}; "
-        f"written to {output}"
-    )
+    write_jsonl((one.row(min_grade=grade) for one in judged), output)
+    show(Judgements(judged, grade), as_json=as_json)
+    progress.say(f"{len(judged):,} features written to {output}")
 
 
 @relevance.command()
@@ -89,9 +82,9 @@ def relevance(ctx: click.Context, /, **options: Any) -> None:
 @click.option(
     "--explanations",
     type=click.Path(path_type=Path, exists=True),
-    help="What `fac explain` wrote, for the texts in the sheet.",
+    help="File of `fac explain`, for the texts in the sheet.",
 )
-@click.option("--random-seed", default=0, show_default=True, help="Seed of the draw.")
+@click.option("--random-seed", default=0, show_default=True, help="Random seed of the draw.")
 @click.option(
     "--filled",
     type=click.Path(path_type=Path, exists=True),
@@ -111,53 +104,27 @@ def audit(
 
     Write yes or no into the column `verdict`; leave it empty where you cannot say.
     """
-    from facsynth.cli.show import RichProgress
+    from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_text
-    from facsynth.understand.audit import draw_audit, sheet_text
+    from facsynth.understand.audit import draw_audit, read_verdicts, score_audit, sheet_text
+    from facsynth.understand.relevance import read_described, read_feature_rows
     from facsynth.understand.spans import mark_peak
 
     if (output is None) == (filled is None):
         raise click.UsageError("Give either --output to draw a sheet or --filled to score one.")
-    rows = _rows(judged, "relevant", "grade", "name")
+    rows = read_feature_rows(judged, "relevant", "grade", "name")
     decided = {int(row["feature_id"]): bool(row["relevant"]) for row in rows if row["grade"]}
     if filled is not None:
-        _print_audit(decided, filled, as_json)
+        show(score_audit(decided, read_verdicts(filled)), as_json=as_json)
         return
     assert output is not None
     if output.exists():
         raise DataError(f"{output} exists and may hold verdicts; choose another name")
-    texts = {f.feature_id: [mark_peak(s) for s in f.spans] for f in _described(explanations)}
+    texts = {f.feature_id: [mark_peak(s) for s in f.spans] for f in read_described(explanations)}
     names = {int(row["feature_id"]): str(row["name"]) for row in rows}
-    drawn = draw_audit(decided, size, seed=random_seed)
+    drawn = draw_audit(decided, size, random_seed=random_seed)
     write_text(sheet_text(drawn, names, texts), output)
     RichProgress().say(f"{len(drawn)} features to judge in {output}")
-
-
-def _print_audit(decided: dict[int, bool], filled: Path, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from facsynth.cli.show import print_json, print_table
-    from facsynth.understand.audit import read_verdicts, score_audit
-
-    result = score_audit(decided, read_verdicts(filled))
-    if as_json:
-        print_json(asdict(result))
-        return
-    recall = "–" if result.recall is None else f"{result.recall:.3f}"
-    print_table(
-        "Judge of relevance against a person",
-        ("measure", "value", "95 % interval"),
-        [
-            (
-                "precision",
-                result.precision,
-                f"{result.precision_low:.3f} to {result.precision_high:.3f}",
-            ),
-            ("recall", recall, f"{result.recall_low:.3f} to {result.recall_high:.3f}"),
-            ("kept, with a verdict", f"{result.n_kept_seen:,} of {result.n_kept:,}", ""),
-            ("dropped, with a verdict", f"{result.n_dropped_seen:,} of {result.n_dropped:,}", ""),
-        ],
-    )
 
 
 def _by_llm(
@@ -185,6 +152,7 @@ def _by_llm(
 def _without_llm(
     described: "list[Described]", options: dict[str, Any], progress: "Progress"
 ) -> "Sequence[Relevance]":
+    from facsynth.table.active import active_rows
     from facsynth.table.table import open_table
     from facsynth.understand.relevance import judge_all, judge_by_labels
 
@@ -193,55 +161,15 @@ def _without_llm(
             "without --chat-model the judge needs --table, and labels in it; see `fac extract "
             "--label-field`"
         )
-    table, threshold = open_table(options["table"]), options["threshold"]
-    names = {f.feature_id: f.name for f in described}
+    table = open_table(options["table"])
     labels = [sample.label for sample in table.samples()]
-    rows = table.activations()
-    if options["label"]:
-        return judge_by_labels(rows, labels, options["label"], threshold=threshold, names=names)
     values = sorted({label for label in labels if label is not None})
-    if values:
+    if values and not options["label"]:
         shown = ", ".join(values[:8])
-        raise DataError(f"the samples have labels ({shown}); say by --label which is the task's")
+        raise DataError(f"the samples have labels ({shown}); name the task's label by --label")
+    names = {f.feature_id: f.name for f in described}
+    rows = active_rows(table.activations(), threshold=options["threshold"])
+    if options["label"]:
+        return judge_by_labels(rows, labels, options["label"], names=names)
     progress.say("no labels and no --chat-model: every active feature counts as relevant")
-    return judge_all(rows, threshold=threshold, names=names)
-
-
-def _described(path: Path | None) -> "list[Described]":
-    """Names and spans from the file of `fac explain`."""
-    from facsynth.records import Span
-    from facsynth.understand.relevance import Described
-
-    if path is None:
-        return []
-    return [
-        Described(
-            int(row["feature_id"]), str(row["name"]), tuple(Span(**span) for span in row["spans"])
-        )
-        for row in _rows(path, "name", "spans")
-    ]
-
-
-def _rows(path: Path, *fields: str) -> list[dict[str, Any]]:
-    """Rows of a JSONL file that have a feature and these fields."""
-    from facsynth.data.read import json_lines
-
-    fields = ("feature_id", *fields)
-    rows = []
-    for place, row in json_lines(path):
-        if not isinstance(row, dict) or not all(field in row for field in fields):
-            raise DataError(f"{place}: expected an object with {', '.join(fields)}")
-        rows.append(row)
-    return rows
-
-
-def _summary(judged: "Sequence[Relevance]", min_grade: Any) -> dict[str, Any]:
-    from facsynth.understand.relevance import GRADES
-
-    return {
-        "n_features": len(judged),
-        "n_relevant": sum(one.is_relevant(min_grade) for one in judged),
-        "n_failed": sum(one.grade is None for one in judged),
-        "grades": {grade: sum(one.grade == grade for one in judged) for grade in GRADES},
-        "min_grade": min_grade,
-    }
+    return judge_all(rows, names=names)

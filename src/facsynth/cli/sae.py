@@ -69,13 +69,13 @@ sae.add_command(random_sae)
 )
 @click.option("--random-seed", default=0, show_default=True, help="Weights and shuffles.")
 @click.option("--holdout", default=0.05, show_default=True, help="Share of samples kept out.")
-@click.option("--max-tokens", default=512, show_default=True, help="Longer samples are cut here.")
+@click.option("--max-length", default=512, show_default=True, help="Longer samples are cut here.")
 @save_dtype_option
 @model_options
 @score_option
 @data_options
 def train(
-    data: str, output: Path, layer: int, holdout: float, max_tokens: int, score: Any, **options: Any
+    data: str, output: Path, layer: int, holdout: float, max_length: int, score: Any, **options: Any
 ) -> None:
     """Train an SAE on the residual stream that DATA causes at one layer.
 
@@ -109,7 +109,7 @@ def train(
         if ranks.number == 0:
             write_jsonl((sample_row(sample) for sample in held_out), output / "heldout.jsonl")
         lm = _load_on_each_rank(options, ranks, progress)
-        texts = tokenize_samples(used, lm.tokenizer, score=score, max_tokens=max_tokens)
+        texts = tokenize_samples(used, lm.tokenizer, score=score, max_length=max_length)
         progress.say(f"{sum(t.n_scored for t in texts):,} tokens in {len(texts):,} samples")
         trained = train_sae(
             lm,
@@ -158,7 +158,7 @@ def _load_on_each_rank(
 @sae.command()
 @click.argument("folder", metavar="SAE")
 @click.argument("data")
-@click.option("--max-tokens", default=512, show_default=True, help="Longer samples are cut here.")
+@click.option("--max-length", default=512, show_default=True, help="Longer samples are cut here.")
 @click.option("--loss-tokens", default=50_000, show_default=True, help="Tokens for the losses.")
 @model_options
 @score_option
@@ -167,7 +167,7 @@ def _load_on_each_rank(
 def evaluate(
     folder: str,
     data: str,
-    max_tokens: int,
+    max_length: int,
     loss_tokens: int,
     score: Any,
     as_json: bool,
@@ -183,7 +183,7 @@ def evaluate(
     progress = RichProgress()
     lm = load_model(options, progress)
     texts = tokenize_samples(
-        load_samples(data, options), lm.tokenizer, score=score, max_tokens=max_tokens
+        load_samples(data, options), lm.tokenizer, score=score, max_length=max_length
     )
     quality = evaluate_sae(
         lm,

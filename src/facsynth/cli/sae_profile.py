@@ -17,7 +17,7 @@ from facsynth.cli.options import data_options, json_option, model_options, score
     type=click.Path(path_type=Path),
     help="File of the profile; reference.npz in the folder of the SAE by default.",
 )
-@click.option("--max-tokens", default=1024, show_default=True, help="Longer samples are cut here.")
+@click.option("--max-length", default=1024, show_default=True, help="Longer samples are cut here.")
 @click.option("--note", default="", help="What the text is; kept in the profile.")
 @score_option
 @model_options
@@ -27,7 +27,7 @@ def profile(
     sae: str,
     data: str,
     output: Path | None,
-    max_tokens: int,
+    max_length: int,
     note: str,
     score: Any,
     as_json: bool,
@@ -41,10 +41,10 @@ def profile(
     """
     from facsynth.cli.load import load_model, load_samples
     from facsynth.cli.show import RichProgress, print_json, print_table
-    from facsynth.coverage.counting import profile_rows, profile_sae
-    from facsynth.coverage.profile import PROFILE_FILE, write_profile
+    from facsynth.coverage.profile import PROFILE_FILE, profile_rows, profile_sae, write_profile
     from facsynth.sae.files import load_sae
     from facsynth.sae.sources import find_sae
+    from facsynth.table.settings import ExtractSettings
     from facsynth.table.table import open_table
 
     progress = RichProgress()
@@ -61,8 +61,7 @@ def profile(
             lm,
             load_sae(folder, device=lm.device),
             samples,
-            score=score,
-            max_tokens=max_tokens,
+            settings=ExtractSettings(score=score, max_length=max_length),
             note=note,
             progress=progress,
         )

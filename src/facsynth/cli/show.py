@@ -146,9 +146,13 @@ def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = ""
 ) -> None:
     """Print a small table on standard output; numbers are aligned to the right."""
-    table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
+    console, table = Console(), Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*(cell_text(value) for value in row))
-    Console().print(table, markup=False)
+    # Title and note stand outside, because Rich would wrap them to the width of a narrow table.
+    console.print(title, style="italic", highlight=False, markup=False)
+    console.print(table, markup=False)
+    if note:
+        console.print(note, highlight=False, markup=False)

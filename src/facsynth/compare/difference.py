@@ -1,32 +1,46 @@
 """Which features fire more in one data set than in another, with tests at equal text length.
 
 Longer texts activate more features, so two sets of different length differ in almost every
-feature. By default samples are therefore compared within tenths of the pooled lengths (Cochran,
-Mantel and Haenszel). Every entry of a table handed to this module counts as active;
-`facsynth.coverage.fac.active_only` drops the others.
+feature. By default samples are therefore compared within deciles of the pooled lengths (Cochran,
+Mantel and Haenszel).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from scipy.stats import chi2, false_discovery_control, fisher_exact
+from scipy.stats import chi2, false_discovery_control
 
-from facsynth.coverage.fac import check_widths
+from facsynth.compare.settings import DiffSettings
+from facsynth.coverage.controls import length_auc
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
+from facsynth.records import Sample, sample_text
+from facsynth.show import TextTable, as_html
+from facsynth.table.active import ActiveRows, check_same_width
 
-__all__ = ["DifferenceTests", "common_odds", "length_strata", "mantel_haenszel", "compare_features"]
+__all__ = [
+    "Difference",
+    "common_odds",
+    "compare_features",
+    "length_strata",
+    "mantel_haenszel",
+    "shared_texts",
+]
 
 N_STRATA = 10
-"""Length groups: tenths of the pooled lengths."""
+"""Length groups: deciles of the pooled lengths."""
 
 Z95 = 1.959963984540054
 
+Counts = Int64[np.ndarray, "n_strata n_features"]
+Sizes = Int64[np.ndarray, " n_strata"]
 
-@dataclass(frozen=True)
-class DifferenceTests:
+
+@dataclass(frozen=True, eq=False)
+class Difference:
     """One test for each feature that fires in at least one of two data sets, in feature order."""
 
     feature_ids: Int64[np.ndarray, " n_tested"]
@@ -48,79 +62,180 @@ class DifferenceTests:
     Hochberg 1995)."""
 
     n_strata: int
-    """Length groups with samples of both sets; 1 when lengths play no part."""
+    """Length groups with samples of both sets; 1 without length groups."""
 
     n_compared: tuple[int, int]
-    """Samples of each set in these groups; the others have no partner of their length."""
+    """Samples of each set in these groups; the others have no counterpart of their length."""
 
-    def order(self) -> Int64[np.ndarray, " n_tested"]:
-        """Positions by evidence: smallest p first, ties by the larger effect, then by id."""
-        return np.lexsort((self.feature_ids, -np.abs(self.log_odds), self.p_value))
+    n_samples: tuple[int, int]
+    mean_tokens: tuple[float, float]
+    threshold: float
+    """δ, in SAE units."""
+
+    settings: DiffSettings
+    notes: tuple[str, ...]
+    """Caveats."""
+
+    sets: tuple[str, str] = ("A", "B")
+    """Names of the two data sets."""
+
+    names: Mapping[int, tuple[str, str | None]] = field(default_factory=dict)
+    """Name and strongest example of features, where known."""
+
+    def more_in(self, side: int) -> list[int]:
+        """Positions of the features that fire more in a set (0 or 1), the strongest evidence first.
+
+        Smallest p first, ties by the larger effect, then by id.
+        """
+        order = np.lexsort((self.feature_ids, -np.abs(self.log_odds), self.p_value))
+        sign = 1 if side == 0 else -1
+        wanted = (self.q_value <= self.settings.fdr) & (sign * self.log_odds > 0)
+        return [int(i) for i in order if wanted[i]]
+
+    def row(self) -> dict[str, Any]:
+        """All features that differ, `more_in_a` and `more_in_b`; names for those shown."""
+        sides = [[self._feature_row(i) for i in self.more_in(side)] for side in (0, 1)]
+        return {
+            **_by_set(self.sets),
+            "n_samples": _by_set(self.n_samples),
+            "mean_tokens": _by_set(self.mean_tokens),
+            "n_tested": int(self.feature_ids.size),
+            "n_different": self._n_different(),
+            "n_length_groups": self.n_strata,
+            "n_compared": _by_set(self.n_compared),
+            "fdr": self.settings.fdr,
+            "threshold": self.threshold,
+            "more_in_a": sides[0],
+            "more_in_b": sides[1],
+            "warnings": list(self.notes),
+        }
+
+    def tables(self) -> Sequence[TextTable]:
+        """Sizes and the count of different features, then the features of either side."""
+        title = (
+            f"{self._n_different():,} of {self.feature_ids.size:,} features differ at a false "
+            f"discovery rate of {self.settings.fdr:g}, compared within {self.n_strata} length "
+            "groups"
+        )
+        sizes = zip("AB", self.sets, self.n_samples, self.mean_tokens, strict=True)
+        examples = [
+            (str(feature), example) for feature, (_, example) in self.names.items() if example
+        ]
+        found = [
+            TextTable(title, ("", "set", "samples", "mean tokens"), [*sizes]),
+            *(self._side_table(side) for side in (0, 1)),
+        ]
+        if examples:
+            found.append(TextTable("Examples", ("feature", "strongest example"), examples))
+        note = (
+            "A feature with log odds above 0 fires in a larger share of A's samples. "
+            "`fac explain` says in words what these features mean."
+        )
+        return [*found[:-1], replace(found[-1], note=note)]
+
+    _repr_html_ = as_html
+
+    def _n_different(self) -> int:
+        return int(np.count_nonzero(self.q_value <= self.settings.fdr))
+
+    def _feature_row(self, i: int) -> dict[str, Any]:
+        fields = ("n_a", "n_b", "log_odds", "low", "high", "p_value", "q_value")
+        feature = int(self.feature_ids[i])
+        name, example = self.names.get(feature, (None, None))
+        values = {key: getattr(self, key)[i].item() for key in fields}
+        return {"feature_id": feature, **values, "name": name, "example": example}
+
+    def _side_table(self, side: int) -> TextTable:
+        every = self.more_in(side)
+        rows = [
+            (
+                str(one["feature_id"]),
+                one["n_a"],
+                one["n_b"],
+                f"{one['log_odds']:+.2f}",
+                f"{one['low']:+.1f} to {one['high']:+.1f}",
+                f"{one['q_value']:.0e}",
+                one["name"],
+            )
+            for one in map(self._feature_row, every[: self.settings.top])
+        ]
+        columns = ("feature", "in A", "in B", "log odds", "95 %", "q", "name")
+        width = len(columns) - (not self.names)
+        title = f"More in {'AB'[side]}: {len(every):,} features"
+        title += f", first {self.settings.top}" if len(every) > self.settings.top else ""
+        return TextTable(title, columns[:width], [row[:width] for row in rows])
 
 
 def compare_features(
-    a: FeatureActivations,
-    b: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
-    *,
-    by_length: bool = True,
-) -> DifferenceTests:
+    a: ActiveRows, b: ActiveRows, settings: DiffSettings | None = None
+) -> Difference:
     """Test every relevant feature for firing in different shares of two data sets.
 
-    By length: the Cochran-Mantel-Haenszel test with continuity correction over length groups.
-    Otherwise Fisher's exact test. Samples count as independent, so copies make p too small.
+    The Cochran-Mantel-Haenszel test with continuity correction over length groups, or over one
+    group of all lengths. Samples count as independent, so copies make p too small.
 
     Args:
-        a: The first set, every entry active.
-        b: The second set.
-        relevant: Features to test; those that fire in neither set are left out.
-        by_length: Compare samples of similar length only.
+        a: The first set.
+        b: The second set. Features that fire in neither are left out.
+        settings: Whether to compare at equal lengths, and the rate of false discoveries.
 
     Raises:
         DataError: A set has no samples with text, no relevant feature fires, or no length group
             holds samples of both sets.
-        MismatchError: The tables or the flags differ in their number of features.
+        MismatchError: The tables differ in their number of features.
     """
-    check_widths(a, b, relevant)
-    groups_a, groups_b = _groups(a, b, by_length)
-    shared = np.intersect1d(np.unique(groups_a[groups_a >= 0]), np.unique(groups_b[groups_b >= 0]))
-    if not shared.size:
-        raise DataError(
-            "the two data sets share no length: no group of similar lengths has samples of both; "
-            "compare without length groups (--length none) and read the result as one of length"
-        )
-    counts_a, sizes_a = _stratified(a, groups_a, shared)
-    counts_b, sizes_b = _stratified(b, groups_b, shared)
-    ids = np.flatnonzero(relevant & ((counts_a + counts_b).sum(axis=0) > 0))
+    settings = settings or DiffSettings()
+    check_same_width(a, b)
+    by_length = settings.length == "matched"
+    x, sizes_a, y, sizes_b = _stratified_counts(a, b, by_length)
+    ids = np.flatnonzero((x + y).any(axis=0))
     if not ids.size:
         raise DataError(
             "no relevant feature fires in either data set, so there is nothing to compare; lower "
             "--threshold"
         )
-    x, y = counts_a[:, ids], counts_b[:, ids]
-    if by_length:
-        p = mantel_haenszel(x, sizes_a, y, sizes_b)
-    else:
-        p = _fisher(x[0], int(sizes_a[0]), y[0], int(sizes_b[0]))
+    x, y = x[:, ids], y[:, ids]
+    p = mantel_haenszel(x, sizes_a, y, sizes_b)
     log_odds, error = common_odds(x, sizes_a, y, sizes_b)
-    return DifferenceTests(
+    n_compared = (int(sizes_a.sum()), int(sizes_b.sum()))
+    lengths = [rows.activations.n_tokens for rows in (a, b)]
+    return Difference(
         feature_ids=ids,
-        n_a=np.bincount(a.feature_ids, minlength=a.n_features)[ids],
-        n_b=np.bincount(b.feature_ids, minlength=b.n_features)[ids],
+        n_a=a.counts[ids],
+        n_b=b.counts[ids],
         log_odds=log_odds,
         low=log_odds - Z95 * error,
         high=log_odds + Z95 * error,
         p_value=p,
         q_value=np.asarray(false_discovery_control(p)),
-        n_strata=int(shared.size),
-        n_compared=(int(sizes_a.sum()), int(sizes_b.sum())),
+        n_strata=int(sizes_a.size),
+        n_compared=n_compared,
+        n_samples=(a.n_samples, b.n_samples),
+        mean_tokens=(float(lengths[0].mean()), float(lengths[1].mean())),
+        threshold=a.threshold,
+        settings=settings,
+        notes=_length_notes(lengths, sum(n_compared), by_length),
     )
+
+
+def shared_texts(sets: Sequence[Sequence[Sample]]) -> tuple[str, ...]:
+    """Notes on texts that are in both data sets, and on copies within one."""
+    texts = [{sample_text(sample) for sample in samples} for samples in sets]
+    notes = []
+    if n_shared := len(texts[0] & texts[1]):
+        notes.append(
+            f"{n_shared:,} texts are in both sets, which hides differences; compare the rows that "
+            "differ to see what changed"
+        )
+    if n_copies := sum(map(len, sets)) - sum(map(len, texts)):
+        notes.append(f"{n_copies:,} samples are copies within their set; p-values are too small")
+    return tuple(notes)
 
 
 def length_strata(
     lengths: Int64[np.ndarray, " n_samples"], *, n_strata: int = N_STRATA
 ) -> Int64[np.ndarray, " n_samples"]:
-    """Group of each sample by length: equal lengths share a group, groups are about equally large.
+    """Length group of each sample: equal lengths share a group, groups are about equal in size.
 
     Samples without tokens get -1.
     """
@@ -143,7 +258,7 @@ def mantel_haenszel(
     """p-values of the Cochran-Mantel-Haenszel test of a common odds ratio of 1.
 
     (|Σ(x - E)| - ½)² / ΣV on one degree of freedom, with hypergeometric means E and variances V in
-    each stratum, and the correction left out where it exceeds the difference (Mantel and Haenszel
+    each stratum, and the correction omitted where it exceeds the difference (Mantel and Haenszel
     1959; Agresti, Categorical Data Analysis, section 6.3).
 
     Args:
@@ -211,37 +326,50 @@ def common_odds(
     return log_odds, np.sqrt(variance)
 
 
-def _fisher(
-    x: Int64[np.ndarray, " n_tested"], n_x: int, y: Int64[np.ndarray, " n_tested"], n_y: int
-) -> Float64[np.ndarray, " n_tested"]:
-    """Two-sided exact p-values; equal counts are tested once."""
-    pairs, where = np.unique(np.stack([x, y], axis=1), axis=0, return_inverse=True)
-    found = [fisher_exact([[i, n_x - i], [j, n_y - j]]).pvalue for i, j in pairs.tolist()]
-    p: NDArray[np.float64] = np.minimum(np.array(found), 1.0)[where.ravel()]
-    return p
+def _by_set(values: tuple[Any, Any]) -> dict[str, Any]:
+    return dict(zip("ab", values, strict=True))
 
 
-def _groups(
-    a: FeatureActivations, b: FeatureActivations, by_length: bool
-) -> tuple[Int64[np.ndarray, " n_a"], Int64[np.ndarray, " n_b"]]:
-    lengths = np.concatenate([a.n_tokens, b.n_tokens])
-    for name, table in (("first", a), ("second", b)):
-        if not (table.n_tokens > 0).any():
+def _length_notes(
+    lengths: Sequence[NDArray[np.int64]], n_compared: int, by_length: bool
+) -> tuple[str, ...]:
+    notes = []
+    auc = length_auc(lengths[0], lengths[1])
+    if not by_length and not 0.4 <= auc <= 0.6:
+        word = "longer" if auc > 0.5 else "shorter"
+        notes.append(
+            f"samples of A are {word} than those of B in {max(auc, 1 - auc):.0%} of all "
+            "comparisons, and longer texts activate more features; use --length matched"
+        )
+    if n_lost := sum(one.size for one in lengths) - n_compared:
+        notes.append(
+            f"{n_lost:,} samples were left out: they have no text, or a length that the other set "
+            "does not have"
+        )
+    return tuple(notes)
+
+
+def _stratified_counts(
+    a: ActiveRows, b: ActiveRows, by_length: bool
+) -> tuple[Counts, Sizes, Counts, Sizes]:
+    """Firing samples of each feature and all samples, of either set, in each shared group."""
+    lengths = [rows.activations.n_tokens for rows in (a, b)]
+    for name, tokens in zip(("first", "second"), lengths, strict=True):
+        if not (tokens > 0).any():
             raise DataError(f"the {name} data set has no sample with scored tokens")
-    groups = length_strata(lengths, n_strata=N_STRATA if by_length else 1)
-    return groups[: a.n_tokens.size], groups[a.n_tokens.size :]
+    groups = length_strata(np.concatenate(lengths), n_strata=N_STRATA if by_length else 1)
+    groups_a, groups_b = groups[: a.n_samples], groups[a.n_samples :]
+    shared = np.intersect1d(groups_a[groups_a >= 0], groups_b[groups_b >= 0])
+    if not shared.size:
+        raise DataError(
+            "the two data sets share no length: no group of similar lengths has samples of both; "
+            "compare without length groups (--length none) and read the result as one of length"
+        )
+    return *_in_groups(a, groups_a, shared), *_in_groups(b, groups_b, shared)
 
 
-def _stratified(
-    table: FeatureActivations, groups: Int64[np.ndarray, " n_samples"], shared: NDArray[np.int64]
-) -> tuple[Int64[np.ndarray, "n_strata n_features"], Int64[np.ndarray, " n_strata"]]:
-    """Firing samples of each feature, and samples, in each of the shared groups."""
-    owner = np.repeat(groups, np.diff(table.row_starts))
-    counts = np.stack(
-        [
-            np.bincount(table.feature_ids[owner == group], minlength=table.n_features)
-            for group in shared
-        ]
-    )
-    sizes = np.array([np.count_nonzero(groups == group) for group in shared], dtype=np.int64)
-    return counts, sizes
+def _in_groups(
+    rows: ActiveRows, groups: Int64[np.ndarray, " n_samples"], shared: NDArray[np.int64]
+) -> tuple[Counts, Sizes]:
+    member = (groups == shared[:, None]).astype(np.float64)
+    return (member @ rows.fires).astype(np.int64), member.sum(axis=1).astype(np.int64)

@@ -1,7 +1,7 @@
 """Diversity of a data set by published text and vector measures, each from its definition.
 
 Words are those of `facsynth.words`: in lower case and without punctuation; scripts without spaces
-come out as one word per character.
+are split into characters.
 
 Nearly all of these measures change with the number of samples: compare data sets at equal sizes,
 as `fac diversity` does.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
+from scipy.stats import entropy
 
 from facsynth.errors import DataError
 from facsynth.words import split_words
@@ -28,7 +29,6 @@ __all__ = [
     "distinct_n",
     "find_clusters",
     "mean_cosine_distance",
-    "mean_words",
     "measure_draws",
     "measure_texts",
     "measure_vectors",
@@ -76,8 +76,8 @@ def ngram_entropy(texts: Words, n: int) -> float:
 
     Grows with the size of the data. 0 when all n-grams are the same or there are none.
     """
-    counts = np.array(list(_count_ngrams(texts, n).values()), dtype=np.float64)
-    return _entropy_bits(counts) if counts.size else 0.0
+    counts = list(_count_ngrams(texts, n).values())
+    return float(entropy(counts, base=2)) if counts else 0.0
 
 
 def self_bleu(texts: Words) -> float:
@@ -85,12 +85,12 @@ def self_bleu(texts: Words) -> float:
 
     BLEU as in Papineni et al. 2002, for one sentence: geometric mean of the clipped precisions of
     1- to 4-grams, times the brevity penalty against the reference of nearest length (the shorter
-    of two as near). As in the authors' program, a precision without a match counts 0.1 as its
+    of two equally near). As in the authors' program, a precision without a match counts 0.1 as its
     numerator (Chen and Cherry 2014, method 1), and a text without a matching word scores 0.
     Texts without words are left out.
 
     The largest count of each n-gram over the other texts follows from the two largest over all
-    texts, so the time is linear in the words and no text has to be left out.
+    texts, so the time is linear in the words.
 
     Returns:
         A value in [0, 1], lower is more diverse. It grows with the number of texts.
@@ -101,12 +101,16 @@ def self_bleu(texts: Words) -> float:
     kept = [words for words in texts if words]
     if len(kept) < 2:
         raise DataError(f"Self-BLEU needs two texts with words and was given {len(kept)}")
-    grams = [[_count_ngrams([words], n) for n in range(1, _BLEU_ORDER + 1)] for words in kept]
-    largest = [_two_largest([of_text[n] for of_text in grams]) for n in range(_BLEU_ORDER)]
+    orders = range(1, _BLEU_ORDER + 1)
+    grams = [Counter(gram for n in orders for gram in _ngrams(words, n)) for words in kept]
+    largest = _two_largest(grams)
     lengths = np.sort([len(words) for words in kept])
     scores = []
     for i, (words, of_text) in enumerate(zip(kept, grams, strict=True)):
-        matches = [_clipped_matches(i, of_text[n], largest[n]) for n in range(_BLEU_ORDER)]
+        matches = [0] * _BLEU_ORDER
+        for gram, count in of_text.items():
+            first, owner, second = largest[gram]
+            matches[len(gram) - 1] += min(count, second if owner == i else first)
         scores.append(_bleu(len(words), matches, _nearest_other(lengths, len(words))))
     return float(np.mean(scores))
 
@@ -114,9 +118,9 @@ def self_bleu(texts: Words) -> float:
 def compression_ratio(texts: Sequence[str]) -> float:
     """Bytes over bytes after gzip at level 9 (Shaib et al. 2024, arXiv 2403.00553).
 
-    Texts are joined by a space and encoded as UTF-8. Gzip looks back 32 kB, so that repetitions
-    farther apart do not show and the order of the texts matters. The authors' package (diversity
-    0.3.1) compresses the compressed bytes once more, so its numbers differ.
+    Texts are joined by a space and encoded as UTF-8. Gzip looks back 32 kB, so repetitions farther
+    apart do not count, and the order of the texts matters. The authors' package (diversity 0.3.1)
+    compresses the compressed bytes once more, so its numbers differ.
 
     Returns:
         A ratio above 0, lower is more diverse.
@@ -130,11 +134,6 @@ def compression_ratio(texts: Sequence[str]) -> float:
     return len(raw) / len(gzip.compress(raw, compresslevel=_GZIP_LEVEL, mtime=0))
 
 
-def mean_words(texts: Words) -> float:
-    """Mean number of words per text."""
-    return sum(len(words) for words in texts) / len(texts)
-
-
 def vendi_score(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
     """Vendi score with the cosine kernel K: exp of the entropy of the eigenvalues of K / n.
 
@@ -144,8 +143,8 @@ def vendi_score(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
         vectors: One per sample, none of them zero.
 
     Returns:
-        An effective number of different samples, in [1, n]: 1 when all point the same way, n when
-        all are orthogonal.
+        The effective number of different samples, in [1, n]: 1 when all vectors are parallel, n
+        when all are orthogonal.
 
     Raises:
         DataError: There is no vector, or one is zero.
@@ -175,7 +174,7 @@ def mean_cosine_distance(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
 
 
 def find_clusters(
-    vectors: Float64[np.ndarray, "n_samples d"], *, n_clusters: int, seed: int
+    vectors: Float64[np.ndarray, "n_samples d"], *, n_clusters: int, random_seed: int
 ) -> Float64[np.ndarray, "n_clusters d"]:
     """Centres of k-means on unit vectors (`scipy.cluster.vq.kmeans2`, k-means++ start).
 
@@ -183,7 +182,7 @@ def find_clusters(
         vectors: One per sample, none of them zero. To compare data sets, give all of them
             together, so that they share the clusters.
         n_clusters: Number of centres; fewer when there are fewer different vectors.
-        seed: Seed of the start.
+        random_seed: Random seed of the start.
     """
     from scipy.cluster.vq import kmeans2
 
@@ -191,7 +190,7 @@ def find_clusters(
     k = min(n_clusters, len(np.unique(units.round(9), axis=0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an empty cluster keeps its old centre
-        centres, _ = kmeans2(units, k, minit="++", seed=seed)
+        centres, _ = kmeans2(units, k, minit="++", seed=random_seed)
     found: NDArray[np.float64] = centres
     return found
 
@@ -208,15 +207,14 @@ def cluster_entropy(
     """
     units = _units(vectors)
     distances = np.square(centres).sum(axis=1) - 2.0 * units @ centres.T
-    counts = np.bincount(np.argmin(distances, axis=1))
-    return _entropy_bits(counts[counts > 0].astype(np.float64))
+    return float(entropy(np.bincount(np.argmin(distances, axis=1)), base=2))
 
 
 def measure_texts(texts: Sequence[str]) -> dict[str, float]:
     """All text measures of one data set, under stable names."""
     words = [split_words(text) for text in texts]
     return {
-        "mean_words": mean_words(words),
+        "mean_words": sum(map(len, words)) / len(words),
         "distinct_1": distinct_n(words, 1),
         "distinct_2": distinct_n(words, 2),
         "unigram_entropy": ngram_entropy(words, 1),
@@ -286,11 +284,6 @@ def _ngrams(words: Sequence[str], n: int) -> Iterable[tuple[str, ...]]:
     return zip(*(words[i:] for i in range(n)), strict=False)
 
 
-def _entropy_bits(counts: NDArray[np.float64]) -> float:
-    shares = counts / counts.sum()
-    return abs(float((shares * np.log2(shares)).sum()))
-
-
 _TwoLargest = dict[tuple[str, ...], tuple[int, int, int]]
 """Of each n-gram: its largest count in one text, that text, and the largest in another."""
 
@@ -305,14 +298,6 @@ def _two_largest(counts: Sequence[Counter[tuple[str, ...]]]) -> _TwoLargest:
             elif count > second:
                 found[gram] = (first, owner, count)
     return found
-
-
-def _clipped_matches(text: int, counts: Counter[tuple[str, ...]], largest: _TwoLargest) -> int:
-    matches = 0
-    for gram, count in counts.items():
-        first, owner, second = largest[gram]
-        matches += min(count, second if owner == text else first)
-    return matches
 
 
 def _nearest_other(lengths: NDArray[np.int64], length: int) -> int:

@@ -1,21 +1,55 @@
-"""What to know about the classes of a data set: sizes, lengths, richness, coverage, warnings."""
+"""The classes of data sets: lengths, richness, coverage, and whether their labels agree."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
-from facsynth.compare.labels import Agreement, LabelledRows, length_cosines
+from facsynth.compare.labels import (
+    Agreement,
+    LabelledRows,
+    agreement,
+    labelled_rows,
+    length_cosines,
+)
+from facsynth.compare.settings import LabelSettings
 from facsynth.coverage.controls import length_auc
+from facsynth.coverage.hidden import common_scale
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.coverage.richness import expected_richness
-from facsynth.records import FeatureActivations
+from facsynth.data.pairs import pair_numbers
+from facsynth.errors import DataError
+from facsynth.show import TextTable, as_html
+from facsynth.table.active import ActiveRows
+from facsynth.table.table import FeatureTable
 
-__all__ = ["ClassMeasures", "LabelReport", "label_warnings", "measure_labels"]
+__all__ = [
+    "ClassMeasures",
+    "LabelComparison",
+    "LabelReport",
+    "compare_labels",
+    "label_tables",
+    "measure_labels",
+]
 
 FEW = 20
-"""Samples of a class below which its mean is hardly worth a direction."""
+"""Samples of a class below which its mean is too noisy for a direction."""
+
+_CLASS_TITLES = {
+    "hellinger": "closeness: Hellinger distance to the anchor's class (0 best)",
+    "fac": "FAC of the anchor's class (1 best)",
+    "n_samples": "samples",
+    "mean_tokens": "mean tokens",
+    "length_auc": "longer than the others (0.5 equal)",
+    "length_cosine": "cosine of its direction with that of length",
+    "n_seen": "features seen",
+    "seen_at_equal_samples": "features seen at equal samples",
+}
+
+_SPACES = {"features": "active features", "hidden": "mean hidden states"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +85,10 @@ class ClassMeasures:
 class LabelReport:
     """The label side of one data set."""
 
+    name: str
     classes: tuple[ClassMeasures, ...]
     reliability: float
-    """Share of the direction that is no sampling noise; see `LabelledRows.reliability`."""
+    """Share of the direction that is not sampling noise; see `LabelledRows.reliability`."""
 
     n_pairs: int | None
     chosen_longer: float | None
@@ -65,45 +100,242 @@ class LabelReport:
     agreement: Agreement | None
     """Of the direction with the anchor's; None without an anchor."""
 
-    warnings: tuple[str, ...]
+    def tables(self) -> list[TextTable]:
+        """Agreement and reliability of the direction, then the classes."""
+        found, rows = self.agreement, []
+        if found:
+            rows += [
+                ("agreement with the anchor's direction (1 best)", found.cosine),
+                ("  95 % interval", f"{found.low:.3f} to {found.high:.3f}"),
+                ("  the most that this noise allows", found.ceiling),
+                ("  shuffled labels", f"{found.shuffled_low:.3f} to {found.shuffled_high:.3f}"),
+            ]
+        rows.append(("reliability of the direction (1 best)", self.reliability))
+        if self.n_pairs is not None:
+            rows += [("pairs", self.n_pairs), ("chosen is longer", self.chosen_longer)]
+        classes = [
+            (title, *(getattr(one, key) for one in self.classes))
+            for key, title in _CLASS_TITLES.items()
+        ]
+        classes = [row for row in classes if set(row[1:]) != {None}]
+        columns = ("measure", *(one.name for one in self.classes))
+        return [
+            TextTable(f"Labels of {self.name}", ("measure", "value"), rows),
+            TextTable("Classes", columns, classes),
+        ]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Caveats of these labels; empty if there are none."""
+        warnings, found = [], self.agreement
+        furthest = max(self.classes, key=lambda one: abs(one.length_auc - 0.5))
+        if abs(furthest.length_auc - 0.5) > 0.1:
+            word = "longer" if furthest.length_auc > 0.5 else "shorter"
+            chance = max(furthest.length_auc, 1 - furthest.length_auc)
+            warnings.append(
+                f"samples of {furthest.name!r} are {word} than the others in {chance:.0%} of all "
+                "comparisons, so part of the direction is length"
+            )
+        if self.chosen_longer is not None and not 0.4 <= self.chosen_longer <= 0.6:
+            warnings.append(
+                f"the chosen answer is the longer one in {self.chosen_longer:.0%} of the pairs; a "
+                "reward model can learn that alone"
+            )
+        if self.reliability < 0.5:
+            warnings.append(
+                f"only {self.reliability:.0%} of the direction is more than sampling noise; its "
+                "cosines are low whatever the labels mean, so add samples"
+            )
+        few = [one.name for one in self.classes if one.n_samples < FEW]
+        if few:
+            warnings.append(f"fewer than {FEW} samples in: {', '.join(few[:5])}")
+        if self.n_left_out:
+            warnings.append(
+                f"{self.n_left_out:,} samples without a label or without text were left out"
+            )
+        if found and found.shuffled_low <= found.cosine <= found.shuffled_high:
+            warnings.append(
+                f"the agreement ({found.cosine:.2f}) is what shuffled labels give "
+                f"({found.shuffled_low:.2f} to {found.shuffled_high:.2f})"
+            )
+        if found and found.high < 0:
+            warnings.append(
+                f"the labels contradict the anchor's (cosine {found.cosine:.2f}); check that the "
+                "same word means the same class in both"
+            )
+        return tuple(warnings)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelComparison:
+    """The labels of several data sets, and how far their directions agree."""
+
+    sets: tuple[LabelReport, ...]
+    names: tuple[str, ...]
+    """Names of the sets, then of the anchor if there is one."""
+
+    pairs: Mapping[tuple[int, int], Agreement]
+    """Agreement of each pair of them, by position."""
+
+    settings: LabelSettings
+    threshold: float
+    """δ, in SAE units."""
+
+    @property
+    def cosines(self) -> Float64[np.ndarray, "n_sets n_sets"]:
+        """Cosines of the directions of every two sets."""
+        found = np.eye(len(self.names))
+        for (i, j), pair in self.pairs.items():
+            found[i, j] = found[j, i] = pair.cosine
+        return found
+
+    @property
+    def conflicts(self) -> tuple[str, ...]:
+        """Messages on sets whose labels contradict each other."""
+        return tuple(
+            f"{self.names[i]} and {self.names[j]} contradict each other (cosine {p.cosine:.2f}, "
+            f"{p.low:.2f} to {p.high:.2f}); training on both mixes opposite labels"
+            for (i, j), p in self.pairs.items()
+            if p.high < 0
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Caveats."""
+        warnings = (f"{one.name}: {line}" for one in self.sets for line in one.warnings)
+        return (*warnings, *self.conflicts)
+
+    def row(self) -> dict[str, Any]:
+        """One entry for each data set in `sets`, and the agreement of all pairs of sets."""
+        return {
+            "sets": [{**asdict(one), "warnings": list(one.warnings)} for one in self.sets],
+            "names": list(self.names),
+            "cosines": self.cosines.tolist(),
+            "pairs": [
+                {"a": self.names[i], "b": self.names[j], **asdict(pair)}
+                for (i, j), pair in self.pairs.items()
+            ],
+            "conflicts": list(self.conflicts),
+            "space": self.settings.space,
+            "threshold": self.threshold,
+        }
+
+    def tables(self) -> Sequence[TextTable]:
+        """The matrix of cosines, then each data set."""
+        found = []
+        if len(self.names) > 1:
+            title = f"Agreement of label directions (cosine, {_SPACES[self.settings.space]})"
+            rows = [
+                (name, *cosines)
+                for name, cosines in zip(self.names, self.cosines.tolist(), strict=True)
+            ]
+            found = [TextTable(title, ("", *self.names), rows)]
+        found += [table for one in self.sets for table in one.tables()]
+        note = (
+            "Cosines near 1: the labels mean the same; near 0: unrelated; below 0: contradictory. "
+            "`fac select --objective direction` keeps the direction in fewer samples."
+        )
+        return [*found[:-1], replace(found[-1], note=note)]
+
+    _repr_html_ = as_html
+
+
+def label_tables(
+    tables: Sequence[FeatureTable],
+    active: Sequence[ActiveRows],
+    settings: LabelSettings,
+    *,
+    renames: Mapping[str, str] | None = None,
+) -> list[LabelledRows]:
+    """Rows with the classes that the samples of feature tables have.
+
+    Args:
+        tables: The tables, all of the same features.
+        active: Their active rows, with hidden states where the space is `hidden`.
+        settings: What the vectors hold.
+        renames: New names of classes, so that sources with other words compare.
+
+    Raises:
+        DataError: A table has fewer than two classes, or the chosen answers of pairs only.
+    """
+    scale = common_scale([rows.activations for rows in active])
+    found = []
+    for table, rows in zip(tables, active, strict=True):
+        samples = table.samples()
+        given = [sample.label for sample in samples]
+        if any(sample.rejected for sample in samples) and not any(given):
+            raise DataError(
+                f"{table.folder} holds the chosen answers of preference pairs only; extract the "
+                "data again with --both-answers"
+            )
+        pairs = pair_numbers([sample.sample_id for sample in samples], given)
+        named = [(renames or {}).get(label, label) if label else label for label in given]
+        try:
+            one = labelled_rows(rows, named, pair_ids=pairs, space=settings.space, scale=scale)
+        except DataError as error:
+            raise DataError(f"{table.folder}: {error}") from error
+        found.append(one)
+    return found
+
+
+def compare_labels(
+    sets: Sequence[LabelledRows],
+    settings: LabelSettings,
+    *,
+    names: Sequence[str],
+    anchor: LabelledRows | None = None,
+) -> LabelComparison:
+    """Measure the labels of data sets, and the agreement of every two of their directions.
+
+    Args:
+        sets: Data sets with the same classes.
+        settings: Resamples behind the intervals.
+        names: Names of the sets, then of the anchor if there is one.
+        anchor: The target, with the same classes.
+
+    Raises:
+        MismatchError: Classes or features differ.
+    """
+    rng = np.random.default_rng(settings.random_seed)
+
+    def agree(one: LabelledRows, other: LabelledRows) -> Agreement:
+        return agreement(one, other, n_resamples=settings.resamples, rng=rng)
+
+    reports = tuple(
+        measure_labels(one, name, anchor=anchor, found=agree(one, anchor) if anchor else None)
+        for name, one in zip(names, sets, strict=False)
+    )
+    every = [*sets, anchor] if anchor else list(sets)
+    pairs = {(i, j): agree(every[i], every[j]) for i, j in combinations(range(len(every)), 2)}
+    return LabelComparison(reports, tuple(names), pairs, settings, sets[0].active.threshold)
 
 
 def measure_labels(
     rows: LabelledRows,
-    activations: FeatureActivations,
+    name: str,
     *,
-    threshold: float,
-    anchor: tuple[LabelledRows, FeatureActivations] | None = None,
+    anchor: LabelledRows | None = None,
     found: Agreement | None = None,
 ) -> LabelReport:
-    """Lengths, richness and coverage of each class, and warnings.
-
-    All relevant features of `rows` count in its direction; richness and coverage count all
-    features that are active above the threshold.
+    """Lengths, richness and coverage of each class; relevant features count.
 
     Args:
         rows: The data set, from `labelled_rows`.
-        activations: Its table.
-        threshold: Activation above which a feature is active, in SAE units.
-        anchor: The same two of the anchor, with the same classes.
+        name: Its name.
+        anchor: The anchor, with the same classes.
         found: Agreement with the anchor, from `facsynth.compare.labels.agreement`.
     """
-    counts = [
-        _class_counts(rows, activations, c, threshold=threshold) for c in range(len(rows.names))
-    ]
+    counts = [_class_counts(rows, c) for c in range(len(rows.names))]
     smallest = int(rows.sizes().min())
     leaning = length_cosines(rows)
     classes = []
-    for c, name in enumerate(rows.names):
+    for c, class_name in enumerate(rows.names):
         inside = rows.class_ids == c
         expected = expected_richness(counts[c], int(inside.sum()), np.array([smallest]))
-        distance = share = None
-        if anchor is not None:
-            target = _class_counts(*anchor, c, threshold=threshold)
-            distance, share = _against(counts[c], target)
+        distance, share = _against(counts[c], _class_counts(anchor, c)) if anchor else (None, None)
         classes.append(
             ClassMeasures(
-                name=name,
+                name=class_name,
                 n_samples=int(inside.sum()),
                 mean_tokens=float(rows.n_tokens[inside].mean()),
                 length_auc=length_auc(rows.n_tokens[inside], rows.n_tokens[~inside]),
@@ -114,72 +346,21 @@ def measure_labels(
                 fac=share,
             )
         )
-    reliability, longer = rows.reliability(), _chosen_longer(rows)
     return LabelReport(
+        name=name,
         classes=tuple(classes),
-        reliability=reliability,
+        reliability=rows.reliability(),
         n_pairs=None if rows.pair_ids is None else rows.class_ids.size // 2,
-        chosen_longer=longer,
+        chosen_longer=_chosen_longer(rows),
         n_left_out=rows.n_left_out,
         agreement=found,
-        warnings=label_warnings(classes, reliability, longer, rows.n_left_out, found),
     )
 
 
-def label_warnings(
-    classes: Sequence[ClassMeasures],
-    reliability: float,
-    chosen_longer: float | None,
-    n_left_out: int,
-    found: Agreement | None,
-) -> tuple[str, ...]:
-    """What to keep in mind about labels, in plain words; empty when all is well."""
-    warnings = []
-    furthest = max(classes, key=lambda one: abs(one.length_auc - 0.5))
-    if abs(furthest.length_auc - 0.5) > 0.1:
-        word = "longer" if furthest.length_auc > 0.5 else "shorter"
-        chance = max(furthest.length_auc, 1 - furthest.length_auc)
-        warnings.append(
-            f"samples of {furthest.name!r} are {word} than the others in {chance:.0%} of all "
-            "comparisons, so part of the direction is length"
-        )
-    if chosen_longer is not None and not 0.4 <= chosen_longer <= 0.6:
-        warnings.append(
-            f"the chosen answer is the longer one in {chosen_longer:.0%} of the pairs; a reward "
-            "model can learn that alone"
-        )
-    if reliability < 0.5:
-        warnings.append(
-            f"only {reliability:.0%} of the direction is more than sampling noise; its cosines "
-            "are low whatever the labels mean, so add samples"
-        )
-    few = [one.name for one in classes if one.n_samples < FEW]
-    if few:
-        warnings.append(f"fewer than {FEW} samples in: {', '.join(few[:5])}")
-    if n_left_out:
-        warnings.append(f"{n_left_out:,} samples without a label or without text were left out")
-    if found and found.shuffled_low <= found.cosine <= found.shuffled_high:
-        warnings.append(
-            f"the agreement ({found.cosine:.2f}) is what shuffled labels give "
-            f"({found.shuffled_low:.2f} to {found.shuffled_high:.2f})"
-        )
-    if found and found.high < 0:
-        warnings.append(
-            f"the labels contradict the anchor's (cosine {found.cosine:.2f}); check that the same "
-            "word means the same class in both"
-        )
-    return tuple(warnings)
-
-
-def _class_counts(
-    rows: LabelledRows, activations: FeatureActivations, class_id: int, *, threshold: float
-) -> Int64[np.ndarray, " n_features"]:
+def _class_counts(rows: LabelledRows, class_id: int) -> Int64[np.ndarray, " n_features"]:
     """Samples of one class that activate each feature."""
-    member = np.zeros(activations.n_tokens.size, dtype=np.bool_)
-    member[rows.rows[rows.class_ids == class_id]] = True
-    entries = np.repeat(member, np.diff(activations.row_starts))
-    entries &= activations.values > np.float32(threshold)
-    return np.bincount(activations.feature_ids[entries], minlength=activations.n_features)
+    fires = rows.active.fires[rows.rows[rows.class_ids == class_id]]
+    return np.bincount(fires.indices, minlength=rows.active.n_features)
 
 
 def _against(

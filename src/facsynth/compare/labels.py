@@ -1,7 +1,7 @@
-"""The label side of a data set: the direction between its classes, and what may mislead about it.
+"""The labels of a data set: the direction between its classes, and how reliable it is.
 
-For reward and classification data the labels carry more than the coverage of the texts: what
-predicted quality best was the agreement of the class direction of a subset with that of the pool
+For reward and classification data, labels matter more than the coverage of the texts: the best
+predictor of quality was the agreement of the class direction of a subset with that of the pool
 (see docs/method.md). The direction of K classes is the matrix of their mean feature vectors minus
 the mean of these means; for two classes, chosen and rejected for example, its cosines are those of
 the difference of the two means. Directions are taken in feature space, or in hidden space where a
@@ -10,29 +10,30 @@ table keeps the mean hidden states of its samples.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from facsynth.coverage.fac import active_only
+from facsynth.compare.settings import Space
 from facsynth.coverage.hidden import hidden_states
 from facsynth.errors import DataError, MismatchError
-from facsynth.records import FeatureActivations
 from facsynth.select.herding import square_norms
+from facsynth.table.active import ActiveRows
 
-__all__ = ["Agreement", "LabelledRows", "Space", "agreement", "labelled_rows", "length_cosines"]
+__all__ = ["Agreement", "LabelledRows", "agreement", "labelled_rows", "length_cosines"]
 
-Space = Literal["binary", "log", "raw", "hidden"]
-"""Active or not; log(1 + activation); the activation itself, each above the threshold only. Or the
-mean hidden state, each dimension in units of its spread, which no threshold touches."""
+LEVEL = 0.95
+"""Share of the resamples inside an interval."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledRows:
     """A feature table whose rows have classes; see `labelled_rows`."""
+
+    active: ActiveRows
+    """The whole table."""
 
     vectors: Any
     """Sparse rows (n_samples, n_columns): one column for each feature that counts; or dense rows
@@ -116,8 +117,9 @@ class Agreement:
     """In [-1, 1]; below 0 the labels of the two contradict each other."""
 
     low: float
+    """Lower end of the 95 % interval."""
+
     high: float
-    level: float
     ceiling: float
     """Cosine to expect of two sets of these sizes with one true direction: √(r s)."""
 
@@ -132,65 +134,54 @@ class Agreement:
 
 
 def labelled_rows(
-    activations: FeatureActivations,
+    active: ActiveRows,
     labels: Sequence[str | None],
     *,
     pair_ids: Int64[np.ndarray, " n_samples"] | None = None,
-    relevant: Bool[np.ndarray, " n_features"] | None = None,
-    threshold: float = 1.0,
-    space: Space = "binary",
+    space: Space = "features",
     scale: Float64[np.ndarray, " d_model"] | None = None,
 ) -> LabelledRows:
     """Rows with classes, in the vectors that directions are taken of.
 
     Args:
-        activations: A table.
+        active: A table.
         labels: Class of each row; None leaves the row out.
         pair_ids: Pair of each row, two rows each with different labels; None without pairs.
-        relevant: Features that count; all when None.
-        threshold: Activations at or below count as 0, in SAE units.
-        space: What a vector holds; see `Space`.
+        space: What a vector holds; see `LabelSettings`.
         scale: Of `hidden`: unit of each dimension, the same for all sets that are compared; the
             spread over this table when None.
 
     Raises:
-        DataError: Fewer than two classes are left, an unknown space is asked for, hidden states
-            are asked for that the table does not have, or relevant features of hidden states.
-        MismatchError: Labels and rows, or flags and features, differ in number.
+        DataError: Fewer than two classes are left, hidden states are asked for that the table
+            does not have, or relevant features of hidden states.
+        MismatchError: Labels and rows differ in number.
     """
-    if space not in get_args(Space):
-        raise DataError(f"unknown space {space!r}; choose one of {', '.join(get_args(Space))}")
-    if len(labels) != activations.n_tokens.size:
-        raise MismatchError(f"{len(labels)} labels and {activations.n_tokens.size} rows")
-    flags = np.ones(activations.n_features, np.bool_) if relevant is None else relevant
-    if flags.size != activations.n_features:
-        raise MismatchError(f"{flags.size} flags and {activations.n_features} features")
-    if space == "hidden" and relevant is not None:
-        raise DataError("relevant features do not choose among hidden states; leave --relevant out")
-    if space == "hidden":
-        vectors = hidden_states(activations, scale)
-    else:
-        vectors = _vectors(activations, flags, threshold, space)
-    usable = np.array([label is not None for label in labels]) & (activations.n_tokens > 0)
+    n_tokens = active.activations.n_tokens
+    if len(labels) != active.n_samples:
+        raise MismatchError(f"{len(labels)} labels and {active.n_samples} rows")
+    vectors = _vectors(active, space, scale)
+    usable = np.array([label is not None for label in labels]) & (n_tokens > 0)
     if pair_ids is not None:  # a pair needs both of its sides
         usable &= np.bincount(pair_ids, weights=usable)[pair_ids] == 2
     rows = np.flatnonzero(usable)
-    names = sorted({str(labels[i]) for i in rows.tolist()})
+    names, class_ids = np.unique(
+        np.array([str(labels[i]) for i in rows.tolist()], dtype=np.str_), return_inverse=True
+    )
     if len(names) < 2:
-        found = f"only the class {names[0]!r}" if names else "no class at all"
+        found = f"only the class {str(names[0])!r}" if len(names) else "no class at all"
         raise DataError(
             f"{rows.size} of {len(labels)} samples have a label and text, with {found}; a "
             "direction needs two classes: extract with --label-field, or pairs with --both-answers"
         )
     if pair_ids is not None:
         pair_ids = np.unique(pair_ids[rows], return_inverse=True)[1].astype(np.int64)
-    numbers = {name: i for i, name in enumerate(names)}
     return LabelledRows(
+        active=active,
         vectors=vectors[rows],
-        names=tuple(names),
-        class_ids=np.array([numbers[str(labels[i])] for i in rows.tolist()], dtype=np.int64),
+        names=tuple(names.tolist()),
+        class_ids=class_ids.astype(np.int64),
         pair_ids=pair_ids,
-        n_tokens=activations.n_tokens[rows],
+        n_tokens=n_tokens[rows],
         n_left_out=len(labels) - rows.size,
         rows=rows,
     )
@@ -201,7 +192,6 @@ def agreement(
     other: LabelledRows,
     *,
     n_resamples: int = 200,
-    level: float = 0.95,
     rng: np.random.Generator,
 ) -> Agreement:
     """Cosine of the class directions of two data sets, with its uncertainty and a control.
@@ -216,7 +206,6 @@ def agreement(
         one: The set to judge.
         other: The anchor, or another source.
         n_resamples: Resamples, and shuffles.
-        level: Share of the resamples inside the interval.
         rng: Source of both.
 
     Raises:
@@ -239,14 +228,13 @@ def agreement(
         ]
     )
     chance = np.array([_cosine(one.shuffled(rng).direction(), target) for _ in range(n_resamples)])
-    ends = [(1 - level) / 2, (1 + level) / 2]
+    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = (np.quantile(drawn, ends) + observed - drawn.mean()).tolist()
     n_beyond = int(np.count_nonzero(np.abs(chance) >= abs(observed)))
     return Agreement(
         cosine=observed,
         low=max(-1.0, low),
         high=min(1.0, high),
-        level=level,
         ceiling=float(np.sqrt(one.reliability() * other.reliability())),
         shuffled_low=float(np.quantile(chance, ends[0])),
         shuffled_high=float(np.quantile(chance, ends[1])),
@@ -268,20 +256,13 @@ def length_cosines(rows: LabelledRows) -> Float64[np.ndarray, " n_classes"]:
     return np.array([_cosine(part, longer) for part in rows.direction()])
 
 
-def _vectors(
-    activations: FeatureActivations, flags: NDArray[np.bool_], threshold: float, space: Space
-) -> Any:
-    kept = active_only(activations, threshold=threshold)
-    wanted = flags[kept.feature_ids]
-    values = kept.values[wanted].astype(np.float64)
-    if space == "binary":
-        values = np.ones_like(values)
-    elif space == "log":
-        values = np.log1p(values)
-    starts = np.concatenate([[0], np.cumsum(wanted)])[kept.row_starts]
-    columns = (np.cumsum(flags) - 1)[kept.feature_ids[wanted]]
-    shape = (kept.n_tokens.size, int(np.count_nonzero(flags)))
-    return csr_array((values, columns, starts), shape=shape)
+def _vectors(active: ActiveRows, space: Space, scale: NDArray[np.float64] | None) -> Any:
+    """The vectors of all rows, one column for each relevant feature or hidden dimension."""
+    if space == "features":
+        return active.fires.astype(np.float64)[:, np.flatnonzero(active.relevant)]
+    if not active.relevant.all():
+        raise DataError("relevant features do not choose among hidden states; leave --relevant out")
+    return hidden_states(active.activations, scale)
 
 
 def _spread(part: Any) -> float:

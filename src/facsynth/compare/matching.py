@@ -4,14 +4,13 @@ Products of features are made in tiles, over blocks of samples where both tables
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int64
 
-__all__ = ["Matches", "best_matches", "common_features", "pair_correlations"]
+__all__ = ["best_matches", "common_features", "pair_correlations"]
 
 _TILE_VALUES = 2**23
 """Products that exist at once: 64 MiB."""
@@ -23,57 +22,43 @@ _DENSE = 0.004
 """Product of the densities above which dense blocks are faster than sparse products."""
 
 
-@dataclass(frozen=True)
-class Matches:
-    """The best partner of every feature of two tables among those of the other."""
-
-    partner_of_a: Int64[np.ndarray, " n_features_a"]
-    """Feature of B; -1 for features that are not compared."""
-
-    partner_of_b: Int64[np.ndarray, " n_features_b"]
-    r_a: Float64[np.ndarray, " n_features_a"]
-    """Pearson correlation with the partner; NaN where there is none."""
-
-    r_b: Float64[np.ndarray, " n_features_b"]
-
-
-def best_matches(a: Any, b: Any, *, min_samples: int = 1) -> Matches:
-    """The features whose activations correlate most, from each side.
+def best_matches(
+    a: Any,
+    b: Any,
+    usable: tuple[Bool[np.ndarray, " n_features_a"], Bool[np.ndarray, " n_features_b"]],
+) -> tuple[Int64[np.ndarray, " n_features_a"], Int64[np.ndarray, " n_features_b"]]:
+    """The features of two tables whose activations correlate most, from each side.
 
     Args:
         a: Activations of table A, a sparse array of samples by features.
         b: The same of table B, with the same samples in the same order.
-        min_samples: Features active in fewer samples are not compared.
+        usable: Features of either table to compare; each of them varies.
 
     Returns:
-        Partners and correlations; of equal ones the first feature.
+        For every feature of A the feature of B with the highest Pearson correlation, of equal ones
+        the first, and the same for B; -1 for features that are not compared.
     """
     n = a.shape[0]
-    kept = [common_features(matrix, min_samples) for matrix in (a, b)]
-    ids_a, ids_b = (np.flatnonzero(flags) for flags in kept)
+    ids_a, ids_b = (np.flatnonzero(flags) for flags in usable)
     partners = [np.full(matrix.shape[1], -1, dtype=np.int64) for matrix in (a, b)]
-    best = [np.full(matrix.shape[1], np.nan) for matrix in (a, b)]
     if ids_a.size and ids_b.size:
         columns, other = sp.csc_array(a)[:, ids_a], sp.csr_array(sp.csc_array(b)[:, ids_b])
         mean_a, sd_a = _moments(columns)
         mean_b, sd_b = _moments(other)
-        found_b = np.full(ids_b.size, -np.inf)
+        highest = np.full(ids_b.size, -np.inf)
         for tile, products in _tiles(columns, other):
             r = products
             r /= n
             r -= np.outer(mean_a[tile], mean_b)
             r /= sd_a[tile, None]
             r /= sd_b
-            at = r.argmax(axis=1)
-            partners[0][ids_a[tile]] = ids_b[at]
-            best[0][ids_a[tile]] = r[np.arange(at.size), at]
+            partners[0][ids_a[tile]] = ids_b[r.argmax(axis=1)]
             back = r.argmax(axis=0)
             top = r[back, np.arange(ids_b.size)]
-            better = top > found_b
-            found_b[better] = top[better]
+            better = top > highest
+            highest[better] = top[better]
             partners[1][ids_b[better]] = ids_a[tile][back[better]]
-        best[1][ids_b] = found_b
-    return Matches(partners[0], partners[1], best[0], best[1])
+    return partners[0], partners[1]
 
 
 def pair_correlations(
@@ -104,8 +89,6 @@ def pair_correlations(
 def common_features(matrix: Any, min_samples: int) -> Bool[np.ndarray, " n_features"]:
     """Features active in enough samples whose activations vary."""
     counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
-    if matrix.format == "csc":
-        counts = np.diff(matrix.indptr)
     kept: Bool[np.ndarray, " n_features"] = (counts >= min_samples) & (_moments(matrix)[1] > 0)
     return kept
 

@@ -2,35 +2,47 @@
 
 Overlap is not symmetric: a small set lies inside a large one more than the other way round (as
 Qwen-Scope shows for benchmarks). A share also grows with the size and the text length of the
-second set, so beside it stands the same share between random parts of equal size and matched
-lengths, and in its diagonal what two parts of one set share. Every entry of a table handed to this
-module counts as active; `facsynth.coverage.fac.active_only` drops the others.
+second set. The control is the same share between random parts of equal size and matched lengths;
+its diagonal is what two parts of one set share.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 
+from facsynth.compare.settings import OverlapSettings
 from facsynth.coverage.controls import length_matched_subset
-from facsynth.coverage.fac import check_widths
 from facsynth.coverage.richness import expected_richness
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
-from facsynth.select.select import Pool, SelectSettings, select_samples
+from facsynth.select.pool import Pool
+from facsynth.select.select import pick_rows
+from facsynth.select.settings import SelectSettings
+from facsynth.show import TextTable, as_html
+from facsynth.table.active import ActiveRows, check_same_width
 
 __all__ = [
     "MatchedOverlap",
+    "Needed",
+    "Overlap",
     "Redundancy",
     "matched_overlap",
+    "measure_overlap",
     "measure_redundancy",
     "overlap_matrix",
 ]
 
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Shares of a set's features for which the fewest samples are asked."""
+
+_FEW = 20
+"""Samples of a matched part below which its shares say little."""
+
+_LENGTHS_AGREE = (0.8, 1.25)
+"""Ratios of mean lengths between which two parts compare."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +53,6 @@ class MatchedOverlap:
     """Mean share of the features of a part of set i that a part of set j has as well; of two
     parts of the same set in the diagonal: the most to expect."""
 
-    spread: Float64[np.ndarray, "n_sets n_sets"]
-    """Standard deviation over the draws."""
-
     length_ratios: Float64[np.ndarray, "n_sets n_sets"]
     """Mean tokens of the part of set j over those of the part of set i; 1 is a perfect match."""
 
@@ -53,51 +62,164 @@ class MatchedOverlap:
     n_draws: int
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """How many samples keep a share of the features."""
+
+    share: float
+    greedy: int
+    """Fewest samples found."""
+
+    random: int
+    """How many random samples do."""
+
+
 @dataclass(frozen=True)
 class Redundancy:
     """How few samples keep the features of a data set."""
 
-    order: Int64[np.ndarray, " n_chosen"]
-    """Samples in greedy order: each adds the most features not yet seen."""
-
-    n_kept: Int64[np.ndarray, " n_chosen"]
-    """Features that the first so many of them activate."""
-
+    name: str
+    n_samples: int
+    mean_tokens: float
     n_features: int
     """Features that the whole set activates."""
 
-    n_samples: int
-    needed: tuple[tuple[float, int, int], ...]
-    """Share of the features, fewest samples found that keep it, and how many random ones do."""
+    needed: tuple[Needed, ...]
+    """One for each of several shares of the features."""
+
+    greedy_order: tuple[str, ...]
+    """Ids of samples: each adds the most features not yet seen."""
+
+    n_kept: tuple[int, ...]
+    """Features that the first so many of them activate."""
 
 
-def overlap_matrix(
-    tables: Sequence[FeatureActivations], relevant: Bool[np.ndarray, " n_features"]
-) -> Float64[np.ndarray, "n_sets n_sets"]:
-    """Share of the relevant features of set i that set j has as well: |Fi ∩ Fj| / |Fi|.
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """What data sets share, and how redundant each of them is."""
+
+    sets: tuple[Redundancy, ...]
+    shares: Float64[np.ndarray, "n_sets n_sets"]
+    """See `overlap_matrix`."""
+
+    matched: MatchedOverlap
+    threshold: float
+    """δ, in SAE units."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sets."""
+        return tuple(one.name for one in self.sets)
+
+    def row(self) -> dict[str, Any]:
+        """Matrices of shares, and for each set its size, redundancy and greedy order."""
+        matched = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self.matched).items()
+        }
+        return {
+            "names": list(self.names),
+            "shares": self.shares.tolist(),
+            "matched": matched,
+            "sets": [asdict(one) for one in self.sets],
+            "threshold": self.threshold,
+            "warnings": list(self.notes),
+        }
+
+    def tables(self) -> Sequence[TextTable]:
+        """The shares, the same between matched parts, and redundancy."""
+        found = []
+        if len(self.sets) > 1:
+            found = [
+                self._matrix("Share of the row's features that the column has", self.shares),
+                self._matrix(
+                    f"The same for parts of {self.matched.n_samples:,} samples with matched "
+                    "lengths (diagonal: two parts of one set)",
+                    self.matched.shares,
+                ),
+            ]
+        rows: list[tuple[object, ...]] = [
+            ("samples", *(one.n_samples for one in self.sets)),
+            ("mean tokens", *(one.mean_tokens for one in self.sets)),
+            ("features", *(one.n_features for one in self.sets)),
+        ]
+        for of_sets in zip(*(one.needed for one in self.sets), strict=True):
+            cells = (f"{need.greedy:,} / {need.random:,}" for need in of_sets)
+            rows.append((f"for {of_sets[0].share:.0%} of the features", *cells))
+        title = "Redundancy: samples that keep a share of the features, chosen / random"
+        note = (
+            "A matched share below the diagonal means other features, not fewer samples. "
+            "`fac diff` names them; `fac select` chooses the samples that keep the features."
+        )
+        return [*found, TextTable(title, ("", *self.names), rows, note=note)]
+
+    _repr_html_ = as_html
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Caveats."""
+        low, high = _LENGTHS_AGREE
+        notes = [
+            f"{self.names[j]} has too few samples of the lengths of {self.names[i]}: its matched "
+            f"parts are {ratio:.2f} times as long, so their share is no fair comparison"
+            for (i, j), ratio in np.ndenumerate(self.matched.length_ratios)
+            if i != j and not low <= ratio <= high
+        ]
+        if self.matched.n_samples < _FEW:
+            notes.append(f"matched parts have {self.matched.n_samples} samples only")
+        return tuple(notes)
+
+    def _matrix(self, title: str, shares: Float64[np.ndarray, "n_sets n_sets"]) -> TextTable:
+        rows = [(name, *found) for name, found in zip(self.names, shares.tolist(), strict=True)]
+        return TextTable(title, ("features of", *self.names), rows)
+
+
+def measure_overlap(
+    tables: Sequence[ActiveRows],
+    settings: OverlapSettings | None = None,
+    *,
+    names: Sequence[str] = (),
+) -> Overlap:
+    """Measure which features data sets share, and how redundant each is.
 
     Args:
-        tables: Data sets, every entry active.
-        relevant: Features to count.
+        tables: Data sets, each with at least two samples.
+        settings: Random parts behind the matched shares.
+        names: A name for each set; numbers by default.
+
+    Raises:
+        DataError: A set has fewer than two samples or activates no relevant feature.
+        MismatchError: The tables differ in their number of features.
+    """
+    settings = settings or OverlapSettings()
+    rng = np.random.default_rng(settings.random_seed)
+    names = names or [f"set {i}" for i in range(1, len(tables) + 1)]
+    return Overlap(
+        shares=overlap_matrix(tables),
+        matched=matched_overlap(tables, n_draws=settings.draws, rng=rng),
+        sets=tuple(map(measure_redundancy, tables, names)),
+        threshold=tables[0].threshold,
+    )
+
+
+def overlap_matrix(tables: Sequence[ActiveRows]) -> Float64[np.ndarray, "n_sets n_sets"]:
+    """Share of the relevant features of set i that set j has as well: |Fi ∩ Fj| / |Fi|.
 
     Returns:
         Fractions in [0, 1], 1 in the diagonal.
 
     Raises:
         DataError: A set activates no relevant feature.
-        MismatchError: The tables or the flags differ in their number of features.
+        MismatchError: The tables differ in their number of features.
     """
-    active = _active(tables, relevant).astype(np.float64)
+    _check(tables)
+    active = np.stack([one.features for one in tables]).astype(np.float64)
     shares: NDArray[np.float64] = (active @ active.T) / active.sum(axis=1)[:, None]
     return shares
 
 
 def matched_overlap(
-    tables: Sequence[FeatureActivations],
-    relevant: Bool[np.ndarray, " n_features"],
-    *,
-    n_draws: int = 20,
-    rng: np.random.Generator,
+    tables: Sequence[ActiveRows], *, n_draws: int, rng: np.random.Generator
 ) -> MatchedOverlap:
     """Overlap of random parts, all of half the size of the smallest set, with lengths matched.
 
@@ -106,35 +228,34 @@ def matched_overlap(
     other and with the diagonal.
 
     Args:
-        tables: Data sets, every entry active, each with at least two samples.
-        relevant: Features to count.
+        tables: Data sets, each with at least two samples.
         n_draws: Draws behind each share; those of a part without active features are left out.
         rng: Source of the draws.
 
     Raises:
         DataError: A set has fewer than two samples or activates no relevant feature.
-        MismatchError: The tables or the flags differ in their number of features.
+        MismatchError: The tables differ in their number of features.
     """
-    _active(tables, relevant)
-    smallest = min(table.n_tokens.size for table in tables)
+    _check(tables)
+    smallest = min(one.n_samples for one in tables)
     if smallest < 2:
         raise DataError(
             "a data set has a single sample, so no part of it can be compared; leave it out"
         )
     size, n_sets = smallest // 2, len(tables)
-    shares = np.full((n_draws, n_sets, n_sets), np.nan)
-    ratios = np.full((n_draws, n_sets, n_sets), np.nan)
+    shares, ratios = np.full((2, n_draws, n_sets, n_sets), np.nan)
+    lengths = [one.activations.n_tokens for one in tables]
     for draw in range(n_draws):
         for i, one in enumerate(tables):
-            chosen = rng.choice(one.n_tokens.size, size, replace=False)
-            inside = _part(one, chosen) & relevant
-            tokens = max(1.0, float(one.n_tokens[chosen].mean()))
+            chosen = rng.choice(one.n_samples, size, replace=False)
+            inside = _part(one, chosen)
+            tokens = max(1.0, float(lengths[i][chosen].mean()))
             for j, other in enumerate(tables):
-                pool = np.arange(other.n_tokens.size)
+                pool = np.arange(other.n_samples)
                 if i == j:
                     pool = np.setdiff1d(pool, chosen)
-                near = length_matched_subset(other.n_tokens[pool], one.n_tokens[chosen], rng=rng)
-                ratios[draw, i, j] = float(other.n_tokens[pool[near]].mean()) / tokens
+                near = length_matched_subset(lengths[j][pool], lengths[i][chosen], rng=rng)
+                ratios[draw, i, j] = float(lengths[j][pool[near]].mean()) / tokens
                 if inside.any():
                     both = np.count_nonzero(inside & _part(other, pool[near]))
                     shares[draw, i, j] = int(both) / int(np.count_nonzero(inside))
@@ -142,71 +263,57 @@ def matched_overlap(
         raise DataError("random parts of a data set activate nothing; lower --threshold")
     return MatchedOverlap(
         shares=np.nanmean(shares, axis=0),
-        spread=np.nanstd(shares, axis=0),
         length_ratios=np.nanmean(ratios, axis=0),
         n_samples=size,
         n_draws=n_draws,
     )
 
 
-def measure_redundancy(
-    table: FeatureActivations, relevant: Bool[np.ndarray, " n_features"]
-) -> Redundancy:
+def measure_redundancy(rows: ActiveRows, name: str) -> Redundancy:
     """Greedy order of the samples by new features, until all features are seen.
-
-    Args:
-        table: A data set, every entry active.
-        relevant: Features to keep.
 
     Raises:
         DataError: The set activates no relevant feature.
     """
-    total = int(np.count_nonzero(_active([table], relevant)))
-    budget = min(table.n_tokens.size, total)  # each sample up to the last adds a feature
-    settings = SelectSettings(budget, threshold=0.0, objective="coverage", quota="none")
-    order = select_samples(Pool(table, relevant=relevant), settings)
-    seen, kept = np.zeros(table.n_features, dtype=np.bool_), []
-    for row in order:
-        seen[table.feature_ids[table.row_starts[row] : table.row_starts[row + 1]]] = True
-        kept.append(int(np.count_nonzero(seen & relevant)))
-        if kept[-1] == total:
-            break
-    n_kept = np.array(kept, dtype=np.int64)
-    counts = np.bincount(table.feature_ids, minlength=table.n_features)[relevant]
-    sizes = np.arange(table.n_tokens.size + 1)
-    expected = expected_richness(counts, table.n_tokens.size, sizes)
-    goals = [(share, share * total - 1e-6) for share in SHARES]
+    _check([rows])
+    total = int(np.count_nonzero(rows.features))
+    budget = min(rows.n_samples, total)  # each sample up to the last adds a feature
+    order = pick_rows(Pool(rows), SelectSettings(budget, quota="none"))
+    chosen = rows.fires[order]
+    # A feature is new with the first chosen sample that activates it.
+    _, first = np.unique(chosen.indices, return_index=True)
+    owner = np.searchsorted(chosen.indptr, first, side="right") - 1
+    n_kept = np.cumsum(np.bincount(owner, minlength=order.size))
+    n_kept = n_kept[: int(np.searchsorted(n_kept, total)) + 1]
+    expected = expected_richness(rows.counts, rows.n_samples, np.arange(rows.n_samples + 1))
+
+    def needed(share: float) -> Needed:
+        goal = share * total - 1e-6
+        greedy = int(np.searchsorted(n_kept, goal)) + 1
+        return Needed(share, greedy, int(np.searchsorted(expected, goal)))
+
     return Redundancy(
-        order=order[: n_kept.size],
-        n_kept=n_kept,
+        name=name,
+        n_samples=rows.n_samples,
+        mean_tokens=float(rows.activations.n_tokens.mean()),
         n_features=total,
-        n_samples=table.n_tokens.size,
-        needed=tuple(
-            (share, int(np.searchsorted(n_kept, goal)) + 1, int(np.searchsorted(expected, goal)))
-            for share, goal in goals
-        ),
+        needed=tuple(map(needed, SHARES)),
+        greedy_order=tuple(rows.activations.sample_ids[i] for i in order[: n_kept.size]),
+        n_kept=tuple(n_kept.tolist()),
     )
 
 
-def _active(
-    tables: Sequence[FeatureActivations], relevant: Bool[np.ndarray, " n_features"]
-) -> Bool[np.ndarray, "n_sets n_features"]:
-    found = []
+def _check(tables: Sequence[ActiveRows]) -> None:
+    check_same_width(*tables)
     for number, table in enumerate(tables, start=1):
-        check_widths(tables[0], table, relevant)
-        counts = np.bincount(table.feature_ids, minlength=table.n_features)
-        found.append((counts > 0) & relevant)
-        if not found[-1].any():
+        if not table.features.any():
             raise DataError(
-                f"data set {number} activates none of the {int(relevant.sum())} relevant features, "
-                "so its overlap is undefined; lower --threshold or leave it out"
+                f"data set {number} activates none of the {int(table.relevant.sum())} relevant "
+                "features, so its overlap is undefined; lower --threshold or leave it out"
             )
-    return np.stack(found)
 
 
-def _part(table: FeatureActivations, chosen: NDArray[np.int64]) -> Bool[np.ndarray, " n_features"]:
-    member = np.zeros(table.n_tokens.size, dtype=np.bool_)
-    member[chosen] = True
-    active = np.zeros(table.n_features, dtype=np.bool_)
-    active[table.feature_ids[np.repeat(member, np.diff(table.row_starts))]] = True
+def _part(rows: ActiveRows, chosen: NDArray[np.int64]) -> Bool[np.ndarray, " n_features"]:
+    active = np.zeros(rows.n_features, dtype=np.bool_)
+    active[rows.fires[chosen].indices] = True
     return active

@@ -1,7 +1,7 @@
 """Diversity of several data sets side by side, at equal numbers of samples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,213 +16,231 @@ from facsynth.compare.diversity import (
     measure_texts,
     measure_vectors,
 )
-from facsynth.coverage.fac import active_only, check_widths, firing_counts, goal_features
+from facsynth.compare.settings import DiversitySettings
+from facsynth.coverage.fac import goal_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
+from facsynth.show import TextTable, as_html
+from facsynth.table.active import ActiveRows, check_same_width
 
-__all__ = ["CompareSettings", "DataSet", "SetDiversity", "compare_diversity"]
+__all__ = ["MEASURES", "DataSet", "Diversity", "SetDiversity", "compare_diversity"]
 
-
-@dataclass(frozen=True, slots=True)
-class CompareSettings:
-    """How data sets are drawn from and measured."""
-
-    max_samples: int = 1000
-    """Samples measured at a time, at most; fewer when a data set has fewer."""
-
-    n_draws: int = 5
-    """Random draws from a data set that is larger than that, at least two."""
-
-    n_clusters: int = 20
-    """Clusters of cluster entropy, found on all data sets together."""
-
-    threshold: float = 1.0
-    """Activation above which (strictly) a feature is active in FAC and closeness, in SAE units."""
-
-    random_seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that measure nothing."""
-        if self.max_samples < 2 or self.n_draws < 2 or self.n_clusters < 1:
-            raise DataError(
-                f"max_samples {self.max_samples}, n_draws {self.n_draws}, n_clusters "
-                f"{self.n_clusters}: the first two are at least 2, the last at least 1"
-            )
+MEASURES = {
+    "hellinger": "closeness: Hellinger distance to the anchor (0 best)",
+    "fac": "FAC (1 best)",
+    "mean_words": "mean words",
+    "distinct_1": "Distinct-1 (higher is more diverse)",
+    "distinct_2": "Distinct-2 (higher)",
+    "unigram_entropy": "unigram entropy, bits (higher)",
+    "bigram_entropy": "bigram entropy, bits (higher)",
+    "self_bleu": "Self-BLEU-4 (lower)",
+    "compression_ratio": "compression ratio (lower)",
+    "cosine_distance": "cosine distance of vectors (higher)",
+    "vendi": "Vendi score of vectors (higher)",
+    "cluster_entropy": "semantic (cluster) entropy of vectors, bits (higher)",
+}
+"""Titles of all measures, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
 class DataSet:
     """What is measured of one data set."""
 
+    name: str
     texts: tuple[str, ...]
-    activations: FeatureActivations | None = None
-    """Row `i` belongs to text `i`."""
+    active: ActiveRows | None = None
+    """Active features of each text, for closeness and FAC."""
 
-    vectors: Float64[np.ndarray, "n_texts d"] | None = None
-    """Embeddings of the texts; taken for the vector measures in place of the activations."""
+    vectors: Any = None
+    """A vector of each text (n_texts, d), sparse or dense; None leaves the vector measures out."""
 
 
 @dataclass(frozen=True)
 class SetDiversity:
     """One column of the comparison."""
 
+    name: str
     n_samples: int
     n_measured: int
     """Samples in each draw, equal for all data sets."""
 
+    n_draws: int
+    """1 where a draw holds all samples."""
+
     n_silent: int
-    """Samples that activate nothing; they have no vector and count in text measures only."""
+    """Samples whose vector is zero; they count in text measures only."""
 
     metrics: dict[str, Estimate]
-    """`hellinger` and `fac` with an anchor; text measures; vector measures with activations."""
+    """`hellinger` and `fac` with an anchor; text measures; vector measures with vectors."""
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """The diversity of several data sets."""
+
+    sets: tuple[SetDiversity, ...]
+    vectors: str | None
+    """What the vectors are, in words; None without vector measures."""
+
+    threshold: float | None
+    """δ of closeness and FAC, in SAE units; None without an anchor."""
+
+    settings: DiversitySettings
+
+    def row(self) -> dict[str, Any]:
+        """One entry for each data set in `sets`; every measure with its standard error."""
+        return {
+            "sets": [asdict(one) for one in self.sets],
+            "vectors": self.vectors,
+            "threshold": self.threshold,
+            "settings": asdict(self.settings),
+        }
+
+    def tables(self) -> Sequence[TextTable]:
+        """One column per data set, closeness first, sizes last."""
+        rows: list[tuple[object, ...]] = [
+            (title, *(_cell(one.metrics[name]) for one in self.sets))
+            for name, title in MEASURES.items()
+            if name in self.sets[0].metrics
+        ]
+        sizes = {"samples": "n_samples", "measured at a time": "n_measured", "draws": "n_draws"}
+        if self.vectors:
+            sizes["samples without a vector"] = "n_silent"
+        rows += [(title, *(getattr(one, key) for one in self.sets)) for title, key in sizes.items()]
+        columns = ("measure", *(one.name for one in self.sets))
+        note = (
+            "No measure here says that a data set trains a better model; differences below two "
+            "standard errors (±) are chance. `fac coverage` shows what a set lacks of a domain."
+        )
+        return [TextTable("Diversity at equal numbers of samples", columns, rows, note=note)]
+
+    _repr_html_ = as_html
 
 
 def compare_diversity(
     sets: Sequence[DataSet],
-    settings: CompareSettings,
+    settings: DiversitySettings | None = None,
     *,
-    anchor: FeatureActivations | None = None,
-) -> tuple[SetDiversity, ...]:
+    anchor: ActiveRows | None = None,
+    vectors: str = "pooled feature activations",
+) -> Diversity:
     """Measure every data set on random draws of the size of the smallest.
 
-    Vectors are the embeddings where there are some, else the pooled activations of the samples,
-    above 0 and not centred; the draws of all
-    measures are the same. FAC and closeness to the anchor are measured on the draws as well, so
-    FAC is lower, and the distance larger, than those of a whole data set that is larger.
+    The draws of all measures are the same. FAC and closeness to the anchor are measured on the
+    draws as well, so FAC is lower, and the distance larger, than those of a whole data set that
+    is larger.
 
     Args:
-        sets: Data sets, all with activations or all without.
-        settings: Sizes, threshold and seed.
-        anchor: Table to measure FAC and closeness against; needs activations.
-
-    Returns:
-        One column per data set, in order.
+        sets: Data sets, all with vectors or all without.
+        settings: Sizes and the random seed.
+        anchor: Table to measure FAC and closeness against; needs the active rows of the sets.
+        vectors: What the vectors are, for the result.
 
     Raises:
-        DataError: A data set has fewer than two samples with words or with activations, texts and
-            activations differ in number, or the anchor activates nothing.
+        DataError: A data set has fewer than two samples with words or with vectors, texts and
+            rows differ in number, or the anchor activates nothing.
         MismatchError: Tables differ in their number of features.
     """
+    settings = settings or DiversitySettings()
     _check(sets, anchor)
-    size = min(settings.max_samples, *(len(one.texts) for one in sets))
+    size = min(settings.sample, *(len(one.texts) for one in sets))
     rng = np.random.default_rng(settings.random_seed)
-    matrices: list[Any] = [_vector_rows(one) for one in sets]
+    matrices: list[Any] = [None] * len(sets)
     centres = None
-    if matrices[0] is not None:
+    if sets[0].vectors is not None:
+        matrices = [csr_array(one.vectors, dtype=np.float64) for one in sets]
+        # Dense rows are made later, so columns that are zero everywhere are dropped.
         columns = np.unique(np.concatenate([matrix.indices for matrix in matrices]))
         matrices = [matrix[:, columns] for matrix in matrices]
         centres = _shared_clusters(matrices, size, settings, rng)
     found = []
     for one, matrix in zip(sets, matrices, strict=True):
-        goal = _Goal(one.activations, anchor, settings.threshold) if anchor else None
-        measured = _Measured(one, goal, matrix, centres)
         n = len(one.texts)
-        metrics = measure_draws(measured, n, size=size, n_draws=settings.n_draws, rng=rng)
+        measure = _Measures(one, anchor, matrix, centres)
+        metrics = measure_draws(measure, n, size=size, n_draws=settings.draws, rng=rng)
         n_silent = 0 if matrix is None else int((np.diff(matrix.indptr) == 0).sum())
-        found.append(SetDiversity(n, size, n_silent, metrics))
-    return tuple(found)
+        n_draws = 1 if size == n else settings.draws
+        found.append(SetDiversity(one.name, n, size, n_draws, n_silent, metrics))
+    return Diversity(
+        sets=tuple(found),
+        vectors=None if centres is None else vectors,
+        threshold=anchor.threshold if anchor else None,
+        settings=settings,
+    )
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _Measures:
     """All measures of parts of one data set."""
 
     data: DataSet
-    goal: "_Goal | None"
+    anchor: ActiveRows | None
     matrix: Any
     centres: Float64[np.ndarray, "n_clusters d"] | None
 
     def __call__(self, rows: NDArray[np.int64]) -> dict[str, float]:
-        metrics = self.goal.measure(rows) if self.goal else {}
+        metrics = self._against(self.anchor, rows) if self.anchor else {}
         metrics |= measure_texts([self.data.texts[i] for i in rows])
         if self.centres is not None:
-            metrics |= measure_vectors(_vectors(self.matrix, rows), self.centres)
+            metrics |= measure_vectors(_dense(self.matrix, rows), self.centres)
         return metrics
 
-
-class _Goal:
-    """FAC and closeness of parts of one data set to the anchor."""
-
-    def __init__(
-        self, rows: FeatureActivations | None, anchor: FeatureActivations, threshold: float
-    ) -> None:
-        assert rows is not None  # _check has seen to it
-        self._fires = _matrix(active_only(rows, threshold=threshold))
-        self._counts = firing_counts(anchor, threshold=threshold)
-        self._goal = goal_features(self._counts > 0, np.ones(anchor.n_features, dtype=np.bool_))
-
-    def measure(self, rows: NDArray[np.int64]) -> dict[str, float]:
-        drawn = np.bincount(self._fires[rows].indices, minlength=self._counts.size)
-        distance = hellinger_distance(drawn, self._counts) if drawn.any() else 1.0
-        covered = int(np.count_nonzero(self._goal & (drawn > 0)))
-        return {"hellinger": distance, "fac": covered / int(np.count_nonzero(self._goal))}
+    def _against(self, anchor: ActiveRows, rows: NDArray[np.int64]) -> dict[str, float]:
+        assert self.data.active is not None  # _check has seen to it
+        goal = goal_features(anchor.features, anchor.relevant)
+        drawn = np.bincount(self.data.active.fires[rows].indices, minlength=goal.size)
+        distance = hellinger_distance(drawn, anchor.counts) if drawn.any() else 1.0
+        covered = int(np.count_nonzero(goal & (drawn > 0)))
+        return {"hellinger": distance, "fac": covered / int(np.count_nonzero(goal))}
 
 
-def _vector_rows(one: DataSet) -> Any:
-    """Sparse rows that the vector measures are taken of; None when there are none."""
-    if one.vectors is not None:
-        return csr_array(one.vectors.astype(np.float64))
-    return _matrix(one.activations) if one.activations else None
-
-
-def _check(sets: Sequence[DataSet], anchor: FeatureActivations | None) -> None:
+def _check(sets: Sequence[DataSet], anchor: ActiveRows | None) -> None:
     for one in sets:
-        if len(one.texts) < 2:
-            raise DataError(f"a data set has {len(one.texts)} samples; diversity needs two")
-        if one.vectors is not None and len(one.vectors) != len(one.texts):
+        n = len(one.texts)
+        if n < 2:
+            raise DataError(f"a data set has {n} samples; diversity needs two")
+        n_active = n if one.active is None else one.active.n_samples
+        n_vectors = n if one.vectors is None else one.vectors.shape[0]
+        for n_rows in {n_active, n_vectors} - {n}:
             raise DataError(
-                f"{len(one.texts)} texts and {len(one.vectors)} vectors; give one for each"
+                f"{n} texts and {n_rows} rows of features or vectors; give one for each"
             )
-        if one.activations is None:
-            if anchor is not None or any(other.activations for other in sets):
-                raise DataError("activations are needed of all data sets, or of none")
-            continue
-        if one.activations.n_tokens.size != len(one.texts):
-            raise DataError(
-                f"{len(one.texts)} texts and {one.activations.n_tokens.size} rows of activations; "
-                "extract the same samples that are measured"
-            )
-        for other in (anchor, sets[0].activations):
-            if other is not None:
-                check_widths(other, one.activations, np.ones(other.n_features, dtype=np.bool_))
+        if (one.vectors is None) != (sets[0].vectors is None):
+            raise DataError("vectors are needed of all data sets, or of none")
+        if anchor and one.active is None:
+            raise DataError("closeness to an anchor needs the feature table of every data set")
+        if anchor and one.active:
+            check_same_width(anchor, one.active)
 
 
-def _matrix(rows: FeatureActivations) -> Any:
-    shape = (rows.n_tokens.size, rows.n_features)
-    ids = rows.feature_ids.astype(np.int32)
-    return csr_array((rows.values.astype(np.float64), ids, rows.row_starts), shape=shape)
-
-
-def _vectors(matrix: Any, rows: NDArray[np.int64]) -> Float64[np.ndarray, "n_rows d"]:
-    """Dense rows of the samples that activate something."""
+def _dense(matrix: Any, rows: NDArray[np.int64]) -> Float64[np.ndarray, "n_rows d"]:
+    """Dense rows of the samples whose vector is not zero."""
     part = matrix[rows]
     loud = np.flatnonzero(np.diff(part.indptr))
     if loud.size < 2:
         raise DataError(
-            f"{loud.size} of {rows.size} samples activate a feature; vector measures need two, so "
-            "leave the tables out or raise --sample"
+            f"{loud.size} samples of a data set activate a feature; vector measures need two, so "
+            "measure the texts alone or raise --sample"
         )
     vectors: NDArray[np.float64] = part[loud].toarray()
     return vectors
 
 
 def _shared_clusters(
-    matrices: Sequence[Any], size: int, settings: CompareSettings, rng: np.random.Generator
+    matrices: Sequence[Any], size: int, settings: DiversitySettings, rng: np.random.Generator
 ) -> Float64[np.ndarray, "n_clusters d"]:
-    """Clusters of equally many samples of each data set, at most `max_samples` in all."""
-    each = max(2, min(size, settings.max_samples // len(matrices)))
+    """Clusters of equally many samples of each data set, at most `sample` in all."""
+    each = max(2, min(size, settings.sample // len(matrices)))
     loud = [np.flatnonzero(np.diff(matrix.indptr)) for matrix in matrices]
-    fewest = min(rows.size for rows in loud)
-    if fewest < 2:
-        raise DataError(
-            f"{fewest} samples of a data set activate a feature; vector measures need two, so "
-            "leave the tables out"
-        )
     drawn = [
-        matrix[rng.choice(rows, min(each, rows.size), replace=False)].toarray()
+        _dense(matrix, rng.choice(rows, min(each, rows.size), replace=False))
         for matrix, rows in zip(matrices, loud, strict=True)
     ]
     return find_clusters(
-        np.concatenate(drawn), n_clusters=settings.n_clusters, seed=settings.random_seed
+        np.concatenate(drawn), n_clusters=settings.clusters, random_seed=settings.random_seed
     )
+
+
+def _cell(found: Estimate) -> str:
+    error = found.standard_error
+    return f"{found.value:.3f}" + (f" ± {error:.3f}" if error is not None else "")

@@ -1,316 +1,269 @@
-"""How much feature space two SAEs share, from what they read in the same texts.
+"""How much feature space two SAEs share, measured on the same texts.
 
 The SAEs may belong to two models, to two layers, or to one. Tokenizers differ between models, so
 the unit is the sample: a feature is the vector of its activations over the common samples, and two
-features match as far as these correlate (Pearson).
-
-The best of thousands of partners correlates by luck. So partners are found on one half of the
-samples and their correlation is measured on the other, and beside the shares stand what shuffled
-samples reach and, where its table is given, an SAE of random directions.
+features match to the degree that these correlate (Pearson).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
-from jaxtyping import Bool, Float64, Int64
-from scipy.stats import norm
+from jaxtyping import Bool
 
-from facsynth.compare.matching import Matches, best_matches, common_features, pair_correlations
-from facsynth.coverage.controls import length_matched_subset
-from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
+from facsynth.compare.counterparts import Share, Side, match_features
+from facsynth.compare.settings import TransferSettings
+from facsynth.errors import DataError, MismatchError
+from facsynth.records import FeatureActivations, Sample, sample_text
+from facsynth.show import TextTable, as_html
+from facsynth.table.active import active_rows
+from facsynth.table.alike import precision_remark
+from facsynth.table.rows import take_rows
+from facsynth.table.table import FeatureTable
 
-__all__ = ["Share", "Side", "Transfer", "TransferSettings", "common_rows", "measure_transfer"]
+__all__ = ["CommonSamples", "Transfer", "common_samples", "measure_transfer"]
 
-_PAIR_VALUES = 2**20
-"""Correlations of resamples that exist at once: 8 MiB for each of five sums."""
-
-_LENGTH_GROUPS = 10
-"""Groups of like length within which samples are shuffled."""
-
-
-@dataclass(frozen=True)
-class TransferSettings:
-    """What counts as a match, and how it is tested."""
-
-    min_correlation: float = 0.5
-    """A feature has a counterpart when its partner's held-out correlation is above this."""
-
-    min_samples: int = 10
-    """Features compared are active in at least so many samples of either half."""
-
-    n_shuffles: int = 3
-    """Shuffles of the samples, each over all samples and within groups of like length."""
-
-    n_resamples: int = 200
-    """Bootstrap resamples of the samples behind the intervals."""
-
-    level: float = 0.95
-    """Level of the intervals."""
-
-    seed: int = 0
-    """Seed of the halves, the shuffles and the resamples."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_correlation < 1:
-            raise DataError(f"--min-correlation is {self.min_correlation}; it must be in [0, 1)")
-        if self.min_samples < 2 or self.n_shuffles < 0 or self.n_resamples < 2:
-            raise DataError("--min-samples must be 2 or more, and --shuffles 0 or more")
+_FEW_CHECKED = 500
+"""Number of samples below which rare features are missing and intervals are wide."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A share of features with its interval over resampled samples, the partners held fixed."""
+@dataclass(frozen=True, eq=False)
+class CommonSamples:
+    """The samples that two feature tables both hold."""
 
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Side:
-    """What of one table's features has a counterpart in the other."""
-
-    feature_ids: Int64[np.ndarray, " n_compared"]
-    """Features compared."""
-
-    partners: Int64[np.ndarray, " n_compared"]
-    """Best partner of each, found on one half of the samples."""
-
-    correlations: Float64[np.ndarray, " n_compared"]
-    """Correlation with that partner on the other half."""
-
-    is_mutual: Bool[np.ndarray, " n_compared"]
-    """Whether each is its partner's best partner, too."""
-
-    share: Share
-    """Share of the features compared whose correlation is above the minimum."""
-
-    mutual_share: Share
-    """Share of the features compared that are mutual and above it."""
-
-    shuffled: tuple[float, ...]
-    """The share when the samples of B are shuffled, one for each shuffle."""
-
-    shuffled_by_length: tuple[float, ...]
-    """The same when they are shuffled within groups of like length."""
-
-    random: float | None = None
-    """Share with a counterpart among as many random directions that fire as often."""
+    tables: tuple[FeatureTable, FeatureTable]
+    samples: tuple[Sample, ...]
+    rows: tuple[FeatureActivations, FeatureActivations]
+    """Their rows in each table, in the order of the samples."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transfer:
-    """What two tables share, seen from either of them."""
+    """What two tables share, from the view of each."""
 
+    common: CommonSamples
     a: Side
     b: Side
-    n_found: int
-    """Samples on which partners were found."""
+    settings: TransferSettings
+    described: Sequence[Any] = field(default=())
+    """Descriptions of the first pairs: `names`, `examples`, `n_both` and `same_word` of each."""
 
-    n_checked: int
-    """Samples on which their correlations were measured."""
+    @cached_property
+    def pairs(self) -> list[tuple[int, int, float]]:
+        """Features that are each other's best partners and their r, the highest first."""
+        side = self.a
+        order = np.lexsort((side.feature_ids, -side.correlations))
+        return [
+            (int(side.feature_ids[i]), int(side.partners[i]), float(side.correlations[i]))
+            for i in order
+            if side.is_mutual[i]
+        ]
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Caveats."""
+        remark = precision_remark(*self.common.tables)
+        notes = [remark] if remark else []
+        one, other = (table.manifest.source for table in self.common.tables)
+        notes += [
+            f"{name} is {getattr(one, name)} in A and {getattr(other, name)} in B, which lowers "
+            "correlations"
+            for name in ("gate", "pooling", "score")
+            if getattr(one, name) != getattr(other, name)
+        ]
+        if one.sae_hash == other.sae_hash and one.model_hash == other.model_hash:
+            notes.append("both tables are of the same SAE; a feature's counterpart is itself")
+        if self._n_checked < _FEW_CHECKED:
+            notes.append(
+                f"only {self._n_checked} samples check the partners; rare features are missing, "
+                "and intervals are wide"
+            )
+        return tuple(notes)
+
+    def row(self) -> dict[str, Any]:
+        """Shares of each side with their controls and curves, and all mutual pairs."""
+        n = len(self.common.samples)
+        a, b = (table.manifest.n_samples for table in self.common.tables)
+        pairs: list[dict[str, Any]] = [{"a": i, "b": j, "r": r} for i, j, r in self.pairs]
+        for pair, words in zip(pairs, self.described, strict=False):
+            pair |= asdict(words)
+        sizes = {"common": n, "found": n - self._n_checked, "checked": self._n_checked}
+        return {
+            "n_samples": {**sizes, "a": a, "b": b},
+            "min_correlation": self.settings.min_correlation,
+            "min_samples": self.settings.min_samples,
+            "a": _side_row(self.a, self.common.tables[0]),
+            "b": _side_row(self.b, self.common.tables[1]),
+            "pairs": pairs,
+            "warnings": list(self.notes),
+        }
+
+    def tables(self) -> Sequence[TextTable]:
+        """The shares with their controls, then the pairs that correlate most."""
+        n, sides = len(self.common.samples), (self.a, self.b)
+        sources = [table.manifest.source for table in self.common.tables]
+        shares = TextTable(
+            f"Features with a counterpart (r above {self.settings.min_correlation:g}) on "
+            f"{n:,} common samples, {self._n_checked:,} of them held out",
+            ("", *(f"{'AB'[i]}: {s.model_name}, layer {s.layer}" for i, s in enumerate(sources))),
+            [
+                ("features compared", *(side.feature_ids.size for side in sides)),
+                ("  of", *(source.n_features for source in sources)),
+                ("share with a counterpart", *(_interval(side.share) for side in sides)),
+                ("  each other's best", *(_interval(side.mutual_share) for side in sides)),
+                ("  samples shuffled", *(_mean(side.shuffled) for side in sides)),
+                ("  shuffled at like lengths", *(_mean(s.shuffled_by_length) for s in sides)),
+                ("  in random directions", *(side.random for side in sides)),
+                ("median r of the best partner", *(_median_r(side) for side in sides)),
+            ],
+        )
+        note = (
+            "Features beyond what shuffled samples and random directions reach are shared. "
+            "`fac task` shows whether data chosen by one model helps the other."
+        )
+        words = list(zip(self.pairs, self.described, strict=False))
+        if not words:
+            return [replace(shares, note=note)]
+        pairs = [(str(i), str(j), r, w.same_word, *w.names) for (i, j, r), w in words]
+        columns = ("A", "B", "r", "same word", "A peaks on", "B peaks on")
+        examples = [
+            (f"{name} {feature}", example)
+            for pair, one in words
+            for name, feature, example in zip("AB", pair[:2], one.examples, strict=True)
+        ]
+        return [
+            shares,
+            TextTable(f"Best of {len(self.pairs):,} mutual pairs", columns, pairs),
+            TextTable("Examples", ("feature", "strongest example"), examples, note=note),
+        ]
+
+    _repr_html_ = as_html
+
+    @property
+    def _n_checked(self) -> int:
+        return len(self.common.samples) // 2
 
 
-def common_rows(
-    a: FeatureActivations, b: FeatureActivations
-) -> tuple[Int64[np.ndarray, " n_common"], Int64[np.ndarray, " n_common"]]:
-    """Rows of the samples that both tables have, in the order of A.
+def common_samples(a: FeatureTable, b: FeatureTable) -> CommonSamples:
+    """Samples that both tables hold under the same id, with the same text.
 
     Raises:
-        DataError: A table has a sample id twice.
+        DataError: There is none, or a table has a sample id twice.
+        MismatchError: A sample has another text in B than in A.
     """
-    places: list[dict[str, int]] = []
-    for table in (a, b):
-        places.append({sample_id: row for row, sample_id in enumerate(table.sample_ids)})
-        if len(places[-1]) < len(table.sample_ids):
-            raise DataError("a table has a sample id twice, so its samples cannot be paired")
-    both = [sample_id for sample_id in a.sample_ids if sample_id in places[1]]
-    rows = [np.array([place[i] for i in both], dtype=np.int64) for place in places]
-    return rows[0], rows[1]
-
-
-def measure_transfer(
-    a: FeatureActivations,
-    b: FeatureActivations,
-    settings: TransferSettings | None = None,
-    *,
-    random_b: FeatureActivations | None = None,
-) -> Transfer:
-    """Shares of features with a counterpart, from either side, with their controls.
-
-    Args:
-        a: Activations of one SAE.
-        b: Activations of another on the same samples, rows in the same order.
-        settings: What counts as a match.
-        random_b: Activations of an SAE of random directions in B's model, same samples.
-
-    Raises:
-        DataError: The rows are other samples, or too few samples or features remain.
-    """
-    settings = settings or TransferSettings()
-    for other in (b, random_b):
-        if other is not None and other.sample_ids != a.sample_ids:
-            raise DataError("the tables hold other samples; take those that both have first")
-    rng = np.random.default_rng(settings.seed)
-    order = rng.permutation(len(a.sample_ids))
-    halves = np.array_split(order, 2)
-    pair = _Halves.of(a, b, halves, settings)
-    shuffled: tuple[list[tuple[float, float]], ...] = ([], [])
-    for kind, groups in [(0, 1), (1, _LENGTH_GROUPS)] * settings.n_shuffles:
-        rows = [_shuffle(half, a.n_tokens, groups, rng) for half in halves]
-        shuffled[kind].append(_Halves.of(a, b, halves, settings, rows_b=rows).shares())
-    random = None
-    if random_b is not None:
-        counts = np.bincount(b.feature_ids, minlength=b.n_features)
-        among = _firing_like(random_b, counts[pair.matches.partner_of_b >= 0], rng)
-        random = _Halves.of(a, random_b, halves, settings, among_b=among).shares()[0]
-    n = len(halves[1])
-    weights = rng.multinomial(n, np.full(n, 1 / n), settings.n_resamples).T.astype(np.float64)
-    by_side = [[tuple(shares[i] for shares in kind) for kind in shuffled] for i in (0, 1)]
-    return Transfer(
-        a=pair.side(False, weights, shuffled=by_side[0], random=random),
-        b=pair.side(True, weights, shuffled=by_side[1]),
-        n_found=len(halves[0]),
-        n_checked=n,
+    whole = (a.activations(), b.activations())
+    places = [_places(one, table) for one, table in zip(whole, (a, b), strict=True)]
+    both = [sample_id for sample_id in whole[0].sample_ids if sample_id in places[1]]
+    if not both:
+        raise DataError(
+            f"{a.folder} and {b.folder} have no sample id in common; extract both from the same "
+            "data"
+        )
+    samples = (a.samples(), b.samples())
+    for sample_id in both:
+        one, other = (found[place[sample_id]] for found, place in zip(samples, places, strict=True))
+        if sample_text(one) != sample_text(other):
+            raise MismatchError(
+                f"sample {sample_id!r} has another text in {b.folder} than in {a.folder}; extract "
+                "both from the same data"
+            )
+    rows = [[place[sample_id] for sample_id in both] for place in places]
+    return CommonSamples(
+        tables=(a, b),
+        samples=tuple(samples[0][i] for i in rows[0]),
+        rows=(take_rows(whole[0], rows[0]), take_rows(whole[1], rows[1])),
     )
 
 
-@dataclass(frozen=True)
-class _Halves:
-    """Two tables on the half that finds partners and the one that checks them."""
+def _places(rows: FeatureActivations, table: FeatureTable) -> dict[str, int]:
+    """Row of each sample id."""
+    places = {sample_id: row for row, sample_id in enumerate(rows.sample_ids)}
+    if len(places) < len(rows.sample_ids):
+        raise DataError(f"{table.folder} has a sample id twice, so its samples cannot be paired")
+    return places
 
-    matches: Matches
-    check_a: Any
-    check_b: Any
-    settings: TransferSettings
 
-    @classmethod
-    def of(
-        cls,
-        a: FeatureActivations,
-        b: FeatureActivations,
-        halves: Sequence[Int64[np.ndarray, " _"]],
-        settings: TransferSettings,
-        *,
-        rows_b: Sequence[Int64[np.ndarray, " _"]] | None = None,
-        among_b: Bool[np.ndarray, " n_features"] | None = None,
-    ) -> "_Halves":
-        """Find partners; features active too rarely in a half, or not `among_b`, have none."""
-        found, checked = (
-            (_matrix(a)[rows], _matrix(b)[others])
-            for rows, others in zip(halves, rows_b or halves, strict=True)
+def measure_transfer(
+    common: CommonSamples,
+    settings: TransferSettings | None = None,
+    *,
+    random_b: FeatureTable | None = None,
+) -> Transfer:
+    """Measure how many features of two tables have a counterpart in the other.
+
+    Args:
+        common: The samples of both, from `common_samples`.
+        settings: What counts as a counterpart.
+        random_b: Table of an SAE of random directions in B's model, with these samples.
+
+    Raises:
+        DataError: Too few samples or features remain, or `random_b` lacks some of the samples.
+        MismatchError: `random_b` was extracted with another model than B.
+    """
+    settings = settings or TransferSettings()
+    one, other = (active_rows(rows, threshold=0.0) for rows in common.rows)
+    control = active_rows(_control(random_b, common), threshold=0.0) if random_b else None
+    a, b = match_features(one, other, settings, random_b=control)
+    return Transfer(common, a, b, settings)
+
+
+def _control(table: FeatureTable, common: CommonSamples) -> FeatureActivations:
+    """Rows of the control, for the common samples."""
+    other = common.tables[1]
+    if table.manifest.source.model_hash != other.manifest.source.model_hash:
+        raise MismatchError(
+            f"{table.folder} was extracted with another model than {other.folder}; the random SAE "
+            "has to read the model of TABLE_B"
         )
-        usable = [common_features(matrix, settings.min_samples) for matrix in checked]
-        if among_b is not None:
-            usable[1] &= among_b
-        masked = [m @ sp.diags_array(u.astype(float)) for m, u in zip(found, usable, strict=True)]
-        for matrix in masked:
-            matrix.eliminate_zeros()
-        matches = best_matches(*masked, min_samples=settings.min_samples)
-        for name, partners in (("A", matches.partner_of_a), ("B", matches.partner_of_b)):
-            if (partners < 0).all():
-                raise DataError(
-                    f"no feature of {name} is active in {settings.min_samples} samples of each "
-                    f"half of the {sum(map(len, halves))} common ones; take more samples or lower "
-                    "--min-samples"
-                )
-        return cls(matches, sp.csc_array(checked[0]), sp.csc_array(checked[1]), settings)
-
-    def shares(self) -> tuple[float, float]:
-        """Share of the features of A, and of those of B, with a counterpart."""
-        weights = np.ones((self.check_a.shape[0], 1))
-        limit = self.settings.min_correlation
-        found = [
-            float((self._correlations(b, weights)[:, 0] > limit).mean()) for b in (False, True)
-        ]
-        return found[0], found[1]
-
-    def side(
-        self,
-        from_b: bool,
-        weights: Float64[np.ndarray, "n_samples n_resamples"],
-        *,
-        shuffled: Sequence[tuple[float, ...]],
-        random: float | None = None,
-    ) -> Side:
-        """One side with intervals."""
-        ids, partners = self._pairs(from_b)
-        r = self._correlations(from_b, np.ones((weights.shape[0], 1)))[:, 0]
-        back = self.matches.partner_of_a if from_b else self.matches.partner_of_b
-        mutual = back[partners] == ids
-        drawn = self._correlations(from_b, weights) > self.settings.min_correlation
-        is_above = r > self.settings.min_correlation
-        level = self.settings.level
-        return Side(
-            feature_ids=ids,
-            partners=partners,
-            correlations=r,
-            is_mutual=mutual,
-            share=_share(is_above, drawn, level),
-            mutual_share=_share(is_above & mutual, drawn & mutual[:, None], level),
-            shuffled=shuffled[0],
-            shuffled_by_length=shuffled[1],
-            random=random,
+    whole = table.activations()
+    places = _places(whole, table)
+    wanted = common.rows[0].sample_ids
+    if missing := [sample_id for sample_id in wanted if sample_id not in places]:
+        raise DataError(
+            f"{table.folder} lacks {len(missing)} of the common samples, such as {missing[0]}"
         )
-
-    def _pairs(self, from_b: bool) -> tuple[Any, Any]:
-        partners = self.matches.partner_of_b if from_b else self.matches.partner_of_a
-        ids = np.flatnonzero(partners >= 0)
-        return ids, partners[ids]
-
-    def _correlations(
-        self, from_b: bool, weights: Float64[np.ndarray, "n_samples n_resamples"]
-    ) -> Float64[np.ndarray, "n_pairs n_resamples"]:
-        own, other = (self.check_b, self.check_a) if from_b else (self.check_a, self.check_b)
-        ids, partners = self._pairs(from_b)
-        size = max(1, _PAIR_VALUES // weights.shape[1])
-        parts = [
-            pair_correlations(own[:, ids[i : i + size]], other[:, partners[i : i + size]], weights)
-            for i in range(0, ids.size, size)
-        ]
-        return np.concatenate(parts)
+    return take_rows(whole, [places[sample_id] for sample_id in wanted])
 
 
-def _firing_like(
-    table: FeatureActivations, wanted: Int64[np.ndarray, " n_wanted"], rng: np.random.Generator
-) -> Bool[np.ndarray, " n_features"]:
-    """Features of a table that are active in as many samples as others, one for each of them."""
-    counts = np.bincount(table.feature_ids, minlength=table.n_features)
-    pool = np.flatnonzero(counts)
-    among = np.zeros(table.n_features, dtype=np.bool_)
-    among[pool[length_matched_subset(counts[pool], wanted, rng=rng)]] = True
-    return among
+def _side_row(side: Side, table: FeatureTable) -> dict[str, Any]:
+    source = table.manifest.source
+    above = side.correlations[:, None] > _LIMITS
+    return {
+        "table": str(table.folder),
+        "model": source.model_name,
+        "sae": source.sae_name,
+        "layer": source.layer,
+        "n_features": source.n_features,
+        "n_compared": int(side.feature_ids.size),
+        "share": asdict(side.share),
+        "mutual_share": asdict(side.mutual_share),
+        "median_r": _median_r(side),
+        "shuffled": list(side.shuffled),
+        "shuffled_by_length": list(side.shuffled_by_length),
+        "random": side.random,
+        "curve": _curve(above),
+        "mutual_curve": _curve(above & side.is_mutual[:, None]),
+    }
 
 
-def _share(
-    flags: Bool[np.ndarray, " n_features"],
-    drawn: Bool[np.ndarray, "n_features n_resamples"],
-    level: float,
-) -> Share:
-    """A share with a normal interval of the spread that it has over resamples."""
-    value, error = float(flags.mean()), float(drawn.mean(axis=0).std(ddof=1))
-    reach = float(norm.ppf((1 + level) / 2)) * error
-    return Share(value, max(0.0, value - reach), min(1.0, value + reach))
+_LIMITS = np.round(np.arange(0, 1, 0.02), 2)
+"""Correlations at which the curves are taken."""
 
 
-def _shuffle(
-    rows: Int64[np.ndarray, " n"],
-    lengths: Int64[np.ndarray, " n_samples"],
-    n_groups: int,
-    rng: np.random.Generator,
-) -> Int64[np.ndarray, " n"]:
-    """The rows in a random order within groups of like length."""
-    shuffled = rows.copy()
-    for group in np.array_split(np.argsort(lengths[rows], kind="stable"), n_groups):
-        shuffled[group] = rows[rng.permutation(group)]
-    return shuffled
+def _curve(above: Bool[np.ndarray, "n_compared n_limits"]) -> list[dict[str, float]]:
+    shares = above.mean(axis=0).tolist()
+    return [{"r": r, "share": share} for r, share in zip(_LIMITS.tolist(), shares, strict=True)]
 
 
-def _matrix(table: FeatureActivations) -> Any:
-    shape = (len(table.sample_ids), table.n_features)
-    ids = table.feature_ids.astype(np.int64)
-    return sp.csr_array((table.values.astype(np.float64), ids, table.row_starts), shape=shape)
+def _median_r(side: Side) -> float:
+    return float(np.median(side.correlations))
+
+
+def _interval(share: Share) -> str:
+    return f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})"
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,9 +1,8 @@
-"""What a coverage value is worth: the same number for sets that know nothing of the task.
+"""Controls for coverage: the same number for sets chosen without regard to the task.
 
 At a fixed number of samples, FAC follows text length and general coverage more than relevance.
-So it is shown beside three controls: random parts of the anchor, parts with the seed's text
-lengths, and random features that fire as often as the relevant ones. Every entry of a table
-handed to this module counts as active; `facsynth.coverage.fac.active_only` drops the others.
+It is therefore shown beside three controls: random parts of the anchor, parts with the seed's text
+lengths, and random features that fire as often as the relevant ones.
 """
 
 from collections.abc import Sequence
@@ -12,13 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from facsynth.coverage.fac import goal_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
+from facsynth.table.active import ActiveRows
 
 __all__ = [
     "Controls",
     "Draws",
+    "frequency_control",
     "frequency_matched_features",
     "length_auc",
     "length_matched_subset",
@@ -40,33 +41,35 @@ class Draws:
     mean: float
     """Mean of the draws."""
 
-    low: float
-    """Smallest of the draws."""
+    low: float | None
+    """Smallest of the draws; None where the mean is an exact expectation."""
 
-    high: float
+    high: float | None
     """Largest of the draws."""
 
     n_draws: int
+    """0 where the mean is an exact expectation."""
+
     size: int
     """Samples, or features, in each draw."""
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """Coverage values to read FAC against."""
+    """Coverage values to read FAC against; None where a reference profile cannot tell them."""
 
-    random_subset: Draws
+    random_subset: Draws | None
     """FAC of random anchor samples, as many as the seed has."""
 
-    length_matched: Draws
+    length_matched: Draws | None
     """FAC of anchor samples, as many as the seed has and of the same lengths."""
 
-    length_matched_tokens: float
+    length_matched_tokens: float | None
     """Mean tokens of those anchor samples, to check the match against the seed's mean."""
 
-    random_hellinger: float
+    random_hellinger: float | None
     """Mean Hellinger distance of the random subsets to the anchor: what a seed of this size
-    reaches when nothing is wrong with it; a subset that activates nothing counts as 1."""
+    reaches if it is a random part of the anchor; a subset that activates nothing counts as 1."""
 
     frequency_matched: Draws | None
     """Coverage of features outside the relevant ones that fire as often in the anchor. None
@@ -76,41 +79,53 @@ class Controls:
     """Mean anchor firing count of those features over that of the relevant ones; 1 is a
     perfect match."""
 
-    length_auc: float
+    length_auc: float | None
     """Chance that a seed sample is longer than an anchor sample, in [0, 1]; 0.5 is equal."""
 
     is_saturated: bool
     """Random subsets of the seed's size cover more than 95 %."""
 
     is_length_mismatched: bool
-    """`length_auc` lies outside 0.4..0.6 and mean lengths differ by more than 20 %."""
+    """Mean lengths differ by more than 20 %, and `length_auc`, if known, is outside 0.4..0.6."""
 
     warnings: tuple[str, ...]
-    """What to keep in mind when reading FAC, in plain words; empty when all is well."""
+    """What to keep in mind when reading FAC; empty if nothing is unusual."""
 
 
 def length_matched_subset(
-    lengths_anchor: Int64[np.ndarray, " n_anchor_samples"],
-    lengths_target: Int64[np.ndarray, " n_target_samples"],
+    pool: Int64[np.ndarray, " n_pool"],
+    targets: Int64[np.ndarray, " n_targets"],
     *,
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " n_drawn"]:
-    """Random anchor samples with the text lengths of another data set.
+    """Random samples of a pool with the text lengths of another data set.
 
-    Anchor lengths are blurred by 5 %, then each target length takes a near anchor sample, and
-    no sample is taken twice. Where the anchor has too few samples of a length, the neighbours
-    on both sides are used.
+    Lengths of the pool are blurred by 5 %. Each target, sorted, starts at its nearest length; the
+    positions are then spread until they differ, once by pushing up and once by pushing down, and
+    the middle of the two is taken, which is strictly increasing as well. So no sample is taken
+    twice, and where the pool has too few of a length, the neighbours on both sides are used.
 
     Args:
-        lengths_anchor: Tokens of each anchor sample.
-        lengths_target: Tokens of each sample to match.
+        pool: Tokens of each sample to choose from.
+        targets: Tokens of each sample to match.
         rng: Source of the blur.
 
     Returns:
-        Positions of anchor samples, ascending, as many as there are targets; all anchor
-        samples when there are fewer of them than targets.
+        Positions in the pool, ascending, as many as there are targets; all of them when there are
+        fewer than targets.
     """
-    return _matched(lengths_anchor, lengths_target, rng)
+    if pool.size <= targets.size:
+        return np.arange(pool.size)
+    blurred = pool * np.exp(BLUR * rng.standard_normal(pool.size))
+    order = np.argsort(blurred)
+    wanted = np.sort(targets).astype(np.float64)
+    middles = (blurred[order][1:] + blurred[order][:-1]) / 2
+    nearest = np.searchsorted(middles, wanted)
+    steps = np.arange(targets.size)
+    up = steps + np.maximum.accumulate(nearest - steps)
+    down = steps + np.minimum.accumulate((nearest - steps)[::-1])[::-1]
+    spread = (np.minimum(up, pool.size - targets.size + steps) + np.maximum(down, steps)) // 2
+    return np.sort(order[spread])
 
 
 def frequency_matched_features(
@@ -135,7 +150,8 @@ def frequency_matched_features(
     """
     pool = np.flatnonzero(~relevant & (counts > 0))
     drawn = np.zeros(counts.size, dtype=np.bool_)
-    drawn[pool[_matched(counts[pool], counts[relevant & (counts > 0)], rng)]] = True
+    wanted = counts[relevant & (counts > 0)]
+    drawn[pool[length_matched_subset(counts[pool], wanted, rng=rng)]] = True
     return drawn
 
 
@@ -162,8 +178,8 @@ def length_auc(
 
 
 def measure_controls(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
+    anchor: ActiveRows,
+    seed: ActiveRows,
     relevant: Bool[np.ndarray, " n_features"],
     *,
     n_draws: int = 20,
@@ -172,9 +188,9 @@ def measure_controls(
     """Coverage of random samples and random features to read the seed's FAC against.
 
     Args:
-        anchor: Table in which every entry counts as active.
+        anchor: The anchor with all its features, relevant or not.
         seed: The same for the seed.
-        relevant: Relevant features, at least one of them active in the anchor.
+        relevant: Relevant features.
         n_draws: Random draws behind each control, at least one.
         rng: Source of the draws.
 
@@ -184,145 +200,97 @@ def measure_controls(
     Raises:
         DataError: A set has no samples, or the anchor activates no relevant feature.
     """
-    if not anchor.n_tokens.size or not seed.n_tokens.size:
+    if not anchor.n_samples or not seed.n_samples:
         raise DataError(
-            f"the anchor has {anchor.n_tokens.size} samples and the seed {seed.n_tokens.size}; "
+            f"the anchor has {anchor.n_samples} samples and the seed {seed.n_samples}; "
             "controls need at least one of each"
         )
-    counts = np.bincount(anchor.feature_ids, minlength=anchor.n_features)
-    if not (relevant & (counts > 0)).any():
-        raise DataError(
-            f"the anchor activates none of the {int(relevant.sum())} relevant features, so there "
-            "is nothing to compare with; lower --threshold"
-        )
-    by_chance, distances = _random_subsets(anchor, seed, relevant, n_draws, rng)
-    by_length, tokens = _length_matched_draws(anchor, seed, relevant, n_draws, rng)
-    by_frequency, ratio = _frequency_matched_draws(counts, seed, relevant, n_draws, rng)
-    auc = length_auc(seed.n_tokens, anchor.n_tokens)
-    mean_anchor, mean_seed = float(anchor.n_tokens.mean()), float(seed.n_tokens.mean())
-    mismatched = not 0.4 <= auc <= 0.6 and abs(mean_seed - mean_anchor) > 0.2 * mean_anchor
-    saturated = by_chance.mean > SATURATED
+    goal = goal_features(anchor.features, relevant)
+    lengths, seed_lengths = anchor.activations.n_tokens, seed.activations.n_tokens
+    size = min(seed.n_samples, anchor.n_samples)
+    picks = [rng.choice(anchor.n_samples, size, replace=False) for _ in range(n_draws)]
+    drawn = [_subset_counts(anchor, chosen)[goal] for chosen in picks]
+    matches = [length_matched_subset(lengths, seed_lengths, rng=rng) for _ in range(n_draws)]
+    matched = [_share(_subset_counts(anchor, chosen)[goal] > 0) for chosen in matches]
+    by_chance = summarize_draws([_share(counts > 0) for counts in drawn], size)
+    by_frequency, ratio = frequency_control(
+        anchor.counts, seed.features, relevant, n_draws=n_draws, rng=rng
+    )
+    auc, mean, wanted = length_auc(seed_lengths, lengths), lengths.mean(), seed_lengths.mean()
+    is_mismatched = bool(not 0.4 <= auc <= 0.6 and abs(wanted - mean) > 0.2 * mean)
+    mean_matched = float(np.mean([lengths[chosen].mean() for chosen in matches]))
     return Controls(
         random_subset=by_chance,
-        length_matched=by_length,
-        length_matched_tokens=tokens,
-        random_hellinger=distances,
+        length_matched=summarize_draws(matched, size),
+        length_matched_tokens=mean_matched,
+        random_hellinger=float(np.mean([_distance(c, anchor.counts[goal]) for c in drawn])),
         frequency_matched=by_frequency,
         frequency_ratio=ratio,
         length_auc=auc,
-        is_saturated=saturated,
-        is_length_mismatched=mismatched,
+        is_saturated=by_chance.mean > SATURATED,
+        is_length_mismatched=is_mismatched,
         warnings=(
-            *_size_warnings(anchor.n_tokens.size, seed.n_tokens.size),
-            *_saturation_warnings(saturated, by_chance),
-            *_length_warnings(mismatched, mean_seed, mean_anchor, tokens),
-            *_feature_warnings(by_frequency, ratio, counts, seed, relevant),
+            *_size_warnings(anchor.n_samples, seed.n_samples),
+            *_saturation_warnings(by_chance),
+            *_length_warnings(is_mismatched, wanted, mean, mean_matched),
+            *_feature_warnings(by_frequency, ratio, _share(seed.features[goal]), int(goal.sum())),
         ),
     )
 
 
-def _matched(
-    pool: Int64[np.ndarray, " n_pool"],
-    targets: Int64[np.ndarray, " n_targets"],
-    rng: np.random.Generator,
-) -> Int64[np.ndarray, " n_drawn"]:
-    """Positions in `pool` of near values to `targets`, without replacement.
-
-    Each sorted target starts at its nearest value. The positions are then spread until they
-    differ: once by pushing up, once by pushing down, and the middle of the two is taken, which
-    is strictly increasing as well.
-    """
-    if pool.size <= targets.size:
-        return np.arange(pool.size)
-    blurred = pool * np.exp(BLUR * rng.standard_normal(pool.size))
-    order = np.argsort(blurred)
-    wanted = np.sort(targets).astype(np.float64)
-    middles = (blurred[order][1:] + blurred[order][:-1]) / 2
-    nearest = np.searchsorted(middles, wanted)
-    steps = np.arange(targets.size)
-    up = steps + np.maximum.accumulate(nearest - steps)
-    down = steps + np.minimum.accumulate((nearest - steps)[::-1])[::-1]
-    spread = (np.minimum(up, pool.size - targets.size + steps) + np.maximum(down, steps)) // 2
-    return np.sort(order[spread])
-
-
-def _subset_counts(
-    activations: FeatureActivations, chosen: Int64[np.ndarray, " n_drawn"]
-) -> Int64[np.ndarray, " n_features"]:
-    is_chosen = np.zeros(activations.n_tokens.size, dtype=np.bool_)
-    is_chosen[chosen] = True
-    entries = np.repeat(is_chosen, np.diff(activations.row_starts))
-    return np.bincount(activations.feature_ids[entries], minlength=activations.n_features)
-
-
-def summarize_draws(values: Sequence[float], size: int) -> Draws:
-    """Mean and range of a measure over draws of so many samples or features."""
-    return Draws(
-        mean=float(np.mean(values)),
-        low=min(values),
-        high=max(values),
-        n_draws=len(values),
-        size=size,
-    )
-
-
-def _share(covered: Bool[np.ndarray, " n_features"], of: Bool[np.ndarray, " n_features"]) -> float:
-    return int(np.count_nonzero(covered & of)) / int(np.count_nonzero(of))
-
-
-def _random_subsets(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
-    n_draws: int,
-    rng: np.random.Generator,
-) -> tuple[Draws, float]:
-    counts = np.bincount(anchor.feature_ids, minlength=anchor.n_features)
-    goal = relevant & (counts > 0)
-    size = min(seed.n_tokens.size, anchor.n_tokens.size)
-    shares, distances = [], []
-    for _ in range(n_draws):
-        drawn = _subset_counts(anchor, rng.choice(anchor.n_tokens.size, size, replace=False))
-        shares.append(_share(drawn > 0, goal))
-        fires = bool(drawn[goal].any())
-        distances.append(hellinger_distance(drawn[goal], counts[goal]) if fires else 1.0)
-    return summarize_draws(shares, size), float(np.mean(distances))
-
-
-def _length_matched_draws(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
-    n_draws: int,
-    rng: np.random.Generator,
-) -> tuple[Draws, float]:
-    goal = relevant & (np.bincount(anchor.feature_ids, minlength=anchor.n_features) > 0)
-    shares, tokens = [], []
-    for _ in range(n_draws):
-        chosen = length_matched_subset(anchor.n_tokens, seed.n_tokens, rng=rng)
-        shares.append(_share(_subset_counts(anchor, chosen) > 0, goal))
-        tokens.append(float(anchor.n_tokens[chosen].mean()))
-    return summarize_draws(shares, chosen.size), float(np.mean(tokens))
-
-
-def _frequency_matched_draws(
+def frequency_control(
     counts: Int64[np.ndarray, " n_features"],
-    seed: FeatureActivations,
+    seed: Bool[np.ndarray, " n_features"],
     relevant: Bool[np.ndarray, " n_features"],
+    *,
     n_draws: int,
     rng: np.random.Generator,
 ) -> tuple[Draws, float] | tuple[None, None]:
-    goal = relevant & (counts > 0)
+    """Coverage of features outside the relevant ones that fire as often in the anchor.
+
+    Args:
+        counts: Anchor samples that activate each feature.
+        seed: Features that the seed activates.
+        relevant: Relevant features, at least one of them active in the anchor.
+        n_draws: Random sets of features.
+        rng: Source of the draws.
+
+    Returns:
+        The coverage, and how often these features fire against the relevant ones; None where no
+        other feature fires.
+    """
     if not (~relevant & (counts > 0)).any():
         return None, None
-    active = np.bincount(seed.feature_ids, minlength=seed.n_features) > 0
     shares, means, size = [], [], 0
     for _ in range(n_draws):
         drawn = frequency_matched_features(counts, relevant, rng=rng)
-        shares.append(_share(active, drawn))
+        shares.append(_share(seed[drawn]))
         means.append(float(counts[drawn].mean()))
         size = int(np.count_nonzero(drawn))
-    return summarize_draws(shares, size), float(np.mean(means)) / float(counts[goal].mean())
+    wanted = float(counts[relevant & (counts > 0)].mean())
+    return summarize_draws(shares, size), float(np.mean(means)) / wanted
+
+
+def summarize_draws(values: Sequence[float], size: int) -> Draws:
+    """Mean and range of a measure over draws of `size` samples or features."""
+    return Draws(float(np.mean(values)), min(values), max(values), len(values), size)
+
+
+def _subset_counts(
+    rows: ActiveRows, chosen: Int64[np.ndarray, " n_drawn"]
+) -> Int64[np.ndarray, " n_features"]:
+    is_chosen = np.zeros(rows.n_samples, dtype=np.bool_)
+    is_chosen[chosen] = True
+    entries = np.repeat(is_chosen, np.diff(rows.activations.row_starts))
+    return np.bincount(rows.activations.feature_ids[entries], minlength=rows.n_features)
+
+
+def _share(covered: Bool[np.ndarray, " n_goal"]) -> float:
+    return int(np.count_nonzero(covered)) / covered.size
+
+
+def _distance(drawn: Int64[np.ndarray, " n_goal"], anchor: Int64[np.ndarray, " n_goal"]) -> float:
+    return hellinger_distance(drawn, anchor) if drawn.any() else 1.0
 
 
 def _size_warnings(n_anchor: int, n_seed: int) -> list[str]:
@@ -334,12 +302,12 @@ def _size_warnings(n_anchor: int, n_seed: int) -> list[str]:
     ]
 
 
-def _saturation_warnings(is_saturated: bool, by_chance: Draws) -> list[str]:
-    if not is_saturated:
+def _saturation_warnings(by_chance: Draws) -> list[str]:
+    if by_chance.mean <= SATURATED:
         return []
     return [
         f"{by_chance.size} random anchor samples already cover {by_chance.mean:.1%}, so FAC "
-        "cannot tell sets of this size apart; raise the threshold or use k-fold coverage"
+        "cannot tell sets of this size apart; raise --threshold or read the k-fold coverage"
     ]
 
 
@@ -363,28 +331,23 @@ def _length_warnings(
 
 
 def _feature_warnings(
-    by_frequency: Draws | None,
-    ratio: float | None,
-    counts: Int64[np.ndarray, " n_features"],
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
+    by_frequency: Draws | None, ratio: float | None, fac: float, n_goal: int
 ) -> list[str]:
     if by_frequency is None or ratio is None:
         return []
-    goal = relevant & (counts > 0)
     warnings = []
-    if by_frequency.size < np.count_nonzero(goal):
+    if by_frequency.size < n_goal:
         warnings.append(
-            f"only {by_frequency.size} features outside the {int(np.count_nonzero(goal))} relevant "
-            "ones fire in the anchor, so they cannot be matched in number"
+            f"only {by_frequency.size} features outside the {n_goal} relevant ones fire in the "
+            "anchor, too few to match them in number"
         )
     if not 0.8 <= ratio <= 1.25:
         warnings.append(
             f"no other features fire as often as the relevant ones (those drawn fire {ratio:.2f} "
-            "times as often), so their coverage is no fair comparison"
+            "times as often), so their coverage is not a fair comparison"
         )
-    fac = _share(np.bincount(seed.feature_ids, minlength=seed.n_features) > 0, goal)
-    if by_frequency.low <= fac <= by_frequency.high:
+    low, high = by_frequency.low, by_frequency.high
+    if low is not None and high is not None and low <= fac <= high:
         warnings.append(
             f"other features that fire as often are covered just as well ({by_frequency.mean:.1%} "
             f"against {fac:.1%}), so FAC says little about the task here"

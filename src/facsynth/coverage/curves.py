@@ -1,25 +1,26 @@
 """Rarefaction and extrapolation curves with bands."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 from facsynth.coverage.interval import spread_scale
 from facsynth.coverage.richness import expected_richness
 from facsynth.coverage.unseen import extrapolated_richness
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
+from facsynth.table.active import ActiveRows
 
-__all__ = ["CurvePoint", "richness_curve"]
+__all__ = ["CurvePoint", "richness_curve", "richness_curves"]
 
 Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Features expected in so many samples of a source."""
+    """Features expected in a number of samples of a source."""
 
     n_samples: int
     expected: float
@@ -32,8 +33,7 @@ class CurvePoint:
 
 
 def richness_curve(
-    activations: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
+    rows: ActiveRows,
     *,
     n_points: int = 20,
     n_resamples: int = 50,
@@ -46,37 +46,35 @@ def richness_curve(
     because resamples know nothing of unseen features. It is cut to [0, n_features].
 
     Args:
-        activations: Table in which every entry counts as active, at least one sample.
-        relevant: Features to count.
+        rows: The samples, at least one.
         n_points: Points up to m spaced evenly, as many spaced by ratio, and all of them beyond.
         n_resamples: Resamples behind the band.
         rng: Source of the resamples.
 
     Raises:
-        DataError: There is no sample.
+        DataError: There are no samples.
     """
-    n = activations.n_tokens.size
+    n, table = rows.n_samples, rows.activations
     if not n:
         raise DataError("a table without samples has no richness curve")
     spaced = (np.linspace(1, n, n_points), np.geomspace(1, n, n_points))  # bent most at the start
     inside = np.unique(np.concatenate(spaced).round().astype(np.int64))
     sizes = np.concatenate([inside, n + inside])
-    counts = np.where(relevant, np.bincount(activations.feature_ids, minlength=relevant.size), 0)
-    owner = np.repeat(np.arange(n), np.diff(activations.row_starts))
+    owner = np.repeat(np.arange(n), np.diff(table.row_starts))
     drawn = []
     for _ in range(n_resamples):
         times = np.bincount(rng.integers(0, n, n), minlength=n)
         resampled = np.bincount(
-            activations.feature_ids, weights=times[owner], minlength=relevant.size
+            table.feature_ids, weights=times[owner], minlength=rows.n_features
         ).astype(np.int64)
-        drawn.append(_curve(np.where(relevant, resampled, 0), n, inside))
-    error = Z95 * spread_scale(counts, n) * np.std(drawn, axis=0)
-    middle = _curve(counts, n, inside)
-    most = float(np.count_nonzero(relevant))
-    rows = zip(sizes.tolist(), middle.tolist(), error.tolist(), strict=True)
+        drawn.append(_curve(resampled, n, inside))
+    error = Z95 * spread_scale(rows.counts, n) * np.std(drawn, axis=0)
+    middle = _curve(rows.counts, n, inside)
+    most = float(np.count_nonzero(rows.relevant))
+    points = zip(sizes.tolist(), middle.tolist(), error.tolist(), strict=True)
     return tuple(
         CurvePoint(size, at, max(0.0, at - e), max(at, min(most, at + e)), size > n)
-        for size, at, e in rows
+        for size, at, e in points
     )
 
 
@@ -86,3 +84,11 @@ def _curve(
     beyond = np.array([extrapolated_richness(counts, n, int(more)) for more in inside])
     curve: NDArray[np.float64] = np.concatenate([expected_richness(counts, n, inside), beyond])
     return curve
+
+
+def richness_curves(
+    sides: Mapping[str, ActiveRows], *, random_seed: int
+) -> dict[str, tuple[CurvePoint, ...]]:
+    """`richness_curve` of several data sets, by their names."""
+    rng = np.random.default_rng(random_seed)
+    return {name: richness_curve(rows, rng=rng) for name, rows in sides.items()}

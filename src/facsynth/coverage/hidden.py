@@ -1,4 +1,4 @@
-"""How far the mean hidden state of a seed lies from that of the anchor.
+"""Distance between the mean hidden states of a seed and of the anchor.
 
 Features see what an SAE has learned; hidden states see the rest as well. Beside the distance
 stands what random anchor samples reach, as beside every other measure.

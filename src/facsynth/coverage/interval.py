@@ -1,22 +1,16 @@
-"""How much FAC depends on which samples the seed happens to hold."""
+"""How much FAC depends on which samples are in the seed."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from facsynth.coverage.fac import (
-    active_features,
-    active_only,
-    check_widths,
-    firing_counts,
-    goal_features,
-)
 from facsynth.coverage.unseen import chao2, extrapolated_richness
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations
+from facsynth.table.active import ActiveRows
 
-__all__ = ["Interval", "bootstrap_goal_interval", "bootstrap_interval", "spread_scale"]
+__all__ = ["Interval", "bootstrap_interval", "spread_scale"]
 
 NEVER_LOST = 40
 """A feature active in more samples is lost by a resample with chance below 1e-17."""
@@ -31,7 +25,7 @@ class Interval:
 
     high: float
     resampled_low: float
-    """Lower end of the plain percentile interval, which lies too low."""
+    """Lower end of the plain percentile interval, which is too low."""
 
     resampled_high: float
     resampled_mean: float
@@ -44,76 +38,41 @@ class Interval:
 
 
 def bootstrap_interval(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
+    goal: Bool[np.ndarray, " n_features"],
+    seed: ActiveRows,
     *,
-    threshold: float,
     n_resamples: int = 200,
     level: float = 0.95,
     rng: np.random.Generator,
 ) -> Interval:
-    """How much FAC depends on which samples the seed happens to hold; the anchor is fixed.
+    """How much FAC depends on which samples are in the seed; the anchor is fixed.
 
     Seed samples are drawn with replacement, as many as there are. A resample can only lose
-    features, so its FAC is never above the observed one and plain percentiles lie too low; it also
-    knows nothing of features that the seed never activates, so it varies too little. `low` and
+    features, so its FAC is never above the observed one and plain percentiles are too low; it also
+    has no features that the seed never activates, so it varies too little. `low` and
     `high` are therefore the percentiles, taken from their mean, widened by `spread_scale`, put
     around the observed FAC and cut to [0, 1]. Read them as the range of the mean FAC of seeds of
-    this size from the same source. docs/log.md (2026-11-22) holds a simulation of how often they
-    hold it; studies/interval/simulate.py repeats it.
+    this size from the same source. docs/log.md (2026-11-22) reports how often they contain it in a
+    simulation; studies/interval/simulate.py repeats it.
 
     Args:
-        anchor: Table of the anchor.
-        seed: Table of the seed, with at least one sample.
-        relevant: Features to count.
-        threshold: Activation above which a feature is active, in SAE units.
+        goal: Relevant features that the anchor activates, at least one.
+        seed: The seed.
         n_resamples: Resamples of the seed.
         level: Share of the resamples inside the interval, such as 0.95.
-        rng: Source of the resamples.
-
-    Returns:
-        The centred and the plain interval.
-
-    Raises:
-        DataError: The anchor activates no relevant feature, the seed has no samples, or the
-            threshold is negative.
-        MismatchError: The tables or the flags differ in their number of features.
-    """
-    check_widths(anchor, seed, relevant)
-    seed = active_only(seed, threshold=threshold)
-    goal = goal_features(active_features(anchor, threshold=threshold), relevant)
-    return bootstrap_goal_interval(goal, seed, n_resamples=n_resamples, level=level, rng=rng)
-
-
-def bootstrap_goal_interval(
-    goal: Bool[np.ndarray, " n_features"],
-    seed: FeatureActivations,
-    *,
-    n_resamples: int = 200,
-    level: float = 0.95,
-    rng: np.random.Generator,
-) -> Interval:
-    """`bootstrap_interval` for the features to be covered, at least one, instead of an anchor.
-
-    Args:
-        goal: Features to be covered.
-        seed: Table of the seed in which every entry counts as active.
-        n_resamples: Resamples of the seed.
-        level: Share of the resamples inside the interval.
         rng: Source of the resamples.
 
     Raises:
         DataError: The seed has no samples.
     """
-    if not seed.n_tokens.size:
+    if not seed.n_samples:
         raise DataError("the seed has no samples to resample; check the seed table")
-    counts = np.where(goal, firing_counts(seed, threshold=0.0), 0)
-    shares = _resampled_coverage(seed, counts, n_resamples, rng) / int(np.count_nonzero(goal))
+    counts, n_goal = np.where(goal, seed.counts, 0), int(np.count_nonzero(goal))
+    shares = _resampled_coverage(seed.activations, counts, n_resamples, rng) / n_goal
     low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2]).tolist()
     mean = float(shares.mean())
-    fac = int(np.count_nonzero(counts)) / int(np.count_nonzero(goal))
-    scale = spread_scale(counts[goal], seed.n_tokens.size)
+    fac = int(np.count_nonzero(counts)) / n_goal
+    scale = spread_scale(counts[goal], seed.n_samples)
     return Interval(
         low=max(0.0, fac + scale * (low - mean)),
         high=min(1.0, fac + scale * (high - mean)),

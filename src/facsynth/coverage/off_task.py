@@ -12,12 +12,12 @@ from jaxtyping import Bool
 
 from facsynth.coverage.representative import log_odds
 from facsynth.errors import MismatchError
-from facsynth.records import FeatureActivations
+from facsynth.table.active import ActiveRows
 
 __all__ = ["ClassCoverage", "class_coverage"]
 
 MAX_CLASSES = 20
-"""More different labels than this are no classes, but ids or texts."""
+"""A column with more distinct labels than this holds ids or texts, not classes."""
 
 MIN_SAMPLES = 5
 """Samples of a class that have to activate a feature before it can count as the class's own."""
@@ -42,9 +42,9 @@ class ClassCoverage:
 
 
 def class_coverage(
-    anchor: FeatureActivations,
+    anchor: ActiveRows,
     labels: Sequence[str | None],
-    seed: FeatureActivations,
+    seed: ActiveRows,
     relevant: Bool[np.ndarray, " n_features"],
     *,
     n_features: int = 300,
@@ -56,11 +56,11 @@ def class_coverage(
     least five of its samples.
 
     Args:
-        anchor: Table in which every entry counts as active.
+        anchor: The anchor with all its features, relevant or not.
         labels: Class of each anchor sample.
-        seed: The same table for the seed.
+        seed: The seed with all its features.
         relevant: Features to choose among.
-        n_features: Most features per class.
+        n_features: Features per class at most.
 
     Returns:
         One record per class in alphabetical order; nothing with one class only, or more than 20.
@@ -68,19 +68,18 @@ def class_coverage(
     Raises:
         MismatchError: Labels and anchor samples differ in number.
     """
-    if len(labels) != anchor.n_tokens.size:
-        raise MismatchError(f"{len(labels)} labels and {anchor.n_tokens.size} anchor samples")
+    rows = anchor.activations
+    if len(labels) != anchor.n_samples:
+        raise MismatchError(f"{len(labels)} labels and {anchor.n_samples} anchor samples")
     names = sorted({label for label in labels if label is not None})
     if not 2 <= len(names) <= MAX_CLASSES:
         return ()
-    whole = np.bincount(anchor.feature_ids, minlength=anchor.n_features)
-    active = np.bincount(seed.feature_ids, minlength=seed.n_features) > 0
     found = []
     for name in names:
         member = np.array([label == name for label in labels])
-        entries = np.repeat(member, np.diff(anchor.row_starts))
-        inside = np.bincount(anchor.feature_ids[entries], minlength=anchor.n_features)
-        _, z = log_odds(inside, whole - inside)
+        entries = np.repeat(member, np.diff(rows.row_starts))
+        inside = np.bincount(rows.feature_ids[entries], minlength=anchor.n_features)
+        _, z = log_odds(inside, anchor.counts - inside)
         usable = np.flatnonzero(relevant & (inside >= MIN_SAMPLES) & (z > 0))
         own = usable[np.lexsort((usable, -z[usable]))][:n_features]
         found.append(
@@ -88,8 +87,8 @@ def class_coverage(
                 label=name,
                 n_samples=int(member.sum()),
                 n_features=int(own.size),
-                mean_rate=float(whole[own].mean()) / anchor.n_tokens.size if own.size else 0.0,
-                fac=float(active[own].mean()) if own.size else None,
+                mean_rate=float(anchor.counts[own].mean()) / anchor.n_samples if own.size else 0.0,
+                fac=float(seed.features[own].mean()) if own.size else None,
             )
         )
     return tuple(found)

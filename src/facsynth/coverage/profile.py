@@ -1,21 +1,155 @@
-"""Reference profiles on disk: `reference.npz` beside an SAE's weights."""
+"""Reference profiles: how often each feature of an SAE fires on general text.
+
+A profile holds counts only, so an SAE can carry it (`reference.npz` beside its weights) and every
+user has something to compare with. It knows how many samples fire a feature, not which.
+"""
 
 import json
 import zipfile
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
-from facsynth.coverage.reference import ReferenceProfile
+from facsynth.coverage.variants import THRESHOLDS
 from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
+from facsynth.models.lm import LanguageModel
+from facsynth.progress import SILENT, Progress
+from facsynth.records import FeatureActivations, Sample
+from facsynth.sae.module import SparseAutoencoder
+from facsynth.table.active import active_rows
+from facsynth.table.extract import extract_features, table_source
+from facsynth.table.settings import ExtractSettings
+from facsynth.table.table import TableSource
 
-__all__ = ["PROFILE_FILE", "read_profile", "write_profile"]
+__all__ = [
+    "PROFILE_FILE",
+    "PROFILE_THRESHOLDS",
+    "ReferenceProfile",
+    "profile_rows",
+    "profile_sae",
+    "read_profile",
+    "write_profile",
+]
 
 PROFILE_FILE = "reference.npz"
+
+PROFILE_THRESHOLDS = (*THRESHOLDS, 8.0)
+"""Thresholds at which a profile counts: the grid of arXiv 2602.10388, Figure 6, and one above it,
+because a few hundred texts of usual length saturate the grid."""
+
 _ARRAYS = ("sample_counts", "max_activations")
+
+
+@dataclass(frozen=True)
+class ReferenceProfile:
+    """Firing counts of an SAE's features over general text."""
+
+    thresholds: tuple[float, ...]
+    """Ascending, in SAE units."""
+
+    sample_counts: Int64[np.ndarray, "n_thresholds n_features"]
+    """Samples that activate each feature above each threshold."""
+
+    max_activations: Float64[np.ndarray, " n_features"]
+    n_samples: int
+    n_tokens: int
+    sae_hash: str
+    model_hash: str
+    score: str
+    """Whose words were scored, as in a feature table."""
+
+    max_length: int
+    """Tokens at which samples were cut."""
+
+    source: str = ""
+    """What the text was, in words."""
+
+    def counts(self, threshold: float) -> Int64[np.ndarray, " n_features"]:
+        """Samples that activate each feature above one of the profile's thresholds.
+
+        Raises:
+            DataError: The profile was not counted at this threshold.
+        """
+        for index, value in enumerate(self.thresholds):
+            if np.isclose(value, threshold):
+                counts: Int64[np.ndarray, " n_features"] = self.sample_counts[index]
+                return counts
+        known = ", ".join(f"{value:g}" for value in self.thresholds)
+        raise DataError(
+            f"the reference profile has no counts at threshold {threshold:g}; choose one of {known}"
+        )
+
+
+def profile_sae(
+    lm: LanguageModel,
+    sae: SparseAutoencoder,
+    samples: Sequence[Sample],
+    *,
+    settings: ExtractSettings | None = None,
+    note: str = "",
+    progress: Progress = SILENT,
+) -> ReferenceProfile:
+    """Count the samples that activate each feature of an SAE.
+
+    Args:
+        lm: The model that the SAE was trained on.
+        sae: The SAE.
+        samples: General text; those without scored tokens are left out.
+        settings: How they are read.
+        note: What the text is, in words.
+        progress: Shows a bar.
+
+    Raises:
+        DataError: No sample has a scored token, or another gate or pooling is set.
+        MismatchError: The SAE does not fit the model.
+    """
+    settings = settings or ExtractSettings()
+    rows = extract_features(samples, lm, sae, settings=settings, progress=progress)
+    return profile_rows(rows, table_source(lm, sae, settings), note=note)
+
+
+def profile_rows(
+    rows: FeatureActivations, source: TableSource, *, note: str = ""
+) -> ReferenceProfile:
+    """The profile of a table that has been extracted.
+
+    Args:
+        rows: Its rows; those without scored tokens are left out.
+        source: How it was extracted, by the SAE's own gate and the largest activation.
+        note: What the text is, in words.
+
+    Raises:
+        DataError: No sample has a scored token, or another gate or pooling was used.
+    """
+    if (source.gate, source.pooling) != ("sae", "max"):
+        raise DataError(
+            f"the table was extracted with gate {source.gate} and pooling {source.pooling}; a "
+            "profile counts by the SAE's own gate and the largest activation"
+        )
+    lengths = rows.n_tokens[rows.n_tokens > 0]
+    if not lengths.size:
+        raise DataError(
+            f"none of the {rows.n_tokens.size} samples has scored tokens to count features on"
+        )
+    return ReferenceProfile(
+        thresholds=PROFILE_THRESHOLDS,
+        sample_counts=np.stack(
+            [active_rows(rows, threshold=value).counts for value in PROFILE_THRESHOLDS]
+        ),
+        max_activations=active_rows(rows, threshold=0.0).peaks.astype(np.float64),
+        n_samples=int(lengths.size),
+        n_tokens=int(lengths.sum()),
+        sae_hash=source.sae_hash,
+        model_hash=source.model_hash,
+        score=source.score,
+        max_length=source.max_length,
+        source=note,
+    )
 
 
 def write_profile(profile: ReferenceProfile, path: str | Path) -> None:
@@ -35,7 +169,7 @@ def write_profile(profile: ReferenceProfile, path: str | Path) -> None:
 
 
 def read_profile(path: str | Path) -> ReferenceProfile:
-    """Read a profile; a folder is taken for that of an SAE.
+    """Read a profile from its file, or from the folder of its SAE.
 
     Raises:
         DataError: There is none, or it cannot be read.
@@ -50,8 +184,7 @@ def read_profile(path: str | Path) -> ReferenceProfile:
     try:
         with np.load(path, allow_pickle=False) as held:
             facts: dict[str, Any] = json.loads(held["facts"].tobytes())
-            for name in ("thresholds", "length_quantiles"):
-                facts[name] = tuple(facts[name])
+            facts["thresholds"] = tuple(facts["thresholds"])
             return ReferenceProfile(
                 sample_counts=held["sample_counts"].astype(np.int64),
                 max_activations=held["max_activations"].astype(np.float64),

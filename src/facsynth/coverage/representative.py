@@ -9,7 +9,7 @@ of samples, takes out most of the effect of longer samples, which activate more 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from facsynth.errors import DataError
 
@@ -37,6 +37,12 @@ class FiringShift:
 
     z: float
     """The log-odds ratio divided by its approximate standard error; ranks, does not test."""
+
+    name: str | None = None
+    """Words at its peaks; None where it was not named."""
+
+    example: str | None = None
+    """The strongest text span, its peak marked; None where it was not named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,45 +142,34 @@ def log_odds(
 def measure_representativeness(
     seed_counts: Int64[np.ndarray, " n_features"],
     anchor_counts: Int64[np.ndarray, " n_features"],
-    relevant: Bool[np.ndarray, " n_features"],
     *,
     n_shifts: int = 20,
-) -> Representativeness:
+) -> Representativeness | None:
     """Distances between the firing shares of seed and anchor, and the features behind them.
 
     Args:
-        seed_counts: Seed samples that activate each feature.
+        seed_counts: Seed samples that activate each feature; 0 for features that do not count.
         anchor_counts: The same for the anchor.
-        relevant: Features to compare; the others are left out before shares are taken.
         n_shifts: Features to list on either side.
 
     Returns:
-        The measures over the relevant features.
-
-    Raises:
-        DataError: One of the sets activates no relevant feature.
+        The measures; None when one of the sets activates no feature.
     """
-    compared = np.flatnonzero(relevant & ((seed_counts > 0) | (anchor_counts > 0)))
+    if not seed_counts.any() or not anchor_counts.any():
+        return None
+    compared = np.flatnonzero((seed_counts > 0) | (anchor_counts > 0))
     seed, anchor = seed_counts[compared], anchor_counts[compared]
-    distance = hellinger_distance(seed, anchor)
     delta, z = log_odds(seed, anchor)
-    order = np.lexsort((compared, -z))
+    order = np.argsort(-z, kind="stable")
 
     def shifts(positions: Int64[np.ndarray, " n_positions"]) -> tuple[FiringShift, ...]:
-        return tuple(
-            FiringShift(
-                feature_id=int(compared[i]),
-                n_seed_samples=int(seed[i]),
-                n_anchor_samples=int(anchor[i]),
-                log_odds=float(delta[i]),
-                z=float(z[i]),
-            )
-            for i in positions
-        )
+        columns = (compared, seed, anchor, delta, z)
+        rows = zip(*(column[positions].tolist() for column in columns), strict=True)
+        return tuple(FiringShift(*row) for row in rows)
 
-    lowest = np.lexsort((compared, z))
+    lowest = np.argsort(z, kind="stable")
     return Representativeness(
-        hellinger=distance,
+        hellinger=hellinger_distance(seed, anchor),
         correlation=firing_correlation(seed, anchor),
         n_compared=int(compared.size),
         over_fired=shifts(order[z[order] > 0][:n_shifts]),

@@ -1,18 +1,17 @@
 """How many features a data set would show at another size: rarefaction and unseen features.
 
 The words of ecology map as follows: a species is a feature, a sampling unit is a sample, an
-incidence is a sample in which a feature is active. Every entry of a table handed to this
-module counts as active; `facsynth.coverage.fac.active_only` drops those below a threshold.
+incidence is a sample in which a feature is active.
 
 Unseen features are estimated with Chao2 (incidence data). It is a lower bound of the number of
 features that the source of the samples can activate, and it does not know the width of the SAE, so
 it may exceed it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from scipy.special import gammaln
 
 from facsynth.coverage.unseen import (
@@ -21,7 +20,7 @@ from facsynth.coverage.unseen import (
     samples_to_reach,
 )
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
+from facsynth.table.active import ActiveRows
 
 __all__ = [
     "Richness",
@@ -29,6 +28,7 @@ __all__ = [
     "compare_richness",
     "expected_richness",
     "measure_richness",
+    "richness_at_equal_samples",
     "richness_at_token_budget",
 ]
 
@@ -79,13 +79,13 @@ class RichnessComparison:
 
     seed_at_equal_samples: float
 
-    equal_tokens: int
-    """Tokens of the set with fewer tokens; both sets are rarefied to it."""
+    equal_tokens: int | None = None
+    """Tokens of the set with fewer tokens; both sets are rarefied to it. None against a profile."""
 
-    anchor_at_equal_tokens: float
+    anchor_at_equal_tokens: float | None = None
     """Features in random anchor samples of that many tokens, mean over random orders."""
 
-    seed_at_equal_tokens: float
+    seed_at_equal_tokens: float | None = None
 
 
 def expected_richness(
@@ -128,12 +128,7 @@ def expected_richness(
 
 
 def richness_at_token_budget(
-    activations: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
-    *,
-    n_tokens: int,
-    n_draws: int = 20,
-    rng: np.random.Generator,
+    rows: ActiveRows, *, n_tokens: int, n_draws: int = 20, rng: np.random.Generator
 ) -> float:
     """Features seen within a budget of tokens, mean over random orders of the samples.
 
@@ -141,53 +136,46 @@ def richness_at_token_budget(
     draw holds at most `n_tokens` and on average half a sample less.
 
     Args:
-        activations: Table in which every entry counts as active.
-        relevant: Features to count.
+        rows: The samples.
         n_tokens: Budget of scored tokens.
         n_draws: Random orders; when the budget takes all samples, one is enough.
         rng: Source of the orders.
-
-    Returns:
-        A mean number of features.
     """
-    lengths = np.diff(activations.row_starts)
-    if n_tokens >= int(activations.n_tokens.sum()):
+    table = rows.activations
+    lengths = np.diff(table.row_starts)
+    if n_tokens >= int(table.n_tokens.sum()):
         n_draws = 1
     totals = []
     for _ in range(n_draws):
         order = rng.permutation(lengths.size)
         taken = np.zeros(lengths.size, dtype=np.bool_)
-        taken[order[np.cumsum(activations.n_tokens[order]) <= n_tokens]] = True
-        seen = np.zeros(activations.n_features, dtype=np.bool_)
-        seen[activations.feature_ids[np.repeat(taken, lengths)]] = True
-        totals.append(int(np.count_nonzero(seen & relevant)))
+        taken[order[np.cumsum(table.n_tokens[order]) <= n_tokens]] = True
+        seen = np.zeros(rows.n_features, dtype=np.bool_)
+        seen[table.feature_ids[np.repeat(taken, lengths)]] = True
+        totals.append(int(np.count_nonzero(seen)))
     return float(np.mean(totals))
 
 
 def measure_richness(
-    activations: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
+    counts: Int64[np.ndarray, " n_features"],
+    n_samples: int,
+    n_tokens: int,
     *,
     n_curve_points: int = 25,
 ) -> Richness:
     """Features seen, estimates of those unseen, and the rarefaction curve of one data set.
 
     Args:
-        activations: Table in which every entry counts as active.
-        relevant: Features to count.
+        counts: Samples in which each feature is active; 0 for features that do not count.
+        n_samples: Number of samples behind the counts.
+        n_tokens: Their scored tokens.
         n_curve_points: Points of the curve, evenly spaced from 0 to all samples.
-
-    Returns:
-        The measures.
     """
-    fired = np.bincount(activations.feature_ids, minlength=activations.n_features)
-    counts = np.where(relevant, fired, 0)
-    n_samples = activations.n_tokens.size
     sizes = np.unique(np.linspace(0, n_samples, n_curve_points).round().astype(np.int64))
     expected = expected_richness(counts, n_samples, sizes)
     return Richness(
         n_samples=n_samples,
-        n_tokens=int(activations.n_tokens.sum()),
+        n_tokens=n_tokens,
         n_seen=int(np.count_nonzero(counts)),
         n_once=int(np.count_nonzero(counts == 1)),
         n_twice=int(np.count_nonzero(counts == 2)),
@@ -199,42 +187,46 @@ def measure_richness(
 
 
 def compare_richness(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
-    *,
-    n_draws: int = 20,
-    rng: np.random.Generator,
+    anchor: ActiveRows, seed: ActiveRows, *, n_draws: int = 20, rng: np.random.Generator
 ) -> RichnessComparison:
     """Richness of two data sets, each alone and at equal numbers of samples and of tokens.
 
     Args:
-        anchor: Table in which every entry counts as active.
-        seed: The same for the seed.
-        relevant: Features to count.
+        anchor: The anchor.
+        seed: The seed.
         n_draws: Random orders for the comparison at equal tokens.
         rng: Source of the orders.
-
-    Returns:
-        Both measures and the two comparisons.
     """
-    samples = min(anchor.n_tokens.size, seed.n_tokens.size)
-    tokens = min(int(anchor.n_tokens.sum()), int(seed.n_tokens.sum()))
-
-    def at_samples(table: FeatureActivations) -> float:
-        counts = np.bincount(table.feature_ids, minlength=table.n_features)[relevant]
-        return float(expected_richness(counts, table.n_tokens.size, np.array([samples]))[0])
-
-    def at_tokens(table: FeatureActivations) -> float:
-        return richness_at_token_budget(table, relevant, n_tokens=tokens, n_draws=n_draws, rng=rng)
-
-    return RichnessComparison(
-        anchor=measure_richness(anchor, relevant),
-        seed=measure_richness(seed, relevant),
-        equal_samples=samples,
-        anchor_at_equal_samples=at_samples(anchor),
-        seed_at_equal_samples=at_samples(seed),
+    sides = [
+        measure_richness(rows.counts, rows.n_samples, int(rows.activations.n_tokens.sum()))
+        for rows in (anchor, seed)
+    ]
+    tokens = min(side.n_tokens for side in sides)
+    at_tokens = [
+        richness_at_token_budget(rows, n_tokens=tokens, n_draws=n_draws, rng=rng)
+        for rows in (anchor, seed)
+    ]
+    return replace(
+        richness_at_equal_samples(anchor.counts, seed.counts, *sides),
         equal_tokens=tokens,
-        anchor_at_equal_tokens=at_tokens(anchor),
-        seed_at_equal_tokens=at_tokens(seed),
+        anchor_at_equal_tokens=at_tokens[0],
+        seed_at_equal_tokens=at_tokens[1],
+    )
+
+
+def richness_at_equal_samples(
+    anchor_counts: Int64[np.ndarray, " n_features"],
+    seed_counts: Int64[np.ndarray, " n_features"],
+    anchor: Richness,
+    seed: Richness,
+) -> RichnessComparison:
+    """The part of `compare_richness` that counts tell; what needs the samples is None."""
+    size = min(anchor.n_samples, seed.n_samples)
+    at = np.array([size])
+    return RichnessComparison(
+        anchor=anchor,
+        seed=seed,
+        equal_samples=size,
+        anchor_at_equal_samples=float(expected_richness(anchor_counts, anchor.n_samples, at)[0]),
+        seed_at_equal_samples=float(expected_richness(seed_counts, seed.n_samples, at)[0]),
     )

@@ -3,16 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
-from facsynth.coverage.fac import (
-    active_features,
-    check_widths,
-    firing_counts,
-    goal_features,
-    largest_activations,
-)
 from facsynth.records import FeatureActivations
+from facsynth.table.active import active_rows
 
 __all__ = [
     "THRESHOLDS",
@@ -20,6 +14,7 @@ __all__ = [
     "SweepPoint",
     "coverage_sweep",
     "k_fold_coverage",
+    "sweep_point",
     "weighted_coverage",
 ]
 
@@ -62,9 +57,7 @@ class FoldCoverage:
 
 
 def weighted_coverage(
-    weights: Float64[np.ndarray, " n_features"],
-    seed: Bool[np.ndarray, " n_features"],
-    relevant: Bool[np.ndarray, " n_features"],
+    weights: Float64[np.ndarray, " n_features"], seed: Bool[np.ndarray, " n_features"]
 ) -> float:
     """Share of the weight of the relevant anchor features that the seed covers, in [0, 1].
 
@@ -73,47 +66,30 @@ def weighted_coverage(
     2602.10388, Table 11, which gives no formula.
 
     Args:
-        weights: Weight of each feature; above 0 exactly where the anchor activates it.
+        weights: Weight of each feature; above 0 exactly where it is relevant and active in the
+            anchor, at least once.
         seed: Features that some seed sample activates.
-        relevant: Features to count.
-
-    Raises:
-        DataError: The anchor activates no relevant feature.
     """
-    goal = goal_features(weights > 0, relevant)
-    share = float(weights[goal & seed].sum()) / float(weights[goal].sum())
-    return min(1.0, share)
+    return min(1.0, float(weights[seed & (weights > 0)].sum()) / float(weights[weights > 0].sum()))
 
 
 def k_fold_coverage(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    relevant: Bool[np.ndarray, " n_features"],
+    goal: Bool[np.ndarray, " n_features"],
+    seed_counts: Int64[np.ndarray, " n_features"],
     *,
-    threshold: float,
     folds: tuple[int, ...] = FOLDS,
 ) -> tuple[FoldCoverage, ...]:
     """FAC that asks for at least k seed samples per feature, for several k.
 
-    The denominator stays that of FAC: relevant features active in at least one anchor sample.
-
     Args:
-        anchor: Table of the anchor.
-        seed: Table of the seed.
-        relevant: Features to count.
-        threshold: Activation above which a feature is active, in SAE units.
+        goal: Relevant features that the anchor activates, at least one.
+        seed_counts: Seed samples that activate each feature.
         folds: Values of k; k = 1 gives FAC.
 
     Returns:
         One record per k, falling with k.
-
-    Raises:
-        DataError: The anchor activates no relevant feature, or the threshold is negative.
-        MismatchError: The tables or the flags differ in their number of features.
     """
-    check_widths(anchor, seed, relevant)
-    goal = goal_features(active_features(anchor, threshold=threshold), relevant)
-    counts = firing_counts(seed, threshold=threshold)[goal]
+    counts = seed_counts[goal]
     covered = {k: int(np.count_nonzero(counts >= k)) for k in folds}
     return tuple(FoldCoverage(k=k, n_covered=n, fac=n / counts.size) for k, n in covered.items())
 
@@ -141,21 +117,26 @@ def coverage_sweep(
 
     Returns:
         One point per threshold, absolute ones first.
-
-    Raises:
-        MismatchError: The tables or the flags differ in their number of features.
     """
-    check_widths(anchor, seed, relevant)
     levels: list[tuple[float, float | None]] = [(float(t), None) for t in thresholds]
     if anchor.values.size:
         found = np.quantile(anchor.values, quantiles)
         levels += [(float(t), float(q)) for t, q in zip(found, quantiles, strict=True)]
-    in_anchor, in_seed = largest_activations(anchor), largest_activations(seed)
-    points = []
-    for threshold, quantile in levels:
-        goal = relevant & (in_anchor > threshold)
-        n_anchor = int(np.count_nonzero(goal))
-        n_covered = int(np.count_nonzero(goal & (in_seed > threshold)))
-        fac = n_covered / n_anchor if n_anchor else None
-        points.append(SweepPoint(threshold, quantile, n_anchor, n_covered, fac))
-    return tuple(points)
+    in_anchor, in_seed = (active_rows(table, threshold=0.0).peaks for table in (anchor, seed))
+    return tuple(
+        sweep_point(threshold, quantile, relevant & (in_anchor > threshold), in_seed > threshold)
+        for threshold, quantile in levels
+    )
+
+
+def sweep_point(
+    threshold: float,
+    quantile: float | None,
+    goal: Bool[np.ndarray, " n_features"],
+    seed: Bool[np.ndarray, " n_features"],
+) -> SweepPoint:
+    """FAC at one threshold, from the features to cover and those that the seed activates."""
+    n_anchor, n_covered = int(np.count_nonzero(goal)), int(np.count_nonzero(goal & seed))
+    return SweepPoint(
+        threshold, quantile, n_anchor, n_covered, n_covered / n_anchor if n_anchor else None
+    )

@@ -26,7 +26,7 @@ _MIN_CHARACTERS, _MAX_CHARACTERS = 30, 400
 
 
 def chitchat_samples(
-    n_samples: int, *, prompts: Collection[str] = (), seed: int = 0
+    n_samples: int, *, prompts: Collection[str] = (), random_seed: int = 0
 ) -> list[Sample]:
     """Draw exchanges from human conversations.
 
@@ -34,7 +34,7 @@ def chitchat_samples(
         n_samples: How many.
         prompts: Only conversations held under these prompts; empty for all, also those that
             were held under none.
-        seed: Seed of the draw.
+        random_seed: Starts the random generator of the draw.
 
     Raises:
         DataError: A prompt does not exist, or there are fewer conversations than asked for.
@@ -47,7 +47,7 @@ def chitchat_samples(
             f"{min(known)!r}"
         )
     names = sorted(n for n, c in conversations.items() if not prompts or c.get("prompt") in prompts)
-    rng = random.Random(seed)
+    rng = random.Random(random_seed)
     rng.shuffle(names)
     found = (_exchange(name, conversations[name], rng) for name in names)
     samples = [sample for sample in found if sample is not None][:n_samples]

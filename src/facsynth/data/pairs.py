@@ -23,13 +23,13 @@ def split_pairs(samples: Iterable[Sample]) -> list[Sample]:
     A label that the pair had is dropped, because each side takes its own as label.
 
     Raises:
-        DataError: A sample is no preference pair.
+        DataError: A sample is not a preference pair.
     """
     found = []
     for sample in samples:
         if not sample.rejected:
             raise DataError(
-                f"sample {sample.sample_id!r} is no preference pair, so it has no second answer; "
+                f"sample {sample.sample_id!r} is not a preference pair and has no second answer; "
                 "leave --both-answers out or give rows with `chosen` and `rejected`"
             )
         for side, messages in ((CHOSEN, sample.messages), (REJECTED, sample.rejected)):

@@ -1,54 +1,52 @@
-"""Files and Hub data sets become samples.
+"""The one reader of user data: files, folders, Hub data sets and rows become samples.
 
-Nothing is dropped in silence: a row that cannot be read ends the reading with a `DataError`
-that names its place; see `facsynth.data.rows` for what a row may look like.
+Nothing is dropped in silence: a row that cannot be read ends the reading with a `DataError` that
+names its place, or is counted and kept in `rejected.jsonl`; the report says which fields were read
+and which were not. See `facsynth.data.shapes` for what a row may look like.
 """
 
-import csv
-import gzip
 import json
-import os
-import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
-from io import TextIOWrapper
-from itertools import islice
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from facsynth.data.rows import PlacedRow, kind_of, row_sample
+from facsynth.data.files import Source, open_rows
+from facsynth.data.formats import BadRow, file_rows
+from facsynth.data.formats import json_lines as _json_lines
+from facsynth.data.report import ReadCounts, ReadReport
+from facsynth.data.roles import kind_of
+from facsynth.data.settings import ReadSettings
+from facsynth.data.shapes import PlacedRow, Reading, read_row
 from facsynth.errors import DataError
 from facsynth.records import Sample
 
-__all__ = ["json_lines", "read_placed_rows", "read_rows", "read_samples"]
-
-Rows = Iterator[tuple[int, object]]  # number from 1, and what stands there
+__all__ = [
+    "SampleStream",
+    "json_lines",
+    "open_samples",
+    "read_placed_rows",
+    "read_rows",
+    "read_samples",
+]
 
 
 def read_samples(
-    source: str | Path,
-    *,
-    text_field: str | None = None,
-    label_field: str | None = None,
-    split: str = "train",
-    limit: int | None = None,
+    source: Source, settings: ReadSettings | None = None, *, rejected: Path | None = None
 ) -> list[Sample]:
-    """Read a file, a folder of files or a Hub data set.
+    """Read a file, a folder of files, a Hub data set, several of these, or rows.
 
     Args:
         source: A `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` or `.txt` file (each also with
-            `.gz`), a `.parquet` file, a folder of such files (read in the order of their
-            names, sub-folders left out), or `hf://owner/name`, `hf://owner/name/config` or
-            `owner/name` for a data set on the Hugging Face Hub.
-        text_field: Take this one field as plain text, whatever else the row holds.
-        label_field: Field of the label; by default `label`, where a row has one.
-        split: Split of a Hub data set; files have none.
-        limit: Read the first `limit` samples only.
+            `.gz`, `.bz2`, `.xz` or `.zst`), a `.parquet`, `.arrow` or `.feather` file, a folder of
+            such files or of `save_to_disk`; `hf://owner/name`, `hf://owner/name/config` or
+            `owner/name` for a data set on the Hugging Face Hub; a list of these; or a list of
+            texts, objects or samples, a `datasets.Dataset`, or a table of pandas, Polars or
+            pyarrow.
+        settings: How it is read.
+        rejected: Where rows that are skipped are written, one JSON object a line.
 
     Returns:
         The samples in the order of the source. A sample is called by the `sample_id` or `id`
@@ -57,32 +55,151 @@ def read_samples(
     Raises:
         DataError: Something cannot be read, two rows share an id, or there is no sample.
     """
-    samples: list[Sample] = []
-    places: dict[str, str] = {}
-    for row in read_placed_rows(source, split=split, limit=limit):
-        sample = row_sample(row, text_field=text_field, label_field=label_field)
-        if sample.sample_id in places:
+    return list(open_samples(source, settings, rejected=rejected))
+
+
+def open_samples(
+    source: Source, settings: ReadSettings | None = None, *, rejected: Path | None = None
+) -> "SampleStream":
+    """As `read_samples`, one sample at a time and with a report.
+
+    >>> stream = open_samples([{"question": "Is tea hot?", "answer": "Yes."}])
+    >>> [sample.messages[1].content for sample in stream]
+    ['Yes.']
+    >>> stream.report.sentences()
+    ['read 1 row as prompt + answer (fields question, answer)']
+    """
+    return SampleStream(source, settings or ReadSettings(), rejected)
+
+
+class SampleStream:
+    """Samples as they are read; the report is complete behind the last one."""
+
+    def __init__(self, source: Source, settings: ReadSettings, rejected: Path | None) -> None:
+        """Find the files; rows are read as samples are asked for."""
+        self._source, self._settings, self._rejected = source, settings, rejected
+        self._opened = open_rows(source, settings)
+        self._counts = ReadCounts()
+        self._places: dict[str, tuple[str, str]] = {}
+        self._missing = dict(settings.named_fields)
+
+    @property
+    def report(self) -> ReadReport:
+        """What was read so far."""
+        return self._counts.report(self._opened.files, self._opened.left_out)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the samples, once."""
+        return (reading.sample for _, reading in self.rows())
+
+    def rows(self) -> Iterator[tuple[PlacedRow, Reading]]:
+        """Yield the samples with the rows that they come from, once."""
+        with ExitStack() as stack:
+            bad_rows: IO[str] | None = None
+            for row in self._sampled(self._opened.rows):
+                try:
+                    reading = self._reading(row)
+                except DataError as error:
+                    if self._settings.on_bad_row == "error":
+                        raise
+                    self._counts.reject(str(error))
+                    if self._rejected is not None:
+                        bad_rows = bad_rows or stack.enter_context(
+                            self._rejected.open("w", encoding="utf-8")
+                        )
+                        bad_rows.write(_rejected_line(row, error))
+                    continue
+                self._check_strict(row, reading)
+                self._counts.add(reading)
+                yield row, reading
+        self._check_end()
+
+    def _sampled(self, rows: Iterator[PlacedRow]) -> Iterator[PlacedRow]:
+        """All rows, or a random sample of them in their order (reservoir sampling)."""
+        n_wanted = self._settings.sample
+        if n_wanted is None:
+            return rows
+        rng = random.Random(self._settings.random_seed)
+        kept: list[tuple[int, PlacedRow]] = []
+        number = -1
+        for number, row in enumerate(rows):
+            if number < n_wanted:
+                kept.append((number, row))
+            elif (place := rng.randrange(number + 1)) < n_wanted:
+                kept[place] = (number, row)
+        self._counts.n_not_sampled = number + 1 - len(kept)
+        return iter([row for _, row in sorted(kept, key=lambda entry: entry[0])])
+
+    def _reading(self, row: PlacedRow) -> Reading:
+        if isinstance(row.value, BadRow):
+            raise DataError(f"{row.place}: {row.value.reason}")
+        if self._missing and isinstance(row.value, Mapping):
+            known = [part for part, name in self._missing.items() if name in row.value]
+            for part in known:
+                del self._missing[part]
+        reading = read_row(row, self._settings)
+        name = reading.sample.sample_id
+        before = self._places.get(name)
+        if before is not None and before[0] != row.file and reading.has_own_id:
+            name = f"{row.fallback_id.rpartition('-')[0]}/{name}"
+            reading = _renamed(reading, name)
+            before = self._places.get(name)
+            self._counts.n_renamed += before is None
+        if before is not None:
             raise DataError(
-                f"sample id {sample.sample_id!r} stands twice, at {places[sample.sample_id]} and "
-                f"at {row.place}; make the ids unique, or remove the id field to number the rows"
+                f"sample id {name!r} is used twice, at {', '.join(before)} and at {row.place}; "
+                "make the ids unique, or remove the id field to number the rows"
             )
-        places[sample.sample_id] = row.place
-        samples.append(sample)
-    if not samples:
-        raise DataError(f"no samples in {source}; it holds no rows")
-    return samples
+        self._places[name] = (row.file, row.at)
+        return reading
+
+    def _check_strict(self, row: PlacedRow, reading: Reading) -> None:
+        unread = [name for name, is_text in reading.unread.items() if is_text]
+        if self._settings.strict and unread:
+            raise DataError(
+                f"{row.place}: the field `{unread[0]}` holds text that is not read, which --strict "
+                "forbids; name it with --fields or remove it"
+            )
+
+    def _check_end(self) -> None:
+        counts = self._counts
+        if not counts.n_read:
+            first = f"the first: {counts.reasons[0]}" if counts.reasons else "it holds no rows"
+            raise DataError(f"no samples in {_shown(self._source)}; {first}")
+        if self._missing and not self._settings.limit and not self._settings.sample:
+            part, name = next(iter(self._missing.items()))
+            raise DataError(
+                f"no row of {_shown(self._source)} has the field `{name}`, named for {part}"
+            )
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+def read_placed_rows(source: Source, settings: ReadSettings | None = None) -> Iterator[PlacedRow]:
+    """The rows of a source as they stand there, for readers of formats of their own.
+
+    Raises:
+        DataError: Something cannot be read.
+    """
+    for row in open_rows(source, settings or ReadSettings()).rows:
+        if isinstance(row.value, BadRow):
+            raise DataError(f"{row.place}: {row.value.reason}")
+        yield row
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each row of one file with its place for messages; files as in `read_samples`.
 
     Raises:
-        DataError: The file cannot be read, or a row is no object.
+        DataError: The file cannot be read, or a row is not an object.
     """
-    for row in _file_rows(path):
-        if not isinstance(row.value, dict):
-            raise DataError(f"{row.place}: {kind_of(row.value)} where an object was expected")
-        yield row.place, row.value
+    if not path.exists():
+        raise DataError(f"no file {path}")
+    for row in file_rows(path):
+        place, value = f"{path}, line {row.line}", row.value
+        if isinstance(value, BadRow):
+            raise DataError(f"{place}: {value.reason}")
+        if not isinstance(value, Mapping):
+            raise DataError(f"{place}: {kind_of(value)} where an object was expected")
+        yield place, value
 
 
 def json_lines(
@@ -91,176 +208,26 @@ def json_lines(
     """Each line of a file as JSON with its place for messages, whatever the file's ending.
 
     Raises:
-        DataError: The file cannot be read, or a line is no JSON; it ends with the advice.
+        DataError: The file cannot be read, or a line is not JSON; it ends with the advice.
     """
-    return ((f"{path}, line {number}", value) for number, value in _json_lines(path, advice))
+    for row in _json_lines(path, advice):
+        if isinstance(row.value, BadRow):
+            raise DataError(f"{path}, line {row.line}: {row.value.reason}")
+        yield f"{path}, line {row.line}", row.value
 
 
-def read_placed_rows(
-    source: str | Path, *, split: str = "train", limit: int | None = None
-) -> Iterator[PlacedRow]:
-    """The rows of a source as they stand there, for readers of formats of their own.
-
-    Args:
-        source: What `read_samples` takes.
-        split: Split of a Hub data set; files have none.
-        limit: Read the first `limit` rows only.
-
-    Raises:
-        DataError: Something cannot be read, or `limit` is below 1.
-    """
-    if limit is not None and limit < 1:
-        raise DataError(f"limit is {limit}, but at least one sample has to be read; pass 1 or more")
-    return islice(_rows(source, split, limit), limit)
+def _renamed(reading: Reading, name: str) -> Reading:
+    return replace(reading, sample=replace(reading.sample, sample_id=name))
 
 
-def _rows(source: str | Path, split: str, limit: int | None) -> Iterator[PlacedRow]:
-    if on_hub := _hub_name(str(source)):
-        return _hub_rows(on_hub["name"], on_hub["config"], split, limit)
-    path = Path(source)
-    if os.path.isdir(path):
-        return (row for file in _files_of(path) for row in _file_rows(file))
-    return _file_rows(path)
+def _rejected_line(row: PlacedRow, error: DataError) -> str:
+    value = None if isinstance(row.value, BadRow) else row.value
+    entry = {"file": row.file, "place": row.at, "reason": str(error), "row": value}
+    return json.dumps(entry, default=str) + "\n"
 
 
-def _file_rows(path: Path) -> Iterator[PlacedRow]:
-    if not os.path.exists(path):
-        raise DataError(f"no file or folder {path}; for a Hub data set write hf://owner/name")
-    ending = _ending(path)
-    if ending is None:
-        raise DataError(f"{path} has no known ending; facsynth reads {', '.join(_FORMATS)}")
-    unit, read = _FORMATS[ending]
-    stem = path.name[: -len(ending)]
-    for number, value in read(path):
-        yield PlacedRow(f"{path}, {unit} {number}", f"{stem}-{number}", value)
-
-
-def _files_of(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
-    known = [file for file in files if _ending(file)]
-    if not known:
-        raise DataError(f"no samples in {folder}: none of its files ends in {', '.join(_FORMATS)}")
-    return known
-
-
-def _ending(path: Path) -> str | None:
-    name = path.name.lower()
-    return next((ending for ending in _FORMATS if name.endswith(ending)), None)
-
-
-@contextmanager
-def _opened(path: Path, newline: str) -> Iterator[TextIOWrapper]:
-    try:
-        opener = gzip.open if path.suffix.lower() == ".gz" else open
-        with opener(path, "rt", encoding="utf-8-sig", newline=newline) as handle:
-            yield handle
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.object[error.start]:#04x}"
-        raise DataError(f"{path} is not UTF-8 ({byte}); convert it with `iconv`") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-
-
-def _parsed(path: Path, text: str, line: int, advice: str) -> object:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{path}, line {line + error.lineno - 1}, column {error.colno}"
-        raise DataError(f"{place}: not JSON ({error.msg}); {advice}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}, line {line}: JSON beyond reading ({error})") from error
-
-
-def _json_lines(path: Path, advice: str = "write one object per line") -> Rows:
-    with _opened(path, "\n") as handle:
-        for number, line in enumerate(handle, 1):
-            if text := line.strip():
-                yield number, _parsed(path, text, number, advice)
-
-
-def _json_list(path: Path) -> Rows:
-    with _opened(path, "\n") as handle:
-        text = handle.read()
-    value = _parsed(path, text, 1, "name it .jsonl if it holds one object per line")
-    if isinstance(value, dict):
-        lists = {name: held for name, held in value.items() if isinstance(held, list)}
-        if len(lists) != 1:
-            raise DataError(f"{path} is an object with {len(lists)} lists {[*lists]}; keep one")
-        value = next(iter(lists.values()))
-    if not isinstance(value, list):
-        raise DataError(f"{path} holds {kind_of(value)} where a list of objects was expected")
-    yield from enumerate(value, 1)
-
-
-def _table_rows(delimiter: str, path: Path) -> Rows:
-    csv.field_size_limit(2**31 - 1)  # by default a cell of 131,072 characters is an error
-    with _opened(path, "") as handle:
-        table = csv.DictReader(handle, delimiter=delimiter, restkey="", strict=True)
-        try:
-            for number, row in enumerate(table, 1):
-                if isinstance(row.get(""), list):
-                    raise DataError(f"{path}, row {number}: more cells than the header has")
-                yield number, {name: cell or None for name, cell in row.items()}
-        except csv.Error as error:
-            place = f"{path}, row that starts at line {table.line_num + 1}"
-            raise DataError(f"{place}: {error}; repair its quotes") from error
-
-
-def _text_lines(path: Path) -> Rows:
-    with _opened(path, "\n") as handle:
-        for number, line in enumerate(handle, 1):
-            text = line.removesuffix("\n").removesuffix("\r")
-            if not text:
-                advice = "each line is one sample; remove it, or use .jsonl for longer texts"
-                raise DataError(f"{path}, line {number} is empty, but {advice}")
-            yield number, {"text": text}
-
-
-def _parquet_rows(path: Path) -> Rows:
-    try:
-        with pq.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=1024)
-            yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-
-
-_TEXT_FORMATS: dict[str, tuple[str, Callable[[Path], Rows]]] = {
-    ".jsonl": ("line", _json_lines),
-    ".ndjson": ("line", _json_lines),
-    ".json": ("item", _json_list),
-    ".csv": ("row", partial(_table_rows, ",")),
-    ".tsv": ("row", partial(_table_rows, "\t")),
-    ".txt": ("line", _text_lines),
-}
-_GZIP_FORMATS = {f"{ending}.gz": way for ending, way in _TEXT_FORMATS.items()}
-_FORMATS = _TEXT_FORMATS | _GZIP_FORMATS | {".parquet": ("row", _parquet_rows)}
-"""Ending of a file: how its rows are counted, and what reads them."""
-
-
-_HUB_NAME = re.compile(r"(hf://)?(?P<name>[\w.-]+/[\w.-]+)(?(1)(?:/(?P<config>[\w.-]+))?)")
-
-
-def _hub_name(source: str) -> re.Match[str] | None:
-    """The parts of `hf://owner/name[/config]`, or of `owner/name` where that is no local path."""
-    found = _HUB_NAME.fullmatch(source)
-    is_local = os.path.exists(source) or source[:1] == "." or _ending(Path(source)) is not None
-    return None if found is None or (is_local and not found[1]) else found
-
-
-def _hub_rows(name: str, config: str | None, split: str, limit: int | None) -> Iterator[PlacedRow]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(f"to read {name} from the Hub, `pip install 'facsynth[hub]'`") from error
-    try:
-        rows = datasets.load_dataset(name, config, split=split, streaming=limit is not None)
-        for number, row in enumerate(rows, 1):
-            yield PlacedRow(
-                f"{name} [{split}], row {number}", f"{name.split('/')[1]}-{number}", row
-            )
-    except Exception as error:  # whatever the network and the loader raise, reported once
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"Hub data set {name} [{split}] cannot be read: {reason}; check network, name, split"
-        ) from error
+def _shown(source: Source) -> str:
+    if isinstance(source, str | Path):
+        return str(source)
+    named = isinstance(source, list | tuple) and all(isinstance(s, str | Path) for s in source)
+    return ", ".join(str(item)[:60] for item in source[:3]) if named else "the rows given"

@@ -12,9 +12,17 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from facsynth.errors import DataError, SpaceError
-from facsynth.records import Message, Sample
+from facsynth.records import Message, Sample, ToolCall
 
-__all__ = ["atomic_path", "sample_row", "write_json", "write_jsonl", "write_text"]
+__all__ = [
+    "atomic_path",
+    "message_row",
+    "sample_row",
+    "tool_call_row",
+    "write_json",
+    "write_jsonl",
+    "write_text",
+]
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -65,7 +73,7 @@ def write_jsonl(rows: Iterable[Mapping[str, object]], path: str | Path) -> int:
         The number of rows.
 
     Raises:
-        DataError: A row holds NaN, an infinity or half of a character.
+        DataError: A row holds NaN, an infinity or an unpaired surrogate.
         SpaceError: The file cannot be written.
     """
     n_rows = 0
@@ -106,13 +114,36 @@ def sample_row(sample: Sample) -> dict[str, object]:
         row["rejected"] = _turns(sample.rejected)
     else:
         row["messages"] = _turns(sample.messages)
+    if sample.tools:
+        row["tools"] = f"[{', '.join(sample.tools)}]"
     if sample.label is not None:
         row["label"] = sample.label
     return row
 
 
-def _turns(messages: tuple[Message, ...]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+def message_row(message: Message) -> dict[str, object]:
+    """A message as OpenAI and TRL write it; what it does not have is left out."""
+    row: dict[str, object] = {"role": message.role, "content": message.content}
+    if message.reasoning is not None:
+        row["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        row["tool_calls"] = [tool_call_row(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        row["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        row["name"] = message.name
+    return row
+
+
+def tool_call_row(call: ToolCall) -> dict[str, object]:
+    """A tool call as OpenAI writes it, with its arguments as JSON text."""
+    row: dict[str, object] = {} if call.call_id is None else {"id": call.call_id}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {**row, "type": "function", "function": function}
+
+
+def _turns(messages: tuple[Message, ...]) -> list[dict[str, object]]:
+    return [message_row(message) for message in messages]
 
 
 def _json(value: object, what: str, *, indent: int | None) -> str:

@@ -25,7 +25,7 @@ def embed_samples(
     layer: int,
     *,
     score: Score = "all",
-    max_tokens: int = 1024,
+    max_length: int = 1024,
     batch_tokens: int = 2048,
     progress: Progress = SILENT,
 ) -> Float32[np.ndarray, "n_samples d_model"]:
@@ -36,7 +36,7 @@ def embed_samples(
         lm: The language model.
         layer: 0-based decoder layer; the layers above are not run.
         score: Whose words are scored; template and special tokens never are.
-        max_tokens: Longer samples are cut at the end.
+        max_length: Longer samples are cut at the end.
         batch_tokens: Tokens per forward pass, padding included.
         progress: Where the bar is drawn.
 
@@ -47,7 +47,7 @@ def embed_samples(
         ModelError: The model has no such layer.
         DataError: The chat template refuses a sample.
     """
-    texts = tokenize_samples(samples, lm.tokenizer, score=score, max_tokens=max_tokens)
+    texts = tokenize_samples(samples, lm.tokenizer, score=score, max_length=max_length)
     return embed_tokenized(texts, lm, layer, batch_tokens=batch_tokens, progress=progress)
 
 

@@ -57,7 +57,7 @@ def tokenize_samples(
     tokenizer: Any,
     *,
     score: Score = "all",
-    max_tokens: int = 1024,
+    max_length: int = 1024,
 ) -> list[TokenizedSample]:
     """Tokenise samples and mark the scored tokens.
 
@@ -69,7 +69,7 @@ def tokenize_samples(
         samples: Conversations, plain texts or preference pairs (their chosen side).
         tokenizer: A fast Hugging Face tokenizer.
         score: Whose words are scored; plain text has no roles and always counts.
-        max_tokens: Longer samples are cut at the end; `n_truncated` says by how much.
+        max_length: Longer samples are cut at the end; `n_truncated` says by how much.
 
     Raises:
         ModelError: The tokenizer reports no character offsets, or `score` is unknown.
@@ -87,13 +87,13 @@ def tokenize_samples(
     for sample in samples:
         batch.append(sample)
         if len(batch) == _CHUNK:
-            tokenized += _tokenize_batch(batch, tokenizer, score, max_tokens)
+            tokenized += _tokenize_batch(batch, tokenizer, score, max_length)
             batch = []
-    return tokenized + _tokenize_batch(batch, tokenizer, score, max_tokens)
+    return tokenized + _tokenize_batch(batch, tokenizer, score, max_length)
 
 
 def _tokenize_batch(
-    samples: Sequence[Sample], tokenizer: Any, score: Score, max_tokens: int
+    samples: Sequence[Sample], tokenizer: Any, score: Score, max_length: int
 ) -> list[TokenizedSample]:
     if not samples:
         return []
@@ -110,7 +110,7 @@ def _tokenize_batch(
             np.array(offsets, dtype=np.int32).reshape(-1, 2),
             special=special,
             bos=None if sample.messages and tokenizer.chat_template else bos,
-            max_tokens=max_tokens,
+            max_length=max_length,
         )
         for sample, text, content, ids, offsets in zip(
             samples,
@@ -138,13 +138,13 @@ def _mark(
     *,
     special: Int64[np.ndarray, " n_special"],
     bos: int | None,
-    max_tokens: int,
+    max_length: int,
 ) -> TokenizedSample:
     if bos is not None and (not len(ids) or ids[0] != bos):
         ids = np.concatenate([np.array([bos], dtype=np.int32), ids])
         offsets = np.concatenate([np.zeros((1, 2), dtype=np.int32), offsets])
-    n_truncated = max(0, len(ids) - max_tokens)
-    ids, offsets = ids[:max_tokens], offsets[:max_tokens]
+    n_truncated = max(0, len(ids) - max_length)
+    ids, offsets = ids[:max_length], offsets[:max_length]
     inside = np.zeros(len(ids), dtype=bool)
     for start, end in spans:
         inside |= _inside(offsets, rendered, start, end)

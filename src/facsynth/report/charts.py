@@ -30,7 +30,7 @@ def controls_chart(before: Row, after: Row | None) -> Spec:
     """FAC beside its controls: a point for each value, a bar for its interval or range.
 
     Args:
-        before: Row of `facsynth.coverage.measure.coverage_row` for the seed.
+        before: `Coverage.row` of the seed.
         after: The same for the seed with the synthetic samples.
 
     Returns:
@@ -61,7 +61,7 @@ def coverage_curve_chart(before: Row, after: Row | None) -> Spec:
     """FAC over the absolute thresholds of the sweep, with a line at the threshold in use.
 
     Args:
-        before: Row of `facsynth.coverage.measure.coverage_row` for the seed.
+        before: `Coverage.row` of the seed.
         after: The same for the seed with the synthetic samples.
 
     Returns:
@@ -94,7 +94,7 @@ def accumulation_chart(before: Row, after: Row | None) -> Spec:
     """Features seen against the number of samples, for the anchor and the seed.
 
     Args:
-        before: Row of `facsynth.coverage.measure.coverage_row` for the seed.
+        before: `Coverage.row` of the seed.
         after: The same for the seed with the synthetic samples.
 
     Returns:
@@ -124,7 +124,7 @@ def rounds_chart(before: Row, rounds: Sequence[Row]) -> Spec:
     """FAC against the synthetic samples kept so far, from the seed alone to the last round.
 
     Args:
-        before: Row of `facsynth.coverage.measure.coverage_row` for the seed.
+        before: `Coverage.row` of the seed.
         rounds: Rows of `Report.rounds`.
 
     Returns:

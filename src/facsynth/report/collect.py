@@ -31,8 +31,8 @@ def collect_report(
         folder: The run folder.
         title: Heading of the page.
         facts: Label and value pairs shown at the top.
-        before: `coverage_row` of the seed.
-        after: `coverage_row` of the seed with the synthetic samples.
+        before: `Coverage.row` of the seed.
+        after: `Coverage.row` of the seed with the synthetic samples.
     """
     summary = json.loads((folder / "synthesize" / "summary.json").read_text(encoding="utf-8"))
     rows = list(_rows(folder / "synthesize" / "synthetic.jsonl"))

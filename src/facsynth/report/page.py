@@ -147,7 +147,7 @@ class Report:
     """Label and value pairs, such as model, SAE, threshold, date and versions."""
 
     before: Mapping[str, Any]
-    """Row of `facsynth.coverage.measure.coverage_row` for the seed."""
+    """`Coverage.row` of the seed."""
 
     after: Mapping[str, Any] | None = None
     """The same for the seed with the synthetic samples; None when nothing was synthesized."""

@@ -1,4 +1,4 @@
-"""Charts on white for `--plot`, as files that need no network."""
+"""Charts on white for `--plot`: Vega-Lite specifications, and files that need no network."""
 
 import struct
 import zlib
@@ -9,7 +9,18 @@ from typing import Any
 from facsynth.data.write import atomic_path, write_text
 from facsynth.errors import DataError
 
-__all__ = ["bar_charts", "check_plot_path", "curve_chart", "heat_map", "write_chart"]
+__all__ = [
+    "bar_charts",
+    "check_plot_path",
+    "curve_chart",
+    "heat_map",
+    "layer_chart",
+    "share_chart",
+    "write_chart",
+]
+
+Spec = dict[str, Any]
+"""A Vega-Lite specification."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 ENDINGS = (".html", ".svg", ".png")
@@ -25,7 +36,7 @@ def heat_map(
     row_title: str,
     column_title: str,
     domain: tuple[float, float] = (0.0, 1.0),
-) -> dict[str, Any]:
+) -> Spec:
     """A square matrix as a Vega-Lite specification, with its numbers in the cells.
 
     Args:
@@ -62,18 +73,14 @@ def heat_map(
     )
     size = CELL * len(names)
     chart = (boxes + numbers).properties(width=size, height=size, title=title, description=title)
-    spec: dict[str, Any] = chart.to_dict()
-    return spec
+    return Spec(chart.to_dict())
 
 
-def curve_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+def curve_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Spec:
     """Features seen against samples with 95 % bands, dashed where extrapolated.
 
     Args:
         curves: By name of the data set, rows of `facsynth.coverage.curves.CurvePoint`.
-
-    Returns:
-        A Vega-Lite specification.
     """
     import altair as alt
 
@@ -99,19 +106,15 @@ def curve_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, 
     )
     title = "Features seen against samples, 95 % bands"
     chart = (band + lines).properties(width=560, height=340, title=title, description=title)
-    spec: dict[str, Any] = chart.to_dict()
-    return spec
+    return Spec(chart.to_dict())
 
 
-def bar_charts(columns: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> dict[str, Any]:
+def bar_charts(columns: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Spec:
     """A small bar chart for each measure, with two standard errors where there are some.
 
     Args:
         columns: Rows of `fac diversity --json`, one for each data set: `name` and `metrics`.
         titles: Title of each measure, in the order of the charts.
-
-    Returns:
-        A Vega-Lite specification.
     """
     import altair as alt
 
@@ -127,8 +130,81 @@ def bar_charts(columns: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) 
         bars = base.mark_bar(color="#4c78a8").encode(x=alt.X("value:Q", title=None))
         errors = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
         charts.append((bars + errors).properties(width=240, height=24 * len(names)))
-    spec: dict[str, Any] = alt.concat(*charts, columns=3).to_dict()
-    return spec
+    return Spec(alt.concat(*charts, columns=3).to_dict())
+
+
+def layer_chart(layers: Sequence[Mapping[str, Any]]) -> Spec:
+    """Control rate of the vectors at each layer, beside random and shuffled vectors.
+
+    Args:
+        layers: The field `layers` of `facsynth.tasks.steering.evaluate.SteeringResult`.
+    """
+    import altair as alt
+
+    rows = []
+    for row in layers:
+        kinds = {
+            "steering vector": [vector["scr"] for vector in row["vectors"]],
+            "shuffled answers": row["shuffled"],
+            "random vector": row["random"],
+        }
+        for kind, rates in kinds.items():
+            rows += [{"layer": row["layer"], "vector": kind, "scr": rate} for rate in rates]
+    order = ["steering vector", "shuffled answers", "random vector"]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X("layer:Q", title="decoder layer", axis=alt.Axis(tickMinStep=1)),
+        color=alt.Color("vector:N", sort=order, title=None),
+    )
+    tooltip = ["layer:Q", "vector:N", alt.Tooltip("scr:Q", format=".3f")]
+    lines = base.mark_line().encode(y=alt.Y("mean(scr):Q", title="steering control rate"))
+    points = base.mark_point(filled=True, opacity=0.6).encode(y="scr:Q", tooltip=tooltip)
+    title = "Steering control rate by layer"
+    chart = (lines + points).properties(width=520, height=300, title=title, description=title)
+    return Spec(chart.to_dict())
+
+
+def share_chart(
+    shares: Mapping[str, Sequence[Mapping[str, float]]],
+    controls: Mapping[str, float],
+    *,
+    min_correlation: float,
+) -> Spec:
+    """Share of features whose counterpart correlates above r, against r.
+
+    Args:
+        shares: Points `r` and `share` for each line, by the line's name.
+        controls: Shares at `min_correlation` to read these against, by name.
+        min_correlation: Where the rule is drawn above which a feature counts as matched.
+    """
+    import altair as alt
+
+    names = [*shares, *controls]
+    color = alt.Color("line:N", sort=names, title=None, legend=alt.Legend(labelLimit=300))
+    rows = [{"line": name, **point} for name, points in shares.items() for point in points]
+    lines = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line()
+        .encode(
+            x=alt.X("r:Q", title="correlation with the best partner, on held-out samples"),
+            y=alt.Y("share:Q", title="share of features above it", scale=alt.Scale(domain=[0, 1])),
+            color=color,
+            tooltip=["line:N", "r:Q", alt.Tooltip("share:Q", format=".3f")],
+        )
+    )
+    rule = (
+        alt.Chart(alt.InlineData(values=[{"r": min_correlation}]))
+        .mark_rule(strokeDash=[4, 4], color="gray")
+        .encode(x="r:Q")
+    )
+    points = [{"line": n, "r": min_correlation, "share": value} for n, value in controls.items()]
+    dots = (
+        alt.Chart(alt.InlineData(values=points))
+        .mark_point(filled=True, size=90, opacity=1)
+        .encode(x="r:Q", y="share:Q", color=color)
+    )
+    title = "Features with a counterpart"
+    chart = (lines + rule + dots).properties(width=520, height=300, title=title, description=title)
+    return Spec(chart.to_dict())
 
 
 def check_plot_path(path: Path) -> None:
@@ -137,7 +213,7 @@ def check_plot_path(path: Path) -> None:
         raise DataError(f"--plot {path} must end in one of {', '.join(ENDINGS)}")
 
 
-def write_chart(spec: dict[str, Any], path: Path) -> None:
+def write_chart(spec: Spec, path: Path) -> None:
     """Write a chart as self-contained HTML, as SVG or as PNG, by the ending of the path.
 
     Raises:
@@ -173,6 +249,6 @@ def _packed(png: bytes) -> bytes:
     return _PNG + b"".join(packed)
 
 
-def _bar(data_set: str, found: Mapping[str, float | None]) -> dict[str, Any]:
+def _bar(data_set: str, found: Mapping[str, float | None]) -> Spec:
     value, error = found["value"] or 0.0, found["standard_error"] or 0.0
     return {"name": data_set, "value": value, "low": value - 2 * error, "high": value + 2 * error}

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from facsynth.select.picks import Group, Purse, active_in, take_turns
+from facsynth.select.picks import Group, Spending, take_turns
 
 __all__ = ["coverage_picks"]
 
@@ -18,7 +18,7 @@ def coverage_picks(
     fires: Any,
     groups: Sequence[Group],
     weights: NDArray[np.int64],
-    purse: Purse,
+    spending: Spending,
     *,
     taken: Sequence[int] = (),
 ) -> Int64[np.ndarray, " n_selected"]:
@@ -30,16 +30,16 @@ def coverage_picks(
     in a group adds coverage, its features have to be activated by one more pick (the fold of the
     group), or by as many as are needed for a gain.
 
-    The gains of all samples are kept up to date: when a feature is covered, its weight is taken
+    The gains of all samples are updated: when a feature is covered, its weight is subtracted
     from the samples that activate it. Every entry is touched once for each fold, so the time is
-    linear in the entries and gains are exact; a lazy heap (Minoux 1978) gives the same picks and
-    counts most samples many times.
+    linear in the entries and gains are exact; a lazy heap (Minoux 1978) gives the same picks but
+    recounts most samples many times.
 
     Args:
         fires: Sparse rows (n_samples, n_features) of ones where a feature is active.
         groups: From `plan_groups`.
         weights: Weight of each feature; integers of at least 0, so that ties are exact.
-        purse: What samples cost and what may be spent; a sample that costs more is passed over.
+        spending: Tokens that may be spent; a sample with more than are left is skipped.
         taken: Samples chosen before; what they activate counts as activated by picks.
     """
     taken_rows = fires[np.asarray(taken, dtype=np.int64)]
@@ -49,14 +49,14 @@ def coverage_picks(
         part.refresh(seen)
     picked = []
     for turn in take_turns(groups):
-        rank = parts[turn].best(seen, purse)
+        rank = parts[turn].best(seen, spending)
         if rank is None:
             continue
         row = int(groups[turn].rows[rank])
         parts[turn].gains[rank] = -np.inf
         picked.append(row)
-        purse.pay(row)
-        features = active_in(fires, row)
+        spending.pay(row)
+        features = fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
         seen[features] += 1
         for part in parts:
             part.cover(features[seen[features] == part.fold])
@@ -65,7 +65,7 @@ def coverage_picks(
 
 @dataclass(eq=False)
 class _Part:
-    """The rows of one group with their gains; minus infinity for those that are gone."""
+    """The rows of one group with their gains; minus infinity for rows that are no longer free."""
 
     fires: Any
     rows: NDArray[np.int64]
@@ -80,12 +80,12 @@ class _Part:
         self.gains = np.zeros(self.rows.size)
 
     def refresh(self, seen: NDArray[np.int64]) -> None:
-        """Count the gains of the rows that are left."""
+        """Recompute the gains of the free rows."""
         open_weights = np.where(seen < self.fold, self.weights, 0).astype(np.float64)
         self.gains = np.where(np.isinf(self.gains), -np.inf, self.fires @ open_weights)
 
     def cover(self, features: Any) -> None:
-        """Take the weight of features that are covered now from the rows that activate them."""
+        """Subtract the weight of newly covered features from the rows that activate them."""
         starts, ends = self.columns.indptr[features], self.columns.indptr[features + 1]
         n_rows = ends - starts
         if not n_rows.sum():
@@ -94,14 +94,14 @@ class _Part:
         weights = np.repeat(self.weights[features], n_rows)
         np.subtract.at(self.gains, self.columns.indices[at], weights.astype(np.float64))
 
-    def best(self, seen: NDArray[np.int64], purse: Purse) -> int | None:
-        """Rank of the best row that can be paid for; None when there is none."""
-        self.gains[purse.too_dear(self.rows)] = -np.inf
+    def best(self, seen: NDArray[np.int64], spending: Spending) -> int | None:
+        """Rank of the best row within the budget; None if there is none."""
+        self.gains[spending.over_budget(self.rows)] = -np.inf
         if np.isinf(self.gains).all():
             return None
         if self.gains.max() == 0:
             self._raise_fold(seen)
-        return int(np.argmax(purse.values(self.gains, self.rows)))
+        return int(np.argmax(self.gains))
 
     def _raise_fold(self, seen: NDArray[np.int64]) -> None:
         left = self.fires[np.flatnonzero(~np.isinf(self.gains))]

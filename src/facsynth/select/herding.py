@@ -1,7 +1,6 @@
-"""Herding: picks whose mean comes as near to a target's as a greedy choice can bring it."""
+"""Herding: greedy picks whose mean approaches the mean of a target."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,80 +8,60 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from facsynth.select.picks import Group, Purse, active_in, take_turns
+from facsynth.select.picks import Group, Spending, take_turns
 
-__all__ = ["Leeway", "difference_picks", "direction_picks", "herding_picks", "square_norms"]
-
-
-@dataclass(frozen=True, slots=True)
-class Leeway:
-    """Which gains in coverage are near enough to the best, as in `coverage_picks`."""
-
-    weights: Int64[np.ndarray, " n_features"]
-    """Weight of each feature in coverage."""
-
-    tolerance: float
-    """Share of the best gain that a pick may fall short of, in [0, 1]; at 1 any gain will do."""
+__all__ = ["direction_picks", "mean_picks", "square_norms"]
 
 
-def herding_picks(
-    fires: Any,
+def mean_picks(
+    vectors: Any,
     groups: Sequence[Group],
-    counts: Int64[np.ndarray, " n_features"],
+    target_sum: Float64[np.ndarray, " d"],
     n_target: int,
-    purse: Purse,
+    spending: Spending,
     *,
-    leeway: Leeway | None = None,
     taken: Sequence[int] = (),
 ) -> Int64[np.ndarray, " n_selected"]:
-    """Herding: each pick brings the mean of the picks as near to the target mean as it can.
+    """Herding: each pick brings the mean of the picks as near to the target mean as possible.
 
-    Samples are binary vectors φ of active features, the target is μ = counts / n_target. A
-    feature that the pool activates and the target does not has a count of 0 and speaks against
-    the samples that activate it. Pick t minimises ‖(Σ φ(picked) + φ(x)) / t - μ‖, the greedy form
-    of herding (Welling 2009; Chen, Welling and Smola 2010) with a linear kernel. Sums are
-    integers, so ties are exact; they go to the shorter sample, then to the earlier one.
-
-    With a leeway this is the objective `both`: only samples of the group with nearly the best gain
-    in coverage are considered, and herding decides between them. When nothing adds coverage,
-    herding decides alone.
+    With μ = target_sum / n_target, pick t minimises ‖(Σ v(picked) + v(x)) / t - μ‖, the greedy
+    form of herding (Welling 2009; Chen, Welling and Smola 2010) with a linear kernel. For binary
+    vectors of active features, samples are penalised for features that the target never
+    activates. The mean is given as a sum, so that vectors of whole numbers tie exactly;
+    ties go to the shorter sample, then to the earlier one.
 
     Args:
-        fires: Sparse rows (n_samples, n_features) of ones where a feature is active.
+        vectors: Dense or sparse rows (n_samples, d): ones where a feature is active, mean hidden
+            states, or the chosen answer minus the rejected one.
         groups: From `plan_groups`.
-        counts: Target samples that activate each feature.
+        target_sum: Sum of the target's vectors.
         n_target: Number of target samples.
-        purse: Tokens of the samples, and how many may be spent.
-        leeway: How far from the best gain in coverage a pick may be; None leaves coverage out.
+        spending: Tokens that may be spent.
         taken: Samples chosen before.
     """
-    parts = [fires[group.rows] for group in groups]
-    sums = np.zeros(counts.size, dtype=np.int64)
+    parts = [vectors[group.rows] for group in groups]
+    norms = [square_norms(part) for part in parts]
+    total = np.zeros_like(target_sum)
     n_picked = 0
 
     def add(row: int) -> None:
         nonlocal n_picked
-        sums[active_in(fires, row)] += 1
+        total[:] += _dense_row(vectors, row)
         n_picked += 1
 
-    def costs(turn: int, free: NDArray[np.bool_]) -> NDArray[np.float64]:
-        part = parts[turn]
-        pull = (n_target * sums - (n_picked + 1) * counts).astype(np.float64)
-        found: NDArray[np.float64] = n_target * np.diff(part.indptr) + 2.0 * (part @ pull)
-        if leeway is not None:
-            open_weights = np.where(sums < 1, leeway.weights, 0)
-            gains = part @ open_weights.astype(np.float64)
-            found[gains < (1.0 - leeway.tolerance) * gains[free].max()] = np.inf
+    def costs(turn: int) -> NDArray[np.float64]:
+        pull = n_target * total - (n_picked + 1) * target_sum
+        found: NDArray[np.float64] = n_target * norms[turn] + 2.0 * (parts[turn] @ pull)
         return found
 
-    return _cheapest_picks(groups, purse, taken, costs, add)
+    return _cheapest_picks(groups, spending, taken, costs, add)
 
 
 def direction_picks(
     vectors: Any,
     groups: Sequence[Group],
     means: Float64[np.ndarray, "n_classes d"],
-    purse: Purse,
+    spending: Spending,
     *,
     class_ids: Int64[np.ndarray, " n_samples"],
     taken: Sequence[int] = (),
@@ -98,7 +77,7 @@ def direction_picks(
         vectors: Dense or sparse rows (n_samples, d), such as ones where a feature is active.
         groups: From `plan_groups` with classes.
         means: Target mean of each class.
-        purse: Tokens of the samples, and how many may be spent.
+        spending: Tokens that may be spent.
         class_ids: Class of each sample.
         taken: Samples chosen before.
     """
@@ -113,73 +92,32 @@ def direction_picks(
         sizes[label] += 1.0
         errors[label] = sums[label] / sizes[label] - means[label]
 
-    def costs(turn: int, _: NDArray[np.bool_]) -> NDArray[np.float64]:
-        label, part = groups[turn].class_id, parts[turn]
+    def costs(turn: int) -> NDArray[np.float64]:
+        label = groups[turn].class_id
         n = sizes[label] + 1.0
         others = errors.sum(axis=0) - errors[label]
         pull = (n_classes - 1) * (sums[label] / n - means[label]) - others
-        found: NDArray[np.float64] = (n_classes - 1) * norms[turn] / n + 2.0 * (part @ pull)
+        found: NDArray[np.float64] = (n_classes - 1) * norms[turn] / n + 2.0 * (parts[turn] @ pull)
         return found
 
-    return _cheapest_picks(groups, purse, taken, costs, add)
-
-
-def difference_picks(
-    vectors: Any,
-    groups: Sequence[Group],
-    target: Float64[np.ndarray, " d"],
-    purse: Purse,
-    *,
-    taken: Sequence[int] = (),
-) -> Int64[np.ndarray, " n_selected"]:
-    """Herding of any vectors, such as chosen minus rejected: their mean comes near a target.
-
-    Each pick minimises ‖(Σ v(picked) + v(x)) / t - target‖; ties go to the shorter, then the
-    earlier sample.
-
-    Args:
-        vectors: Dense or sparse rows (n_samples, d), such as activations of the chosen answer
-            minus those of the rejected one.
-        groups: From `plan_groups`.
-        target: The mean to come near to.
-        purse: Tokens of the samples, and how many may be spent.
-        taken: Samples chosen before.
-    """
-    parts = [vectors[group.rows] for group in groups]
-    norms = [square_norms(part) for part in parts]
-    total = np.zeros_like(target)
-    n_picked = 0
-
-    def add(row: int) -> None:
-        nonlocal n_picked
-        total[:] += _dense_row(vectors, row)
-        n_picked += 1
-
-    def costs(turn: int, _: NDArray[np.bool_]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = norms[turn] + 2.0 * (
-            parts[turn] @ (total - (n_picked + 1) * target)
-        )
-        return found
-
-    return _cheapest_picks(groups, purse, taken, costs, add)
+    return _cheapest_picks(groups, spending, taken, costs, add)
 
 
 def _cheapest_picks(
     groups: Sequence[Group],
-    purse: Purse,
+    spending: Spending,
     taken: Sequence[int],
-    costs: Callable[[int, NDArray[np.bool_]], NDArray[np.float64]],
+    costs: Callable[[int], NDArray[np.float64]],
     add: Callable[[int], None],
 ) -> Int64[np.ndarray, " n_selected"]:
-    """Take the row of the least cost, group by group in turn, the first of equals.
+    """Pick the row with the lowest cost, group by group in turn, the first of equals.
 
     Args:
         groups: From `plan_groups`.
-        purse: Tokens of the samples, and how many may be spent.
+        spending: Tokens that may be spent.
         taken: Samples chosen before; they are added first.
-        costs: Of a group by its number, given which of its rows may still be taken: the cost of
-            each row, infinite where it is not to be taken now.
-        add: Counts a pick in.
+        costs: Current cost of each row of a group, by the number of the group.
+        add: Registers a pick.
     """
     free = [np.ones(group.rows.size, dtype=np.bool_) for group in groups]
     picked: list[int] = []
@@ -187,13 +125,13 @@ def _cheapest_picks(
         add(int(row))
     for turn in take_turns(groups):
         rows = groups[turn].rows
-        free[turn] &= ~purse.too_dear(rows)
+        free[turn] &= ~spending.over_budget(rows)
         if not free[turn].any():
             continue
-        rank = int(np.argmin(np.where(free[turn], costs(turn, free[turn]), np.inf)))
+        rank = int(np.argmin(np.where(free[turn], costs(turn), np.inf)))
         free[turn][rank] = False
         picked.append(int(rows[rank]))
-        purse.pay(picked[-1])
+        spending.pay(picked[-1])
         add(picked[-1])
     return np.array(picked, dtype=np.int64)
 

@@ -1,12 +1,8 @@
-"""Groups of samples that take turns in a greedy choice, and what a choice may cost.
-
-`facsynth.select.greedy` and `facsynth.select.herding` choose within these groups;
-`facsynth.select.select` makes the groups from feature tables.
-"""
+"""Groups of samples that take turns in a greedy choice, and the tokens that a choice may have."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
@@ -14,7 +10,7 @@ from numpy.typing import NDArray
 
 from facsynth.errors import DataError
 
-__all__ = ["Group", "Purse", "active_in", "plan_groups", "random_picks", "take_turns"]
+__all__ = ["Group", "Spending", "plan_groups", "random_picks", "take_turns"]
 
 N_QUOTAS = 10
 """Length groups of `quota="length"`: deciles."""
@@ -22,41 +18,34 @@ N_QUOTAS = 10
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Samples of which so many are to be chosen."""
+    """Samples from which a number are chosen."""
 
     rows: Int64[np.ndarray, " n_rows"]
     """Positions in the pool, shorter samples first, ties in the order of the pool."""
 
     n_picks: int
     class_id: int = 0
-    """Class of all samples of the group; 0 when classes play no part."""
+    """Class of all samples of the group; 0 without classes."""
 
 
 @dataclass(slots=True)
-class Purse:
-    """Tokens that may still be spent on picks."""
+class Spending:
+    """The token budget of picks."""
 
     n_tokens: Int64[np.ndarray, " n_samples"]
     """Cost of each sample of the pool."""
 
     left: int | None = None
-    """None when picks may cost anything."""
+    """None without a limit."""
 
-    per_token: bool = False
-    """Whether gains are compared per token."""
-
-    def values(self, gains: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What these samples are worth: their gains, or their gains per token."""
-        return gains / self.n_tokens[rows] if self.per_token else gains
-
-    def too_dear(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these samples cost more than is left; they always will."""
+    def over_budget(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these samples have more tokens than are left."""
         if self.left is None:
             return np.zeros(rows.size, dtype=np.bool_)
         return self.n_tokens[rows] > self.left
 
     def pay(self, row: int) -> None:
-        """Take the tokens of a pick out."""
+        """Subtract the tokens of a pick."""
         if self.left is not None:
             self.left -= int(self.n_tokens[row])
 
@@ -73,16 +62,16 @@ def plan_groups(
     """Length groups and the number of picks from each, so that picks have the pool's lengths.
 
     Samples are ranked by tokens (ties in pool order), within each class if there are classes. A
-    group is a tenth of the ranks, and its number of picks is how many of the N evenly spaced
+    group is a decile of the ranks, and its number of picks is how many of the N evenly spaced
     ranks ⌊(i + ½) n / N⌋ fall into it. Classes share the budget in proportion to their size, at
     least one pick each, by largest remainders.
 
     Args:
         n_tokens: Scored tokens of each sample; samples without any are never chosen.
         budget: Picks in all groups.
-        quota: `length` for tenths, `none` for one group (of each class).
+        quota: `length` for deciles, `none` for one group (of each class).
         class_ids: Class of each sample.
-        taken: Samples that belong to no group, because they are chosen already.
+        taken: Samples that are already chosen and belong to no group.
         n_quotas: Length groups (of each class).
 
     Raises:
@@ -111,7 +100,7 @@ def plan_groups(
 def random_picks(
     groups: Sequence[Group], chosen: NDArray[np.int64], rng: np.random.Generator
 ) -> Int64[np.ndarray, " n_selected"]:
-    """Random samples, from every group as many as a choice took from it.
+    """Random samples, as many from each group as a choice has.
 
     Args:
         groups: Samples of about the same length (and of one class).
@@ -129,11 +118,6 @@ def take_turns(groups: Sequence[Group]) -> Iterator[int]:
     """Group of each pick: round-robin until the picks of a group are used up."""
     for done in range(max((group.n_picks for group in groups), default=0)):
         yield from (i for i, group in enumerate(groups) if group.n_picks > done)
-
-
-def active_in(fires: Any, row: Any) -> Any:
-    """Columns of one sparse row."""
-    return fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
 
 
 def _class_shares(sizes: NDArray[np.int64], budget: int) -> NDArray[np.int64]:

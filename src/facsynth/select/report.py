@@ -1,33 +1,24 @@
-"""What a choice of samples is like, beside the pool and beside random picks of its lengths."""
+"""Measures of a choice of samples, of the pool, and of random picks of the same lengths."""
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from facsynth.coverage.representative import hellinger_distance
-from facsynth.select.picks import plan_groups, random_picks
-from facsynth.select.select import (
-    Objective,
-    Pool,
-    SelectionTask,
-    SelectSettings,
-    class_means,
-    column_means,
-    prepare_task,
-)
+from facsynth.select.pool import Pool, SelectionTask, class_means, column_means
+from facsynth.select.settings import SelectSettings
+from facsynth.show import TextTable, as_html
 
-__all__ = ["PickMeasures", "SelectionReport", "report_selection"]
-
-_MATCH_QUOTAS = 50
-"""Length groups, at most, within which random picks match a choice."""
+__all__ = ["PickMeasures", "Selection", "measure_picks"]
 
 
 @dataclass(frozen=True, slots=True)
 class PickMeasures:
-    """What some samples of the pool are like."""
+    """Measures of some samples of the pool."""
 
     fac: float
     """Share of the relevant features of the anchor (or pool) that they activate, in [0, 1]."""
@@ -40,17 +31,35 @@ class PickMeasures:
 
     mean_tokens: float
     direction_cosine: float | None
-    """Cosine of the class directions to the target's, or of chosen minus rejected; None when
-    neither plays a part."""
+    """Cosine of the class directions to the target's, or of chosen minus rejected; None without
+    classes and pairs."""
 
     hidden_distance: float | None
     """Shift of their mean hidden state to that of the anchor (or pool), in standard deviations,
     0 is best; None unless they were chosen by it. See `facsynth.coverage.hidden`."""
 
 
-@dataclass(frozen=True, slots=True)
-class SelectionReport:
-    """A choice beside the whole pool and beside random picks of the same lengths."""
+_TITLES = {
+    "hellinger": "closeness: Hellinger distance to the pool (0 best)",
+    "hellinger_anchor": "  to the anchor",
+    "hidden_distance": "closeness: shift of the mean hidden state, in sd (0 best)",
+    "direction_cosine": "agreement of the class direction (1 best)",
+    "fac": "FAC (1 best)",
+    "mean_tokens": "mean tokens",
+}
+_LONGER = 1.2
+"""Ratio to the pool's mean length above which a choice counts as long."""
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The chosen samples beside the whole pool and beside random picks of the same lengths."""
+
+    rows: Int64[np.ndarray, " n_selected"]
+    """Positions in the pool, in the order of choice."""
+
+    sample_ids: tuple[str, ...]
+    """Ids of these samples."""
 
     selection: PickMeasures
     pool: PickMeasures
@@ -60,84 +69,112 @@ class SelectionReport:
     n_goal: int
     """Relevant features active in the anchor (or pool): the denominator of `fac`."""
 
+    n_pool: int
+    all_relevant: bool
+    """Whether every feature counted."""
 
-def report_selection(
-    pool: Pool,
-    selected: Int64[np.ndarray, " n_selected"],
-    settings: SelectSettings,
-    *,
-    rng: np.random.Generator,
-    n_draws: int = 20,
-) -> SelectionReport:
-    """Measure a choice, the pool, and random picks of the same lengths and classes.
+    threshold: float
+    """δ, in SAE units."""
 
-    Args:
-        pool: What was chosen from.
-        selected: From `select_samples` with the same pool and settings.
-        settings: The same settings.
-        rng: Source of the random picks.
-        n_draws: Random picks to measure.
-    """
-    task = prepare_task(pool, settings)
-    n_tokens = pool.activations.n_tokens
-    n_usable = int((n_tokens > 0).sum())
-    groups = plan_groups(
-        n_tokens,
-        budget=n_usable,
-        quota="length",
-        class_ids=task.classes,
-        n_quotas=min(_MATCH_QUOTAS, max(1, n_usable // 10)),
-    )
-    draws = [random_picks(groups, selected, rng) for _ in range(n_draws)]
-    measure = partial(_measure, task, pool, settings.objective)
-    return SelectionReport(
-        selection=measure(selected),
-        pool=measure(np.arange(n_tokens.size)),
-        random=tuple(measure(rows) for rows in draws),
-        n_goal=int(np.count_nonzero(task.counts)),
-    )
+    settings: SelectSettings
+
+    def row(self) -> dict[str, Any]:
+        """The ids in order as `selected`; `random` as mean, low and high."""
+        return {
+            "selected": list(self.sample_ids),
+            "selection": asdict(self.selection),
+            "pool": asdict(self.pool),
+            "random": {
+                "n_draws": len(self.random),
+                **{name: self._range(name) for name in asdict(self.pool)},
+            },
+            "n_goal": self.n_goal,
+            "n_pool": self.n_pool,
+            "threshold": self.threshold,
+            "settings": asdict(self.settings),
+        }
+
+    def tables(self) -> Sequence[TextTable]:
+        """Closeness first, then coverage, then lengths."""
+        rows = [
+            (title, getattr(self.selection, name), self._span(name), getattr(self.pool, name))
+            for name, title in _TITLES.items()
+            if getattr(self.selection, name) is not None
+        ]
+        title = f"{len(self.rows):,} of {self.n_pool:,} samples chosen by {self.settings.objective}"
+        columns = ("measure", "chosen", "random, same lengths", "whole pool")
+        note = (
+            "The choice matters only where it lies outside the range of the random choices. "
+            "Write it with -o, and train on it with `fac task` to see whether it helps."
+        )
+        return [TextTable(title, columns, rows, note=note)]
+
+    _repr_html_ = as_html
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Caveats of this choice."""
+        notes = []
+        if len(self.rows) < self.settings.budget and self.settings.budget_tokens is None:
+            notes.append(
+                f"the pool has {len(self.rows):,} samples with text and the budget is "
+                f"{self.settings.budget:,}; all of them were chosen"
+            )
+        counts_all = self.all_relevant and self.settings.weights == "equal"
+        if self.settings.objective == "coverage" and counts_all:
+            notes.append(
+                "every feature counts, rare ones as much as others; this favours odd texts: "
+                "pass --relevant, --weights frequency or --objective representative"
+            )
+        if self.selection.mean_tokens > _LONGER * self.pool.mean_tokens:
+            notes.append(
+                f"chosen samples have {self.selection.mean_tokens:.0f} tokens on average and the "
+                f"pool {self.pool.mean_tokens:.0f}; longer texts cover more, use --quota length"
+            )
+        return tuple(notes)
+
+    def _range(self, name: str) -> dict[str, float] | None:
+        values = [getattr(measures, name) for measures in self.random]
+        if values[0] is None:
+            return None
+        return {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
+
+    def _span(self, name: str) -> str | None:
+        found = self._range(name)
+        if found is None:
+            return None
+        return f"{found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
-def _measure(
-    task: SelectionTask, pool: Pool, objective: Objective, rows: NDArray[np.int64]
+def measure_picks(
+    task: SelectionTask, pool: Pool, settings: SelectSettings, rows: NDArray[np.int64]
 ) -> PickMeasures:
+    """Measure some samples of a pool against its target."""
     counts = np.bincount(task.fires[rows].indices, minlength=task.counts.size)
-    whole = np.bincount(task.fires.indices, minlength=task.counts.size)
     goal = task.counts > 0
 
     def distance(other: NDArray[np.int64]) -> float:
         return hellinger_distance(counts, other) if counts.any() and other.any() else 1.0
 
+    cosine = shift = None
+    target = task.target_sum / task.n_target
+    if task.means is not None and task.classes is not None:
+        means = class_means(task.vectors[rows], task.classes[rows], len(task.means))
+        cosine = _cosine(means - means.mean(axis=0), task.means - task.means.mean(axis=0))
+    elif settings.objective == "direction":
+        cosine = _cosine(column_means(task.vectors[rows]), target)
+    elif settings.space == "hidden":
+        shift = float(np.sqrt(np.square(column_means(task.vectors[rows]) - target).mean()))
     return PickMeasures(
         fac=int(np.count_nonzero(counts[goal])) / int(np.count_nonzero(goal)),
-        hellinger=distance(whole),
+        hellinger=distance(pool.rows.counts),
         hellinger_anchor=None if pool.anchor is None else distance(task.counts),
-        mean_tokens=float(pool.activations.n_tokens[rows].mean()),
-        direction_cosine=_direction_cosine(task, rows, objective),
-        hidden_distance=_hidden_distance(task, rows, objective),
+        mean_tokens=float(pool.n_tokens[rows].mean()),
+        direction_cosine=cosine,
+        hidden_distance=shift,
     )
 
 
-def _hidden_distance(
-    task: SelectionTask, rows: NDArray[np.int64], objective: Objective
-) -> float | None:
-    if task.target is None or objective != "representative":
-        return None
-    shift = column_means(task.vectors[rows]) - task.target
-    return float(np.sqrt(np.square(shift).mean()))
-
-
-def _direction_cosine(
-    task: SelectionTask, rows: NDArray[np.int64], objective: Objective
-) -> float | None:
-    if task.means is not None and task.classes is not None:
-        means = class_means(task.vectors[rows], task.classes[rows], len(task.means))
-        return _cosine(means - means.mean(axis=0), task.means - task.means.mean(axis=0))
-    if task.target is None or objective != "direction":
-        return None
-    return _cosine(column_means(task.vectors[rows]), task.target)
-
-
-def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _cosine(one: Any, other: Any) -> float:
     norms = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float((one * other).sum()) / norms if norms else 0.0

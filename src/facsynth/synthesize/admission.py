@@ -1,35 +1,82 @@
-"""Which candidates may be kept: texts of the anchor's lengths and scripts, copies of nothing."""
+"""Which candidates may be kept: texts of the anchor's lengths and scripts, copies of nothing.
 
+The rules on a text's form are few and explicit, so that a user can see why a text was rejected.
+They apply to what was written as a sample only; an assistant's answer may well begin with "Sure,
+here is".
+"""
+
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from facsynth.data.novelty import find_flaw, index_texts
+from facsynth.data.copies import index_texts
+from facsynth.data.flaws import find_flaw, repetition_limit
 from facsynth.records import Sample
 from facsynth.synthesize.candidates import Candidate
-from facsynth.synthesize.form import has_remark, main_scripts, script_share
 from facsynth.words import count_words, split_words
 
-__all__ = ["Admission", "count_written_words", "word_limits"]
+__all__ = [
+    "Admission",
+    "count_written_words",
+    "has_remark",
+    "main_scripts",
+    "script_share",
+    "word_limits",
+]
 
 _LEAST_WORDS = 3
 _LEAST_WORDS_JUDGED = 8
-"""Words from which on an answer can be a copy, and the language of a text is looked at."""
+"""Shorter answers are never copies, and the language of shorter texts is not checked."""
 
 _N_COMMON, _LEAST_COMMON = 1000, 0.25
-"""Most frequent words of anchor and seed, which tell a language where there are so many, and the
-share of a text's words that must be among them."""
+"""This many most frequent words of anchor and seed show their language; a text needs at least this
+share of its words among them."""
 
 _LEAST_SHARE = 0.8
 """Share of a text's letters that must be of the anchor's scripts."""
 
+_KINDS = (
+    "answer|continuation|conversation|dialogue|draft|example|instruction|message|note|paragraph|"
+    "passage|post|prompt|question|reply|response|revision|rewrite|sample|sentence|story|text|"
+    "variation|version"
+)
+_ANNOUNCES = re.compile(
+    r"^\W*(?:(?:sure|certainly|absolutely|of course|okay|ok|great)\b[^\n:]{0,30}?[!,.:]\s*)?"
+    r"(?:here(?:['’]s| is| are)|below (?:is|are)|this is)\s+"
+    rf"(?:a|an|the|my|your|one|some|two|three|another)\b[^\n.!?]{{0,60}}?\b(?:{_KINDS})s?\b[^\n]*?:",
+    re.IGNORECASE,
+)
+"""Announces a text: "Here is a message on the theme: …"."""
+
+_REFUSES = re.compile(
+    r"^\W*(?:as an? (?:ai|artificial|language model)|"
+    r"i(?:['’]m| am) (?:sorry|afraid),?\s*(?:but )?i (?:can['’]?t|cannot|am unable|won['’]t)|"
+    r"i (?:can['’]?t|cannot|am unable to|am not able to) (?:write|help|provide|assist|create|"
+    r"generate|fulfil|comply|complete))",
+    re.IGNORECASE,
+)
+_ASKS_BACK = re.compile(
+    r"(?:let me know if you(?:['’]d| would)? (?:like|need|want)|i hope this (?:helps|meets|works)|"
+    r"feel free to (?:modify|adjust|edit|change|ask))[^\n]*$",
+    re.IGNORECASE,
+)
+"""Ends with an offer to change the text."""
+
+_RULE = r"no (?:title|comments?|quotes?|quotation marks?)"
+_REPEATS = re.compile(rf"\b{_RULE},? (?:and )?{_RULE}\b", re.IGNORECASE)
+"""Repeats the rules of the system prompt."""
+
+_COMMON_SHARE = 0.01
+
 
 class Admission:
-    """Looks at what was written: the user's words or the plain text.
+    """Checks what was written: the user's words or the plain text.
 
-    The assistant's answer only has to be free of loops and no copy of an evaluation set. It does
-    not count for length or other novelty, where a long one would hide a copied question.
+    The assistant's answer must only be free of loops and not copy an evaluation set. It does not
+    count for length or novelty, because a long one would hide a copied question.
     """
 
     def __init__(
@@ -54,6 +101,7 @@ class Admission:
         counts = Counter(w for x in (*anchor, *seed) for t in _texts(x) for w in split_words(t))
         self._common = {word for word, _ in counts.most_common(_N_COMMON)}
         self._limits = word_limits(anchor)
+        self._most_repeated = repetition_limit(t for sample in anchor for t in _texts(sample))
         self._max_overlap = max_overlap
 
     @property
@@ -64,7 +112,10 @@ class Admission:
     def find_flaw(self, candidate: Candidate) -> str | None:
         """Why a candidate cannot be kept, or None."""
         low, high = self._limits
-        if flaw := find_flaw(candidate.written, min_words=low, max_words=high):
+        repeated = self._most_repeated
+        if flaw := find_flaw(
+            candidate.written, min_words=low, max_words=high, most_repeated=repeated
+        ):
             return flaw
         if has_remark(candidate.written):
             return "remark about the task"
@@ -76,24 +127,23 @@ class Admission:
             return "near-copy of an evaluation set"
         if self._known.overlap(candidate.written) > self._max_overlap:
             return "near-copy"
-        sample = candidate.sample
-        answers = [message.content for message in (*sample.messages[1:], *sample.rejected[1:])]
-        return next(filter(None, map(self.find_flaw_of_answer, answers)), None)
+        return self.find_flaw_of_answers(candidate.sample)
 
-    def find_flaw_of_answer(self, answer: str) -> str | None:
-        """Why an answer cannot be used, or None.
+    def find_flaw_of_answers(self, sample: Sample) -> str | None:
+        """Why the answers to a sample's first message cannot be used, or None.
 
-        A short answer, such as a letter or a name, stands in many evaluation sets and copies none.
+        A short answer, such as a letter or a name, occurs in many evaluation sets without copying.
         """
-        if flaw := find_flaw(answer):
-            return flaw
-        is_long = count_words(answer) >= _LEAST_WORDS_JUDGED
-        if is_long and self._evaluation.overlap(answer) > self._max_overlap:
-            return "near-copy of an evaluation set"
+        for message in (*sample.messages[1:], *sample.rejected[1:]):
+            if flaw := find_flaw(message.content, most_repeated=self._most_repeated):
+                return flaw
+            is_long = count_words(message.content) >= _LEAST_WORDS_JUDGED
+            if is_long and self._evaluation.overlap(message.content) > self._max_overlap:
+                return "near-copy of an evaluation set"
         return None
 
     def _is_foreign(self, text: str) -> bool:
-        """Whether so few words are common in anchor and seed that the language is another one."""
+        """Whether few of its words are common in anchor and seed, as in another language."""
         words = split_words(text)
         if len(words) < _LEAST_WORDS_JUDGED or len(self._common) < _N_COMMON:
             return False
@@ -102,10 +152,10 @@ class Admission:
     def find_flaw_of_contrast(self, sample: Sample) -> str | None:
         """Why a sample that is matched to a kept one cannot be used, or None.
 
-        It may share words with what it is matched to, but not with evaluation sets.
+        It may share words with that sample, but not with evaluation sets.
         """
         for text in _texts(sample):
-            if flaw := find_flaw(text):
+            if flaw := find_flaw(text, most_repeated=self._most_repeated):
                 return flaw
             if has_remark(text):
                 return "remark about the task"
@@ -114,7 +164,7 @@ class Admission:
         return None
 
     def admit(self, candidate: Candidate) -> bool:
-        """Whether the candidate still is new; if so, its text is known from now on."""
+        """Whether the candidate is still new; if so, its text counts as known from now on."""
         if self._known.overlap(candidate.written) > self._max_overlap:
             return False
         self._known.add(candidate.written)
@@ -145,3 +195,38 @@ def _texts(sample: Sample, role: str | None = None) -> list[str]:
     if sample.text is not None:
         return [sample.text]
     return [m.content for m in sample.messages if role in (None, m.role)]
+
+
+def has_remark(text: str) -> bool:
+    """Whether a text announces itself, refuses, repeats its rules, or ends with an offer.
+
+    >>> has_remark("Sure! Here is a message about the sea: I love the waves.")
+    True
+    >>> has_remark("Sure, I will be there at six. Here is a bottle of wine for you!")
+    False
+    """
+    return any(rule.search(text.strip()) for rule in (_ANNOUNCES, _REFUSES, _ASKS_BACK, _REPEATS))
+
+
+def main_scripts(texts: Iterable[str]) -> frozenset[str]:
+    """Scripts, such as LATIN or CYRILLIC, of at least 1 % of the letters."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(map(_script, filter(str.isalpha, text)))
+    total = counts.total()
+    return frozenset(script for script, n in counts.items() if n >= _COMMON_SHARE * total)
+
+
+def script_share(text: str, scripts: frozenset[str]) -> float:
+    """Share of a text's letters in these scripts, in [0, 1]; 1 for a text without letters.
+
+    >>> script_share("one два", frozenset({"LATIN"}))
+    0.5
+    """
+    found = [_script(letter) in scripts for letter in text if letter.isalpha()]
+    return sum(found) / len(found) if found else 1.0
+
+
+def _script(letter: str) -> str:
+    """The script of a letter: the first word of its Unicode name."""
+    return unicodedata.name(letter, "UNNAMED").split()[0].split("-")[0]

@@ -1,31 +1,14 @@
-"""Candidates: what the generator wrote for a feature, and how to ask for it."""
+"""Candidates: what the generator wrote for a feature, and how it is asked for one."""
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from facsynth.chat.ask import ask
-from facsynth.chat.model import (
-    ChatFailure,
-    ChatModel,
-    ChatReply,
-    ChatRequest,
-    Outcome,
-)
-from facsynth.progress import Progress
+from facsynth.chat.model import ChatRequest
 from facsynth.records import Message, Sample, Span
-from facsynth.synthesize.prompts import (
-    clean_reply,
-    first_prompt,
-    joint_prompt,
-    second_prompt,
-    turns_prompt,
-    whole_sentences,
-)
+from facsynth.synthesize.prompts import first_prompt, joint_prompt, second_prompt, turns_prompt
+from facsynth.synthesize.settings import Prompt, Sampling
 from facsynth.synthesize.task_format import TaskFormat
-from facsynth.words import count_words
 
 __all__ = [
     "NOT_ASKED",
@@ -33,23 +16,17 @@ __all__ = [
     "Candidate",
     "Joint",
     "Pair",
-    "Prompt",
-    "Sampling",
     "Target",
+    "Wording",
     "Written",
-    "ask_candidates",
     "first_requests",
-    "joint_requests",
     "second_requests",
-    "written_text",
 ]
 
 _SPANS_IN_PROMPT, _STRONGEST_IN_PROMPT = 4, 2
 
 NOT_ASKED = "not asked: budget"
-"""What became of a text for which the budget allowed no call."""
-
-Prompt = Literal["turns", "request"]
+"""Outcome of a text for which the budget allowed no call."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +46,30 @@ class Target:
 
 @dataclass(frozen=True)
 class Joint:
-    """Missing features that one text is to fill together."""
+    """Missing features that one text is to fill: a group, or one alone."""
 
     targets: tuple[Target, ...]
-    """The most needed first; the first one stands for the group."""
+    """The most needed first; the first one represents the group."""
 
-    n_words: int
+    n_words: int | None = None
     """Length to ask for: that of an anchor text with all of these features."""
 
     text: str = ""
     """This anchor text, or as much of it as is shown."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What all requests of a run have in common."""
+
+    form: str
+    """What is written, in words that complete "Write …"."""
+
+    sampling: Sampling
+    task: TaskFormat
+    """Whose templates are used."""
+
+    prompt: Prompt = "turns"
 
 
 @dataclass(frozen=True)
@@ -116,8 +107,8 @@ class Candidate:
     """1, or 2 with a contrastive pair."""
 
     round: int
-    seed: int
-    """Seed of its request."""
+    random_seed: int
+    """Random seed of its request."""
 
     also: tuple[int, ...] = ()
     """Further features that it was written for."""
@@ -148,72 +139,17 @@ class Written:
     """Which limit ended the asking; None if every request was asked."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the generator draws."""
-
-    temperature: float = 0.8
-    """Paper: 0.8."""
-
-    top_p: float = 0.9
-    """Paper: 0.9."""
-
-    max_tokens: int = 96
-    """Longest text, in the generator's tokens."""
-
-
 def first_requests(
-    targets: Sequence[Target],
-    n: int,
-    *,
-    form: str,
-    sampling: Sampling,
-    seed: int,
-    task: TaskFormat | None = None,
-    prompt: Prompt = "turns",
+    joints: Sequence[Joint], n: int, wording: Wording, *, random_seed: int
 ) -> list[Asking]:
-    """Step 1: `n` requests per target, each with other evidence in another order."""
-    requests = []
-    for target in targets:
-        for index in range(n):
-            number = _seed(seed, target.feature_id, index)
-            spans, texts = _draw(target, _SPANS_IN_PROMPT, random.Random(number))
-            if prompt == "turns":
-                asked = turns_prompt([target.name], _distinct(texts), form=form, task=task)
-            else:
-                asked = first_prompt(target.name, spans, form=form, task=task)
-            requests.append(Asking(target.feature_id, _request(asked, sampling, number)))
-    return requests
-
-
-def joint_requests(
-    joints: Sequence[Joint],
-    n: int,
-    *,
-    form: str,
-    sampling: Sampling,
-    seed: int,
-    task: TaskFormat | None = None,
-    prompt: Prompt = "turns",
-) -> list[Asking]:
-    """Step 1 for groups of features: `n` requests per group, each with other evidence."""
+    """Step 1: `n` requests per feature or group, each with other evidence in another order."""
     requests = []
     for joint in joints:
-        lead, *others = joint.targets
-        names = [target.name for target in joint.targets]
-        n_spans = max(1, _SPANS_IN_PROMPT // len(joint.targets))
+        lead, *others = (target.feature_id for target in joint.targets)
         for index in range(n):
-            number = _seed(seed, lead.feature_id, index)
-            rng = random.Random(number)
-            drawn = [_draw(target, n_spans, rng) for target in joint.targets]
-            if prompt == "turns":
-                shown = _distinct([text for _, texts in drawn for text in texts], last=joint.text)
-                asked = turns_prompt(names, shown, form=form, task=task)
-            else:
-                themes = [(name, spans) for name, (spans, _) in zip(names, drawn, strict=True)]
-                asked = joint_prompt(themes, form=form, n_words=joint.n_words, task=task)
-            also = tuple(target.feature_id for target in others)
-            requests.append(Asking(lead.feature_id, _request(asked, sampling, number), also))
+            number = _number(random_seed, lead, index)
+            asked = _first_prompt(joint, wording, random.Random(number))
+            requests.append(Asking(lead, _request(asked, wording, number), tuple(others)))
     return requests
 
 
@@ -221,12 +157,9 @@ def second_requests(
     targets: Sequence[Target],
     pairs: Mapping[int, Pair],
     n: int,
+    wording: Wording,
     *,
-    form: str,
-    sampling: Sampling,
-    seed: int,
-    task: TaskFormat | None = None,
-    prompt: Prompt = "turns",
+    random_seed: int,
 ) -> list[Asking]:
     """Step 2: `n` requests per target.
 
@@ -234,70 +167,32 @@ def second_requests(
     the anchor alone, because a generator imitates a weak one as readily.
     """
     requests = []
+    form, task = wording.form, wording.task
     for target in targets:
         pair = pairs[target.feature_id]
-        if prompt == "turns":
+        if wording.prompt == "turns":
             shown = _distinct(_texts(target)[:_STRONGEST_IN_PROMPT][::-1])
             asked = turns_prompt([target.name], shown, form=form, task=task)
         else:
             asked = second_prompt(target.name, pair.strong, pair.weak, form=form, task=task)
         for index in range(n):
-            number = _seed(seed, target.feature_id, index)
-            requests.append(Asking(target.feature_id, _request(asked, sampling, number)))
+            number = _number(random_seed, target.feature_id, index)
+            requests.append(Asking(target.feature_id, _request(asked, wording, number)))
     return requests
 
 
-def ask_candidates(
-    requests: Sequence[Asking],
-    chat: ChatModel,
-    *,
-    step: int,
-    round_: int,
-    as_text: bool,
-    progress: Progress,
-    label: str | None = None,
-    max_words: int | None = None,
-) -> Written:
-    """Ask the generator and wrap its answers.
-
-    Raises:
-        ChatError: More requests failed than the policy allows.
-    """
-    what = f"texts of round {round_ + 1}, step {step}"
-    asked = ask(chat, [one.request for one in requests], what=what, progress=progress)
-    candidates, lost = [], Counter[str]()
-    for number, (one, reply) in enumerate(zip(requests, asked.outcomes, strict=True)):
-        if reply is None:
-            lost[NOT_ASKED] += 1
-            continue
-        text = written_text(reply, max_words=max_words)
-        if not text:
-            lost[_why_lost(reply)] += 1
-            continue
-        name = f"fac-{round_}-{step}-{one.target}-{number}"
-        sample = (
-            Sample(name, text=text, label=label)
-            if as_text
-            else Sample(name, messages=(Message("user", text),), label=label)
-        )
-        candidates.append(Candidate(sample, one.target, step, round_, one.request.seed, one.also))
-    return Written(tuple(candidates), lost, asked.stopped)
-
-
-def written_text(reply: Outcome, *, max_words: int | None = None) -> str:
-    """The text of a reply without what is around it; of one that is too long, whole sentences.
-
-    Args:
-        reply: What came. One that was cut off has no text without a whole sentence.
-        max_words: Words from which on a text is too long; one whose first sentence is too long
-            already stays as it is.
-    """
-    if isinstance(reply, ChatFailure):
-        return ""
-    text = clean_reply(reply.text)
-    if not reply.truncated and (max_words is None or count_words(text) <= max_words):
-        return text
-    return whole_sentences(text, max_words=max_words) or ("" if reply.truncated else text)
+def _first_prompt(joint: Joint, wording: Wording, rng: random.Random) -> tuple[Message, ...]:
+    form, task = wording.form, wording.task
+    names = [target.name for target in joint.targets]
+    n_spans = max(1, _SPANS_IN_PROMPT // len(names))
+    drawn = [_draw(target, n_spans, rng) for target in joint.targets]
+    if wording.prompt == "turns":
+        shown = _distinct([text for _, texts in drawn for text in texts], last=joint.text)
+        return turns_prompt(names, shown, form=form, task=task)
+    themes = [(name, spans) for name, (spans, _) in zip(names, drawn, strict=True)]
+    if joint.n_words is None:
+        return first_prompt(*themes[0], form=form, task=task)
+    return joint_prompt(themes, n_words=joint.n_words, form=form, task=task)
 
 
 def _draw(target: Target, n: int, rng: random.Random) -> tuple[list[Span], list[str]]:
@@ -317,21 +212,17 @@ def _distinct(texts: Sequence[str], *, last: str = "") -> list[str]:
     return [*dict.fromkeys(text for text in texts if text != last), *([last] if last else [])]
 
 
-def _why_lost(reply: Outcome) -> str:
-    if isinstance(reply, ChatReply):
-        return "cut off" if reply.truncated else "no words"
-    return "failed request"
-
-
-def _request(messages: tuple[Message, ...], sampling: Sampling, seed: int) -> ChatRequest:
+def _request(messages: tuple[Message, ...], wording: Wording, number: int) -> ChatRequest:
+    sampling = wording.sampling
     return ChatRequest(
         messages=messages,
-        seed=seed,
-        max_tokens=sampling.max_tokens,
+        seed=number,
+        max_tokens=sampling.max_length,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
     )
 
 
-def _seed(seed: int, feature_id: int, index: int) -> int:
-    return (seed * 1_000_003 + feature_id * 1_009 + index) % 2**31
+def _number(random_seed: int, feature_id: int, index: int) -> int:
+    """The random seed of one request."""
+    return (random_seed * 1_000_003 + feature_id * 1_009 + index) % 2**31

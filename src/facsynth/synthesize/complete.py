@@ -7,20 +7,31 @@ failure; it never becomes part of a sample.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, StringConstraints, model_validator
 
 from facsynth.chat.ask import Asked, ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
+from facsynth.errors import MismatchError
 from facsynth.progress import SILENT, Progress
-from facsynth.records import Message, Sample
-from facsynth.synthesize.candidates import Candidate, written_text
-from facsynth.synthesize.prompts import completion_prompt, whole_sentences
+from facsynth.records import FeatureActivations, Message, Sample
+from facsynth.synthesize.admission import Admission
+from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.prompts import completion_prompt, whole_sentences, written_text
 from facsynth.synthesize.task_format import TaskFormat
 from facsynth.words import split_words
 
-__all__ = ["Completed", "Contrasts", "complete", "write_contrasts"]
+__all__ = [
+    "Completed",
+    "Contrasts",
+    "Finished",
+    "Moment",
+    "complete",
+    "finish",
+    "moment_of",
+    "write_contrasts",
+]
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -52,13 +63,16 @@ class ChoiceReply(_Reply):
 
 R = TypeVar("R", bound=_Reply)
 
+Moment = Literal["before", "after"] | None
+"""When a task adds what it adds: before scoring, after keeping, or never."""
+
 
 @dataclass(frozen=True)
 class Completed:
     """Candidates with what their task adds."""
 
     candidates: tuple[Candidate | None, ...]
-    """In the order given; None where there is no sample of the task's form."""
+    """In the order given; None where no sample of the task's form was made."""
 
     stopped: str | None = None
     """Which limit ended the asking; None if every request was asked."""
@@ -75,12 +89,33 @@ class Contrasts:
     """Which limit ended the asking; None if every request was asked."""
 
 
+@dataclass(frozen=True)
+class Finished:
+    """Kept candidates with what their task adds."""
+
+    candidates: tuple[Candidate, ...]
+    stopped: str | None = None
+    """Which limit ended the asking; None if every request was asked."""
+
+    contrasts: tuple[Sample, ...] = ()
+    """Samples with the other label."""
+
+    owners: tuple[int, ...] = ()
+    """Number of the candidate that each contrast belongs to."""
+
+    rows: FeatureActivations | None = None
+    """Activations of the contrasts; None without any."""
+
+    n_bare: int = 0
+    """Candidates without what the task adds."""
+
+
 def complete(
     candidates: Sequence[Candidate],
     task: TaskFormat,
     chat: ChatModel,
     *,
-    seed: int = 0,
+    random_seed: int = 0,
     progress: Progress = SILENT,
 ) -> Completed:
     """Add answers, pairs or choices to written texts.
@@ -92,31 +127,36 @@ def complete(
         task: What a sample is; without a completion, or with one that is a sample of its own (see
             `write_contrasts`), nothing is asked.
         chat: The generator.
-        seed: Seed of the requests, of the flaws and of the order of options.
+        random_seed: Of the requests, of the flaws and of the order of options.
         progress: Where bars are drawn.
 
     Raises:
         ChatError: More requests failed than the policy allows.
     """
-    if task.completion is None or task.completion.kind == "contrast" or not candidates:
+    done = task.completion
+    if done is None or done.kind == "contrast" or not candidates:
         return Completed(tuple(candidates))
-    kind = task.completion.kind
-    if kind == "answer":
-        length = task.completion.max_tokens
+    if done.kind == "answer":
         asked = ask(
             chat,
-            [ChatRequest(c.sample.messages, seed=seed, max_tokens=length) for c in candidates],
+            [ChatRequest(c.sample.messages, random_seed, done.max_tokens) for c in candidates],
             what="answers",
             progress=progress,
         )
-        pairs = zip(candidates, asked.outcomes, strict=True)
-        return Completed(tuple(_with_answer(c, reply) for c, reply in pairs), asked.stopped)
-    draws = [random.Random(f"{seed}/{candidate.seed}/{kind}") for candidate in candidates]
-    if kind == "pair":
-        return _complete_pairs(candidates, draws, task, chat, seed=seed, progress=progress)
-    requests = [_request(task, c.written, seed) for c in candidates]
-    choices = ask(chat, requests, what="choices", schema=ChoiceReply, progress=progress)
-    return _joined(choices, lambda i, reply: _with_choice(candidates[i], reply, draws[i]))
+        answered = map(_with_answer, candidates, asked.outcomes)
+        return Completed(tuple(answered), asked.stopped)
+    draws = [random.Random(f"{random_seed}/{c.random_seed}/{done.kind}") for c in candidates]
+    if done.kind == "choice":
+        requests = [_request(task, c.written, random_seed) for c in candidates]
+        choices = ask(chat, requests, what="choices", schema=ChoiceReply, progress=progress)
+        return _joined(choices, lambda i, reply: _with_choice(candidates[i], reply, draws[i]))
+    flaws = [draw.choice(done.flaws) for draw in draws]
+    requests = [
+        _request(task, c.written, random_seed, flaw=flaw)
+        for c, flaw in zip(candidates, flaws, strict=True)
+    ]
+    pairs = ask(chat, requests, what="pairs", schema=PairReply, progress=progress)
+    return _joined(pairs, lambda i, reply: _with_pair(candidates[i], reply, flaws[i]))
 
 
 def write_contrasts(
@@ -124,7 +164,7 @@ def write_contrasts(
     task: TaskFormat,
     chat: ChatModel,
     *,
-    seed: int = 0,
+    random_seed: int = 0,
     progress: Progress = SILENT,
 ) -> Contrasts:
     """A sample with the other label for each text, on the same subject.
@@ -133,15 +173,104 @@ def write_contrasts(
         ChatError: More requests failed than the policy allows.
     """
     assert task.completion is not None
-    requests = [_request(task, candidate.written, seed) for candidate in candidates]
+    label = task.completion.label
+    requests = [_request(task, candidate.written, random_seed) for candidate in candidates]
     asked = ask(chat, requests, what="contrasts", progress=progress)
     found: list[Sample | None] = []
     for candidate, outcome in zip(candidates, asked.outcomes, strict=True):
-        text = written_text(outcome) if outcome is not None else ""
-        is_other = split_words(text) not in ([], split_words(candidate.written))
-        name = f"{candidate.sample.sample_id}#{task.completion.label}"
-        found.append(_alike(candidate.sample, name, text, task) if is_other else None)
+        text = written_text(outcome)
+        if split_words(text) in ([], split_words(candidate.written)):
+            found.append(None)
+            continue
+        name = f"{candidate.sample.sample_id}#{label}"
+        is_plain = candidate.sample.text is not None
+        turns = () if is_plain else (Message("user", text),)
+        found.append(Sample(name, turns, text=text if is_plain else None, label=label))
     return Contrasts(tuple(found), asked.stopped)
+
+
+def moment_of(task: TaskFormat, score: str, *, as_text: bool, reply: bool) -> Moment:
+    """When the task's completion is asked for: as late as scoring allows, because it costs calls.
+
+    Args:
+        task: What a sample is.
+        score: Whose words of the anchor are scored; answers that are scored must be there before.
+        as_text: Whether samples are plain texts.
+        reply: Whether the assistant's answers are wanted at all.
+
+    Raises:
+        MismatchError: The task cannot be written for this anchor.
+    """
+    kind = task.completion.kind if task.completion else None
+    if kind is None or (kind == "answer" and (as_text or not reply)):
+        return None
+    if as_text and kind in ("pair", "choice"):
+        raise MismatchError(
+            f"the task {task.name} writes conversations, but the anchor holds plain texts; give "
+            "the anchor as `messages`, `instruction` or `prompt` rows and extract it again"
+        )
+    if kind == "contrast":
+        if score == "assistant" and not as_text:
+            raise MismatchError(
+                f"the task {task.name} writes what users say, but the anchor was extracted with "
+                "--score assistant; extract it again with --score user"
+            )
+        return "after"
+    return "before" if kind == "choice" or score != "user" else "after"
+
+
+def finish(
+    kept: Sequence[Candidate],
+    task: TaskFormat,
+    chat: ChatModel,
+    *,
+    admission: Admission,
+    score: Callable[[Sequence[Sample]], FeatureActivations],
+    random_seed: int,
+    progress: Progress,
+) -> Finished:
+    """Add what the task adds to kept texts, and score what is a sample of its own.
+
+    A kept text whose completion failed, loops or copies an evaluation set is kept without it and
+    counted. A contrast that is unusable or copies an evaluation set is left out.
+
+    Args:
+        kept: What was kept.
+        task: A task with a completion.
+        chat: The generator.
+        admission: What may be used.
+        score: Extracts the activations of samples.
+        random_seed: See `complete`.
+        progress: Where bars are drawn.
+
+    Raises:
+        ChatError: More requests failed than the policy allows.
+    """
+    assert task.completion is not None
+    if task.completion.kind != "contrast":
+        done = complete(kept, task, chat, random_seed=random_seed, progress=progress)
+        pairs = zip(kept, done.candidates, strict=True)
+        made = tuple(
+            old if new is None or admission.find_flaw_of_answers(new.sample) else new
+            for old, new in pairs
+        )
+        n_bare = sum(len(c.sample.messages) < 2 for c in made)
+        return Finished(made, done.stopped, n_bare=n_bare)
+    written = write_contrasts(kept, task, chat, random_seed=random_seed, progress=progress)
+    usable = [
+        (owner, sample)
+        for owner, sample in enumerate(written.samples)
+        if sample is not None and admission.find_flaw_of_contrast(sample) is None
+    ]
+    contrasts = tuple(sample for _, sample in usable)
+    return Finished(
+        tuple(kept),
+        written.stopped,
+        contrasts,
+        owners=tuple(owner for owner, _ in usable),
+        rows=score(contrasts) if contrasts else None,
+        n_bare=len(kept) - len(contrasts),
+    )
 
 
 def _with_answer(candidate: Candidate, reply: ChatReply | ChatFailure | None) -> Candidate:
@@ -155,39 +284,10 @@ def _with_answer(candidate: Candidate, reply: ChatReply | ChatFailure | None) ->
     return replace(candidate, sample=replace(candidate.sample, messages=messages))
 
 
-def _alike(sample: Sample, name: str, text: str, task: TaskFormat) -> Sample:
-    """A sample of the same shape with another text and the other label."""
-    assert task.completion is not None
-    label = task.completion.label
-    if sample.text is not None:
-        return Sample(name, text=text, label=label)
-    return Sample(name, messages=(Message("user", text),), label=label)
-
-
-def _complete_pairs(
-    candidates: Sequence[Candidate],
-    draws: Sequence[random.Random],
-    task: TaskFormat,
-    chat: ChatModel,
-    *,
-    seed: int,
-    progress: Progress,
-) -> Completed:
-    assert task.completion is not None
-    flaws = [draw.choice(task.completion.flaws) for draw in draws]
-    requests = [
-        _request(task, candidate.written, seed, flaw=flaw)
-        for candidate, flaw in zip(candidates, flaws, strict=True)
-    ]
-    pairs = ask(chat, requests, what="pairs", schema=PairReply, progress=progress)
-
-    def join(i: int, reply: PairReply) -> Candidate:
-        candidate = candidates[i]
-        asked = candidate.sample.messages
-        sample = _answered_twice(candidate.sample, asked, reply.chosen, reply.rejected)
-        return replace(candidate, sample=sample, fields={"flaw": flaws[i]})
-
-    return _joined(pairs, join)
+def _with_pair(candidate: Candidate, reply: PairReply, flaw: str) -> Candidate:
+    asked = candidate.sample.messages
+    sample = _answered_twice(candidate.sample, asked, reply.chosen, reply.rejected)
+    return replace(candidate, sample=sample, fields={"flaw": flaw})
 
 
 def _with_choice(candidate: Candidate, reply: ChoiceReply, draw: random.Random) -> Candidate:
@@ -232,10 +332,10 @@ def _answered_twice(
     )
 
 
-def _request(task: TaskFormat, text: str, seed: int, *, flaw: str = "") -> ChatRequest:
+def _request(task: TaskFormat, text: str, random_seed: int, *, flaw: str = "") -> ChatRequest:
     assert task.completion is not None
     prompt = completion_prompt(task, text, flaw=flaw)
-    return ChatRequest(messages=prompt, seed=seed, max_tokens=task.completion.max_tokens)
+    return ChatRequest(messages=prompt, seed=random_seed, max_tokens=task.completion.max_tokens)
 
 
 def _joined(asked: Asked[R], join: Callable[[int, R], Candidate]) -> Completed:

@@ -1,15 +1,18 @@
 """What a run may ask and cost, before its first call."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from facsynth.chat.model import ChatRequest
 from facsynth.chat.policy import Estimate, Policy, estimate
-from facsynth.synthesize.settings import Budget
+from facsynth.show import TextTable, as_html
+from facsynth.synthesize.settings import Effort
 
 __all__ = ["Forecast", "forecast"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Forecast:
     """Estimates by heuristics, with every reply at its full length."""
 
@@ -23,9 +26,23 @@ class Forecast:
     """The whole run, if every round is needed, no candidate hits at once, and all slots are
     filled; runs usually end far below."""
 
-    def row(self) -> dict[str, object]:
-        """The same for JSON."""
+    def row(self) -> dict[str, Any]:
+        """The estimates under stable keys."""
         return asdict(self)
+
+    def tables(self) -> Sequence[TextTable]:
+        """The estimates side by side."""
+        parts = (self.first, self.at_most)
+        rows = [
+            ("calls", *(p.n_calls for p in parts)),
+            ("prompt tokens, about", *(p.prompt_tokens for p in parts)),
+            ("reply tokens, at most", *(p.max_completion_tokens for p in parts)),
+            ("cost, at most about", *(p.max_cost for p in parts)),
+        ]
+        title = f"Estimate for {self.n_features:,} features; nothing was asked"
+        return [TextTable(title, ("", "first step", "whole run at most"), rows)]
+
+    _repr_html_ = as_html
 
     def __str__(self) -> str:
         return (
@@ -38,7 +55,7 @@ def forecast(
     requests: list[ChatRequest],
     *,
     n_features: int,
-    budget: Budget,
+    effort: Effort,
     n_answers: int | None,
     answer_tokens: int = 128,
     is_repeated: bool = False,
@@ -50,7 +67,7 @@ def forecast(
     Args:
         requests: Step 1 of the first round.
         n_features: Features that are missing and common enough to be aimed at.
-        budget: How much the run may write.
+        effort: How much the run may write.
         n_answers: Completions, such as answers of the assistant, at most; None for one per
             candidate.
         answer_tokens: Longest completion.
@@ -60,11 +77,11 @@ def forecast(
     """
     policy = policy or Policy()
     first = estimate(requests, policy)
-    n_aimed = min(n_features, budget.max_features)
-    slots = budget.max_rounds * budget.features_per_round
+    n_aimed = min(n_features, effort.max_features)
+    slots = effort.max_rounds * effort.features_per_round
     if not is_repeated:
-        slots = min(budget.max_attempts * n_aimed, slots)
-    n_texts = slots * (budget.first_candidates + budget.second_candidates)
+        slots = min(effort.max_attempts * n_aimed, slots)
+    n_texts = slots * (effort.first_candidates + effort.second_candidates)
     n_answers = n_texts if n_answers is None else min(n_answers, n_texts)
     if not requests:
         return Forecast(n_aimed, first, first)

@@ -38,7 +38,7 @@ class Graded:
     """Empty where a text may be kept; else why not."""
 
     stopped: str | None = None
-    """What the budget said when it did not allow every request."""
+    """Which limit ended the asking; None if every request was asked."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class QualityJudge:
     """An LLM that grades from 1 to 5; texts below a grade, or without one, are not kept."""
 
     chat: ChatModel
-    """The judge; behind a cache a restarted run hears the same grades."""
+    """The judge; with a cache, a resumed run gets the same grades."""
 
     min_grade: int = 3
 

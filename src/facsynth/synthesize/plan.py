@@ -1,23 +1,21 @@
 """Which features are aimed at together, and how many samples each of them lacks.
 
 Features that fire in the same anchor text can be asked for in one text. `plan_aims` is a greedy
-weighted set cover over anchor co-activation: again and again the anchor text whose features are
-needed most, up to a few of them. Two needs are offered: `cover`, where every missing feature is
-needed once, and `match`, where a feature is needed as often as it is short of the anchor's rate.
+weighted set cover over anchor co-activation: it repeatedly takes the anchor text whose features
+are needed most. With `cover` every missing feature is needed once; with `match` a feature is needed
+as often as it falls short of the anchor's rate.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from facsynth.errors import DataError
+from facsynth.table.active import ActiveRows
 
 __all__ = [
     "Aim",
-    "PlanSettings",
     "Shortage",
     "length_bins",
     "length_room",
@@ -27,24 +25,6 @@ __all__ = [
 
 N_LENGTHS = 10
 """Length groups of the anchor: deciles."""
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """What is aimed at."""
-
-    objective: Literal["rank", "cover", "match"] = "rank"
-    """`rank`: missing features one by one, the most frequent first. `cover`: missing features in
-    groups that fire together in the anchor. `match`: features that fire too rarely, in groups and
-    in proportion, with the lengths of the anchor; kept is what brings the firing counts nearer to
-    the anchor's."""
-
-    group_size: int = 3
-    """Most features aimed at in one text; not used by `rank`."""
-
-    def __post_init__(self) -> None:
-        if self.group_size < 1:
-            raise DataError(f"group_size is {self.group_size}; it must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +56,23 @@ class Shortage:
 
 
 def measure_shortage(
-    anchor_counts: Int64[np.ndarray, " n_features"],
-    counts: Int64[np.ndarray, " n_features"],
-    *,
-    n_anchor: int,
-    n_final: int,
+    anchor: ActiveRows, counts: Int64[np.ndarray, " n_features"], *, n_final: int
 ) -> Shortage:
     """Compare firing counts with the anchor's rates at a final size.
 
     Args:
-        anchor_counts: Anchor samples that activate each feature.
-        counts: Samples of the growing set that do.
-        n_anchor: Samples of the anchor.
+        anchor: The anchor.
+        counts: Samples of the growing set that activate each feature.
         n_final: Samples that the set is to have in the end.
     """
-    expected = anchor_counts * (n_final / n_anchor)
+    expected = anchor.counts * (n_final / anchor.n_samples)
     return Shortage(expected, expected - counts)
 
 
 def plan_aims(
-    fires: Any,
+    anchor: ActiveRows,
     weights: Float64[np.ndarray, " n_features"],
     counts: Float64[np.ndarray, " n_features"],
-    n_tokens: Int64[np.ndarray, " n_samples"],
     *,
     group_size: int,
     max_features: int,
@@ -110,14 +84,14 @@ def plan_aims(
     shorter sample, then to the earlier one. Each sample is taken at most once.
 
     Args:
-        fires: Sparse rows (n_samples, n_features) of ones where an anchor sample is active.
+        anchor: The anchor.
         weights: How much each feature counts, in [0, 1]; 0 leaves it out.
         counts: In how many aims a feature is wanted.
-        n_tokens: Scored tokens of the samples.
         group_size: Most features of an aim.
         max_features: Features in all aims together, repetitions counted.
         by_length: Let the length deciles of the anchor take turns.
     """
+    fires, n_tokens = anchor.fires, anchor.activations.n_tokens
     left = np.where(weights > 0, counts, 0.0)
     free = np.ones(n_tokens.size, dtype=bool)
     bins = length_bins(n_tokens, n_tokens) if by_length else np.zeros_like(n_tokens)

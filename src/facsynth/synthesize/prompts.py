@@ -1,15 +1,16 @@
-"""What the generator is asked.
+"""What the generator is asked, and how its replies are read.
 
-Texts of data sets are data: they stand between tags or as earlier answers of the generator itself,
-never as a request, and the marks by which chat templates tell turns apart are broken in them.
+Texts of data sets are data: they appear between tags or as earlier answers of the generator
+itself, never as a request, and the marks that chat templates put between turns are broken in them.
 """
 
 import re
 from collections.abc import Sequence
 
+from facsynth.chat.model import ChatReply, Outcome
 from facsynth.chat.quoting import break_turn_marks
 from facsynth.records import Message, Span
-from facsynth.synthesize.task_format import TaskFormat, read_task, render
+from facsynth.synthesize.task_format import TaskFormat
 from facsynth.words import count_words, find_sentence_ends
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "second_prompt",
     "turns_prompt",
     "whole_sentences",
+    "written_text",
 ]
 
 PROMPT_VERSION = "2"
@@ -34,9 +36,9 @@ _TAG = re.compile(r"<\s*(/?)\s*text\s*>", re.IGNORECASE)
 
 
 def turns_prompt(
-    themes: Sequence[str], texts: Sequence[str], *, form: str, task: TaskFormat | None = None
+    themes: Sequence[str], texts: Sequence[str], *, form: str, task: TaskFormat
 ) -> tuple[Message, ...]:
-    """Ask for one more text, behind texts that stand as the generator's own earlier answers.
+    """Ask for one more text, after texts that appear as the generator's own earlier answers.
 
     Small models imitate what they seem to have written far better than what they are shown
     (docs/studies/fill_rate.md).
@@ -44,81 +46,47 @@ def turns_prompt(
     Args:
         themes: What the texts share, in words; one for each feature.
         texts: Texts with these themes; the last one is imitated most.
-        form: What kind of text is wanted.
-        task: Whose templates are used; the generic ones by default.
+        form: What kind of text is wanted, such as "a message in a casual chat".
+        task: Whose templates are used.
     """
-    task = task or read_task()
     values = {"themes": [_harmless(theme) for theme in themes], "form": form}
-    opening = render(task.opening, f"task {task.name}: `opening`", **values)
-    again = Message("user", render(task.again, f"task {task.name}: `again`", **values))
+    again = Message("user", task.fill("again", **values))
     shown = [part for text in texts for part in (Message("assistant", _harmless(text)), again)]
-    return (*_ask(task, opening), *shown)
+    return (*_ask(task, task.fill("opening", **values)), *shown)
 
 
 def first_prompt(
-    name: str,
-    spans: Sequence[Span],
-    *,
-    form: str,
-    task: TaskFormat | None = None,
+    name: str, spans: Sequence[Span], *, form: str, task: TaskFormat
 ) -> tuple[Message, ...]:
     """Step 1 as one request: ask for a new text that shares something with excerpts.
 
     Args:
         name: What the excerpts share, in words.
         spans: Excerpts of the anchor in which the feature is active.
-        form: What kind of text is wanted, such as "a message in a casual chat".
-        task: Whose templates are used; the generic ones by default.
+        form: What kind of text is wanted.
+        task: Whose templates are used.
     """
-    task = task or read_task()
-    request = render(
-        task.first,
-        f"task {task.name}: `first`",
-        theme=_harmless(name),
-        texts=[_quoted(span.text) for span in spans],
-        form=form,
-    )
-    return _ask(task, request)
+    texts = [_quoted(span.text) for span in spans]
+    return _ask(task, task.fill("first", theme=_harmless(name), texts=texts, form=form))
 
 
 def joint_prompt(
-    themes: Sequence[tuple[str, Sequence[Span]]],
-    *,
-    form: str,
-    n_words: int,
-    task: TaskFormat | None = None,
+    themes: Sequence[tuple[str, Sequence[Span]]], *, n_words: int, form: str, task: TaskFormat
 ) -> tuple[Message, ...]:
-    """Step 1 for several features as one request: one new text with all of their themes.
-
-    Args:
-        themes: Name and excerpts of each feature.
-        form: What kind of text is wanted.
-        n_words: How long it should be.
-        task: Whose templates are used; the generic ones by default.
-    """
-    task = task or read_task()
+    """Step 1 for several features as one request: one new text of `n_words` with all themes."""
     listed = [
         {"theme": _harmless(name), "texts": [_quoted(span.text) for span in spans]}
         for name, spans in themes
     ]
-    what = f"task {task.name}: `joint`"
-    return _ask(task, render(task.joint, what, themes=listed, form=form, n_words=n_words))
+    return _ask(task, task.fill("joint", themes=listed, form=form, n_words=n_words))
 
 
 def second_prompt(
-    name: str, strong: str, weak: str, *, form: str, task: TaskFormat | None = None
+    name: str, strong: str, weak: str, *, form: str, task: TaskFormat
 ) -> tuple[Message, ...]:
     """Step 2 as one request: ask again, with a strong and a weak example of the feature."""
-    task = task or read_task()
-    request = render(
-        task.second,
-        f"task {task.name}: `second`",
-        theme=_harmless(name),
-        strong=_quoted(strong),
-        weak=_quoted(weak),
-        form=form,
-    )
-    return _ask(task, request)
+    shown = {"strong": _quoted(strong), "weak": _quoted(weak)}
+    return _ask(task, task.fill("second", theme=_harmless(name), form=form, **shown))
 
 
 def completion_prompt(task: TaskFormat, text: str, *, flaw: str = "") -> tuple[Message, ...]:
@@ -129,15 +97,29 @@ def completion_prompt(task: TaskFormat, text: str, *, flaw: str = "") -> tuple[M
         text: What was written.
         flaw: What is to be wrong with the rejected answer of a pair.
     """
-    assert task.completion is not None
-    what = f"task {task.name}: `ask`"
-    # Lines stay: a text may be a list or code, and its answer hangs on that.
-    return _ask(task, render(task.completion.ask, what, text=between_tags(text), flaw=flaw))
+    # Lines stay: a text may be a list or code, and its answer depends on them.
+    return _ask(task, task.fill("ask", text=between_tags(text), flaw=flaw))
 
 
 def between_tags(text: str) -> str:
     """A text as a quotation that it cannot leave."""
     return f"<text>{_harmless(text)}</text>"
+
+
+def written_text(reply: Outcome | None, *, max_words: int | None = None) -> str:
+    """The text of a reply without what is around it, cut to whole sentences if it is too long.
+
+    Args:
+        reply: What the generator answered, if anything; a truncated answer without a whole
+            sentence has no text.
+        max_words: Longest text; one whose first sentence is longer is not cut.
+    """
+    if not isinstance(reply, ChatReply):
+        return ""
+    text = clean_reply(reply.text)
+    if not reply.truncated and (max_words is None or count_words(text) <= max_words):
+        return text
+    return whole_sentences(text, max_words=max_words) or ("" if reply.truncated else text)
 
 
 def clean_reply(text: str) -> str:
@@ -190,8 +172,7 @@ def _is_preface(first: str, second: str) -> bool:
 
 
 def _ask(task: TaskFormat, request: str) -> tuple[Message, ...]:
-    system = render(task.system, f"task {task.name}: `system`")
-    return (Message("system", system), Message("user", request))
+    return (Message("system", task.fill("system")), Message("user", request))
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""FAC Synthesis: write samples for the missing features until they are covered.
+"""The rounds of a synthesis run: which features are aimed at, and which texts are kept.
 
 Each round aims at the best-ranked missing features, writes candidates (step 1), scores every
 candidate against every feature, writes again with a contrastive pair where no candidate hit
@@ -7,156 +7,308 @@ arXiv 2602.10388, section 5; different from the paper, every sample counts for a
 it activates, and the pairs come from all candidates.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
-from facsynth.chat.model import ChatModel
-from facsynth.chat.policy import Policy
-from facsynth.models.lm import LanguageModel
+from facsynth.coverage.fac import feature_activation_coverage
 from facsynth.progress import SILENT, Progress
-from facsynth.sae.module import SparseAutoencoder
-from facsynth.synthesize.finish import Finished, finish, moment_of
-from facsynth.synthesize.forecast import Forecast, forecast
+from facsynth.synthesize.admission import Admission
+from facsynth.synthesize.candidates import (
+    Asking,
+    Joint,
+    Target,
+    Wording,
+    first_requests,
+    second_requests,
+)
 from facsynth.synthesize.judge import QualityJudge
-from facsynth.synthesize.origin import as_seeds, check_origin, claim_folder, describe_run
-from facsynth.synthesize.outcome import KeptSample, Synthesis
-from facsynth.synthesize.run import Run
+from facsynth.synthesize.keep import Kept, Pool, choose_candidates, choose_matching
+from facsynth.synthesize.plan import (
+    N_LENGTHS,
+    Aim,
+    Shortage,
+    length_bins,
+    length_room,
+    measure_shortage,
+    plan_aims,
+)
+from facsynth.synthesize.score import Step, Steps
 from facsynth.synthesize.settings import SynthesisSettings
-from facsynth.synthesize.steps import StepWriter
-from facsynth.table.table import FeatureTable
+from facsynth.synthesize.texts import AnchorTexts
+from facsynth.table.active import ActiveRows, active_rows
+from facsynth.table.rows import take_rows
 
-__all__ = ["KeptSample", "Synthesis", "forecast_run", "synthesize"]
+__all__ = ["Inputs", "RoundPlan", "RoundRow", "Rounds"]
 
+RoundRow = dict[str, float | int]
+"""The numbers of one round."""
 
-def forecast_run(
-    anchor: FeatureTable,
-    seed: FeatureTable | Sequence[FeatureTable],
-    lm: LanguageModel,
-    sae: SparseAutoencoder,
-    *,
-    settings: SynthesisSettings | None = None,
-    relevant: Bool[np.ndarray, " n_features"] | None = None,
-    judge: QualityJudge | None = None,
-    policy: Policy | None = None,
-) -> Forecast:
-    """What `synthesize` may ask and cost with these arguments; nothing is asked.
-
-    Args:
-        anchor: Feature table of the anchor.
-        seed: Feature table of the seed, or several that together are the seed.
-        lm: The model that extracted them; only its tokenizer is used.
-        sae: Its SAE; only checked to be that of the tables.
-        settings: See `SynthesisSettings`.
-        relevant: Features that count; all by default.
-        judge: Who will grade the texts; nobody by default.
-        policy: Prices.
-
-    Raises:
-        MismatchError: Tables, model and SAE do not belong together.
-    """
-    settings = settings or SynthesisSettings()
-    seeds = as_seeds(seed)
-    check_origin(anchor, seeds, lm, sae)
-    if relevant is None:
-        relevant = np.ones(anchor.manifest.source.n_features, dtype=bool)
-    run = Run(anchor.samples(), anchor, seeds, relevant, settings, lm.tokenizer)
-    requests = run.plan_round(0).requests
-    as_text = bool(run.samples) and not run.samples[0].messages
-    moment = moment_of(run.task, anchor.manifest.source, as_text=as_text, reply=settings.reply)
-    n_answers = {"before": None, "after": settings.budget.max_samples}.get(str(moment), 0)
-    is_match = settings.plan.objective == "match"
-    return forecast(
-        [one.request for one in requests],
-        n_features=int((run.shortage().need > 0).sum()) if is_match else len(run.aimable()),
-        is_repeated=is_match,
-        budget=settings.budget,
-        n_answers=n_answers,
-        answer_tokens=run.task.completion.max_tokens if run.task.completion else 0,
-        grade=judge.request("", run.settings.form) if judge else None,
-        policy=policy,
-    )
+_SEED_STRIDE = 97
+"""Random seeds of two runs that differ by one stay apart for as many rounds."""
 
 
-def synthesize(
-    anchor: FeatureTable,
-    seed: FeatureTable | Sequence[FeatureTable],
-    lm: LanguageModel,
-    sae: SparseAutoencoder,
-    chat: ChatModel,
-    folder: str | Path,
-    *,
-    settings: SynthesisSettings | None = None,
-    relevant: Bool[np.ndarray, " n_features"] | None = None,
-    judge: QualityJudge | None = None,
-    progress: Progress = SILENT,
-) -> Synthesis:
-    """Write samples for the features that the anchor activates and the seed does not.
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is given, before any model is loaded."""
 
-    Started again after a kill, finished steps are read from `folder`, and the rest is done; with
-    a chat model behind a `CachedChat`, no reply is asked for twice and the result is the same.
+    settings: SynthesisSettings
+    wording: Wording
+    """What all requests have in common, from the settings and the task."""
 
-    Args:
-        anchor: Feature table of the anchor.
-        seed: Feature table of the seed, extracted with the same model and SAE; several, such as a
-            seed with what an earlier run wrote for it, are one seed together.
-        lm: The model that extracted them; it scores the candidates.
-        sae: Its SAE.
-        chat: The generator.
-        folder: Where candidates and their feature tables are kept.
-        settings: See `SynthesisSettings`.
-        relevant: Features that count; all by default.
-        judge: Who grades texts before they are kept; nobody by default.
-        progress: Where bars are drawn.
+    anchor: ActiveRows
+    seed: ActiveRows
+    missing: Int64[np.ndarray, " n_missing"]
+    """Missing features, ranked."""
 
-    Raises:
-        MismatchError: Tables, model and SAE do not belong together, or `folder` holds a run with
-            other settings.
-        ChatError: Too many requests failed.
-    """
-    settings = settings or SynthesisSettings()
-    folder = Path(folder)
-    seeds = as_seeds(seed)
-    check_origin(anchor, seeds, lm, sae)
-    if relevant is None:
-        relevant = np.ones(sae.config.d_sae, dtype=bool)
-    # The first sample tells conversations from plain texts; data sets do not mix them.
-    samples = anchor.samples()
-    as_text = bool(samples) and not samples[0].messages
-    source = anchor.manifest.source
-    run = Run(samples, anchor, seeds, relevant, settings, lm.tokenizer, judge)
-    moment = moment_of(run.task, source, as_text=as_text, reply=settings.reply)
-    writer = StepWriter(
-        lm,
-        sae,
-        source,
-        chat,
-        folder,
-        as_text=as_text,
-        task=run.task,
-        completion_seed=settings.seed if moment == "before" else None,
-        progress=progress,
-        max_words=run.admission.max_words,
-    )
-    description = describe_run(anchor, seeds, relevant, chat, run.settings, run.task)
-    claim_folder(folder, description | {"judge": judge and judge.row()})
-    rounds = run.run_rounds(writer)
-    kept = tuple(run.pool.candidates[k.row] for k in run.kept)
-    n_bare = sum(len(c.sample.messages) < 2 for c in kept) if moment == "before" else 0
-    finished = Finished(kept, n_bare=n_bare)
-    if moment == "after" and kept:
-        finished = finish(
-            kept,
-            run.task,
-            chat,
-            lm,
-            sae,
-            source=source,
-            admission=run.admission,
-            seed=settings.seed,
-            progress=progress,
+    admission: Admission
+    texts: AnchorTexts
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """What a round is for."""
+
+    targets: list[Target]
+    requests: list[Asking]
+
+
+class Rounds:
+    """How far a run is, and what its next round does."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        tokenizer: Any,
+        *,
+        progress: Progress = SILENT,
+        judge: QualityJudge | None = None,
+    ) -> None:
+        """Start before the first round.
+
+        Args:
+            inputs: What the run is given.
+            tokenizer: Tokenizer of the model that extracted the anchor.
+            progress: Where bars and lines go.
+            judge: Who grades texts before they are kept; nobody by default.
+        """
+        self._in, self._settings, self._effort = inputs, inputs.settings, inputs.settings.effort
+        self._tokenizer, self._progress, self._judge = tokenizer, progress, judge
+        self._is_match = inputs.settings.plan.objective == "match"
+        self._attempts, self._graded = Counter[int](), set[int]()
+        self.lost = Counter[str]()
+        """Requests that gave no candidate, by the reason."""
+
+        self.pool = Pool(inputs.settings.threshold)
+        self.kept: list[Kept] = []
+        self.stopped = "max_rounds"
+        """Why the run ended; see `Synthesis.stopped`."""
+
+    def run(self, steps: Steps) -> list[RoundRow]:
+        """Run rounds until nothing is missing, nothing new comes, or a limit is reached."""
+        effort, rows, n_poor = self._effort, list[RoundRow](), 0
+        for number in range(effort.max_rounds):
+            if len(self.kept) >= effort.max_samples:
+                self.stopped = "max_samples"
+                break
+            plan = self.plan_round(number)
+            if not plan.requests:
+                self.stopped = "covered"
+                break
+            self._attempts.update(target.feature_id for target in plan.targets)
+            rows.append(self._run_round(number, plan, steps))
+            if self.stopped == "budget":
+                break
+            n_texts = rows[-1]["n_candidates"] - (rows[-2]["n_candidates"] if number else 0)
+            n_poor = n_poor + 1 if rows[-1]["n_new"] <= effort.min_kept_share * n_texts else 0
+            if n_poor == effort.patience:
+                self.stopped = "diminishing" if rows[-1]["n_new"] else "no_gain"
+                break
+        return rows
+
+    def plan_round(self, number: int) -> RoundPlan:
+        """Features that a round aims at, and the requests of its first step."""
+        if self._settings.plan.objective == "rank":
+            targets = self._in.texts.targets(self._choose_targets(), self._tokenizer)
+            joints = [Joint((target,)) for target in targets]
+        else:
+            joints = self._in.texts.joints(self._choose_aims(), self._tokenizer)
+        n, seed = self._effort.first_candidates, self._random_seed(number)
+        requests = first_requests(joints, n, self._in.wording, random_seed=seed)
+        aimed_at = {target.feature_id: target for joint in joints for target in joint.targets}
+        return RoundPlan(list(aimed_at.values()), requests)
+
+    def n_wanted(self) -> int:
+        """Features that may be aimed at from here on."""
+        if self._is_match:
+            return int(np.count_nonzero(self._shortage().need))
+        return len(self._aimable())
+
+    def coverage(self, kept: Sequence[Kept] = ()) -> float:
+        """FAC of the seed with kept samples."""
+        active = self._in.seed.features.copy()
+        for one in kept:
+            active[list(one.new_features)] = True
+        anchor = self._in.anchor
+        return feature_activation_coverage(anchor.features, active, anchor.relevant)
+
+    def _random_seed(self, number: int) -> int:
+        return self._settings.random_seed * _SEED_STRIDE + number
+
+    def _active(self, rows: Any) -> ActiveRows:
+        anchor = self._in.anchor
+        return active_rows(rows, threshold=anchor.threshold, relevant=anchor.relevant)
+
+    def _choose_aims(self) -> list[Aim]:
+        """Groups of features by the objective `cover` or `match`."""
+        anchor = self._in.anchor
+        if self._is_match:
+            shortage = self._shortage()
+            common = anchor.counts >= max(1, self._settings.min_anchor_samples)
+            weights, counts = shortage.need * common, np.ceil(shortage.lacking)
+        else:
+            weights = np.zeros(anchor.n_features)
+            weights[self._choose_targets()] = 1.0
+            counts = weights
+        return plan_aims(
+            anchor,
+            weights,
+            counts,
+            group_size=self._settings.plan.group_size,
+            max_features=self._effort.features_per_round,
+            by_length=self._is_match,
         )
-    run.stopped = "budget" if finished.stopped else run.stopped
-    return run.result(finished, rounds, generator=chat.name)
+
+    def _shortage(self) -> Shortage:
+        """How far seed and kept samples are from the anchor's rates at the final size."""
+        seed, counts = self._in.seed, self._in.seed.counts
+        if self.kept:
+            rows = take_rows(self.pool.rows(), [kept.row for kept in self.kept])
+            counts = counts + self._active(rows).counts
+        n_final = seed.n_samples + self._effort.max_samples
+        return measure_shortage(self._in.anchor, counts, n_final=n_final)
+
+    def _aimable(self) -> list[int]:
+        """Missing features that are common enough to be aimed at, by rank."""
+        is_open = self._remaining()
+        is_open &= self._in.anchor.counts >= self._settings.min_anchor_samples
+        return [int(feature) for feature in self._in.missing if is_open[feature]]
+
+    def _choose_targets(self) -> list[int]:
+        """The next features to aim at: new ones by rank, then those aimed at least often."""
+        effort, ranked, attempts = self._effort, self._aimable(), self._attempts
+        fresh = [feature for feature in ranked if feature not in attempts]
+        tried = [feature for feature in ranked if 0 < attempts[feature] < effort.max_attempts]
+        again = sorted(tried, key=lambda feature: attempts[feature])
+        n_fresh = effort.max_features - len(attempts)
+        return [*fresh[:n_fresh], *again][: effort.features_per_round]
+
+    def _run_round(self, number: int, plan: RoundPlan, steps: Steps) -> RoundRow:
+        """Write, score and keep; the numbers of the round."""
+        self._take(steps.take(plan.requests, round_=number, step=1))
+        n = self._effort.second_candidates
+        unhit = [target for target in plan.targets if not self.pool.is_hit(target.feature_id)]
+        if self.pool.candidates and unhit and n and self.stopped != "budget":
+            pairs = {target.feature_id: self.pool.pair(target) for target in unhit}
+            seed = self._random_seed(number)
+            requests = second_requests(unhit, pairs, n, self._in.wording, random_seed=seed)
+            self._take(steps.take(requests, round_=number, step=2))
+        self._grade()
+        n_new = self._keep()
+        return {
+            "round": number + 1,
+            "n_targets": len(plan.targets),
+            "n_new": n_new,
+            "n_candidates": len(self.pool.candidates),
+            "n_kept": len(self.kept),
+            "n_covered": len(self._in.missing) - int(self._remaining().sum()),
+            "fac": self.coverage(self.kept),
+        }
+
+    def _take(self, done: Step) -> None:
+        """Take the candidates of a step in and look for flaws."""
+        self.lost.update(done.lost)
+        if done.stopped is not None:
+            self.stopped = "budget"
+            self._progress.say(f"budget: {done.stopped}")
+        if done.activations is not None:
+            flaws = [self._in.admission.find_flaw(one) or "" for one in done.candidates]
+            self.pool.add(done.candidates, done.activations, flaws)
+
+    def _grade(self) -> None:
+        """Let the judge reject open texts that might be kept, each once."""
+        if self._judge is None or not self.pool.candidates:
+            return
+        useful = np.ones(len(self.pool.candidates), dtype=bool)
+        if not self._is_match:
+            fires = self._active(self.pool.rows()).fires
+            useful = fires @ self._remaining().astype(np.float32) > 0
+        rows = [
+            row
+            for row, is_open in enumerate(self.pool.is_open())
+            if is_open and useful[row] and row not in self._graded
+        ]
+        if not rows:
+            return
+        texts = [self.pool.candidates[row] for row in rows]
+        form = self._in.wording.form
+        done = self._judge.grade(texts, form=form, progress=self._progress)
+        self._graded.update(rows)
+        for row, outcome in zip(rows, done.outcomes, strict=True):
+            self.pool.outcomes[row] = outcome
+        if done.stopped is not None:
+            self.stopped = "budget"
+            self._progress.say(f"budget: {done.stopped}")
+
+    def _keep(self) -> int:
+        """Keep what newly activates missing features; how many were kept."""
+        if not self.pool.candidates:
+            return 0
+
+        def is_new(row: int) -> bool:
+            if self._in.admission.admit(self.pool.candidates[row]):
+                return True
+            self.pool.outcomes[row] = "near-copy"
+            return False
+
+        chosen = self._choose(is_new)[: self._effort.max_samples - len(self.kept)]
+        for kept in chosen:
+            self.pool.outcomes[kept.row] = "kept"
+        self.kept += chosen
+        return len(chosen)
+
+    def _choose(self, is_new: Callable[[int], bool]) -> Sequence[Kept]:
+        """What to keep of the open candidates, by the objective."""
+        max_samples, rows = self._effort.max_samples, self._active(self.pool.rows())
+        if not self._is_match:
+            return choose_candidates(
+                rows,
+                self._remaining(),
+                admissible=self.pool.is_open(),
+                max_kept=max_samples - len(self.kept),
+                is_new=is_new,
+            )
+        lengths = self._in.anchor.activations.n_tokens
+        bins = length_bins(rows.activations.n_tokens, lengths)
+        n_kept = np.bincount([bins[kept.row] for kept in self.kept], minlength=N_LENGTHS)
+        return choose_matching(
+            rows,
+            self._shortage(),
+            self._remaining(),
+            bins=bins,
+            room=length_room(n_kept.tolist(), lengths, max_samples),
+            admissible=self.pool.is_open(),
+            is_new=is_new,
+        )
+
+    def _remaining(self) -> Bool[np.ndarray, " n_features"]:
+        """Missing features that no kept sample covers."""
+        is_open = np.zeros(self._in.anchor.n_features, dtype=bool)
+        is_open[self._in.missing] = True
+        for kept in self.kept:
+            is_open[list(kept.new_features)] = False
+        return is_open

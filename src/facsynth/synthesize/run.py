@@ -1,371 +1,295 @@
-"""One synthesis run: what it was given, how far it is, and what a round does."""
+"""One synthesis run: it checks what it is given, estimates what it may cost, and is executed."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from facsynth.coverage.fac import (
-    active_features,
-    feature_activation_coverage,
-    firing_counts,
-    missing_features,
-)
+from facsynth.chat.model import ChatModel
+from facsynth.chat.policy import Policy
+from facsynth.coverage.fac import missing_features
 from facsynth.data.read import read_samples
-from facsynth.progress import Progress
+from facsynth.data.write import write_json
+from facsynth.errors import DataError, MismatchError
+from facsynth.models.lm import LanguageModel
+from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
+from facsynth.sae.module import SparseAutoencoder
+from facsynth.settings import changed_settings
 from facsynth.synthesize.admission import Admission
-from facsynth.synthesize.candidates import (
-    Asking,
-    Target,
-    first_requests,
-    joint_requests,
-    second_requests,
-)
-from facsynth.synthesize.credit import (
-    Kept,
-    activation_matrix,
-    choose_candidates,
-    choose_matching,
-)
-from facsynth.synthesize.finish import Finished
+from facsynth.synthesize.ask import Writer
+from facsynth.synthesize.candidates import Wording
+from facsynth.synthesize.complete import Finished, finish, moment_of
+from facsynth.synthesize.forecast import Forecast, forecast
 from facsynth.synthesize.judge import QualityJudge
-from facsynth.synthesize.outcome import KeptSample, Synthesis
-from facsynth.synthesize.plan import (
-    N_LENGTHS,
-    Aim,
-    Shortage,
-    length_bins,
-    length_room,
-    measure_shortage,
-    plan_aims,
-)
-from facsynth.synthesize.pool import Pool
+from facsynth.synthesize.prompts import PROMPT_VERSION
+from facsynth.synthesize.result import KeptSample, Synthesis, write_synthesis
+from facsynth.synthesize.rounds import Inputs, RoundRow, Rounds
+from facsynth.synthesize.score import Steps
 from facsynth.synthesize.settings import SynthesisSettings
-from facsynth.synthesize.steps import Step, StepWriter
-from facsynth.synthesize.targets import AnchorTexts
 from facsynth.synthesize.task_format import read_task
-from facsynth.table.table import FeatureTable, stack_rows, take_rows
+from facsynth.synthesize.texts import AnchorTexts
+from facsynth.table.active import active_rows
+from facsynth.table.alike import check_same_features
+from facsynth.table.rows import stack_rows, take_rows
+from facsynth.table.table import FeatureTable
 from facsynth.understand.spans import extract_settings
 
-__all__ = ["RoundPlan", "Run"]
-
-_SEED_STRIDE = 97
-"""Apart by this, two runs' seeds never meet within a run of fewer rounds."""
+__all__ = ["SynthesisRun"]
 
 
-@dataclass(frozen=True)
-class RoundPlan:
-    """What a round is for."""
+class SynthesisRun:
+    """Samples to be written for the features that the anchor activates and the seed does not.
 
-    targets: list[Target]
-    requests: list[Asking]
-
-
-class Run:
-    """One synthesis run: what it was given and how far it is."""
+    Making it reads and checks everything that needs no model. It is executed once.
+    """
 
     def __init__(
         self,
-        samples: list[Sample],
         anchor: FeatureTable,
-        seeds: Sequence[FeatureTable],
-        relevant: Bool[np.ndarray, " n_features"],
-        settings: SynthesisSettings,
-        tokenizer: Any,
-        judge: QualityJudge | None = None,
+        seed: FeatureTable | Sequence[FeatureTable],
+        *,
+        settings: SynthesisSettings | None = None,
+        relevant: Bool[np.ndarray, " n_features"] | None = None,
     ) -> None:
-        self.judge, self.graded = judge, set[int]()
-        self.task = read_task(settings.task)
-        prompt = self.task.prompt if settings.prompt == "auto" else settings.prompt
-        settings = replace(settings, form=settings.form or self.task.form, prompt=prompt)
-        self.settings, self.relevant, self.samples = settings, relevant, samples
-        self.anchor = anchor.activations()
-        self.seed = stack_rows([seed.activations() for seed in seeds])
-        self.missing = missing_features(
-            self.anchor, self.seed, relevant, threshold=settings.threshold
+        """Plan a run.
+
+        Args:
+            anchor: Feature table of the anchor.
+            seed: Feature table of the seed, extracted with the same model and SAE; several, such
+                as a seed with what an earlier run wrote for it, are one seed together.
+            settings: See `SynthesisSettings`.
+            relevant: Features that count; all by default.
+
+        Raises:
+            DataError: A task or an evaluation set cannot be read, or there is no seed.
+            MismatchError: The tables do not belong together, or the task does not fit the anchor.
+        """
+        settings = settings or SynthesisSettings()
+        self._anchor = anchor
+        self._seeds = (seed,) if isinstance(seed, FeatureTable) else tuple(seed)
+        if not self._seeds:
+            raise DataError("there is no seed table; give at least one")
+        for one in self._seeds:
+            check_same_features(anchor, one)
+        self._source = source = anchor.manifest.source
+        self._task = task = read_task(settings.task)
+        samples = anchor.samples()
+        # The first sample tells conversations from plain texts; data sets do not mix them.
+        self._as_text = bool(samples) and not samples[0].messages
+        self._moment = moment_of(task, source.score, as_text=self._as_text, reply=settings.reply)
+        prompt = task.prompt if settings.prompt == "auto" else settings.prompt
+        form = settings.form or task.form
+        self._settings = settings = replace(settings, form=form, prompt=prompt)
+        rows, seed_rows = anchor.activations(), stack_rows([s.activations() for s in self._seeds])
+        self._before = active_rows(seed_rows, threshold=0.0).peaks
+        active, seed_active = (
+            active_rows(part, threshold=settings.threshold, relevant=relevant)
+            for part in (rows, seed_rows)
         )
-        self.admission = Admission(
-            samples,
-            [sample for seed in seeds for sample in seed.samples()],
-            max_overlap=settings.max_overlap,
-            evaluation=[x for source in settings.decontaminate for x in read_samples(source)],
-        )
-        self.texts = AnchorTexts(
-            samples,
-            self.anchor,
-            tokenizer,
-            extract=extract_settings(anchor.manifest.source),
-            max_words=_longest_shown(self.admission, settings),
-        )
-        self.pool = Pool()
-        self.kept: list[Kept] = []
-        self.attempts: Counter[int] = Counter()
-        self.lost: Counter[str] = Counter()
-        self.stopped = "max_rounds"
-
-    def run_rounds(self, writer: StepWriter) -> list[dict[str, float | int]]:
-        """Rounds until nothing is missing, nothing new comes, or the budget is spent."""
-        budget, rounds, n_poor = self.settings.budget, list[dict[str, float | int]](), 0
-        for number in range(budget.max_rounds):
-            if len(self.kept) >= budget.max_samples:
-                self.stopped = "max_samples"
-                break
-            plan = self.plan_round(number)
-            if not plan.requests:
-                self.stopped = "covered"
-                break
-            self.attempts.update(target.feature_id for target in plan.targets)
-            rounds.append(self.run_round(number, plan, writer))
-            if self.stopped == "budget":
-                break
-            n_texts = rounds[-1]["n_candidates"] - (rounds[-2]["n_candidates"] if number else 0)
-            n_poor = n_poor + 1 if rounds[-1]["n_new"] <= budget.min_kept_share * n_texts else 0
-            if n_poor == budget.patience:
-                self.stopped = "diminishing" if rounds[-1]["n_new"] else "no_gain"
-                break
-        return rounds
-
-    def plan_round(self, number: int) -> RoundPlan:
-        """Features that a round aims at, and the requests of its first step."""
-        s = self.settings
-        n, seed, asking = s.budget.first_candidates, s.seed * _SEED_STRIDE + number, self.asking()
-        if s.plan.objective == "rank":
-            targets = self.texts.targets(self.choose_targets())
-            return RoundPlan(targets, first_requests(targets, n, **asking, seed=seed))
-        aims = self.choose_aims()
-        joints = self.texts.joints(aims)
-        asked = joint_requests(joints, n, **asking, seed=seed)
-        aimed_at = {t.feature_id: t for joint in joints for t in joint.targets}
-        return RoundPlan(list(aimed_at.values()), asked)
-
-    def asking(self) -> dict[str, Any]:
-        """What every request is made with."""
-        s = self.settings
-        return {"form": s.form, "sampling": s.sampling, "task": self.task, "prompt": s.prompt}
-
-    def choose_aims(self) -> list[Aim]:
-        """Groups of features by the objective `cover` or `match`."""
-        s = self.settings
-        is_match = s.plan.objective == "match"
-        if is_match:
-            shortage = self.shortage()
-            common = shortage.expected > 0
-            common &= firing_counts(self.anchor, threshold=s.threshold) >= s.min_anchor_samples
-            weights, counts = shortage.need * common * self.relevant, np.ceil(shortage.lacking)
-        else:
-            weights = np.zeros(self.relevant.size)
-            weights[self.choose_targets()] = 1.0
-            counts = weights
-        return plan_aims(
-            self.fires,
-            weights,
-            counts,
-            self.anchor.n_tokens,
-            group_size=s.plan.group_size,
-            max_features=s.budget.features_per_round,
-            by_length=is_match,
+        admission = self._admission(samples)
+        # A text is shown if it is neither too long to be kept nor longer than the generator may
+        # write; most tokenizers need less than three tokens for two words.
+        max_words = max(1, min(admission.max_words, settings.sampling.max_length * 2 // 3))
+        self._in = Inputs(
+            settings,
+            Wording(form, settings.sampling, task, prompt),
+            active,
+            seed_active,
+            missing_features(active, seed_active),
+            admission,
+            AnchorTexts(samples, rows, extract=extract_settings(source), max_words=max_words),
         )
 
-    @cached_property
-    def fires(self) -> Any:
-        """Anchor samples by features, 1 where active."""
-        return activation_matrix(self.anchor, threshold=self.settings.threshold)
+    def forecast(
+        self, tokenizer: Any, *, policy: Policy | None = None, judge: QualityJudge | None = None
+    ) -> Forecast:
+        """What the run may ask and cost; nothing is asked.
 
-    def shortage(self) -> Shortage:
-        """How far seed and kept samples are from the anchor's rates at the final size."""
-        delta, budget = self.settings.threshold, self.settings.budget
-        counts = firing_counts(self.seed, threshold=delta)
-        if self.kept:
-            rows = take_rows(self.pool.rows(), [kept.row for kept in self.kept])
-            counts = counts + firing_counts(rows, threshold=delta)
-        return measure_shortage(
-            firing_counts(self.anchor, threshold=delta),
-            counts,
-            n_anchor=self.anchor.n_tokens.size,
-            n_final=self.seed.n_tokens.size + budget.max_samples,
+        Args:
+            tokenizer: Tokenizer of the model that extracted the anchor.
+            policy: Prices.
+            judge: Who grades texts before they are kept; nobody by default.
+        """
+        rounds, effort, done = (
+            Rounds(self._in, tokenizer),
+            self._settings.effort,
+            self._task.completion,
+        )
+        requests = [one.request for one in rounds.plan_round(0).requests]
+        n_answers = {"before": None, "after": effort.max_samples}.get(str(self._moment), 0)
+        return forecast(
+            requests,
+            n_features=rounds.n_wanted(),
+            is_repeated=self._settings.plan.objective == "match",
+            effort=effort,
+            n_answers=n_answers,
+            answer_tokens=done.max_tokens if done else 0,
+            grade=judge.request("", self._in.wording.form) if judge else None,
+            policy=policy,
         )
 
-    def run_round(self, number: int, plan: RoundPlan, writer: StepWriter) -> dict[str, float | int]:
-        """Write, score and keep; the numbers of the round."""
-        s, delta = self.settings, self.settings.threshold
-        seed, n_second = s.seed * _SEED_STRIDE + number, s.budget.second_candidates
-        self.take(writer.write(plan.requests, round_=number, step=1), writer)
-        unhit = [t for t in plan.targets if not self.pool.is_hit(t.feature_id, threshold=delta)]
-        if self.pool.candidates and n_second and self.stopped != "budget":
-            pairs = {t.feature_id: self.pool.pair(t, threshold=delta) for t in unhit}
-            requests = second_requests(unhit, pairs, n_second, **self.asking(), seed=seed)
-            if requests:
-                self.take(writer.write(requests, round_=number, step=2), writer)
-        self.grade(writer.progress)
-        n_new = self.keep()
-        return {
-            "round": number + 1,
-            "n_targets": len(plan.targets),
-            "n_new": n_new,
-            "n_candidates": len(self.pool.candidates),
-            "n_kept": len(self.kept),
-            "n_covered": len(self.missing) - int(self.remaining().sum()),
-            "fac": self.coverage(self.kept),
-        }
+    def check_sae(self, sae: SparseAutoencoder) -> None:
+        """Raise a MismatchError unless this is the SAE that extracted the tables."""
+        self._check("SAE", self._source.sae_hash, sae.content_hash, "--sae")
 
-    def aimable(self) -> list[int]:
-        """Missing features that are common enough to be aimed at, by rank."""
-        s, open_ = self.settings, self.remaining()
-        counts = firing_counts(self.anchor, threshold=s.threshold)
-        return [int(f) for f in self.missing if open_[f] and counts[f] >= s.min_anchor_samples]
+    def execute(
+        self,
+        lm: LanguageModel,
+        sae: SparseAutoencoder,
+        chat: ChatModel,
+        folder: str | Path,
+        *,
+        judge: QualityJudge | None = None,
+        progress: Progress = SILENT,
+    ) -> Synthesis:
+        """Write the samples, score them, and leave the data set in a folder.
 
-    def choose_targets(self) -> list[int]:
-        """The next features to aim at: new ones by rank, then those aimed at least often."""
-        budget, ranked = self.settings.budget, self.aimable()
-        fresh = [f for f in ranked if f not in self.attempts]
-        tried = [f for f in ranked if 0 < self.attempts[f] < budget.max_attempts]
-        again = sorted(tried, key=lambda f: self.attempts[f])
-        n_fresh = budget.max_features - len(self.attempts)
-        return [*fresh[:n_fresh], *again][: budget.features_per_round]
+        Executed again after a kill, finished steps are read from the folder, and the rest is done;
+        with a chat model behind a cache, no reply is asked for twice and the result is the same.
 
-    def take(self, done: Step, writer: StepWriter) -> None:
-        """Take the candidates of a step in and look for flaws."""
-        self.lost.update(done.lost)
-        if done.stopped is not None:
-            self.stopped = "budget"
-            writer.progress.say(f"budget: {done.stopped}")
-        if done.activations is not None:
-            flaws = [self.admission.find_flaw(candidate) or "" for candidate in done.candidates]
-            self.pool.add(done.candidates, done.activations, flaws)
+        Args:
+            lm: The model that extracted the tables; it scores the candidates.
+            sae: Its SAE.
+            chat: The generator.
+            folder: The run folder; see `result`.
+            judge: Who grades texts before they are kept; nobody by default.
+            progress: Where bars are drawn.
 
-    def grade(self, progress: Progress) -> None:
-        """Let the judge reject open texts that might be kept, each once."""
-        if self.judge is None or not self.pool.candidates:
-            return
-        useful = np.ones(len(self.pool.candidates), dtype=bool)
-        if self.settings.plan.objective != "match":
-            active = activation_matrix(self.pool.rows(), threshold=self.settings.threshold)
-            useful = active @ self.remaining().astype(np.int32) > 0
-        rows = [
-            row
-            for row, is_open in enumerate(self.pool.is_open())
-            if is_open and useful[row] and row not in self.graded
-        ]
-        if not rows:
-            return
-        texts = [self.pool.candidates[row] for row in rows]
-        done = self.judge.grade(texts, form=self.settings.form, progress=progress)
-        self.graded.update(rows)
-        for row, outcome in zip(rows, done.outcomes, strict=True):
-            self.pool.outcomes[row] = outcome
-        if done.stopped is not None:
-            self.stopped = "budget"
-            progress.say(f"budget of the judge: {done.stopped}")
-
-    def keep(self) -> int:
-        """Keep what newly activates missing features; how many were kept."""
-        if not self.pool.candidates:
-            return 0
-
-        def is_new(row: int) -> bool:
-            if self.admission.admit(self.pool.candidates[row]):
-                return True
-            self.pool.outcomes[row] = "near-copy"
-            return False
-
-        chosen = self.choose(is_new)
-        for kept in chosen:
-            self.pool.outcomes[kept.row] = "kept"
-        self.kept += chosen
-        return len(chosen)
-
-    def choose(self, is_new: Callable[[int], bool]) -> list[Kept]:
-        """What to keep of the open candidates, by the objective."""
-        delta, budget, rows = self.settings.threshold, self.settings.budget, self.pool.rows()
-        if self.settings.plan.objective != "match":
-            return choose_candidates(
-                rows,
-                self.remaining(),
-                threshold=delta,
-                admissible=self.pool.is_open(),
-                max_kept=budget.max_samples - len(self.kept),
-                is_new=is_new,
+        Raises:
+            MismatchError: Tables, model and SAE do not belong together, or the folder holds a run
+                with other settings.
+            ChatError: More requests failed than the policy allows.
+        """
+        self.check_sae(sae)
+        self._check("model", self._source.model_hash, lm.content_hash, "--model")
+        folder = Path(folder)
+        run_id = self._claim(folder, chat, judge)
+        seed = self._settings.random_seed
+        writer = Writer(
+            chat,
+            self._task,
+            self._as_text,
+            run_id=run_id,
+            max_words=self._in.admission.max_words,
+            completion_seed=seed if self._moment == "before" else None,
+            progress=progress,
+        )
+        steps = Steps(writer, lm, sae, self._source, folder)
+        rounds = Rounds(self._in, lm.tokenizer, progress=progress, judge=judge)
+        rows = rounds.run(steps)
+        kept = tuple(rounds.pool.candidates[one.row] for one in rounds.kept)
+        n_bare = sum(len(c.sample.messages) < 2 for c in kept) if self._moment == "before" else 0
+        finished = Finished(kept, n_bare=n_bare)
+        if self._moment == "after" and kept:
+            finished = finish(
+                kept,
+                self._task,
+                chat,
+                admission=self._in.admission,
+                score=steps.score,
+                random_seed=seed,
+                progress=progress,
             )
-        bins = length_bins(rows.n_tokens, self.anchor.n_tokens)
-        n_kept = np.bincount([bins[kept.row] for kept in self.kept], minlength=N_LENGTHS)
-        chosen = choose_matching(
-            rows,
-            self.shortage(),
-            self.remaining(),
-            threshold=delta,
-            bins=bins,
-            room=length_room(n_kept.tolist(), self.anchor.n_tokens, budget.max_samples),
-            admissible=self.pool.is_open(),
-            is_new=is_new,
-        )
-        return chosen[: budget.max_samples - len(self.kept)]
+        result = self._result(rounds, finished, rows, folder, chat.name)
+        write_synthesis(result, self._source, self._before)
+        return result
 
-    def remaining(self) -> Bool[np.ndarray, " n_features"]:
-        """Missing features that no kept sample covers."""
-        open_ = np.zeros(self.relevant.size, dtype=bool)
-        open_[self.missing] = True
-        for kept in self.kept:
-            open_[list(kept.new_features)] = False
-        return open_
-
-    def coverage(self, kept: Sequence[Kept] = ()) -> float:
-        """FAC of the seed with kept samples."""
-        delta = self.settings.threshold
-        active = active_features(self.seed, threshold=delta)
-        for one in kept:
-            active[list(one.new_features)] = True
-        return feature_activation_coverage(
-            active_features(self.anchor, threshold=delta), active, self.relevant
+    def _admission(self, samples: Sequence[Sample]) -> Admission:
+        return Admission(
+            samples,
+            [sample for seed in self._seeds for sample in seed.samples()],
+            max_overlap=self._settings.max_overlap,
+            evaluation=[x for name in self._settings.decontaminate for x in read_samples(name)],
         )
 
-    def result(
-        self, finished: Finished, rounds: list[dict[str, float | int]], *, generator: str
+    def _check(self, what: str, wanted: str, given: str, option: str) -> None:
+        if given != wanted:
+            raise MismatchError(
+                f"{self._anchor.folder} was extracted with {what} {wanted[:12]}, but this run uses "
+                f"{given[:12]}; extract again or pass the matching {option}"
+            )
+
+    def _claim(self, folder: Path, chat: ChatModel, judge: QualityJudge | None) -> str:
+        """Write down what the folder is for, or check that it is for this run; the run's id."""
+        hashes = [seed.manifest.samples_hash for seed in self._seeds]
+        relevant = np.packbits(self._in.anchor.relevant).tobytes()
+        plan = {
+            "anchor": self._anchor.manifest.samples_hash,
+            "seed": hashes[0] if len(hashes) == 1 else hashes,
+            "relevant": hashlib.sha256(relevant).hexdigest(),
+            "generator": chat.name,
+            "prompt_version": PROMPT_VERSION,
+            "task": {"name": self._task.name, "content_hash": self._task.content_hash},
+            "settings": asdict(self._settings),
+            "judge": judge and judge.row(),
+        }
+        run_id = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
+        path, source = folder / "plan.json", asdict(self._source)
+        if not path.is_file():
+            write_json(plan | {"run_id": run_id, "source": source}, path)
+            return run_id
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in plan if key != "settings" and found.get(key) != plan[key]]
+        # Versions may know different fields of a table's source.
+        known = found["source"].keys() & source.keys()
+        differing += ["source"] * any(found["source"][key] != source[key] for key in known)
+        differing += changed_settings(self._settings, found["settings"])
+        if differing:
+            raise MismatchError(
+                f"{folder} holds a run with another {' and '.join(differing)}; choose another "
+                "output folder or delete it"
+            )
+        return str(found.get("run_id", run_id))
+
+    def _result(
+        self,
+        rounds: Rounds,
+        finished: Finished,
+        rows: Sequence[RoundRow],
+        folder: Path,
+        generator: str,
     ) -> Synthesis:
         """What came of the run."""
-        chosen = [kept.row for kept in self.kept]
-        rows = take_rows(self.pool.rows() if chosen else self.anchor, chosen)
+        chosen = [kept.row for kept in rounds.kept]
+        everything = rounds.pool.rows() if chosen else self._in.anchor.activations
+        activations = take_rows(everything, chosen)
         if finished.rows is not None:
-            rows = stack_rows([rows, finished.rows])
-        made = finished.candidates
+            activations = stack_rows([activations, finished.rows])
+        made, missing = finished.candidates, self._in.missing
         kept = [
-            KeptSample(candidate, candidate.sample, kept.new_features, self.credited(rows, index))
-            for index, (candidate, kept) in enumerate(zip(made, self.kept, strict=True))
+            KeptSample(made[i], made[i].sample, one.new_features, self._credited(activations, i))
+            for i, one in enumerate(rounds.kept)
         ]
         kept += [
-            KeptSample(made[owner], sample, (), self.credited(rows, index), is_contrast=True)
-            for index, (owner, sample) in enumerate(
+            KeptSample(made[owner], sample, (), self._credited(activations, i), is_contrast=True)
+            for i, (owner, sample) in enumerate(
                 zip(finished.owners, finished.contrasts, strict=True), start=len(made)
             )
         ]
         return Synthesis(
             kept=tuple(kept),
-            activations=rows,
-            missing_before=tuple(int(f) for f in self.missing),
-            rounds=tuple(rounds),
-            outcomes=dict(sorted((self.pool.outcome_counts() + self.lost).items())),
+            activations=activations,
+            missing_before=tuple(int(feature) for feature in missing),
+            rounds=tuple(rows),
+            outcomes=dict(sorted((rounds.pool.outcome_counts() + rounds.lost).items())),
             generator=generator,
-            stopped=self.stopped,
+            stopped="budget" if finished.stopped else rounds.stopped,
             n_unanswered=finished.n_bare,
-            fac=(self.coverage(), self.coverage(self.kept)) if len(self.missing) else None,
-            is_sensitive=self.task.sensitive,
+            folder=folder,
+            fac=(rounds.coverage(), rounds.coverage(rounds.kept)) if len(missing) else None,
+            is_sensitive=self._task.sensitive,
         )
 
-    def credited(self, rows: FeatureActivations, index: int) -> dict[int, float]:
+    def _credited(self, rows: FeatureActivations, index: int) -> dict[int, float]:
         """Activation of each feature missing before the run that a row activates."""
         start, end = rows.row_starts[index : index + 2]
         features, values = rows.feature_ids[start:end], rows.values[start:end]
-        wanted = np.isin(features, self.missing) & (values > np.float32(self.settings.threshold))
+        wanted = np.isin(features, self._in.missing)
+        wanted &= values > np.float32(self._settings.threshold)
         return {int(f): float(v) for f, v in zip(features[wanted], values[wanted], strict=True)}
-
-
-def _longest_shown(admission: Admission, settings: SynthesisSettings) -> int:
-    """Words of a text that is neither too long to be kept nor longer than the generator may write.
-
-    Most tokenizers need less than three tokens for two words.
-    """
-    return max(1, min(admission.max_words, settings.sampling.max_tokens * 2 // 3))

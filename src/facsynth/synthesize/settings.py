@@ -1,95 +1,153 @@
-"""How much a synthesis run writes, and what it keeps."""
+"""What a synthesis run aims at, how much it writes, and what it keeps."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from facsynth.errors import DataError
-from facsynth.synthesize.candidates import Sampling
-from facsynth.synthesize.plan import PlanSettings
+from facsynth.settings import Settings
 
-__all__ = ["Budget", "SynthesisSettings"]
+__all__ = ["Effort", "JudgeSettings", "PlanSettings", "Prompt", "Sampling", "SynthesisSettings"]
+
+Prompt = Literal["turns", "request"]
+"""How the generator is asked."""
 
 
 @dataclass(frozen=True)
-class Budget:
+class Sampling(Settings):
+    """How the generator samples."""
+
+    temperature: float = 0.8
+    """Sampling temperature of the generator."""
+
+    top_p: float = 0.9
+    """Nucleus of the generator's sampling, in (0, 1]."""
+
+    max_length: int = 96
+    """Longest written text, in the generator's tokens."""
+
+
+@dataclass(frozen=True)
+class PlanSettings(Settings):
+    """Which features are aimed at together."""
+
+    objective: Literal["rank", "cover", "match"] = "rank"
+    """`rank`: missing features one by one, the most frequent first. `cover`: missing features in
+    groups that fire together in the anchor. `match`: features that fire too rarely, in proportion,
+    with the lengths of the anchor."""
+
+    group_size: int = 3
+    """Features aimed at in one text, at most; not used by `rank`."""
+
+    def __post_init__(self) -> None:
+        if self.group_size < 1:
+            raise DataError(f"group_size is {self.group_size}; it must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Effort(Settings):
     """How much is written."""
 
     max_features: int = 200
-    """Missing features aimed at, in order of rank."""
+    """Missing features aimed at, at most, in order of rank."""
 
     max_samples: int = 500
-    """Samples kept."""
+    """Samples kept, at most."""
 
     max_rounds: int = 4
-    """Rounds."""
+    """Rounds, at most."""
 
     features_per_round: int = 50
     """Features aimed at in one round."""
 
     max_attempts: int = 2
-    """Rounds that aim at one feature, by the objectives `rank` and `cover`."""
+    """Rounds that aim at one feature, at most; not used by `match`."""
 
     first_candidates: int = 2
-    """Step-1 candidates per feature (n in the paper)."""
+    """Step-1 texts per feature (n in the paper)."""
 
     second_candidates: int = 2
-    """Step-2 candidates per feature that no candidate has hit (m in the paper); 0 skips it."""
+    """Step-2 texts per feature that no text has hit (m in the paper); 0 skips step 2."""
 
     min_kept_share: float = 0.0
-    """A round that keeps no larger share of its texts is poor: returns have diminished."""
+    """A round that keeps no larger share of its texts is poor."""
 
     patience: int = 1
-    """Poor rounds in a row that end the run."""
+    """Consecutive poor rounds that end the run."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_kept_share <= 1:
             raise DataError(f"min_kept_share is a share between 0 and 1, not {self.min_kept_share}")
         for name, value in asdict(self).items():
-            if name == "min_kept_share":
-                continue
-            least = 0 if name == "second_candidates" else 1
+            least = 0 if name in ("second_candidates", "min_kept_share") else 1
             if value < least:
                 raise DataError(f"{name} is {value}; it must be {least} or more")
 
 
 @dataclass(frozen=True)
-class SynthesisSettings:
+class SynthesisSettings(Settings):
     """What is written, and what is kept."""
 
     threshold: float = 1.0
-    """Activation above which a feature counts as active, in SAE units."""
+    """Activation above which a feature is active, in SAE units."""
 
     task: str = "generic"
-    """One of `task_format.TASKS`, or a TOML file with templates of one's own."""
+    """Task: generic, toxicity, reward, sycophancy, survival, instruction, or a TOML file of
+    templates."""
 
     form: str = ""
-    """What is written, in words that complete "Write …"; empty for the task's own words."""
+    """What to write, in words that complete "Write …"; by default as the task says."""
 
     prompt: Literal["auto", "turns", "request"] = "auto"
-    """How the generator is asked. `turns`: anchor texts stand as its own earlier answers, and it
-    writes one more. `request`: one message quotes spans in step 1 and a contrastive pair in step 2
-    (the paper's way). `auto`: as the task says; of the package's tasks the sensitive ones say
-    `request`, the others `turns`."""
+    """`turns`: show anchor texts as earlier answers of the generator. `request`: quote spans, and
+    in step 2 a contrastive pair, in one message. `auto`: as the task says."""
 
     reply: bool = True
-    """Whether the generator also writes the assistant's answer."""
+    """Write the assistant's answers too."""
 
     min_anchor_samples: int = 2
-    """Missing features active in fewer anchor samples are not aimed at."""
+    """Aim only at features that are active in at least this many anchor samples."""
 
     max_overlap: float = 0.5
-    """Share of word 4-grams that a written text may have in common with known texts."""
+    """Largest share of its word 4-grams that a text may have in common with known texts."""
 
     decontaminate: tuple[str, ...] = ()
-    """Files or data sets of evaluation samples; near-copies of them are not kept."""
+    """Evaluation set, a file or Hub data set; near-copies of it are not kept."""
 
-    seed: int = 0
-    """Seed of every request."""
+    random_seed: int = 0
+    """Random seed of all requests."""
 
-    budget: Budget = field(default_factory=Budget)
+    effort: Effort = field(default_factory=Effort)
+    """How much is written."""
+
     sampling: Sampling = field(default_factory=Sampling)
+    """How the generator samples."""
+
     plan: PlanSettings = field(default_factory=PlanSettings)
+    """Which features are aimed at together."""
 
     def __post_init__(self) -> None:
+        if not self.threshold >= 0:
+            raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
         if not 0 <= self.max_overlap <= 1:
             raise DataError(f"max_overlap is a share between 0 and 1, not {self.max_overlap}")
+
+
+@dataclass(frozen=True)
+class JudgeSettings(Settings):
+    """Who grades texts before they are kept."""
+
+    judge_model: str | None = None
+    """Model at an endpoint that grades texts from 1 to 5 before they are kept."""
+
+    judge_api_base: str | None = None
+    """Address of the judge's endpoint; that of the generator by default."""
+
+    judge_api_key_env: str | None = None
+    """Environment variable with the judge's key; that of the generator by default."""
+
+    min_grade: int = 3
+    """Lowest grade that is kept, 1 to 5."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_grade <= 5:
+            raise DataError(f"min_grade is {self.min_grade}; grades go from 1 to 5")

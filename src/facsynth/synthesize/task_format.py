@@ -1,8 +1,8 @@
 """What a sample of a task is: the templates of its prompts and the form of its rows.
 
-A task is a TOML file, one of the package's or a user's own. What it leaves out is taken from
-`generic.toml`. Its templates are Jinja2, rendered in a sandbox; texts of data sets and of models
-reach them as quotations only.
+A task is a TOML file, one of the package's or a user's own; `generic.toml` provides what it leaves
+out. Its templates are Jinja2, rendered in a sandbox; texts of data sets and of models reach them
+only as quotations.
 """
 
 import hashlib
@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, Literal
 
 from facsynth.errors import DataError
+from facsynth.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
-__all__ = ["TASKS", "Completion", "TaskFormat", "read_task", "render"]
+__all__ = ["TASKS", "Completion", "TaskFormat", "read_task"]
 
-TASKS = ("generic", "toxicity", "preference", "sycophancy", "survival", "instruction")
+TASKS = ("generic", "toxicity", "reward", "sycophancy", "survival", "instruction")
 """Tasks with templates in the package."""
 
 _TURNS, _REQUESTS = ("opening", "again"), ("first", "joint", "second")
@@ -43,10 +42,9 @@ _TRIALS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Completion:
+class Completion(Settings):
     """What the generator adds to a written text."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     kind: Literal["answer", "contrast", "pair", "choice"]
     """`answer`: the assistant's answer. `contrast`: a second sample with another label. `pair`: a
     chosen and a rejected answer. `choice`: two options of an item that measures a behaviour."""
@@ -65,10 +63,9 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class TaskFormat:
+class TaskFormat(Settings):
     """Templates and rows of one task."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     name: str
     form: str
     """What is written, in words that complete "Write …"."""
@@ -78,7 +75,7 @@ class TaskFormat:
     """Template of the first turn of a prompt in turns, with `themes` and `form`."""
 
     again: str
-    """Template of its further turns, each behind a text that is shown as an answer."""
+    """Template of the further turns, each after a text that is shown as an answer."""
 
     first: str
     """Template of step 1 as a request, with `theme`, `texts` and `form`."""
@@ -116,16 +113,34 @@ class TaskFormat:
         if done and done.max_tokens < 1:
             raise DataError(f"completion.max_tokens is {done.max_tokens}; it must be 1 or more")
 
+    def fill(self, part: str, **values: object) -> str:
+        """One of the templates, such as `opening`, with its values.
+
+        Raises:
+            DataError: The template is broken, or uses a value that it is not given.
+        """
+        from jinja2 import TemplateError
+
+        done = self.completion
+        template = (done.ask if done else "") if part == "ask" else str(getattr(self, part))
+        try:
+            return _environment().from_string(template).render(values).strip()
+        except TemplateError as error:
+            known = ", ".join(values) or "none"
+            raise DataError(
+                f"task {self.name}: `{part}`: {error}; values that it may use: {known}"
+            ) from error
+
 
 def read_task(task: str = "generic") -> TaskFormat:
-    """Read one of `TASKS`, or a TOML file of one's own.
+    """Read one of `TASKS`, or a TOML file.
 
     Args:
         task: A name, or the path of a file that ends in `.toml`.
 
     Raises:
-        DataError: There is no such task, or its file has unknown, missing or unfit values, or a
-            template that does not work.
+        DataError: The task does not exist, or its file has unknown, missing or unfit values, or
+            a broken template.
     """
     if task in TASKS:
         raw = _package_file(task)
@@ -146,34 +161,11 @@ def read_task(task: str = "generic") -> TaskFormat:
     return _build(task, {**inherited, **own}, digest)
 
 
-def render(template: str, what: str, **values: object) -> str:
-    """A template with its values, without white space around it.
-
-    Raises:
-        DataError: The template is broken, or uses a value that it is not given.
-    """
-    from jinja2 import TemplateError
-
-    try:
-        return _environment().from_string(template).render(values).strip()
-    except TemplateError as error:
-        known = ", ".join(values) or "none"
-        raise DataError(f"{what}: {error}; values that it may use: {known}") from error
-
-
 def _build(task: str, values: Mapping[str, Any], digest: str) -> TaskFormat:
     named = {"name": Path(task).stem, **values, "content_hash": digest}
-    try:
-        made = TypeAdapter(TaskFormat).validate_python(named)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(f"task {task}: `{place}`: {first['msg']}") from error
-    except DataError as error:
-        raise DataError(f"task {task}: {error}") from error
-    ask = made.completion.ask if made.completion else ""
+    made = read_settings(TaskFormat, named, f"task {task}")
     for part, trial in _TRIALS.items():
-        render(ask if part == "ask" else getattr(made, part), f"task {task}: `{part}`", **trial)
+        made.fill(part, **trial)
     return made
 
 
@@ -181,7 +173,7 @@ def _parse(raw: bytes, task: str) -> dict[str, Any]:
     try:
         return tomllib.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{task} is no TOML: {error}") from error
+        raise DataError(f"{task} is not valid TOML: {error}") from error
 
 
 def _package_file(name: str) -> bytes:

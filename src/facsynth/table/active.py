@@ -1,7 +1,6 @@
 """The active entries of a table: above the threshold δ, of relevant features.
 
-Everything that counts features starts here: the rows are cut once, and what is counted from
-them is kept.
+Code that counts features starts here: the rows are cut once, and their counts are cached.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from scipy.sparse import csr_array
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import FeatureActivations
 
-__all__ = ["ActiveRows", "active_rows"]
+__all__ = ["ActiveRows", "active_rows", "check_same_width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,3 +118,12 @@ def active_rows(
     else:
         kept &= relevant[activations.feature_ids]
     return ActiveRows(activations.keep_entries(kept), threshold, relevant)
+
+
+def check_same_width(*tables: ActiveRows) -> None:
+    """Raise a MismatchError unless all tables have equally many features."""
+    widths = [table.n_features for table in tables]
+    if len(set(widths)) > 1:
+        raise MismatchError(
+            f"tables have {min(widths)} and {max(widths)} features; extract both with the same SAE"
+        )

@@ -1,16 +1,19 @@
 """From samples to feature activations in memory or in feature tables.
 
-One text is tokenised, read by the model and the SAEs, and written while the next is on its way:
-tokenising and writing have threads of their own, each at most one part ahead or behind.
+Tokenizing, the forward passes, and writing overlap: tokenizing and writing run in their own
+threads, at most one part ahead of or behind the model.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from facsynth.data.write import write_json
 from facsynth.errors import DataError
@@ -21,13 +24,13 @@ from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import check_pair
-from facsynth.table.reading import ExtractSettings, Meter, read_activations
-from facsynth.table.table import (
-    FeatureTable,
-    Manifest,
-    TableSource,
+from facsynth.table.partial import drop_batches, load_batches, save_batches
+from facsynth.table.pooling import PooledBatch
+from facsynth.table.reading import Meter, read_activations
+from facsynth.table.settings import ExtractSettings
+from facsynth.table.table import FeatureTable, Manifest, TableSource, open_table
+from facsynth.table.write import (
     has_part,
-    open_table,
     samples_hash,
     start_table,
     write_manifest,
@@ -35,8 +38,6 @@ from facsynth.table.table import (
 )
 
 __all__ = [
-    "ExtractSettings",
-    "check_pair",
     "extract_features",
     "extract_table",
     "extract_tables",
@@ -61,15 +62,15 @@ def extract_features(
     SAE's own gate; only values above zero are kept. The settings choose another gate or pooling.
 
     Args:
-        samples: What to read, in the order of the result.
+        samples: Samples to read, in the order of the result.
         lm: The language model that the SAE was trained on.
         sae: The SAE.
         settings: See `ExtractSettings`.
-        progress: Where the bar is drawn, and said how many samples were cut.
+        progress: Shows a bar, and the number of samples that were cut.
 
     Raises:
         MismatchError: The SAE does not fit the model.
-        DataError: The chat template refuses a sample.
+        DataError: The chat template rejects a sample.
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
     settings = settings or ExtractSettings()
@@ -91,24 +92,24 @@ def extract_table(
     sae_name: str = "",
     progress: Progress = SILENT,
 ) -> FeatureTable:
-    """Extract into a feature table on disk, going on where an earlier run stopped.
+    """Extract into a feature table on disk, resuming an earlier run.
 
     Args:
-        samples: What to read, in the order of the rows.
+        samples: Samples to read, in the order of the rows.
         lm: The language model that the SAE was trained on.
         sae: The SAE.
-        folder: Where the table is written; a finished table of the same samples is left alone.
+        folder: Folder of the table; a finished table of the same samples is kept.
         settings: See `ExtractSettings`.
         sae_name: What the user calls the SAE.
-        progress: Where the bar is drawn, and said how many samples were cut.
+        progress: Shows a bar, and the number of samples that were cut.
 
     Raises:
         MismatchError: The SAE does not fit the model.
-        DataError: The folder holds something else, or the chat template refuses a sample.
+        DataError: The folder holds something else, or the chat template rejects a sample.
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
-    goal = _Goal(Path(folder), sae, sae_name)
-    return _extract_goals(samples, lm, [goal], settings or ExtractSettings(), progress)[0]
+    named = {Path(folder): (sae, sae_name)}
+    return _extract_goals(samples, lm, named, settings or ExtractSettings(), progress)[0]
 
 
 def extract_tables(
@@ -123,19 +124,19 @@ def extract_tables(
     """Extract into one feature table per SAE, from one forward pass to the deepest layer.
 
     Args:
-        samples: What to read, in the order of the rows.
+        samples: Samples to read, in the order of the rows.
         lm: The language model that all SAEs were trained on.
         saes: The SAEs by name, of any layers.
         folder: The table of the SAE `name` is written to `folder/name`, complete in itself.
         settings: See `ExtractSettings`.
-        progress: Where the bar is drawn, and said how many samples were cut.
+        progress: Shows a bar, and the number of samples that were cut.
 
     Returns:
         The tables by the names of their SAEs.
 
     Raises:
         MismatchError: An SAE does not fit the model.
-        DataError: No SAE; a name is no folder name; and what `extract_table` raises.
+        DataError: There is no SAE, a name cannot name a folder, or as in `extract_table`.
         ModelError: One sample alone does not fit into memory, or the model gives NaN.
     """
     if not saes:
@@ -143,8 +144,8 @@ def extract_tables(
     for name in saes:
         if name in ("", ".", "..") or Path(name).name != name:
             raise DataError(f"the SAE name {name!r} cannot name a folder; choose a plain word")
-    goals = [_Goal(Path(folder) / name, sae, name) for name, sae in saes.items()]
-    tables = _extract_goals(samples, lm, goals, settings or ExtractSettings(), progress)
+    named = {Path(folder) / name: (sae, name) for name, sae in saes.items()}
+    tables = _extract_goals(samples, lm, named, settings or ExtractSettings(), progress)
     return dict(zip(saes, tables, strict=True))
 
 
@@ -161,7 +162,7 @@ def table_source(
         gate=settings.gate,
         pooling=settings.pooling,
         score=settings.score,
-        max_tokens=settings.max_tokens,
+        max_length=settings.max_length,
         chat_format_hash=template,
         model_name=lm.name,
         sae_name=sae_name,
@@ -172,16 +173,21 @@ def table_source(
 
 @dataclass(frozen=True)
 class _Goal:
-    """A table that is to be written."""
+    """A table to write."""
 
     folder: Path
     sae: SparseAutoencoder
-    sae_name: str
+    source: TableSource
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the table is complete."""
+        return (self.folder / "manifest.json").is_file()
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Samples that are read together, and the tables that lack them."""
+    """Samples that are read together, and the tables that do not have them yet."""
 
     index: int
     samples: Sequence[Sample]
@@ -191,43 +197,45 @@ class _Part:
 def _extract_goals(
     samples: Sequence[Sample],
     lm: LanguageModel,
-    goals: Sequence[_Goal],
+    saes: Mapping[Path, tuple[SparseAutoencoder, str]],
     settings: ExtractSettings,
     progress: Progress,
 ) -> list[FeatureTable]:
-    for goal in goals:
-        check_pair(lm, goal.sae)
-    wanted = samples_hash(samples)
-    sources = [table_source(lm, g.sae, settings, sae_name=g.sae_name) for g in goals]
-    sizes = [
-        start_table(goal.folder, source, wanted, part_samples=settings.part_samples)
-        for goal, source in zip(goals, sources, strict=True)
-    ]
-    open_goals = [goal for goal in goals if not _is_finished(goal)]
-    if open_goals:
-        size = _one_size({s for g, s in zip(goals, sizes, strict=True) if g in open_goals})
-        parts = _cut_parts(samples, size, open_goals)
-        label = goals[0].folder if len(goals) == 1 else goals[0].folder.parent
-        with progress.task(f"extracting {label.name}", len(samples), "samples") as task:
-            _extract_parts(parts, lm, settings, Meter(task))
-        for goal, source in zip(goals, sources, strict=True):
-            if not _is_finished(goal):
-                _finish(goal.folder, source, wanted, n_parts=len(parts))
-    tables = [open_table(goal.folder) for goal in goals]
+    """A table in each folder, from the SAE and under the SAE's name given there."""
+    for sae, _ in saes.values():
+        check_pair(lm, sae)
+    wanted, sizes, goals = samples_hash(samples), set[int](), list[_Goal]()
+    for folder, (sae, name) in saes.items():
+        goal = _Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
+        size = start_table(folder, goal.source, wanted, part_samples=settings.part_samples)
+        if not goal.is_finished:
+            goals.append(goal)
+            sizes.add(size)
+    if goals:
+        parts = _cut_parts(samples, _one_size(sizes), goals)
+        label = next(iter(saes)) if len(saes) == 1 else next(iter(saes)).parent
+        try:
+            with progress.task(f"extracting {label.name}", len(samples), "samples") as task:
+                _extract_parts(parts, lm, settings, Meter(task))
+        except KeyboardInterrupt:
+            n_saved = sum(_n_saved(part) for part in parts)
+            how = "resume" if n_saved else "start again"
+            raise KeyboardInterrupt(
+                f"{n_saved:,} of {len(samples):,} samples are saved; run the same command to {how}."
+            ) from None
+        for goal in goals:
+            _finish(goal, wanted, n_parts=len(parts))
+    tables = [open_table(folder) for folder in saes]
     manifest = tables[0].manifest
     _say_cut(manifest.n_truncated, manifest.n_samples, settings, progress)
     return tables
 
 
-def _is_finished(goal: _Goal) -> bool:
-    return (goal.folder / "manifest.json").is_file()
-
-
 def _one_size(sizes: set[int]) -> int:
     if len(sizes) > 1:
         raise DataError(
-            f"the unfinished tables were begun with parts of {sorted(sizes)} samples, so they "
-            "cannot go on together; finish them one by one or delete them"
+            f"the unfinished tables have parts of {sorted(sizes)} samples, so one run cannot "
+            "resume them together; finish them one by one or delete them"
         )
     return sizes.pop()
 
@@ -246,7 +254,7 @@ def _cut_parts(samples: Sequence[Sample], size: int, goals: Sequence[_Goal]) -> 
 def _extract_parts(
     parts: Sequence[_Part], lm: LanguageModel, settings: ExtractSettings, meter: Meter
 ) -> None:
-    """Read the parts that are not on disk; errors of the threads surface here."""
+    """Read the parts that are not on disk; errors in the threads are raised here."""
     for part in parts:
         if not part.goals:
             meter.skip(len(part.samples))
@@ -255,7 +263,15 @@ def _extract_parts(
     with ThreadPoolExecutor(1, "write") as writer:
         written: Future[None] | None = None
         for part, texts in zip(todo, tokenized, strict=True):
-            rows = read_activations(texts, lm, [g.sae for g in part.goals], settings, meter)
+            rows = read_activations(
+                texts,
+                lm,
+                [goal.sae for goal in part.goals],
+                settings,
+                meter,
+                done=_saved_batches(part),
+                save=partial(_save, part),
+            )
             if written is not None:
                 written.result()
             written = writer.submit(_write, part, rows, _n_truncated(texts))
@@ -263,8 +279,30 @@ def _extract_parts(
             written.result()
 
 
+def _save(part: _Part, found: Sequence[Sequence[PooledBatch]]) -> None:
+    """Keep batches of a part that is not complete."""
+    for i, goal in enumerate(part.goals):
+        save_batches(goal.folder, part.index, [batches[i] for batches in found])
+
+
+def _saved_batches(part: _Part) -> list[list[PooledBatch]]:
+    """The batches of an unfinished part that all of its tables have."""
+    kept = (load_batches(goal.folder, part.index) for goal in part.goals)
+    together = [list(same) for same in zip(*kept, strict=False)]
+    return [b for b in together if all(np.array_equal(one.rows, b[0].rows) for one in b)]
+
+
+def _n_saved(part: _Part) -> int:
+    """Samples of a part that no run has to read again."""
+    if all(has_part(goal.folder, part.index) for goal in part.goals):
+        return len(part.samples)
+    missing = [goal for goal in part.goals if not has_part(goal.folder, part.index)]
+    saved = _saved_batches(replace(part, goals=missing))
+    return sum(len(batches[0].rows) for batches in saved)
+
+
 def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """`map` whose next result is made in another thread while this one is used."""
+    """`map` that computes the next result in another thread while this one is used."""
     with ThreadPoolExecutor(1, "ahead") as pool:
         ahead: Future[B] | None = None
         for item in items:
@@ -276,7 +314,7 @@ def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
 
 
 def _write(part: _Part, rows: Sequence[FeatureActivations], n_truncated: int) -> None:
-    """Write a part into each table; its counts first, so that a finished part has them."""
+    """Write a part into each table; its counts first, so that every complete part has them."""
     for goal, found in zip(part.goals, rows, strict=True):
         counts = {
             "n_samples": len(found.sample_ids),
@@ -286,26 +324,26 @@ def _write(part: _Part, rows: Sequence[FeatureActivations], n_truncated: int) ->
         }
         write_json(counts, _counts_path(goal.folder, part.index))
         write_part(goal.folder, part.index, found, part.samples)
+        drop_batches(goal.folder, part.index)
 
 
-def _finish(folder: Path, source: TableSource, wanted: str, *, n_parts: int) -> None:
-    """Add up the counts of the parts, which themselves stay unread, and write the manifest."""
+def _finish(goal: _Goal, wanted: str, *, n_parts: int) -> None:
+    """Add up the counts of the parts, without reading the parts, and write the manifest."""
     from facsynth import __version__
 
-    counts = [json.loads(_counts_path(folder, i).read_text()) for i in range(n_parts)]
+    counts = [json.loads(_counts_path(goal.folder, i).read_text()) for i in range(n_parts)]
     names = ("n_samples", "n_tokens", "n_entries", "n_truncated")
-    n_samples, n_tokens, n_entries, n_truncated = (sum(c[n] for c in counts) for n in names)
-    manifest = Manifest(
-        source=source,
-        samples_hash=wanted,
-        n_samples=n_samples,
-        n_tokens=n_tokens,
-        n_entries=n_entries,
-        n_truncated=n_truncated,
-        n_parts=n_parts,
-        facsynth_version=__version__,
+    drop_batches(goal.folder)
+    write_manifest(
+        goal.folder,
+        Manifest(
+            source=goal.source,
+            samples_hash=wanted,
+            **{name: sum(one[name] for one in counts) for name in names},
+            n_parts=n_parts,
+            facsynth_version=__version__,
+        ),
     )
-    write_manifest(folder, manifest)
 
 
 def _counts_path(folder: Path, index: int) -> Path:
@@ -316,7 +354,7 @@ def _tokenize(
     samples: Sequence[Sample], lm: LanguageModel, settings: ExtractSettings
 ) -> list[TokenizedSample]:
     return tokenize_samples(
-        samples, lm.tokenizer, score=settings.score, max_tokens=settings.max_tokens
+        samples, lm.tokenizer, score=settings.score, max_length=settings.max_length
     )
 
 
@@ -329,6 +367,6 @@ def _say_cut(
 ) -> None:
     if n_truncated:
         progress.say(
-            f"{n_truncated:,} of {n_samples:,} samples were cut at {settings.max_tokens:,} "
-            "tokens; raise --max-tokens to read them whole"
+            f"{n_truncated:,} of {n_samples:,} samples were cut at {settings.max_length:,} "
+            "tokens; raise --max-length to read them in full"
         )

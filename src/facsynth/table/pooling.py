@@ -1,12 +1,11 @@
 """From the tokens of a batch to one number per sample and feature, without a dense matrix.
 
-Features come in tiles; of each tile only the entries above zero are kept. TopK codes are sparse
-from the start and are pooled as they are.
+Features are processed in tiles, of which only the entries above zero are kept. TopK codes are
+sparse already and are pooled directly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,16 +14,9 @@ from torch import Tensor
 
 from facsynth.errors import ModelError
 from facsynth.sae.module import SparseAutoencoder
+from facsynth.table.settings import Gating, Pooling
 
-__all__ = ["Gating", "PooledRows", "Pooling", "join_rows", "pool_tokens"]
-
-Gating = Literal["sae", "relu"]
-"""Which activations count: those that pass the SAE's own gate, or all positive
-pre-activations, which is what the scripts of arXiv 2602.10388 measure."""
-
-Pooling = Literal["max", "mean", "last", "count"]
-"""How a sample's scored tokens become one number: the largest activation, the mean (zeros
-included), that of the last scored token, or the number of tokens above zero."""
+__all__ = ["PooledBatch", "PooledRows", "join_rows", "pool_tokens"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +29,18 @@ class PooledRows:
 
     positions: UInt16[np.ndarray, " n_entries"]
     """First position of the largest activation, also where `values` is not the largest."""
+
+
+@dataclass(frozen=True)
+class PooledBatch:
+    """What one forward pass gave for one SAE."""
+
+    rows: Int64[np.ndarray, " n_rows"]
+    """Which samples the batch holds."""
+
+    pooled: PooledRows
+    hidden: Float32[np.ndarray, "n_rows d_model"] | None = None
+    """Mean hidden state of each of them; None where it is not kept."""
 
 
 def pool_tokens(
@@ -87,30 +91,30 @@ def pool_tokens(
 
 
 def join_rows(
-    batches: Sequence[tuple[Sequence[int], PooledRows]], n_rows: int
+    batches: Sequence[PooledBatch], n_rows: int
 ) -> tuple[Int64[np.ndarray, " n_row_starts"], PooledRows]:
     """Row starts and entries of all rows in order, from batches of rows in any order.
 
     Args:
-        batches: Which rows a batch holds, and their entries.
+        batches: Rows and their entries.
         n_rows: Number of rows; a row in no batch is empty.
     """
     counts = np.zeros(n_rows, dtype=np.int64)
-    for rows, pooled in batches:
-        counts[rows] = pooled.n_entries
+    for batch in batches:
+        counts[batch.rows] = batch.pooled.n_entries
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     n = int(starts[-1])
     joined = PooledRows(
         counts, np.empty(n, np.uint32), np.empty(n, np.float32), np.empty(n, np.uint16)
     )
-    for rows, pooled in batches:
+    for batch in batches:
         begin = 0
-        for row in rows:
+        for row in batch.rows:
             end = begin + int(counts[row])
             into = slice(starts[row], starts[row + 1])
-            joined.feature_ids[into] = pooled.feature_ids[begin:end]
-            joined.values[into] = pooled.values[begin:end]
-            joined.positions[into] = pooled.positions[begin:end]
+            joined.feature_ids[into] = batch.pooled.feature_ids[begin:end]
+            joined.values[into] = batch.pooled.values[begin:end]
+            joined.positions[into] = batch.pooled.positions[begin:end]
             begin = end
     return starts, joined
 
@@ -159,7 +163,7 @@ def _pool_sparse(
 def _pool_tiles(
     tiles: Iterator[tuple[int, Tensor]], counts: Sequence[int], pooling: Pooling
 ) -> Entries:
-    """Pool dense tiles; what is kept is the entries above zero, sorted by row and feature."""
+    """Pool dense tiles; keep the entries above zero, sorted by row and feature."""
     found = []
     for start, codes in tiles:
         best, token = _segment_max(codes, counts)

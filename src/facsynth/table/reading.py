@@ -1,13 +1,12 @@
 """Texts through the model and one or more SAEs, in batches that fit.
 
-Batches hold texts of similar length under a token budget; what every text starts with (the
-template's system message) runs once and is reused by texts that are not too long; layers above
-the deepest SAE's are not run.
+Batches hold texts of similar length under a token budget. The prefix that all texts share (the
+template's system message) runs once and is reused by texts that are not too long. Layers above
+the deepest SAE do not run.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,22 +14,23 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from facsynth.errors import DataError, ModelError
+from facsynth.errors import ModelError
 from facsynth.models.hardware import free_memory
 from facsynth.models.lm import LanguageModel
 from facsynth.models.residual import Prefix, batch_by_length, read_prefix, read_residuals
-from facsynth.models.tokens import Score, TokenizedSample
+from facsynth.models.tokens import TokenizedSample
 from facsynth.progress import Task
 from facsynth.records import FeatureActivations
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.table.pooling import Gating, PooledRows, Pooling, join_rows, pool_tokens
+from facsynth.table.pooling import PooledBatch, join_rows, pool_tokens
+from facsynth.table.settings import ExtractSettings
 
-__all__ = ["ExtractSettings", "Meter", "pick_batch_tokens", "read_activations", "read_in_halves"]
+__all__ = ["Meter", "pick_batch_tokens", "read_activations", "read_in_halves"]
 
 T = TypeVar("T")
 
-Hidden = Float32[np.ndarray, "_ d_model"]
-"""Of one batch; batches differ in their number of rows, so the axis has no name."""
+_SAVE_EVERY_S = 30.0
+"""A stopped run loses at most this many seconds of work, and the batch that is running."""
 
 _MIN_PREFIX = 8
 """Shorter shared prefixes are not worth the copy of their keys and values."""
@@ -45,42 +45,8 @@ _VALUES_PER_TOKEN = 32
 """Numbers a layer holds per token at its widest, in multiples of the model's width."""
 
 
-@dataclass(frozen=True)
-class ExtractSettings:
-    """How samples are read."""
-
-    score: Score = "all"
-    """Whose words are scored: `all`, `user` or `assistant`."""
-
-    max_tokens: int = 1024
-    """Longer samples are cut at the end, and counted."""
-
-    batch_tokens: int | None = None
-    """Tokens per forward pass, padding included; None picks them by the device's memory."""
-
-    part_samples: int = 1024
-    """Samples per part of the table; a killed run loses at most two parts."""
-
-    gate: Gating = "sae"
-    """Which activations count: the SAE's own gate, or every positive pre-activation (`relu`)."""
-
-    pooling: Pooling = "max"
-    """How a sample's tokens become one number: `max`, `mean`, `last` or `count`."""
-
-    hidden: bool = False
-    """Also keep each sample's mean hidden state at the SAE's layer: 4 bytes x the model's width."""
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 2 or self.max_tokens > 65_535:
-            raise DataError(f"--max-tokens must lie between 2 and 65,535, not {self.max_tokens}")
-        if self.part_samples < 1:
-            raise DataError(f"part_samples must be at least 1, not {self.part_samples}")
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise DataError(f"--batch-tokens must be at least 1, not {self.batch_tokens}")
-
-
 class Meter:
-    """Advances a task and says beside it how fast the run is."""
+    """Advances a task and shows the speed beside it."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -88,7 +54,7 @@ class Meter:
         self._n_samples = self._n_tokens = 0
 
     def add(self, n_samples: int, n_tokens: int) -> None:
-        """So many more samples are read, of so many tokens with their template."""
+        """Count samples that were read, and their tokens with the template."""
         self._n_samples += n_samples
         self._n_tokens += n_tokens
         seconds = max(time.perf_counter() - self._start, 1e-9)
@@ -99,7 +65,7 @@ class Meter:
         )
 
     def skip(self, n_samples: int) -> None:
-        """So many samples were read by an earlier run."""
+        """Count samples that an earlier run has read."""
         self._task.advance(n_samples)
 
 
@@ -116,17 +82,65 @@ def pick_batch_tokens(lm: LanguageModel) -> int:
     return min(_MAX_BATCH_TOKENS, max(_CPU_BATCH_TOKENS, power))
 
 
+Batches = list[PooledBatch]
+"""One forward pass: a batch of the same samples for each SAE."""
+
+
 def read_activations(
     texts: Sequence[TokenizedSample],
     lm: LanguageModel,
     saes: Sequence[SparseAutoencoder],
     settings: ExtractSettings,
     meter: Meter,
+    *,
+    done: Sequence[Batches] = (),
+    save: Callable[[list[Batches]], None] | None = None,
 ) -> list[FeatureActivations]:
     """Pooled activations of texts for each SAE, which is moved to the model's device.
 
     All of them come from one forward pass per batch.
+
+    Args:
+        texts: What to read.
+        lm: The model.
+        saes: SAEs of this model.
+        settings: See `ExtractSettings`.
+        meter: Where progress is shown.
+        done: Batches that an earlier run has read; their texts are not read again.
+        save: Called with the batches since the last call every 30 seconds, and when Ctrl-C stops
+            the run.
     """
+    found, unsaved = list(done), list[Batches]()
+    known = {int(row) for batches in done for row in batches[0].rows}
+    meter.skip(len(known))
+    last = time.monotonic()
+    try:
+        for batches in _read_batches(texts, lm, saes, settings, known):
+            found.append(batches)
+            unsaved.append(batches)
+            rows = batches[0].rows
+            meter.add(len(rows), sum(len(texts[i].input_ids) for i in rows))
+            if save and time.monotonic() - last > _SAVE_EVERY_S:
+                save(unsaved)
+                unsaved, last = [], time.monotonic()
+    except KeyboardInterrupt:
+        if save and unsaved:
+            save(unsaved)
+        raise
+    return [
+        _activations(texts, sae.config.d_sae, [batches[i] for batches in found])
+        for i, sae in enumerate(saes)
+    ]
+
+
+def _read_batches(
+    texts: Sequence[TokenizedSample],
+    lm: LanguageModel,
+    saes: Sequence[SparseAutoencoder],
+    settings: ExtractSettings,
+    known: Collection[int],
+) -> Iterator[Batches]:
+    """Read the texts that are not known, in batches of similar length."""
     saes = [sae.to(lm.device) for sae in saes]
     layers = {sae.config.layer for sae in saes}
     prefix = _shared_prefix(texts, lm, max(layers))
@@ -134,7 +148,7 @@ def read_activations(
     lengths = [_last_scored(text, skip) + 1 - skip for text in texts]
     size = settings.batch_tokens or pick_batch_tokens(lm)
 
-    def read(batch: Sequence[int]) -> list[tuple[PooledRows, Hidden | None]]:
+    def read(batch: Sequence[int]) -> Batches:
         chosen = [texts[i] for i in batch]
         longest = skip + max(lengths[i] for i in batch)
         start = skip if _prefix_pays(skip, longest, lm.d_model) else 0
@@ -144,12 +158,9 @@ def read_activations(
         at = torch.from_numpy(owner), torch.from_numpy(position - start)
         inputs = {layer: output[at] for layer, output in outputs.items()}
         n_tokens = [text.n_scored for text in chosen]
-        means = {
-            layer: _mean_states(x, n_tokens) if settings.hidden else None
-            for layer, x in inputs.items()
-        }
         return [
-            (
+            PooledBatch(
+                np.array(batch, dtype=np.int64),
                 pool_tokens(
                     inputs[sae.config.layer],
                     n_tokens,
@@ -158,28 +169,23 @@ def read_activations(
                     gate=settings.gate,
                     pooling=settings.pooling,
                 ),
-                means[sae.config.layer],
+                _mean_states(inputs[sae.config.layer], n_tokens) if settings.hidden else None,
             )
             for sae in saes
         ]
 
-    batches = batch_by_length(lengths, batch_tokens=size, max_rows=max(256, size // 8))
-    done = []
-    for batch, pooled in read_in_halves(batches, lengths, read):
-        done.append((batch, pooled))
-        meter.add(len(batch), sum(len(texts[i].input_ids) for i in batch))
-    return [
-        _activations(texts, sae.config.d_sae, [(batch, pooled[i]) for batch, pooled in done])
-        for i, sae in enumerate(saes)
-    ]
+    whole = batch_by_length(lengths, batch_tokens=size, max_rows=max(256, size // 8))
+    batches = [[i for i in batch if i not in known] for batch in whole]
+    for _, found in read_in_halves([batch for batch in batches if batch], lengths, read):
+        yield found
 
 
 def read_in_halves(
     batches: Sequence[Sequence[int]], lengths: Sequence[int], read: Callable[[Sequence[int]], T]
 ) -> Iterator[tuple[Sequence[int], T]]:
-    """Read batches; one that does not fit into memory is read in halves, and so is what follows.
+    """Read batches; one that does not fit into memory is halved, and so are those after it.
 
-    What a batch gives comes from the call that succeeded for exactly these texts.
+    The result of a batch comes from the call that succeeded for exactly these texts.
 
     Args:
         batches: Texts by their number.
@@ -222,8 +228,8 @@ def _read_if_it_fits(
             raise
         if len(batch) == 1:
             raise ModelError(
-                f"a text of {lengths[batch[0]]:,} tokens does not fit into memory even alone; "
-                "lower --max-tokens, free memory, or pass another --device"
+                f"a text of {lengths[batch[0]]:,} tokens does not fit into memory, even alone; "
+                "lower --max-length, free memory, or pass another --device"
             ) from error
         return None
 
@@ -235,7 +241,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _last_scored(text: TokenizedSample, skip: int) -> int:
-    """Position of the last scored token; what lies behind it cannot change a causal model."""
+    """Position of the last scored token; later tokens do not matter to a causal model."""
     positions = np.flatnonzero(text.scored)
     return int(positions[-1]) if len(positions) else skip
 
@@ -260,7 +266,7 @@ def _prefix_pays(n_shared: int, longest: int, d_model: int) -> bool:
     On a GPU, behind cached tokens attention runs under a mask over all pairs of tokens and not
     only over those before: about 2 d n^2 more operations a layer for n tokens. What is saved is
     24 d^2 for each shared token, the products with the 12 d^2 weights of a layer. On a CPU there
-    is no such mask, but texts so long gain nothing measurable from 24 shared tokens.
+    is no such mask, but long texts gain nothing measurable from 24 shared tokens.
     """
     return longest**2 <= 12 * d_model * n_shared
 
@@ -275,18 +281,15 @@ def _scored_tokens(
 
 
 def _activations(
-    texts: Sequence[TokenizedSample],
-    n_features: int,
-    batches: Sequence[tuple[Sequence[int], tuple[PooledRows, Hidden | None]]],
+    texts: Sequence[TokenizedSample], n_features: int, batches: Sequence[PooledBatch]
 ) -> FeatureActivations:
-    row_starts, joined = join_rows([(rows, pooled) for rows, (pooled, _) in batches], len(texts))
-    hidden: Hidden | None = None
-    for rows, (_, means) in batches:
-        if means is not None:
-            hidden = (
-                np.zeros((len(texts), means.shape[1]), np.float32) if hidden is None else hidden
-            )
-            hidden[list(rows)] = means
+    row_starts, joined = join_rows(batches, len(texts))
+    hidden: Float32[np.ndarray, "n_samples d_model"] | None = None
+    for batch in batches:
+        if batch.hidden is not None:
+            if hidden is None:
+                hidden = np.zeros((len(texts), batch.hidden.shape[1]), np.float32)
+            hidden[batch.rows] = batch.hidden
     return FeatureActivations(
         n_features=n_features,
         sample_ids=tuple(text.sample_id for text in texts),
@@ -299,11 +302,13 @@ def _activations(
     )
 
 
-def _mean_states(x: Float[Tensor, "n_tokens d_model"], n_tokens: Sequence[int]) -> Hidden:
+def _mean_states(
+    x: Float[Tensor, "n_tokens d_model"], n_tokens: Sequence[int]
+) -> Float32[np.ndarray, "n_texts d_model"]:
     """Mean over each text's tokens, summed in float32; zeros for a text without any."""
     rows = [
         part.float().sum(0) / max(1, n)
         for part, n in zip(x.split_with_sizes(list(n_tokens)), n_tokens, strict=True)
     ]
-    means: Hidden = torch.stack(rows).cpu().numpy()
+    means: Float32[np.ndarray, "n_texts d_model"] = torch.stack(rows).cpu().numpy()
     return means

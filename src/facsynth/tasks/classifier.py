@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64, Int32
+from torch.nn.utils.rnn import pad_sequence
 
-from facsynth.errors import DataError, ModelError
+from facsynth.errors import ModelError
 from facsynth.models.hub import one_line
 from facsynth.models.lm import LanguageModel, text_config
-from facsynth.models.tokens import tokenize_samples
 from facsynth.progress import SILENT, Progress
-from facsynth.records import Sample
-from facsynth.tasks.tuning import LoraSettings, TuneSettings
-from facsynth.tasks.vectors import as_chat, check_context, check_template, cut_tokens
+from facsynth.tasks.settings import LoraSettings
 
 __all__ = [
     "add_adapters",
@@ -29,7 +27,6 @@ __all__ = [
     "load_adapters",
     "padded_tokenizer",
     "score_texts",
-    "token_rows",
     "tuned_classifier",
 ]
 
@@ -76,17 +73,13 @@ def as_classifier(lm: LanguageModel, n_outputs: int) -> Any:
 
 
 def add_adapters(model: Any, settings: LoraSettings, *, head: bool) -> Any:
-    """Wrap a model with LoRA adapters; `head` trains the new head in full beside them.
-
-    Raises:
-        DataError: PEFT is not installed.
-    """
+    """Wrap a model with LoRA adapters; `head` trains the new head in full beside them."""
     peft = _peft()
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     config = peft.LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
         target_modules=[n for n in TARGETS if n in names] or "all-linear",
         modules_to_save=["score"] if head else None,
         task_type="SEQ_CLS" if head else "CAUSAL_LM",
@@ -96,7 +89,7 @@ def add_adapters(model: Any, settings: LoraSettings, *, head: bool) -> Any:
 
 @contextmanager
 def tuned_classifier(lm: LanguageModel, folder: Path, n_outputs: int) -> Iterator[Any]:
-    """What was trained into a folder, on the body of the model that it was trained from."""
+    """The classifier that was trained into a folder, on the body of the untrained model."""
     if not (folder / "adapter_config.json").is_file():
         from transformers import AutoModelForSequenceClassification
 
@@ -109,31 +102,12 @@ def tuned_classifier(lm: LanguageModel, folder: Path, n_outputs: int) -> Iterato
 
 @contextmanager
 def load_adapters(model: Any, folder: Path) -> Iterator[Any]:
-    """A model with the adapters of a folder, which are taken off again at the end."""
+    """A model with the adapters of a folder, which are removed again at the end."""
     wrapped = _peft().PeftModel.from_pretrained(model, folder)
     try:
         yield wrapped.eval()
     finally:
         wrapped.unload()
-
-
-def token_rows(
-    samples: Sequence[Sample], lm: LanguageModel, settings: TuneSettings
-) -> tuple[list[Tokens], int]:
-    """Token ids of the chat-rendered samples, cut as asked, and how many were cut.
-
-    Raises:
-        ModelError: There is no chat template.
-        DataError: A sample has no words, or `max_tokens` exceeds the context of the model.
-    """
-    check_template(lm)
-    check_context(lm, settings.max_tokens, "--max-tokens")
-    texts = tokenize_samples(map(as_chat, samples), lm.tokenizer, max_tokens=1_000_000)
-    cut = [cut_tokens(text, settings.max_tokens, settings.cut) for text in texts]
-    for text in cut:
-        if not text.n_scored:
-            raise DataError(f"sample {text.sample_id!r} has no words to read; leave it out")
-    return [text.input_ids for text in cut], sum(text.n_truncated > 0 for text in cut)
 
 
 def score_texts(
@@ -149,7 +123,7 @@ def score_texts(
     Args:
         model: A sequence classifier in evaluation mode.
         rows: Token ids of each text.
-        pad_id: Token that fills up shorter texts of a batch.
+        pad_id: Token that pads shorter texts of a batch.
         batch_size: Texts in memory at once, of similar length.
         progress: Where the bar is drawn.
     """
@@ -161,12 +135,9 @@ def score_texts(
     with torch.inference_mode(), casting, progress.task("scores", len(rows), "texts") as task:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            width = max(len(rows[i]) for i in batch)
-            ids = torch.full((len(batch), width), pad_id)
-            mask = torch.zeros_like(ids)
-            for place, i in enumerate(batch):
-                ids[place, : len(rows[i])] = torch.from_numpy(rows[i].astype(np.int64))
-                mask[place, : len(rows[i])] = 1
+            texts = [torch.from_numpy(rows[i].astype(np.int64)) for i in batch]
+            ids = pad_sequence(texts, batch_first=True, padding_value=pad_id)
+            mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
             out = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.double()
             scores[batch] = (out[:, -1] - (out[:, 0] if out.shape[1] == 2 else 0)).cpu().numpy()
             task.advance(len(batch))
@@ -174,12 +145,8 @@ def score_texts(
 
 
 def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise DataError(
-            "adapters need PEFT, which is not installed; `pip install 'facsynth[tasks]'`"
-        ) from error
+    import peft
+
     # PEFT 0.21 asks Transformers 5 for a property by its old name.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     return peft

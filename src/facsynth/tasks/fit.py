@@ -1,38 +1,35 @@
-"""Training in a folder through the maintained trainers, with checkpoints: killed, it goes on.
+"""Training in a folder by Transformers' and TRL's trainers; a killed training resumes.
 
 ```
-DIR/plan.json               what was asked for; another request is refused
-DIR/seed-42/checkpoints/    the last checkpoint, while it trains
-DIR/seed-42/                adapter or weights, and metrics.json, written last
-DIR/task.json               written when all seeds are there
+DIR/model-42/checkpoints/    the last checkpoint, while it trains
+DIR/model-42/                adapter or weights, and metrics.json, written last
 ```
 """
 
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from transformers import TrainerCallback, set_seed
 
 from facsynth.data.write import write_json
-from facsynth.errors import DataError, MismatchError
+from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress, Task
+from facsynth.records import sample_text
 from facsynth.tasks.classifier import add_adapters, as_classifier, padded_tokenizer
-from facsynth.tasks.tuning import TuneRun, TuneSettings
+from facsynth.tasks.folder import TrainedTask, Training, save_task
+from facsynth.tasks.settings import Loader, OptimizerSettings, TrainSettings
 
-__all__ = ["Job", "Kind", "Loader", "claim_folder", "fit_jobs"]
-
-Loader = Callable[[], LanguageModel]
-"""Loads the untrained model; called once for every model that is trained."""
+__all__ = ["N_OUTPUTS", "Job", "Kind", "fit_jobs", "save_trained"]
 
 Kind = Literal["classification", "preference", "instruction"]
 """Trained by Transformers' Trainer, TRL's RewardTrainer or TRL's SFTTrainer."""
@@ -40,113 +37,121 @@ Kind = Literal["classification", "preference", "instruction"]
 N_OUTPUTS = {"classification": 2, "preference": 1}
 """Outputs of the head; an instruction model has none."""
 
-_IDS = {"classification": "input_ids", "preference": "chosen_ids", "instruction": "input_ids"}
-
 
 @dataclass(frozen=True)
 class Job:
     """One model to be trained."""
 
     name: str
-    """Its folder inside the run."""
+    """Its folder inside the task's folder."""
 
-    seed: int
+    random_seed: int
     rows: Sequence[dict[str, Any]]
     """Token ids and labels, as the trainer of its kind takes them."""
-
-
-def claim_folder(run: TuneRun, task: str, lm: LanguageModel, facts: dict[str, Any]) -> None:
-    """Write down what is trained here, or check that the same is.
-
-    Args:
-        run: Where and how.
-        task: What is trained.
-        lm: The untrained model.
-        facts: What else the result depends on.
-
-    Raises:
-        MismatchError: The folder holds training of another model, other data or settings.
-    """
-    path = run.folder / "plan.json"
-    asked = {"task": task, "model": lm.content_hash, "settings": asdict(run.settings), **facts}
-    plan = json.loads(json.dumps(asked | {"seeds": run.seeds, "control": run.control}))
-    if not path.is_file():
-        write_json(plan, path)
-        return
-    known = json.loads(path.read_text(encoding="utf-8"))
-    different = sorted(key for key in plan if plan[key] != known.get(key))
-    if different:
-        raise MismatchError(
-            f"{run.folder} holds training with other {', '.join(different)}; take another folder, "
-            "or delete this one"
-        )
 
 
 def fit_jobs(
     jobs: Sequence[Job],
     lm: LanguageModel,
     load: Loader,
-    run: TuneRun,
+    training: Training,
     kind: Kind,
     *,
     tokenizer: Any = None,
     progress: Progress = SILENT,
 ) -> dict[str, dict[str, Any]]:
-    """Train what is not there yet; a job that was begun goes on at its last checkpoint.
+    """Train what is not there yet; an unfinished job resumes at its last checkpoint.
 
     Args:
         jobs: What to train.
         lm: The untrained model, which the first job may change.
         load: Loads it again for the next one.
-        run: Where and how.
+        training: Where and how; the folder is claimed for it.
         kind: Which trainer.
-        tokenizer: Saved beside the weights; that of the model by default.
-        progress: Where bars and the estimate go.
+        tokenizer: Saved beside the weights; by default that of the model.
+        progress: Where bars go.
 
     Returns:
-        Loss, steps and seconds of each job, by name.
+        Rows, steps and seconds of each job, by name.
+
+    Raises:
+        MismatchError: The folder holds other training.
     """
+    training.claim(lm.content_hash)
     found, fresh = {}, True
     for job in jobs:
-        folder = run.folder / job.name
+        folder = training.folder / job.name
         done = folder / "metrics.json"
         if not done.is_file():
             lm = lm if fresh else load()
             fresh = False
             own = padded_tokenizer(tokenizer or lm.tokenizer)
-            metrics = _fit(job, lm, own, run.settings, kind, folder, progress)
+            metrics = _fit(job, lm, own, training.train, kind, folder, progress)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             write_json(metrics, done)
         found[job.name] = json.loads(done.read_text(encoding="utf-8"))
+        del found[job.name]["log"]
     return found
+
+
+def save_trained(
+    training: Training,
+    lm: LanguageModel,
+    found: dict[str, Any],
+    tensors: dict[str, Any] | None = None,
+    **facts: Any,
+) -> TrainedTask:
+    """Write the folder of trained models or heads.
+
+    Args:
+        training: What was asked for.
+        lm: The untrained model.
+        found: By name of each model, what it was trained on and what that took.
+        tensors: Heads.
+        facts: Other values for task.json.
+    """
+    config = {
+        "model": lm.name,
+        "model_hash": lm.content_hash,
+        "method": training.train.method,
+        "settings": asdict(training.settings),
+        "random_seeds": sorted({training.train.models[name] for name in found}),
+        "training": found,
+        **facts,
+    }
+    texts = map(sample_text, training.samples)
+    return save_task(training.task, training.folder, config, texts, tensors)
 
 
 def _fit(
     job: Job,
     lm: LanguageModel,
     tokenizer: Any,
-    settings: TuneSettings,
+    settings: TrainSettings,
     kind: Kind,
     folder: Path,
     progress: Progress,
 ) -> dict[str, Any]:
     _check_devices(lm)
-    set_seed(job.seed)
+    set_seed(job.random_seed)
+    steps = settings.optimizer
     model = as_classifier(lm, N_OUTPUTS[kind]) if kind in N_OUTPUTS else lm.model
     half = next(iter(lm.model.parameters())).dtype
-    if settings.lora:
-        model = add_adapters(model, settings.lora, head=kind in N_OUTPUTS)
+    if settings.full:
+        model = model.float()  # small steps of half-precision weights would be rounded away
     else:
-        model = model.float()  # steps of a half-precision weight are lost
-    if settings.gradient_checkpointing and settings.lora:
-        model.enable_input_require_grads()
+        model = add_adapters(model, settings.lora, head=kind in N_OUTPUTS)
+        if steps.gradient_checkpointing:
+            model.enable_input_require_grads()
     checkpoints = folder / "checkpoints"
-    arguments = _arguments(settings, checkpoints, job.seed, lm.device, half)
-    seconds = _seconds_per_pass(model, job.rows, kind, settings.per_pass, arguments)
+    arguments = _arguments(steps, checkpoints, job.random_seed, lm.device, half)
     trainer = _trainer(kind, model, job.rows, arguments, tokenizer)
     last = _last_checkpoint(checkpoints)
     n_done = int(last.name.split("-")[1]) if last else 0
-    n_steps = _announce(job, settings, n_done, seconds, progress)
+    # As Trainer counts: the last step of an epoch may be smaller.
+    n_steps = max(1, math.ceil(steps.epochs * math.ceil(len(job.rows) / steps.batch_size)))
+    resumed = f", resuming at step {n_done:,}" if n_done else ""
+    progress.say(f"{job.name}: {len(job.rows):,} samples, {n_steps:,} steps{resumed}")
     started = time.monotonic()
     with progress.task(job.name, n_steps, "steps") as task:
         task.advance(n_done)
@@ -163,31 +168,21 @@ def _fit(
     }
 
 
-def _announce(
-    job: Job, settings: TuneSettings, n_done: int, seconds: float, progress: Progress
-) -> int:
-    """Say what lies ahead; the number of steps in all."""
-    n_steps = _n_steps(settings, len(job.rows))
-    minutes = seconds * (n_steps - n_done) * settings.batch_size / settings.per_pass / 60
-    progress.say(
-        f"{job.name}: {len(job.rows):,} samples, {n_steps:,} steps of {settings.batch_size}"
-        + (f", goes on at step {n_done:,}" if n_done else "")
-        + f"; about {minutes:.1f} minutes, by one timed batch"
-    )
-    return n_steps
-
-
 def _check_devices(lm: LanguageModel) -> None:
-    """Trainer would spread batches over all GPUs in one process, which TRL does not support."""
+    """Trainer would spread batches over all GPUs of one process, which TRL does not support."""
     if lm.device.type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
         raise DataError(
-            f"{torch.cuda.device_count()} GPUs are visible, and training takes one; set "
-            "CUDA_VISIBLE_DEVICES to it"
+            f"{torch.cuda.device_count()} GPUs are visible, but training uses one; choose it with "
+            "CUDA_VISIBLE_DEVICES"
         )
 
 
 def _arguments(
-    settings: TuneSettings, folder: Path, seed: int, device: torch.device, half: torch.dtype
+    settings: OptimizerSettings,
+    folder: Path,
+    random_seed: int,
+    device: torch.device,
+    half: torch.dtype,
 ) -> dict[str, Any]:
     """What all three trainers take."""
     return {
@@ -210,19 +205,15 @@ def _arguments(
         "logging_steps": 10,
         "disable_tqdm": True,
         "report_to": "none",
-        "seed": seed,
-        "data_seed": seed,
+        "seed": random_seed,
+        "data_seed": random_seed,
     }
 
 
 def _trainer(
     kind: Kind, model: Any, rows: Sequence[dict[str, Any]], arguments: Any, tokenizer: Any
 ) -> Any:
-    """The trainer of a kind, without the callbacks that print.
-
-    Raises:
-        DataError: TRL is not installed.
-    """
+    """The trainer of a kind, without the callbacks that print."""
     from datasets import Dataset
     from transformers import (
         DataCollatorWithPadding,
@@ -240,7 +231,8 @@ def _trainer(
             train_dataset=data,
         )
     else:
-        trl = _trl()
+        import trl
+
         if kind == "preference":
             config = trl.RewardConfig(**arguments, max_length=None)
             make = trl.RewardTrainer
@@ -268,49 +260,11 @@ class _Watcher(TrainerCallback):  # type: ignore[misc]
             self._note = f"loss {float(logs['loss']):.3f}"
 
 
-def _n_steps(settings: TuneSettings, n_rows: int) -> int:
-    """As Trainer counts: a last step of an epoch may be smaller."""
-    per_epoch = -(-n_rows // settings.batch_size)
-    return max(1, int(np.ceil(settings.epochs * per_epoch)))
-
-
-def _seconds_per_pass(
-    model: Any, rows: Sequence[dict[str, Any]], kind: Kind, n: int, arguments: dict[str, Any]
-) -> float:
-    """Time of one pass there and back over samples of middle length; changes nothing."""
-    lengths = sorted(rows, key=lambda row: len(row[_IDS[kind]]))
-    middle = lengths[len(lengths) // 2][_IDS[kind]]
-    sides = 2 if kind == "preference" else 1
-    ids = torch.tensor([list(middle)] * (n * sides), device=model.device)
-    device = model.device.type
-    was_training = model.training
-    with torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=arguments["bf16"]):
-        for _ in range(2):  # the first one warms up
-            started = time.monotonic()
-            model.train()(input_ids=ids).logits.float().mean().backward()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            seconds = time.monotonic() - started
-    model.zero_grad(set_to_none=True)
-    model.train(was_training)
-    return seconds
-
-
 def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: its state comes last."""
+    """The newest complete checkpoint: Trainer writes its state last."""
     found: list[tuple[int, Path]] = []
     for state in folder.glob("checkpoint-*/trainer_state.json"):
         with suppress(ValueError):
             json.loads(state.read_text(encoding="utf-8"))
             found.append((int(state.parent.name.split("-")[1]), state.parent))
     return max(found)[1] if found else None
-
-
-def _trl() -> Any:
-    try:
-        import trl
-    except ImportError as error:
-        raise DataError(
-            "this training runs in TRL, which is not installed; `pip install 'facsynth[tasks]'`"
-        ) from error
-    return trl

@@ -1,34 +1,105 @@
-"""What a trained task leaves on disk: settings and versions, numbers, hashes; never a text."""
+"""The folder of a trained task: settings and versions, numbers, hashes; never a text.
+
+```
+DIR/task.json               settings, model, versions; written last
+DIR/plan.json               what was asked for, where models are trained
+DIR/known.npy               hashes of the word 4-grams of the training texts
+DIR/tensors.safetensors     heads or vectors
+DIR/model-42/               adapter or weights, where models were trained
+DIR/evaluation-NAME.json    one for each evaluation
+```
+"""
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 from safetensors.numpy import load_file, save_file
 
-from facsynth.data.novelty import KnownTexts
+from facsynth.data.copies import KnownTexts
 from facsynth.data.write import atomic_path, write_json
 from facsynth.errors import DataError, MismatchError
-from facsynth.models.lm import LanguageModel
-from facsynth.tasks.heads import LinearHead
+from facsynth.records import Sample
+from facsynth.table.write import samples_hash
+from facsynth.tasks.settings import TrainSettings
 
 __all__ = [
     "TrainedTask",
-    "check_model",
-    "heads_to_tensors",
+    "Training",
+    "check_enough",
+    "check_output",
+    "near_copies",
     "open_task",
     "save_task",
-    "tensors_to_heads",
 ]
 
 _VERSIONS = ("facsynth", "numpy", "peft", "scikit-learn", "torch", "transformers", "trl")
+
+_PACKAGES = {"head": ("sklearn",), "lora": ("peft", "trl"), "full": ("trl",)}
+"""What each method of training imports."""
+
+_COPY_SHARE = 0.8
+"""Share of its word 4-grams in the training texts from which a text is a near-copy."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is to be trained into a folder."""
+
+    task: str
+    folder: Path
+    settings: Any
+    """The task's settings record, with `TrainSettings` as `train`."""
+
+    samples: Sequence[Sample]
+    """All samples that may be drawn."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else the result depends on, such as a hash of the labels."""
+
+    @property
+    def train(self) -> TrainSettings:
+        """How it is trained."""
+        found: TrainSettings = self.settings.train
+        return found
+
+    def check(self, model_hash: str | None = None) -> dict[str, Any]:
+        """The plan, unless the folder holds other training.
+
+        Args:
+            model_hash: Hash of the untrained model; None before it is loaded.
+
+        Raises:
+            DataError: The folder is a file, or a package is not installed.
+            MismatchError: The folder holds training of another model, other data or settings.
+        """
+        check_output(self.folder)
+        _check_installed(self.train.method)
+        asked = {"task": self.task, "data": samples_hash(self.samples), **self.facts}
+        asked |= {"settings": asdict(self.settings)}
+        asked |= {} if model_hash is None else {"model": model_hash}
+        plan: dict[str, Any] = json.loads(json.dumps(asked))  # tuples become lists, as when read
+        path = self.folder / "plan.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else plan
+        different = sorted(key for key in plan if plan[key] != known.get(key))
+        if different:
+            raise MismatchError(
+                f"{self.folder} holds training with other {', '.join(different)}; choose another "
+                "folder, or delete this one"
+            )
+        return plan
+
+    def claim(self, model_hash: str) -> None:
+        """Write the plan down, so that only the same training resumes in the folder."""
+        write_json(self.check(model_hash), self.folder / "plan.json")
 
 
 @dataclass(frozen=True)
@@ -38,31 +109,64 @@ class TrainedTask:
     task: str
     """`toxicity`, `reward`, `steering` or `instruction`."""
 
+    folder: Path
     config: dict[str, Any]
-    """Model, settings, seeds, counts, as they stand in task.json."""
+    """task.json: model, settings, random seeds, counts."""
 
-    tensors: dict[str, Float64[np.ndarray, "..."]]
-    """Heads or vectors; empty where models were trained, which have folders of their own."""
+    tensors: Mapping[str, Float64[np.ndarray, "..."] | Float32[np.ndarray, "..."]]
+    """Heads or vectors; empty where models were trained."""
 
     known: KnownTexts
-    """Word 4-grams of the training texts, for the check of evaluation data."""
+    """Word 4-grams of the training texts."""
 
-    folder: Path | None = None
-    """Where it was read from."""
+    def check_model(self, lm: Any) -> None:
+        """Raise a MismatchError unless this `LanguageModel` is the one that was trained on."""
+        wanted = self.config["model_hash"]
+        if lm.content_hash != wanted:
+            raise MismatchError(
+                f"trained on {self.config['model']} ({wanted[:8]}), but {lm.name} is "
+                f"{lm.content_hash[:8]}; pass the same --model, or train again"
+            )
+
+    def check(self) -> None:
+        """Raise a DataError unless trained models and the packages they need are there."""
+        method = self.config["method"]
+        _check_installed(method)
+        for name in self.config["training"] if method != "head" else ():
+            if not (self.folder / name).is_dir():
+                raise DataError(
+                    f"{self.folder / name} is missing, but task.json names it; train again"
+                )
 
 
-def save_task(folder: Path, trained: TrainedTask) -> None:
-    """Write the folder; task.json comes last, so a folder with one is complete."""
-    if trained.tensors:
+def save_task(
+    task: str,
+    folder: Path,
+    config: Mapping[str, Any],
+    texts: Iterable[str],
+    tensors: Mapping[str, Any] | None = None,
+) -> TrainedTask:
+    """Write the folder; task.json comes last, so a folder that has one is complete.
+
+    Args:
+        task: Name of the task.
+        folder: Where to write.
+        config: What task.json holds.
+        texts: Training texts, of which only hashes are kept.
+        tensors: Heads or vectors.
+    """
+    known, found = KnownTexts(texts), dict(tensors or {})
+    if found:
         with atomic_path(folder / "tensors.safetensors") as temporary:
-            save_file({k: np.ascontiguousarray(v) for k, v in trained.tensors.items()}, temporary)
+            save_file({k: np.ascontiguousarray(v) for k, v in found.items()}, temporary)
     with atomic_path(folder / "known.npy") as temporary:
-        np.save(temporary, np.array(trained.known.hashes(), dtype=np.uint64))
+        np.save(temporary, np.array(known.hashes(), dtype=np.uint64))
     versions = {"python": platform.python_version()}
     for name in _VERSIONS:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    write_json({"task": trained.task, **trained.config, "versions": versions}, folder / "task.json")
+    write_json({"task": task, **config, "versions": versions}, folder / "task.json")
+    return open_task(folder, task)
 
 
 def open_task(folder: Path, task: str) -> TrainedTask:
@@ -73,46 +177,59 @@ def open_task(folder: Path, task: str) -> TrainedTask:
     """
     path = folder / "task.json"
     if not path.is_file():
-        raise DataError(f"{folder} holds no task.json; run `fac task {task} train` first")
+        raise DataError(f"{folder} has no task.json; run `fac task {task} train` first")
     config = json.loads(path.read_text(encoding="utf-8"))
-    if config.pop("task") != task:
-        raise DataError(f"{folder} was not written by `fac task {task} train`; check the folder")
-    hashes = np.load(folder / "known.npy").tolist()
+    if config["task"] != task:
+        raise DataError(f"{folder} holds the task {config['task']!r}, not {task!r}")
+    known = KnownTexts.from_hashes(np.load(folder / "known.npy").tolist())
     path = folder / "tensors.safetensors"
-    tensors = load_file(path) if path.is_file() else {}
-    return TrainedTask(task, config, tensors, KnownTexts.from_hashes(hashes), folder)
+    return TrainedTask(task, folder, config, load_file(path) if path.is_file() else {}, known)
 
 
-def check_model(trained: TrainedTask, lm: LanguageModel) -> None:
-    """Raise a MismatchError unless this is the model that was trained on."""
-    wanted = trained.config["model_hash"]
-    if lm.content_hash != wanted:
-        raise MismatchError(
-            f"trained on {trained.config['model']} ({wanted[:8]}), but {lm.name} is "
-            f"{lm.content_hash[:8]}; pass the same --model, or train again"
+def near_copies(
+    trained: TrainedTask, texts: Iterable[tuple[str, str]], *, allow: bool
+) -> tuple[str, ...]:
+    """Ids of evaluation texts that are near-copies of training texts.
+
+    A near-copy has at least 80 % of its word 4-grams in the training texts.
+
+    Args:
+        trained: The trained task.
+        texts: Id and text of each evaluation sample; an id may come more than once.
+        allow: Return near-copies instead of refusing them.
+
+    Raises:
+        DataError: There are near-copies, and they are not allowed.
+    """
+    copies = [name for name, text in texts if trained.known.overlap(text) >= _COPY_SHARE]
+    found = tuple(dict.fromkeys(copies))
+    if found and not allow:
+        examples = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        raise DataError(
+            f"{len(found)} evaluation samples are near-copies of training samples ({examples}): "
+            f"at least {_COPY_SHARE:.0%} of their word 4-grams are in the training data; remove "
+            "them, or pass --allow-overlap to evaluate anyway and list them"
         )
-
-
-def heads_to_tensors(kind: str, heads: Mapping[int, LinearHead]) -> dict[str, Any]:
-    """Heads by seed as tensors called `<kind>.<seed>.<part>`."""
-    found = {}
-    for seed, head in heads.items():
-        for name in ("weights", "mean", "scale"):
-            found[f"{kind}.{seed}.{name}"] = getattr(head, name)
-        found[f"{kind}.{seed}.bias"] = np.array([head.bias])
     return found
 
 
-def tensors_to_heads(kind: str, tensors: Mapping[str, Any]) -> dict[int, LinearHead]:
-    """What `heads_to_tensors` made, back again."""
-    names = (name.split(".") for name in tensors)
-    seeds = sorted({int(seed) for found, seed, _ in names if found == kind})
-    return {
-        seed: LinearHead(
-            tensors[f"{kind}.{seed}.weights"],
-            tensors[f"{kind}.{seed}.mean"],
-            tensors[f"{kind}.{seed}.scale"],
-            float(tensors[f"{kind}.{seed}.bias"][0]),
-        )
-        for seed in seeds
-    }
+def check_enough(samples: Sequence[object], what: str) -> None:
+    """Raise a DataError unless there are two or more."""
+    if len(samples) < 2:
+        raise DataError(f"{len(samples)} {what} are too few to train on; give two or more")
+
+
+def check_output(folder: Path) -> None:
+    """Raise a DataError when the output folder is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a folder with -o")
+
+
+def _check_installed(method: str) -> None:
+    """Raise a DataError unless the packages of a method are installed; imports none of them."""
+    for package in _PACKAGES[method]:
+        if find_spec(package) is None:
+            raise DataError(
+                f"this training requires {package}, which is not installed; "
+                "`pip install 'facsynth[tasks]'`"
+            )

@@ -1,4 +1,4 @@
-"""How well scores tell classes apart, with bootstrap intervals; a share is one of 0s and 1s."""
+"""How well scores separate two classes, and means of items, with bootstrap intervals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ def check_classes(positive: Classes, what: str) -> None:
     n_positive = int(positive.sum())
     if not 0 < n_positive < positive.size:
         raise DataError(
-            f"{what} holds {n_positive} positive and {positive.size - n_positive} negative "
-            "samples, but both classes are needed; add samples of the other class"
+            f"{what} has {n_positive} positive and {positive.size - n_positive} negative samples, "
+            "but both classes are needed; add samples of the other class"
         )
 
 

@@ -8,12 +8,14 @@ are weighted back to how many there are of each kind.
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from facsynth.errors import DataError
+from facsynth.show import TextTable, as_html
 from facsynth.understand.fidelity import wilson_interval
 
 __all__ = ["AuditResult", "draw_audit", "read_verdicts", "score_audit", "sheet_text"]
@@ -51,14 +53,35 @@ class AuditResult:
 
     n_dropped_seen: int
 
+    def row(self) -> dict[str, Any]:
+        """The numbers under stable keys."""
+        return asdict(self)
 
-def draw_audit(relevant: Mapping[int, bool], n: int, *, seed: int = 0) -> list[int]:
+    def tables(self) -> Sequence[TextTable]:
+        """Precision and recall with their intervals, then how many verdicts there are."""
+        rows = [
+            (
+                "precision",
+                self.precision,
+                f"{self.precision_low:.3f} to {self.precision_high:.3f}",
+            ),
+            ("recall", self.recall, f"{self.recall_low:.3f} to {self.recall_high:.3f}"),
+            ("kept, with a verdict", f"{self.n_kept_seen:,} of {self.n_kept:,}", ""),
+            ("dropped, with a verdict", f"{self.n_dropped_seen:,} of {self.n_dropped:,}", ""),
+        ]
+        title = "Judge of relevance against a person"
+        return [TextTable(title, ("measure", "value", "95 % interval"), rows)]
+
+    _repr_html_ = as_html
+
+
+def draw_audit(relevant: Mapping[int, bool], n: int, *, random_seed: int = 0) -> list[int]:
     """Features for a sheet: half of them kept, half dropped, mixed.
 
     Args:
         relevant: What the judge decided, by feature.
-        n: Features in the sheet; fewer where there are not so many of a kind.
-        seed: Seed of the draw.
+        n: Features in the sheet; fewer if a kind has fewer.
+        random_seed: Of the draw.
 
     Raises:
         DataError: The judge kept none or dropped none, so nothing can be compared.
@@ -69,7 +92,7 @@ def draw_audit(relevant: Mapping[int, bool], n: int, *, seed: int = 0) -> list[i
         raise DataError(
             f"the judge kept {len(kept)} features and dropped {len(dropped)}; an audit needs both"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random_seed)
     n_kept = min(len(kept), max(n - len(dropped), (n + 1) // 2))
     chosen = [
         *rng.choice(kept, n_kept, replace=False),
@@ -118,7 +141,7 @@ def read_verdicts(path: str | Path) -> dict[int, bool]:
 
 
 def score_audit(
-    relevant: Mapping[int, bool], verdicts: Mapping[int, bool], *, seed: int = 0
+    relevant: Mapping[int, bool], verdicts: Mapping[int, bool], *, random_seed: int = 0
 ) -> AuditResult:
     """Precision and recall of a judge from a person's verdicts.
 
@@ -128,7 +151,7 @@ def score_audit(
     Args:
         relevant: What the judge decided, by feature.
         verdicts: What the person decided, for features of a drawn sheet.
-        seed: Seed of the interval's draws.
+        random_seed: Of the interval's draws.
 
     Raises:
         DataError: A verdict is about an unknown feature, or one kind has no verdict.
@@ -144,7 +167,7 @@ def score_audit(
     n_kept = sum(relevant.values())
     n_dropped = len(relevant) - n_kept
     hits, missed = n_kept * sum(kept) / len(kept), n_dropped * sum(dropped) / len(dropped)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random_seed)
     p = n_kept * rng.beta(sum(kept) + 0.5, len(kept) - sum(kept) + 0.5, _N_DRAWS)
     d = n_dropped * rng.beta(sum(dropped) + 0.5, len(dropped) - sum(dropped) + 0.5, _N_DRAWS)
     low, high = np.quantile(p / (p + d), [0.025, 0.975])

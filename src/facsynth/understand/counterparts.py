@@ -6,31 +6,19 @@ which both features are active, how often do both peak on the same word?
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from facsynth.models.tokens import TokenizedSample, tokenize_samples
-from facsynth.records import FeatureActivations, Sample
-from facsynth.table.table import TableSource
+from facsynth.models.tokens import TokenizedSample
 from facsynth.understand.names import count_terms, name_feature, peak_word
-from facsynth.understand.spans import collect_spans, extract_settings, mark_peak, span_at
+from facsynth.understand.spans import ReadTable, collect_spans, mark_peak, span_at
 
-__all__ = ["Counterparts", "Reading", "describe_counterparts"]
+__all__ = ["Counterparts", "describe_counterparts"]
 
 _PEAKS = 20
 """Samples of a pair whose peaks are compared: those that activate the first feature most."""
 
 _CONTEXT_TOKENS = 16
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A table as far as words at peaks need it."""
-
-    activations: FeatureActivations
-    source: TableSource
-    tokenizer: Any
 
 
 @dataclass(frozen=True)
@@ -49,33 +37,24 @@ class Counterparts:
 
 
 def describe_counterparts(
-    samples: Sequence[Sample], a: Reading, b: Reading, pairs: Sequence[tuple[int, int]]
+    a: ReadTable, b: ReadTable, pairs: Sequence[tuple[int, int]]
 ) -> list[Counterparts]:
     """Describe pairs of features.
 
     Args:
-        samples: The samples that both tables hold, in the order of their rows.
-        a: The one table.
-        b: The other.
+        a: One table.
+        b: Another table of the same samples, in the same order.
         pairs: A feature of `a` and one of `b` each.
     """
-    words = count_terms(samples)
+    words = count_terms(a.samples)
     sides = [
-        collect_spans(
-            samples,
-            side.activations,
-            side.tokenizer,
-            [pair[i] for pair in pairs],
-            score=extract_settings(side.source).score,
-            max_tokens=side.source.max_tokens,
-            context_tokens=_CONTEXT_TOKENS,
-        )
+        collect_spans(side, [pair[i] for pair in pairs], context_tokens=_CONTEXT_TOKENS)
         for i, side in enumerate((a, b))
     ]
     places = [_places(side, {pair[i] for pair in pairs}) for i, side in enumerate((a, b))]
     common = [_common(places[0][one], places[1][other]) for one, other in pairs]
     rows = sorted({row for found in common for row in found[:_PEAKS]})
-    texts = [_texts(samples, side, rows) for side in (a, b)]
+    texts = [side.tokenize(rows) for side in (a, b)]
     described = []
     for pair, found in zip(pairs, common, strict=True):
         spans = [side[feature] for side, feature in zip(sides, pair, strict=True)]
@@ -96,7 +75,7 @@ def describe_counterparts(
     return described
 
 
-def _places(side: Reading, wanted: set[int]) -> dict[int, dict[int, tuple[int, float]]]:
+def _places(side: ReadTable, wanted: set[int]) -> dict[int, dict[int, tuple[int, float]]]:
     """By feature and row: position of the peak and activation."""
     table = side.activations
     found: dict[int, dict[int, tuple[int, float]]] = {feature: {} for feature in wanted}
@@ -111,17 +90,6 @@ def _places(side: Reading, wanted: set[int]) -> dict[int, dict[int, tuple[int, f
 def _common(one: dict[int, tuple[int, float]], other: dict[int, tuple[int, float]]) -> list[int]:
     """Rows in which both are active, those with the strongest first feature first."""
     return sorted(one.keys() & other.keys(), key=lambda row: (-one[row][1], row))
-
-
-def _texts(
-    samples: Sequence[Sample], side: Reading, rows: Sequence[int]
-) -> dict[int, TokenizedSample]:
-    settings = extract_settings(side.source)
-    chosen = [samples[row] for row in rows]
-    texts = tokenize_samples(
-        chosen, side.tokenizer, score=settings.score, max_tokens=settings.max_tokens
-    )
-    return dict(zip(rows, texts, strict=True))
 
 
 def _word(text: TokenizedSample, position: int) -> str:

@@ -13,52 +13,20 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int64
 
-from facsynth.errors import DataError
-from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
-from facsynth.records import FeatureActivations, Sample, Span
+from facsynth.models.tokens import TokenizedSample
+from facsynth.records import FeatureActivations, Span
 from facsynth.understand.names import word_weights
-from facsynth.understand.spans import span_at
+from facsynth.understand.settings import EvidenceSettings
+from facsynth.understand.spans import ReadTable, span_at
 from facsynth.words import find_words, is_word, split_words
 
-__all__ = ["Evidence", "EvidenceSettings", "collect_evidence"]
+__all__ = ["Evidence", "collect_evidence"]
 
 _PER_BIN = 4
 """Samples looked at for every span wanted, so that equal texts can be left out."""
 
 _LEAST_SAMPLES = 6
 """With fewer samples nothing is kept back."""
-
-
-@dataclass(frozen=True)
-class EvidenceSettings:
-    """How much is collected for each feature."""
-
-    threshold: float = 1.0
-    """A sample shows the feature when its activation is above this, in SAE units."""
-
-    n_spans: int = 10
-    """Spans shown: half of them the strongest, half spread over the range of activations."""
-
-    n_held_out: int = 10
-    """Spans kept back, spread over the range of activations; at most half of all there are."""
-
-    n_near_misses: int = 15
-    """Near misses; a third of them is shown, the others are kept back."""
-
-    n_random: int = 10
-    """Pieces of random silent samples, kept back."""
-
-    context_tokens: int = 16
-    """Most tokens on each side of the peak."""
-
-    seed: int = 0
-    """Seed of what is drawn."""
-
-    def __post_init__(self) -> None:
-        if self.n_spans < 1 or self.context_tokens < 1:
-            raise DataError("a feature needs at least one span with at least one token of context")
-        if self.threshold < 0:
-            raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -86,36 +54,25 @@ class Evidence:
 
 
 def collect_evidence(
-    samples: Sequence[Sample],
-    activations: FeatureActivations,
-    tokenizer: Any,
-    feature_ids: Iterable[int],
-    *,
-    score: Score,
-    max_tokens: int,
-    settings: EvidenceSettings | None = None,
+    table: ReadTable, feature_ids: Iterable[int], *, settings: EvidenceSettings | None = None
 ) -> dict[int, Evidence]:
     """Collect the evidence for features from a feature table, without running the model.
 
-    Near misses are found by TF-IDF: the words of the feature's spans, those at the peaks above
-    all, weighted by their rarity, against the samples in which the feature is silent on every
-    scored token. The nearest sample gives the piece around its most telling word.
+    Near misses are found by TF-IDF: the words of the feature's spans, above all those at the
+    peaks, are compared with the samples in which the feature is silent on every scored token. A
+    near sample contributes the piece around its most telling word.
 
     Args:
-        samples: The samples of the table, in its order.
-        activations: The table's activations.
-        tokenizer: Tokenizer of the model that extracted them.
+        table: A feature table with its samples.
         feature_ids: Features to look at.
-        score: Whose words were scored when extracting.
-        max_tokens: The cut that was used when extracting.
         settings: How much to collect.
 
     Returns:
         Evidence by feature; without any span for a feature that no sample shows.
     """
     settings = settings or EvidenceSettings()
-    texts = tokenize_samples(samples, tokenizer, score=score, max_tokens=max_tokens)
-    by_feature = _by_feature(activations)
+    texts = list(table.tokenize(range(len(table.samples))).values())
+    by_feature = _by_feature(table.activations)
     index = _WordIndex.of(texts)
     return {
         feature: _evidence(feature, by_feature, texts, index, settings)
@@ -151,7 +108,7 @@ def _by_feature(activations: FeatureActivations) -> _Columns:
 
 @dataclass(frozen=True)
 class _WordIndex:
-    """Which scored words stand in which sample, weighted by rarity; rows of length 1."""
+    """Which scored words occur in which sample, weighted by rarity; rows of unit length."""
 
     numbers: Mapping[str, int]
     rarity: Float64[np.ndarray, " n_words"]
@@ -211,7 +168,7 @@ def _evidence(
     part = columns.of(feature)
     rows, values, positions = (a[part] for a in (columns.rows, columns.values, columns.positions))
     n_active = int(np.count_nonzero(values > settings.threshold))
-    rng = np.random.default_rng([settings.seed, feature])
+    rng = np.random.default_rng([settings.random_seed, feature])
     seen: set[str] = set()
 
     def span(i: int) -> Span | None:
@@ -219,25 +176,21 @@ def _evidence(
         made = span_at(texts[row], position, float(values[i]), settings.context_tokens)
         return made if _is_new(made, seen) else None
 
-    n_back = min(settings.n_held_out, n_active // 2) if n_active >= _LEAST_SAMPLES else 0
-    held_out = _take(span, _spread(n_active, n_back, rng, skip=settings.n_spans // 2), n_back)
+    n_back = min(settings.held_out, n_active // 2) if n_active >= _LEAST_SAMPLES else 0
+    held_out = _take(span, _spread(n_active, n_back, rng, skip=settings.spans // 2), n_back)
     taken = {made.sample_id for made in held_out}
     left = [i for i in range(n_active) if texts[int(rows[i])].sample_id not in taken]
-    n_top = (settings.n_spans + 1) // 2
+    n_top = (settings.spans + 1) // 2
     top = _take(span, left, n_top)
-    spread = [left[i] for i in _spread(len(left), settings.n_spans - len(top), rng, skip=n_top)]
-    others = _take(span, spread, settings.n_spans - len(top))
+    spread = [left[i] for i in _spread(len(left), settings.spans - len(top), rng, skip=n_top)]
+    others = _take(span, spread, settings.spans - len(top))
     shown = tuple(sorted([*top, *others], key=lambda made: -made.activation))
     silent = np.ones(len(texts), dtype=np.bool_)
     silent[rows] = False
     near = _near_misses([*shown, *held_out], texts, index, silent, settings, seen)
     random = _random_misses(texts, silent, settings, rng, seen)
-    return Evidence(feature, n_active, shown, near[::3], tuple(held_out), _two_thirds(near), random)
-
-
-def _two_thirds(near: tuple[Span, ...]) -> tuple[Span, ...]:
-    """The near misses that are not shown."""
-    return tuple(span for i, span in enumerate(near) if i % 3)
+    hidden = tuple(span for i, span in enumerate(near) if i % 3)
+    return Evidence(feature, n_active, shown, near[::3], tuple(held_out), hidden, random)
 
 
 def _is_new(span: Span, seen: set[str]) -> bool:
@@ -281,7 +234,7 @@ def _near_misses(
 ) -> tuple[Span, ...]:
     query = index.query(spans)
     likeness = np.where(silent, index.similarity(query), 0.0)
-    order = np.argsort(-likeness, kind="stable")[: _PER_BIN * settings.n_near_misses]
+    order = np.argsort(-likeness, kind="stable")[: _PER_BIN * settings.near_misses]
 
     def make(row: int) -> Span | None:
         position = _telling_position(texts[row], query)
@@ -290,11 +243,11 @@ def _near_misses(
         made = span_at(texts[row], position, 0.0, settings.context_tokens)
         return made if _is_new(made, seen) else None
 
-    return tuple(_take(make, map(int, order), settings.n_near_misses))
+    return tuple(_take(make, map(int, order), settings.near_misses))
 
 
 def _telling_position(text: TokenizedSample, query: Mapping[str, float]) -> int | None:
-    """The scored token at which the word stands that says most, its neighbours counted half."""
+    """The scored token of the most telling word, with its neighbours counted half."""
     found = list(find_words(text.rendered))
     if not found:
         return None
@@ -314,7 +267,7 @@ def _random_misses(
     rng: np.random.Generator,
     seen: set[str],
 ) -> tuple[Span, ...]:
-    rows = rng.permutation(np.flatnonzero(silent))[: _PER_BIN * settings.n_random]
+    rows = rng.permutation(np.flatnonzero(silent))[: _PER_BIN * settings.random_misses]
 
     def make(row: int) -> Span | None:
         scored = np.flatnonzero(texts[row].scored)
@@ -325,7 +278,7 @@ def _random_misses(
         made = span_at(texts[row], position, 0.0, settings.context_tokens)
         return made if _is_new(made, seen) else None
 
-    return tuple(_take(make, map(int, rows), settings.n_random))
+    return tuple(_take(make, map(int, rows), settings.random_misses))
 
 
 def _token(text: TokenizedSample, position: int) -> str:

@@ -2,76 +2,55 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
 from typing import Any, Literal
-
-import numpy as np
 
 from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
 from facsynth.chat.scripted import RecordingChat
+from facsynth.data.read import read_rows
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
+from facsynth.show import TextTable, as_html
 from facsynth.understand.evidence import Evidence
 from facsynth.understand.fidelity import (
+    DOUBTFUL_BELOW,
     Fidelity,
-    Item,
     fidelity_of,
     rule_fidelity,
     score_answers,
 )
 from facsynth.understand.names import TermCounts, name_terms
-from facsynth.understand.prompts import (
-    PROMPT_VERSION,
-    FeatureReply,
-    MatchReply,
-    detection_request,
-    explanation_request,
-    fuzzing_request,
-)
+from facsynth.understand.prompts import PROMPT_VERSION, FeatureReply, explanation_request
+from facsynth.understand.questions import answer_questions, questions_about, selection_question
+from facsynth.understand.settings import ExplainSettings
 
 __all__ = [
     "ExplainSettings",
     "Explanation",
+    "Explanations",
     "calls_to_explain",
     "explain_by_llm",
     "explain_by_terms",
-    "explanation_row",
+    "read_explanations",
     "score_imported",
 ]
 
 _PLACEHOLDER = "x" * 200
 """Stands for an explanation that is not written yet, in estimates."""
 
-
-@dataclass(frozen=True)
-class ExplainSettings:
-    """How an LLM explains and is tested."""
-
-    n_candidates: int = 1
-    """Explanations asked for; with several, that which fits the shown spans best is kept."""
-
-    texts_per_call: int = 5
-    """Texts judged in one call of the detection and fuzzing scores."""
-
-    is_scored: bool = True
-    """Whether explanations are tested on held-out spans."""
-
-    temperature: float = 0.7
-    """Temperature of the explanations; judging always takes 0."""
-
-    seed: int = 0
-    """Seed of the requests, and of the order of texts."""
-
-    def __post_init__(self) -> None:
-        if self.n_candidates < 1 or self.texts_per_call < 1:
-            raise DataError("n_candidates and texts_per_call must be at least 1")
+_IDS = ("feature_id", "index", "feature")
+_TEXTS = ("explanation", "description", "name", "label")
 
 
 @dataclass(frozen=True)
 class Explanation:
     """What one feature means, and how far that can be trusted."""
 
-    feature_id: int
+    evidence: Evidence
+    """What is known about the feature."""
+
     name: str
     """The explanation in words where there is one, else the terms."""
 
@@ -85,7 +64,7 @@ class Explanation:
     """The sentence of an LLM or of an imported file; None without a usable one."""
 
     failure: str | None = None
-    """Why there is no explanation although one was asked for."""
+    """Why an explanation that was asked for is missing."""
 
     fidelity: Fidelity | None = None
     model: str | None = None
@@ -94,9 +73,70 @@ class Explanation:
     prompt_version: str | None = None
 
     @property
+    def feature_id(self) -> int:
+        """The feature."""
+        return self.evidence.feature_id
+
+    @property
     def is_doubtful(self) -> bool:
-        """Whether the name was tested and found wanting."""
+        """Whether the name was tested and scored below `DOUBTFUL_BELOW`."""
         return self.fidelity is not None and self.fidelity.is_doubtful
+
+    def row(self) -> dict[str, Any]:
+        """The JSONL row of the feature, with its spans."""
+        return {
+            "feature_id": self.feature_id,
+            "name": self.name,
+            "method": self.method,
+            "terms": list(self.terms),
+            "explanation": self.explanation,
+            "failure": self.failure,
+            "doubtful": self.is_doubtful,
+            "fidelity": asdict(self.fidelity) if self.fidelity else None,
+            "model": self.model,
+            "prompt_version": self.prompt_version,
+            "n_samples": self.evidence.n_samples,
+            "spans": [asdict(span) for span in self.evidence.shown],
+            "near_misses": [asdict(span) for span in self.evidence.shown_misses],
+        }
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """Explanations of several features, summed up."""
+
+    found: Sequence[Explanation]
+
+    def row(self) -> dict[str, Any]:
+        """Counts, and the median detection score, under stable keys."""
+        tested = [one.fidelity.detection for one in self.found if one.fidelity]
+        scores = [score.balanced_accuracy for score in tested if score]
+        n_doubtful = sum(one.is_doubtful for one in self.found)
+        return {
+            "n_features": len(self.found),
+            "n_explained": sum(one.explanation is not None for one in self.found),
+            "n_failed": sum(one.failure is not None for one in self.found),
+            "n_scored": len(scores),
+            "n_doubtful": n_doubtful,
+            "doubtful_share": n_doubtful / len(scores) if scores else None,
+            "median_balanced_accuracy": median(scores) if scores else None,
+        }
+
+    def tables(self) -> Sequence[TextTable]:
+        """How many features were explained and tested."""
+        row = self.row()
+        rows = [
+            ("explained features", row["n_features"]),
+            ("in words", row["n_explained"]),
+            ("failed", row["n_failed"]),
+            ("tested", row["n_scored"]),
+            (f"doubtful (below {DOUBTFUL_BELOW:g})", row["n_doubtful"]),
+            ("median balanced accuracy", row["median_balanced_accuracy"]),
+        ]
+        note = "" if row["n_scored"] else "None was tested: too few spans, or no LLM to test them."
+        return [TextTable("Explanations", ("what", "value"), rows, note)]
+
+    _repr_html_ = as_html
 
 
 def explain_by_terms(
@@ -104,17 +144,16 @@ def explain_by_terms(
 ) -> list[Explanation]:
     """Name features by the distinctive terms of their shown spans and test these as a rule."""
     explained = []
-    for feature, found in evidence.items():
+    for found in evidence.values():
         terms = name_terms(found.shown, background, n_terms=n_terms)
         fidelity = rule_fidelity(terms, found) if terms else None
         name = ", ".join(terms) or "(no name)"
-        explained.append(Explanation(feature, name, "terms", terms, fidelity=fidelity))
+        explained.append(Explanation(found, name, "terms", terms, fidelity=fidelity))
     return explained
 
 
 def explain_by_llm(
     chat: ChatModel,
-    evidence: Mapping[int, Evidence],
     by_terms: Sequence[Explanation],
     *,
     settings: ExplainSettings | None = None,
@@ -127,7 +166,6 @@ def explain_by_llm(
 
     Args:
         chat: Explains, and answers the detection and fuzzing questions.
-        evidence: Evidence by feature.
         by_terms: The features to explain, from `explain_by_terms`.
         settings: How.
         progress: Where bars go.
@@ -137,22 +175,21 @@ def explain_by_llm(
         BudgetError: The next call would go over a limit.
     """
     settings = settings or ExplainSettings()
-    asked = [found for found in by_terms if evidence[found.feature_id].shown]
+    n = settings.candidates
+    asked = [found for found in by_terms if found.evidence.shown]
+    temperature = settings.temperature if n > 1 else 0.0
     requests = [
         explanation_request(
-            evidence[found.feature_id],
-            seed=settings.seed + candidate,
-            temperature=settings.temperature if settings.n_candidates > 1 else 0.0,
+            found.evidence, random_seed=settings.random_seed + i, temperature=temperature
         )
         for found in asked
-        for candidate in range(settings.n_candidates)
+        for i in range(n)
     ]
     replies = ask(
         chat, requests, what="explanations", schema=FeatureReply, progress=progress
     ).complete()
-    n = settings.n_candidates
-    candidates = {found.feature_id: replies[i * n : (i + 1) * n] for i, found in enumerate(asked)}
-    texts = _best_candidates(chat, evidence, candidates, settings, progress)
+    given = {found.feature_id: replies[i * n : (i + 1) * n] for i, found in enumerate(asked)}
+    texts = _best_candidates(chat, asked, given, settings, progress)
     explained = [
         replace(
             found,
@@ -164,16 +201,13 @@ def explain_by_llm(
             prompt_version=PROMPT_VERSION,
         )
         if (text := texts.get(found.feature_id))
-        else replace(found, failure=_why_none(candidates.get(found.feature_id, ())))
+        else replace(found, failure=_why_none(given.get(found.feature_id, ())))
         for found in by_terms
     ]
-    return (
-        _scored(chat, evidence, explained, settings, progress) if settings.is_scored else explained
-    )
+    return _scored(chat, explained, settings, progress)
 
 
 def score_imported(
-    evidence: Mapping[int, Evidence],
     by_terms: Sequence[Explanation],
     texts: Mapping[int, str],
     *,
@@ -185,21 +219,19 @@ def score_imported(
 
     Features without an imported explanation keep their terms.
     """
-    settings = settings or ExplainSettings()
     explained = [
         replace(found, name=text, method="imported", explanation=text, fidelity=None)
         if (text := texts.get(found.feature_id))
         else found
         for found in by_terms
     ]
-    if chat is None or not settings.is_scored:
+    if chat is None:
         return explained
-    return _scored(chat, evidence, explained, settings, progress)
+    return _scored(chat, explained, settings or ExplainSettings(), progress)
 
 
 def calls_to_explain(
     run: Callable[[ChatModel], Sequence[Explanation]],
-    evidence: Mapping[int, Evidence],
     recorder: RecordingChat,
     chat: ChatModel,
     *,
@@ -209,7 +241,6 @@ def calls_to_explain(
 
     Args:
         run: The run as a function of the chat model.
-        evidence: Evidence by feature.
         recorder: Takes the place of the model.
         chat: The recorder behind the cache of the run.
         settings: Those of the run.
@@ -219,42 +250,61 @@ def calls_to_explain(
         questions about it are counted with one of 200 characters. Repairs come on top.
     """
     explained = run(chat)
-    pending = [found for found in explained if found.failure is not None]
     requests = list(recorder.requests)
-    for found in pending:
-        known = evidence[found.feature_id]
-        if not known.shown or not settings.is_scored:
+    for found in explained:
+        if found.failure is None or not found.evidence.shown or not settings.fidelity:
             continue
-        if settings.n_candidates > 1:
-            asked = _requests(_PLACEHOLDER, _selection_items(known), "detection", settings)
-            requests += [request for request, _ in asked] * settings.n_candidates
-        tests: list[ChatRequest] = []
-        fidelity_of(
-            known,
-            _counting(tests, "detection", settings),
-            _counting(tests, "fuzzing", settings),
-        )
-        requests += {request.key: request for request in tests}.values()
+        if settings.candidates > 1:
+            asked = selection_question(_PLACEHOLDER, found.evidence).calls(settings)
+            requests += [request for request, _ in asked] * settings.candidates
+        questions = questions_about(_PLACEHOLDER, found.evidence)
+        calls = [request for question in questions for request, _ in question.calls(settings)]
+        requests += {request.key: request for request in calls}.values()
     return requests
 
 
-def explanation_row(explained: Explanation, evidence: Evidence) -> dict[str, Any]:
-    """The JSONL row of a feature, with its spans."""
-    return {
-        "feature_id": explained.feature_id,
-        "name": explained.name,
-        "method": explained.method,
-        "terms": list(explained.terms),
-        "explanation": explained.explanation,
-        "failure": explained.failure,
-        "doubtful": explained.is_doubtful,
-        "fidelity": asdict(explained.fidelity) if explained.fidelity else None,
-        "model": explained.model,
-        "prompt_version": explained.prompt_version,
-        "n_samples": evidence.n_samples,
-        "spans": [asdict(span) for span in evidence.shown],
-        "near_misses": [asdict(span) for span in evidence.shown_misses],
-    }
+def read_explanations(path: str | Path) -> dict[int, str]:
+    """Explanations by feature.
+
+    Args:
+        path: A `.jsonl` file or a `.tsv`/`.csv` file with a header, each also with `.gz`, or a
+            folder of such files (a Neuronpedia export has `batch-0.jsonl.gz`, …). A row names its
+            feature by `feature_id`, `index` or `feature`, and the text by `explanation`,
+            `description`, `name` or `label`.
+
+    Returns:
+        One text per feature: the first that is not empty, where a file has several.
+
+    Raises:
+        DataError: A file cannot be read, a row lacks a field, or no explanation is found.
+    """
+    path = Path(path)
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    found: dict[int, str] = {}
+    for file in files:
+        for place, row in read_rows(file):
+            feature, text = _entry(row, place)
+            if text:
+                found.setdefault(feature, text)
+    if not found:
+        raise DataError(f"no explanations in {path}; each row needs a feature and a text")
+    return found
+
+
+def _entry(row: Mapping[str, object], place: str) -> tuple[int, str]:
+    feature = next((row[key] for key in _IDS if row.get(key) not in (None, "")), None)
+    texts = [key for key in _TEXTS if key in row]
+    if feature is None or not texts:
+        raise DataError(
+            f"{place}: expected one of {', '.join(_IDS)} and one of {', '.join(_TEXTS)}, found "
+            f"{', '.join(map(str, row)) or 'nothing'}"
+        )
+    try:
+        number = int(str(feature))
+    except ValueError as error:
+        raise DataError(f"{place}: {feature!r} is not a feature number") from error
+    text = next((row[key] for key in texts if row[key]), "")
+    return number, " ".join(str(text).split())
 
 
 def _why_none(replies: Sequence[FeatureReply | ChatFailure]) -> str:
@@ -266,31 +316,29 @@ def _why_none(replies: Sequence[FeatureReply | ChatFailure]) -> str:
 
 def _best_candidates(
     chat: ChatModel,
-    evidence: Mapping[int, Evidence],
-    candidates: Mapping[int, Sequence[FeatureReply | ChatFailure]],
+    features: Sequence[Explanation],
+    given: Mapping[int, Sequence[FeatureReply | ChatFailure]],
     settings: ExplainSettings,
     progress: Progress,
 ) -> dict[int, str]:
     """The explanation of each feature that fits its shown spans best; the first of equals."""
-    usable = {
-        feature: list(dict.fromkeys(text for reply in replies if (text := _text(reply))))
-        for feature, replies in candidates.items()
-    }
-    best = {feature: texts[0] for feature, texts in usable.items() if texts}
-    asked = [
-        (feature, text, _selection_items(evidence[feature]))
-        for feature, texts in usable.items()
-        if len(texts) > 1 and settings.is_scored
-        for text in texts
-    ]
-    answers = _answers(
-        chat, [(text, items, "detection") for _, text, items in asked], settings, progress
-    )
+    best: dict[int, str] = {}
+    asked = []
+    for feature in features:
+        replies = given[feature.feature_id]
+        texts = list(dict.fromkeys(text for reply in replies if (text := _text(reply))))
+        if texts:
+            best[feature.feature_id] = texts[0]
+        if len(texts) > 1 and settings.fidelity:
+            asked += [
+                (feature.feature_id, selection_question(text, feature.evidence)) for text in texts
+            ]
+    answers = answer_questions(chat, [question for _, question in asked], settings, progress)
     scores: dict[int, float] = {}
-    for (feature, text, items), said in zip(asked, answers, strict=True):
-        score = score_answers(said, [item.is_positive for item in items])
-        if score is not None and score.balanced_accuracy > scores.get(feature, -1.0):
-            scores[feature], best[feature] = score.balanced_accuracy, text
+    for (feature_id, question), said in zip(asked, answers, strict=True):
+        score = score_answers(said, [item.is_positive for item in question.items])
+        if score is not None and score.balanced_accuracy > scores.get(feature_id, -1.0):
+            scores[feature_id], best[feature_id] = score.balanced_accuracy, question.text
     return best
 
 
@@ -300,96 +348,28 @@ def _text(reply: FeatureReply | ChatFailure) -> str:
     return " ".join(reply.explanation.split())
 
 
-def _selection_items(evidence: Evidence) -> list[Item]:
-    return [
-        *(Item(span, True) for span in evidence.shown),
-        *(Item(span, False) for span in evidence.shown_misses),
-    ]
-
-
 def _scored(
     chat: ChatModel,
-    evidence: Mapping[int, Evidence],
     explained: Sequence[Explanation],
     settings: ExplainSettings,
     progress: Progress,
 ) -> list[Explanation]:
-    """Fidelity of the explanations in words: first all questions at once, then the scores."""
-    questions: list[tuple[str, Sequence[Item], str]] = []
-
-    def note(text: str, kind: str) -> Callable[[Sequence[Item]], list[bool | None]]:
-        def ask(items: Sequence[Item]) -> list[bool | None]:
-            questions.append((text, items, kind))
-            return [None] * len(items)
-
-        return ask
-
-    told = [found for found in explained if found.explanation is not None]
-    for found in told:
-        text = str(found.explanation)
-        fidelity_of(evidence[found.feature_id], note(text, "detection"), note(text, "fuzzing"))
-    answers = iter(_answers(chat, questions, settings, progress))
-    scores = {
-        found.feature_id: fidelity_of(
-            evidence[found.feature_id], lambda _: next(answers), lambda _: next(answers)
-        )
-        for found in told
-    }
-    return [replace(f, fidelity=scores.get(f.feature_id, f.fidelity)) for f in explained]
-
-
-def _answers(
-    chat: ChatModel,
-    questions: Sequence[tuple[str, Sequence[Item], str]],
-    settings: ExplainSettings,
-    progress: Progress,
-) -> list[list[bool | None]]:
-    """Answers to every question about every item; None where a call failed."""
-    plan = [
-        (number, request, positions)
-        for number, (text, items, kind) in enumerate(questions)
-        for request, positions in _requests(text, items, kind, settings)
+    """With the fidelity of explanations in words: all questions at once, then the scores."""
+    if not settings.fidelity:
+        return list(explained)
+    questions = [
+        question
+        for found in explained
+        if found.explanation is not None
+        for question in questions_about(found.explanation, found.evidence)
     ]
-
-    def complaint(call: int, reply: MatchReply) -> str:
-        numbers = range(1, len(plan[call][2]) + 1)
-        return (
-            "" if set(reply.matches) <= {*numbers} else "the reply names a text that is not there"
+    answers = iter(answer_questions(chat, questions, settings, progress))
+    return [
+        found
+        if found.explanation is None
+        else replace(
+            found,
+            fidelity=fidelity_of(found.evidence, lambda _: next(answers), lambda _: next(answers)),
         )
-
-    replies = ask(
-        chat,
-        [request for _, request, _ in plan],
-        what="judgements",
-        schema=MatchReply,
-        complaint=complaint,
-        progress=progress,
-    ).complete()
-    answers: list[list[bool | None]] = [[None] * len(items) for _, items, _ in questions]
-    for (number, _, positions), reply in zip(plan, replies, strict=True):
-        if isinstance(reply, ChatFailure):
-            continue
-        for place, position in enumerate(positions, start=1):
-            answers[number][position] = place in reply.matches
-    return answers
-
-
-def _requests(
-    text: str, items: Sequence[Item], kind: str, settings: ExplainSettings
-) -> list[tuple[ChatRequest, list[int]]]:
-    """The calls of one question, with the positions of the items in each; order is shuffled."""
-    ask = detection_request if kind == "detection" else fuzzing_request
-    order = np.random.default_rng([settings.seed, len(items)]).permutation(len(items))
-    step = settings.texts_per_call
-    parts = [[int(i) for i in order[start : start + step]] for start in range(0, len(items), step)]
-    return [(ask(text, [items[i].span for i in part]), part) for part in parts]
-
-
-def _counting(
-    requests: list[ChatRequest], kind: str, settings: ExplainSettings
-) -> Callable[[Sequence[Item]], list[bool | None]]:
-    def ask(items: Sequence[Item]) -> list[bool | None]:
-        requests.extend(request for request, _ in _requests(_PLACEHOLDER, items, kind, settings))
-        return [None] * len(items)
-
-    return ask
+        for found in explained
+    ]

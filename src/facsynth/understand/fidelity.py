@@ -103,12 +103,12 @@ def detection_items(evidence: Evidence, *, random: bool = False) -> list[Item]:
     ]
 
 
-def fuzzing_items(evidence: Evidence, *, seed: int = 0) -> list[Item]:
+def fuzzing_items(evidence: Evidence, *, random_seed: int = 0) -> list[Item]:
     """Held-out spans with the right mark, with a wrong one, and marked near misses.
 
     A wrong mark is another word of the span, drawn at random; one for every second span.
     """
-    rng = np.random.default_rng([seed, evidence.feature_id])
+    rng = np.random.default_rng([random_seed, evidence.feature_id])
     wrong = [_marked_elsewhere(span, rng) for span in evidence.held_out[::2]]
     n_near = len(evidence.held_out) - len(wrong)
     return [
@@ -130,19 +130,19 @@ def rule_marks(terms: Sequence[str], span: Span) -> bool:
     return any(word == term or (term in there and word in split_words(term)) for term in terms)
 
 
-def rule_fidelity(terms: Sequence[str], evidence: Evidence, *, seed: int = 0) -> Fidelity:
-    """Scores of the rule that a name without an LLM stands for; no model is asked.
+def rule_fidelity(terms: Sequence[str], evidence: Evidence, *, random_seed: int = 0) -> Fidelity:
+    """Scores of a name by terms as a rule, without an LLM.
 
     Args:
         terms: The terms of the name, from `name_terms` of the evidence's shown spans.
         evidence: Spans of the feature; those kept back are used.
-        seed: Seed of the wrong marks.
+        random_seed: Of the wrong marks.
     """
     return fidelity_of(
         evidence,
         lambda items: [rule_detects(terms, item.span) for item in items],
         lambda items: [rule_marks(terms, item.span) for item in items],
-        seed=seed,
+        random_seed=random_seed,
     )
 
 
@@ -151,7 +151,7 @@ def fidelity_of(
     detect: Callable[[Sequence[Item]], Sequence[bool | None]],
     mark: Callable[[Sequence[Item]], Sequence[bool | None]],
     *,
-    seed: int = 0,
+    random_seed: int = 0,
 ) -> Fidelity:
     """Scores of anything that answers the questions; None for an answer that failed."""
     failed: list[int] = []
@@ -169,7 +169,7 @@ def fidelity_of(
     return Fidelity(
         detection=scored(detect, detection_items(evidence)),
         detection_random=scored(detect, detection_items(evidence, random=True)),
-        fuzzing=scored(mark, fuzzing_items(evidence, seed=seed)),
+        fuzzing=scored(mark, fuzzing_items(evidence, random_seed=random_seed)),
         n_failed=sum(failed),
     )
 

@@ -1,22 +1,32 @@
-"""What a run folder says about missing features: names, tests, spans, neighbours, topics."""
+"""What is missing, as a person reads it: names, tests, spans, neighbours and topics."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
-from facsynth.coverage.fac import MissingFeature, active_features, describe_missing
-from facsynth.records import FeatureActivations, Sample
-from facsynth.table.extract import ExtractSettings
-from facsynth.understand.evidence import Evidence, EvidenceSettings, collect_evidence
+from facsynth.coverage.fac import MissingFeature, describe_missing, missing_features
+from facsynth.records import Span
+from facsynth.table.active import ActiveRows, active_rows
+from facsynth.table.table import FeatureTable
+from facsynth.understand.evidence import collect_evidence
 from facsynth.understand.explain import Explanation, explain_by_terms
-from facsynth.understand.names import count_terms
-from facsynth.understand.neighbours import find_neighbours
-from facsynth.understand.topics import find_topics, name_others, neighbour_rows, topic_row
+from facsynth.understand.names import TermCounts, count_terms, name_feature
+from facsynth.understand.neighbours import Neighbour, cluster_features, find_neighbours
+from facsynth.understand.settings import EvidenceSettings
+from facsynth.understand.spans import ReadTable, collect_spans
 
-__all__ = ["MAX_GROUPED", "MAX_NAMED", "understand_missing"]
+__all__ = [
+    "MAX_GROUPED",
+    "MAX_NAMED",
+    "Topic",
+    "find_topics",
+    "name_others",
+    "neighbour_rows",
+    "understand_missing",
+]
 
 MAX_NAMED = 400
 """Missing features that get spans, a tested name and neighbours; the first by rank."""
@@ -25,72 +35,145 @@ MAX_GROUPED = 2_000
 """Missing features that are sorted into topics; the first by rank."""
 
 
+@dataclass(frozen=True)
+class Topic:
+    """Features that are alike, as one entry of a list."""
+
+    name: str
+    """Terms that the spans of all its features have in common; may be "(no name)"."""
+
+    feature_ids: tuple[int, ...]
+    """Two or more, in the order in which they were ranked."""
+
+    n_samples: int
+    """Samples of the anchor that activate at least one of them."""
+
+    def row(self) -> dict[str, Any]:
+        """The JSONL row of the topic."""
+        return {
+            "name": self.name,
+            "n_features": len(self.feature_ids),
+            "n_anchor_samples": self.n_samples,
+            "feature_ids": list(self.feature_ids),
+        }
+
+
 def understand_missing(
-    samples: Sequence[Sample],
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
-    missing: Int64[np.ndarray, " n_missing"],
+    anchor: FeatureTable,
+    seed: FeatureTable,
     tokenizer: Any,
     decoder: Float32[np.ndarray, "n_features d_model"],
     *,
-    extract: ExtractSettings,
     threshold: float,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """JSONL rows of the missing features, and of the topics that they form.
 
     Args:
-        samples: The samples of the anchor.
         anchor: Table of the anchor.
         seed: Table of the seed.
-        missing: From `missing_features`.
         tokenizer: Tokenizer of the model that extracted the tables.
         decoder: The directions of the SAE.
-        extract: How the anchor was extracted.
         threshold: δ.
 
     Returns:
-        A row per missing feature in the order given; names, spans and neighbours for the first
-        `MAX_NAMED`, a topic's place in the second list for the first `MAX_GROUPED` that have one.
+        A row per missing feature, ranked; names, spans and neighbours for the first `MAX_NAMED`, a
+        topic's place in the second list for the first `MAX_GROUPED` that have one.
     """
+    table = ReadTable.of(anchor, tokenizer)
+    active = active_rows(table.activations, threshold=threshold)
+    covered = active_rows(seed.activations(), threshold=threshold)
+    missing = missing_features(active, covered)
     first, grouped = missing[:MAX_NAMED].tolist(), missing[:MAX_GROUPED].tolist()
-    words = count_terms(samples)
-    evidence = collect_evidence(
-        samples,
-        anchor,
-        tokenizer,
-        first,
-        score=extract.score,
-        max_tokens=extract.max_tokens,
-        settings=EvidenceSettings(threshold=threshold),
-    )
-    explained = {e.feature_id: e for e in explain_by_terms(evidence, words)}
-    near = find_neighbours(anchor, decoder, first, threshold=threshold)
+    words = count_terms(table.samples)
+    settings = EvidenceSettings(threshold=threshold)
+    evidence = collect_evidence(table, first, settings=settings)
+    explained = {found.feature_id: found for found in explain_by_terms(evidence, words)}
+    near = find_neighbours(active, decoder, first)
     others = {other.feature_id for found in near.values() for other in found}
-    tested = {f: e.name for f, e in explained.items()}
-    names, spans = name_others(
-        others | set(grouped), tested, samples, anchor, tokenizer, words, extract=extract
-    )
-    spans |= {f: found.shown for f, found in evidence.items()}
-    topics = find_topics(anchor, decoder, grouped, spans, words, threshold=threshold)
+    tested = {feature: found.name for feature, found in explained.items()}
+    names, spans = name_others(others | set(grouped), tested, table, words)
+    spans |= {feature: found.shown for feature, found in evidence.items()}
+    topics = find_topics(active, decoder, grouped, spans, words)
     topic_of = {f: place for place, topic in enumerate(topics) for f in topic.feature_ids}
-    covered = active_features(seed, threshold=threshold)
     rows = [
-        _row(found, explained.get(found.feature_id), evidence)
+        _row(found, explained.get(found.feature_id))
         | {
             "topic": topic_of.get(found.feature_id),
             "neighbours": [
-                row | {"covered": bool(covered[row["feature_id"]])}
+                row | {"covered": bool(covered.features[row["feature_id"]])}
                 for row in neighbour_rows(near.get(found.feature_id, ()), names)
             ],
         }
-        for found in describe_missing(anchor, missing, threshold=threshold)
+        for found in describe_missing(active, missing)
     ]
-    return rows, [topic_row(topic) for topic in topics]
+    return rows, [topic.row() for topic in topics]
 
 
-def _row(
-    feature: MissingFeature, named: Explanation | None, evidence: Mapping[int, Evidence]
-) -> dict[str, Any]:
+def find_topics(
+    active: ActiveRows,
+    decoder: Float32[np.ndarray, "n_features d_model"],
+    features: Sequence[int],
+    spans: Mapping[int, Sequence[Span]],
+    background: TermCounts,
+) -> list[Topic]:
+    """Group features by `cluster_features` and name the groups by their features' spans.
+
+    Args:
+        active: Active rows of the anchor.
+        decoder: The directions of its SAE.
+        features: Features to group, ranked.
+        spans: Spans of each feature, strongest first.
+        background: Counts of the whole anchor, from `count_terms`.
+
+    Returns:
+        Groups of two and more features, those in most anchor samples first.
+    """
+    topics = []
+    for group in cluster_features(active, decoder, features):
+        if len(group) < 2:
+            continue
+        shown = [span for feature in group for span in _as_shares(spans.get(feature, ()))]
+        wanted = np.zeros(active.n_features, dtype=np.float32)
+        wanted[list(group)] = 1.0
+        n_samples = int(np.count_nonzero(active.fires @ wanted))
+        topics.append(Topic(name_feature(shown, background), group, n_samples))
+    return sorted(topics, key=lambda topic: -topic.n_samples)
+
+
+def name_others(
+    features: Iterable[int], names: Mapping[int, str], table: ReadTable, background: TermCounts
+) -> tuple[dict[int, str], dict[int, tuple[Span, ...]]]:
+    """Names of features that are shown with the explained ones, and their spans.
+
+    Their names come from their strongest spans alone and are not tested.
+
+    Args:
+        features: Features that need a name.
+        names: Names that are known already; they are kept.
+        table: The table that the features are of.
+        background: Counts of its samples, from `count_terms`.
+
+    Returns:
+        All names, and the strongest spans of the features that had none.
+    """
+    spans = collect_spans(table, set(features) - set(names))
+    return {**{f: name_feature(found, background) for f, found in spans.items()}, **names}, spans
+
+
+def neighbour_rows(
+    neighbours: Sequence[Neighbour], names: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """JSON of a feature's neighbours with their names."""
+    return [{**asdict(near), "name": names[near.feature_id]} for near in neighbours]
+
+
+def _as_shares(spans: Sequence[Span]) -> list[Span]:
+    """Spans with activations as shares of the strongest, so that features count alike."""
+    strongest = max((span.activation for span in spans), default=1.0)
+    return [replace(span, activation=span.activation / strongest) for span in spans]
+
+
+def _row(feature: MissingFeature, named: Explanation | None) -> dict[str, Any]:
     """A missing feature with its name, how well that was found to fit, and its spans."""
     tested = named.fidelity.detection if named and named.fidelity else None
     return {
@@ -98,5 +181,5 @@ def _row(
         "name": named.name if named else None,
         "balanced_accuracy": tested.balanced_accuracy if tested else None,
         "doubtful": named.is_doubtful if named else False,
-        "spans": [asdict(span) for span in evidence[feature.feature_id].shown] if named else [],
+        "spans": [asdict(span) for span in named.evidence.shown] if named else [],
     }

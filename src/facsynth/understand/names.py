@@ -1,7 +1,7 @@
 """Names for features without an LLM: the terms that distinguish a feature's spans.
 
-A term is a word, or a pair of words that stand side by side. The word at the peak counts most,
-words beside it a little. A term scores by the z-value of its log-odds against the anchor with an
+A term is a word or a pair of adjacent words. The word at the peak counts most, its neighbours a
+little. A term scores by the z-value of its log-odds against the anchor with an
 informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, equations 16 to 22), so "the" names
 nothing unless a feature really is about "the".
 """
@@ -29,7 +29,7 @@ _PRIOR_WORDS = 10.0
 """Weight of the anchor's word frequencies, in words; a feature has about ten spans."""
 
 _PAIR_FACTOR = 1.25
-"""A pair needs so many times the score of its words: "united states" has it, "a cat" has not."""
+"""A pair must score this much better than its words: "united states" does, "a cat" does not."""
 
 _LEAST_SHARE = 0.2
 """A further term is named when it scores this share of the best one."""
@@ -37,7 +37,7 @@ _LEAST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class TermCounts:
-    """How often words and pairs of words stand in a set of texts."""
+    """How often words and pairs of words occur in a set of texts."""
 
     words: Mapping[str, int]
     pairs: Mapping[str, int]
@@ -45,7 +45,7 @@ class TermCounts:
     """Sum over the words."""
 
     def frequency(self, term: str) -> int:
-        """Count of a term, 0 when it stands nowhere."""
+        """Count of a term, 0 if it does not occur."""
         return self.words.get(term) or self.pairs.get(term, 0)
 
 
@@ -70,7 +70,7 @@ def name_terms(
 ) -> tuple[str, ...]:
     """Up to `n_terms` distinctive terms of a feature's spans, the best first.
 
-    A pair is not named beside one of its own words: the better one of the two stays.
+    Of a pair and its own words, only the better one is named.
 
     Args:
         spans: Spans of the feature.

@@ -6,36 +6,28 @@ the nearest few of each feature stay. A wide SAE (131,072 features) would need 6
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Int64
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from facsynth.coverage.fac import active_features, active_only, firing_counts
-from facsynth.errors import DataError, MismatchError
-from facsynth.records import FeatureActivations
+from facsynth.errors import MismatchError
+from facsynth.table.active import ActiveRows
 
 __all__ = [
     "Neighbour",
-    "Neighbours",
     "cluster_features",
     "coactive_neighbours",
     "decoder_neighbours",
     "find_neighbours",
 ]
 
+_TILE = 256
+"""Features whose similarities with all others are in memory at once."""
 
-@dataclass(frozen=True)
-class Neighbours:
-    """The nearest features of each feature that was asked for, the nearest first."""
-
-    ids: Int64[np.ndarray, "n_asked n_neighbours"]
-    """Feature numbers; -1 where there are no more."""
-
-    similarity: Float32[np.ndarray, "n_asked n_neighbours"]
-    """Similarity of each, at most 1; 0 where the id is -1."""
+_LEAST_SAMPLES = 2
+"""A feature active in fewer samples has no neighbours by samples and is not a neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,65 +44,43 @@ class Neighbour:
 
 def decoder_neighbours(
     decoder: Float32[np.ndarray, "n_features d_model"],
-    n_neighbours: int = 10,
+    of: Sequence[int],
+    n: int,
     *,
-    of: Sequence[int] | None = None,
-    among: Bool[np.ndarray, " n_features"] | None = None,
-    tile: int = 256,
-) -> Neighbours:
-    """Features with the highest cosine between decoder directions.
+    among: Bool[np.ndarray, " n_features"],
+) -> list[list[int]]:
+    """The `n` features with the highest cosine between decoder directions, for each asked feature.
+
+    Ties go to the smaller number. A feature whose direction is zero neither has neighbours nor is
+    one.
 
     Args:
         decoder: One direction per feature.
-        n_neighbours: Neighbours of each feature.
-        of: Features whose neighbours are wanted; None for all.
-        among: Which features may be neighbours; None for all.
-        tile: Features whose similarities are in memory at once.
-
-    Returns:
-        Neighbours by cosine, in [-1, 1]; ties go to the smaller number. A feature whose direction
-        is zero has none, and is nobody's neighbour.
+        of: Features whose neighbours are wanted.
+        n: Neighbours of each feature, at most.
+        among: Which features may be neighbours.
     """
     unit = _unit_rows(decoder)
     is_dead: np.ndarray = np.linalg.norm(unit, axis=1) == 0
-    is_out: np.ndarray = is_dead if among is None else is_dead | ~among
 
     def similar(part: Int64[np.ndarray, " n_tile"]) -> Float32[np.ndarray, "n_tile n_features"]:
         cosines: np.ndarray = unit[part] @ unit.T
-        cosines[:, is_out] = -np.inf
+        cosines[:, is_dead | ~among] = -np.inf
         cosines[is_dead[part]] = -np.inf
         return cosines
 
-    return _nearest(similar, len(decoder), of, n_neighbours, tile)
+    return _nearest(similar, of, n)
 
 
-def coactive_neighbours(
-    activations: FeatureActivations,
-    n_neighbours: int = 10,
-    *,
-    threshold: float,
-    of: Sequence[int] | None = None,
-    min_samples: int = 2,
-    tile: int = 256,
-) -> Neighbours:
-    """Features that are active in the same samples.
+def coactive_neighbours(rows: ActiveRows, of: Sequence[int], n: int) -> list[list[int]]:
+    """The `n` features that are most often active in the same samples, for each asked feature.
 
     The similarity is Jaccard's: samples in which both are active, divided by samples in which at
-    least one is.
-
-    Args:
-        activations: A feature table.
-        n_neighbours: Neighbours of each feature.
-        threshold: Activation above which a feature is active.
-        of: Features whose neighbours are wanted; None for all.
-        min_samples: A feature active in fewer samples has no neighbours and is none.
-        tile: Features whose similarities are in memory at once.
-
-    Returns:
-        Neighbours with a similarity in (0, 1]; ties go to the smaller number.
+    least one is. Ties go to the smaller number.
     """
-    active, counts = _samples_of(activations, threshold)
-    active = sp.csr_array(sp.diags_array((counts >= min_samples).astype(np.float32)) @ active)
+    counts = rows.counts
+    common = sp.diags_array((counts >= _LEAST_SAMPLES).astype(np.float32))
+    active = sp.csr_array(common @ rows.fires.T)
     by_sample = sp.csr_array(active.T)
 
     def similar(part: Int64[np.ndarray, " n_tile"]) -> Float32[np.ndarray, "n_tile n_features"]:
@@ -120,15 +90,14 @@ def coactive_neighbours(
         shares[both == 0] = -np.inf
         return shares
 
-    return _nearest(similar, activations.n_features, of, n_neighbours, tile)
+    return _nearest(similar, of, n)
 
 
 def find_neighbours(
-    activations: FeatureActivations,
+    rows: ActiveRows,
     decoder: Float32[np.ndarray, "n_features d_model"],
     of: Sequence[int],
     *,
-    threshold: float,
     n_each: int = 3,
 ) -> dict[int, tuple[Neighbour, ...]]:
     """The nearest features by common samples, then those by direction that are not among them.
@@ -136,30 +105,25 @@ def find_neighbours(
     Only features that some sample of the table activates are named.
 
     Args:
-        activations: A feature table.
+        rows: Active rows of a feature table.
         decoder: The directions of its SAE.
         of: Features whose neighbours are wanted.
-        threshold: Activation above which a feature is active.
-        n_each: Most neighbours of each kind.
+        n_each: Neighbours of each kind, at most.
 
     Raises:
         MismatchError: Table and decoder differ in their number of features.
     """
-    if len(decoder) != activations.n_features:
+    if len(decoder) != rows.n_features:
         raise MismatchError(
-            f"the table has {activations.n_features} features and the SAE {len(decoder)}; pass "
+            f"the table has {rows.n_features} features and the SAE {len(decoder)}; pass "
             "the SAE that made the table"
         )
-    among = active_features(activations, threshold=threshold)
-    shared = coactive_neighbours(activations, n_each, threshold=threshold, of=of)
-    near = decoder_neighbours(decoder, n_each, of=of, among=among)
-    found = [
-        [other for other in dict.fromkeys([*one, *two]) if other >= 0]
-        for one, two in zip(shared.ids.tolist(), near.ids.tolist(), strict=True)
-    ]
+    shared = coactive_neighbours(rows, of, n_each)
+    near = decoder_neighbours(decoder, of, n_each, among=rows.features)
+    found = [list(dict.fromkeys([*one, *two])) for one, two in zip(shared, near, strict=True)]
     owner = np.repeat(np.array(of, dtype=np.int64), [len(others) for others in found])
     other = np.array([o for others in found for o in others], dtype=np.int64)
-    unit, (active, counts) = _unit_rows(decoder), _samples_of(activations, threshold)
+    unit, active, counts = _unit_rows(decoder), sp.csr_array(rows.fires.T), rows.counts
     cosine = np.einsum("ij,ij->i", unit[owner], unit[other])
     both = active[owner].multiply(active[other]).sum(axis=1)
     share = both / (counts[owner] + counts[other] - both)
@@ -168,11 +132,10 @@ def find_neighbours(
 
 
 def cluster_features(
-    activations: FeatureActivations,
+    rows: ActiveRows,
     decoder: Float32[np.ndarray, "n_features d_model"],
     of: Sequence[int],
     *,
-    threshold: float,
     min_similarity: float = 0.1,
 ) -> list[tuple[int, ...]]:
     """Groups of features that are alike in direction and in samples.
@@ -182,10 +145,9 @@ def cluster_features(
     between them is at least `min_similarity` (average linkage).
 
     Args:
-        activations: A feature table.
+        rows: Active rows of a feature table.
         decoder: The directions of its SAE.
         of: Features to group; their pairs are in memory (2,000 take 50 MB).
-        threshold: Activation above which a feature is active.
         min_similarity: Least mean similarity inside a group, in [0, 1].
 
     Returns:
@@ -194,8 +156,7 @@ def cluster_features(
     """
     if len(of) < 2:
         return [(feature,) for feature in of]
-    active, counts = _samples_of(activations, threshold)
-    part, n = active[list(of)], counts[list(of)]
+    part, n = sp.csr_array(rows.fires.T)[list(of)], rows.counts[list(of)]
     both = (part @ part.T).toarray()
     shared = both / np.maximum(n[:, None] + n[None, :] - both, 1)
     unit = _unit_rows(decoder)[list(of)]
@@ -217,51 +178,19 @@ def _unit_rows(
     return unit
 
 
-def _samples_of(
-    activations: FeatureActivations, threshold: float
-) -> tuple[Any, Int64[np.ndarray, " n_features"]]:
-    """Features by samples, 1 where active (CSR), and in how many samples each feature is."""
-    kept = active_only(activations, threshold=threshold)
-    parts = (np.ones(kept.values.size, np.float32), kept.feature_ids.astype(np.int64))
-    shape = (kept.n_tokens.size, kept.n_features)
-    active = sp.csr_array((*parts, kept.row_starts), shape=shape)
-    return sp.csr_array(active.T), firing_counts(kept, threshold=0.0)
-
-
 def _nearest(
-    similar: Callable[[Int64[np.ndarray, " n_tile"]], np.ndarray],
-    n_features: int,
-    of: Sequence[int] | None,
-    n_neighbours: int,
-    tile: int,
-) -> Neighbours:
+    similar: Callable[[Int64[np.ndarray, " n_tile"]], np.ndarray], of: Sequence[int], n: int
+) -> list[list[int]]:
     """The best columns of the asked rows of a matrix that is made tile by tile."""
-    if n_neighbours < 1 or tile < 1:
-        raise DataError(f"n_neighbours ({n_neighbours}) and tile ({tile}) must be at least 1")
-    asked = np.arange(n_features) if of is None else np.array(of, dtype=np.int64)
-    n = min(n_neighbours, max(1, n_features - 1))
-    ids = np.full((asked.size, n), -1, dtype=np.int64)
-    values = np.zeros((asked.size, n), dtype=np.float32)
-    for start in range(0, asked.size, tile):
-        part = asked[start : start + tile]
-        rows = slice(start, start + part.size)
-        tile_values = similar(part)
-        tile_values[np.arange(part.size), part] = -np.inf
-        order = _largest(tile_values, n)
-        best = np.take_along_axis(tile_values, order, axis=1)
-        found = np.isfinite(best)
-        ids[rows] = np.where(found, order, -1)
-        values[rows] = np.where(found, best, 0.0)
-    return Neighbours(ids, values)
-
-
-def _largest(
-    values: Float32[np.ndarray, "n_tile n_features"], n: int
-) -> Int64[np.ndarray, "n_tile n_neighbours"]:
-    """Columns of the `n` largest values of each row, the largest first; ties by column."""
-    bound = -np.partition(-values, n - 1, axis=1)[:, n - 1 : n]
-    order = np.empty((len(values), n), dtype=np.int64)
-    for row, (line, least) in enumerate(zip(values, bound, strict=True)):
-        columns = np.flatnonzero(line >= least)
-        order[row] = columns[np.argsort(-line[columns], kind="stable")][:n]
-    return order
+    asked, found = np.array(of, dtype=np.int64), list[list[int]]()
+    for start in range(0, asked.size, _TILE):
+        part = asked[start : start + _TILE]
+        values = similar(part)
+        values[np.arange(part.size), part] = -np.inf
+        k = min(n, max(1, values.shape[1] - 1))
+        # All that reach the k-th value, so that ties can go to the smaller number.
+        bound = -np.partition(-values, k - 1, axis=1)[:, k - 1]
+        for line, least in zip(values, bound, strict=True):
+            columns = np.flatnonzero((line >= least) & np.isfinite(line))
+            found.append(columns[np.argsort(-line[columns], kind="stable")][:k].tolist())
+    return found

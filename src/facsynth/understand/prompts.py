@@ -91,7 +91,7 @@ class RelevanceReply(BaseModel):
     reason: str = Field(max_length=400)
 
 
-def explanation_request(evidence: Evidence, *, seed: int, temperature: float) -> ChatRequest:
+def explanation_request(evidence: Evidence, *, random_seed: int, temperature: float) -> ChatRequest:
     """Ask what a feature stands for, from its shown spans and shown near misses."""
     strongest = evidence.shown[0].activation
     active = [
@@ -102,7 +102,13 @@ def explanation_request(evidence: Evidence, *, seed: int, temperature: float) ->
     if evidence.shown_misses:
         silent = [" ".join(span.text.split()) for span in evidence.shown_misses]
         parts += ["", "Texts where it is silent:", *silent]
-    return _request(_EXPLAIN, "\n".join(parts), seed=seed, temperature=temperature, max_tokens=150)
+    return _request(
+        _EXPLAIN,
+        "\n".join(parts),
+        random_seed=random_seed,
+        temperature=temperature,
+        max_tokens=150,
+    )
 
 
 def detection_request(explanation: str, spans: Sequence[Span]) -> ChatRequest:
@@ -129,7 +135,7 @@ def _numbered(explanation: str, texts: Sequence[str]) -> str:
 
 
 def _request(
-    system: str, content: str, *, max_tokens: int, seed: int = 0, temperature: float = 0.0
+    system: str, content: str, *, max_tokens: int, random_seed: int = 0, temperature: float = 0.0
 ) -> ChatRequest:
     messages = (Message("system", system), Message("user", break_turn_marks(content)))
-    return ChatRequest(messages, seed=seed, max_tokens=max_tokens, temperature=temperature)
+    return ChatRequest(messages, random_seed, max_tokens=max_tokens, temperature=temperature)

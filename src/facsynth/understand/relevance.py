@@ -5,7 +5,7 @@ Grades are yes, probably, maybe and no, and F is cut at maybe unless another gra
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -15,26 +15,36 @@ from jaxtyping import Bool
 from scipy import stats
 
 from facsynth.chat.ask import ask
-from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
+from facsynth.chat.model import ChatFailure, ChatModel
+from facsynth.data.read import json_lines
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
-from facsynth.records import FeatureActivations, Span
-from facsynth.understand.prompts import PROMPT_VERSION, Grade, RelevanceReply, relevance_request
+from facsynth.records import Span
+from facsynth.show import TextTable, as_html
+from facsynth.table.active import ActiveRows
+from facsynth.table.rows import take_rows
+from facsynth.understand.prompts import (
+    PROMPT_VERSION,
+    Grade,
+    RelevanceReply,
+    relevance_request,
+)
 
 __all__ = [
     "GRADES",
     "TASKS",
     "Described",
     "Grade",
+    "Judgements",
     "LabelStatistics",
     "Relevance",
+    "read_described",
+    "read_feature_rows",
     "judge_all",
     "judge_by_labels",
     "judge_by_llm",
     "label_statistics",
     "load_rubric",
-    "relevance_requests",
-    "relevance_row",
 ]
 
 GRADES: tuple[Grade, ...] = get_args(Grade)
@@ -80,33 +90,103 @@ class Relevance:
         """Whether the grade is at least `min_grade`; a failed judgement is not."""
         return self.grade is not None and GRADES.index(self.grade) <= GRADES.index(min_grade)
 
+    def row(self, *, min_grade: Grade = "maybe") -> dict[str, Any]:
+        """The JSONL row; `relevant` is what `fac coverage --relevant` reads."""
+        return {
+            "feature_id": self.feature_id,
+            "relevant": self.is_relevant(min_grade),
+            "grade": self.grade,
+            "reason": self.reason,
+            "name": self.name,
+            "judge": self.judge,
+            "prompt_version": self.prompt_version,
+        }
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Judgements about several features, summed up."""
+
+    found: Sequence[Relevance]
+    min_grade: Grade = "maybe"
+    """Lowest grade that is relevant."""
+
+    def row(self) -> dict[str, Any]:
+        """Counts under stable keys."""
+        return {
+            "n_features": len(self.found),
+            "n_relevant": sum(one.is_relevant(self.min_grade) for one in self.found),
+            "n_failed": sum(one.grade is None for one in self.found),
+            "grades": {grade: sum(one.grade == grade for one in self.found) for grade in GRADES},
+            "min_grade": self.min_grade,
+        }
+
+    def tables(self) -> Sequence[TextTable]:
+        """How many features are relevant, then the grades."""
+        row = self.row()
+        rows = [
+            (f"relevant features (at least {self.min_grade})", row["n_relevant"]),
+            ("judged features", row["n_features"]),
+            *((f"  {grade}", n) for grade, n in row["grades"].items()),
+            ("  failed", row["n_failed"]),
+        ]
+        return [TextTable("Relevance", ("what", "count"), rows)]
+
+    _repr_html_ = as_html
+
+
+def read_described(path: Path | None) -> list[Described]:
+    """Features from a file of `fac explain`; none without one.
+
+    Raises:
+        DataError: A row lacks a field.
+    """
+    if path is None:
+        return []
+    return [
+        Described(
+            int(row["feature_id"]), str(row["name"]), tuple(Span(**span) for span in row["spans"])
+        )
+        for row in read_feature_rows(path, "name", "spans")
+    ]
+
+
+def read_feature_rows(path: Path, *fields: str) -> list[dict[str, Any]]:
+    """Rows of a JSONL file that have a feature and these fields.
+
+    Raises:
+        DataError: A row lacks a field.
+    """
+    fields = ("feature_id", *fields)
+    rows = []
+    for place, row in json_lines(path):
+        if not isinstance(row, dict) or not all(field in row for field in fields):
+            raise DataError(f"{place}: expected an object with {', '.join(fields)}")
+        rows.append(row)
+    return rows
+
 
 def load_rubric(task: str) -> str:
     """The criteria of a task.
 
     Args:
-        task: One of `TASKS`, or the path of a text file with criteria of one's own.
+        task: One of `TASKS`, or the path of a text file with criteria.
 
     Raises:
-        DataError: It is neither, or the file is empty or no UTF-8.
+        DataError: It is neither, or the file is empty or not UTF-8.
     """
     if task in TASKS:
         return (files("facsynth.understand") / "rubrics" / f"{task}.txt").read_text("utf-8")
     path = Path(task)
     if not path.is_file():
-        raise DataError(f"--task {task} is no file and none of {', '.join(TASKS)}")
+        raise DataError(f"--task {task} is neither a file nor one of {', '.join(TASKS)}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: {error}") from error
+        raise DataError(f"{path} is not UTF-8 text: {error}") from error
     if not text.strip():
         raise DataError(f"{path} is empty; write what matters for the task and what does not")
     return text
-
-
-def relevance_requests(rubric: str, features: Sequence[Described]) -> list[ChatRequest]:
-    """What the judge is asked, one call per feature."""
-    return [relevance_request(rubric, f.name, f.spans[:_SHOWN_SPANS]) for f in features]
 
 
 def judge_by_llm(
@@ -122,21 +202,16 @@ def judge_by_llm(
         ChatError: More replies are unusable than the policy of the model allows.
         BudgetError: The next call would go over a limit.
     """
-    requests = relevance_requests(rubric, features)
+    requests = [relevance_request(rubric, f.name, f.spans[:_SHOWN_SPANS]) for f in features]
     asked = ask(chat, requests, what="judgements", schema=RelevanceReply, progress=progress)
-    return [
-        Relevance(f.feature_id, None, reply.reason, f.name, chat.name, PROMPT_VERSION)
-        if isinstance(reply, ChatFailure)
-        else Relevance(
-            f.feature_id,
-            reply.grade,
-            " ".join(reply.reason.split()),
-            f.name,
-            chat.name,
-            PROMPT_VERSION,
+    judged = []
+    for feature, reply in zip(features, asked.complete(), strict=True):
+        grade = None if isinstance(reply, ChatFailure) else reply.grade
+        reason = " ".join(reply.reason.split())
+        judged.append(
+            Relevance(feature.feature_id, grade, reason, feature.name, chat.name, PROMPT_VERSION)
         )
-        for f, reply in zip(features, asked.complete(), strict=True)
-    ]
+    return judged
 
 
 @dataclass(frozen=True)
@@ -157,10 +232,7 @@ class LabelStatistics:
 
 
 def label_statistics(
-    activations: FeatureActivations,
-    has_label: Bool[np.ndarray, " n_samples"],
-    *,
-    threshold: float,
+    rows: ActiveRows, has_label: Bool[np.ndarray, " n_samples"]
 ) -> LabelStatistics:
     """Test every feature for being active more often in samples with the label.
 
@@ -169,14 +241,13 @@ def label_statistics(
     features: where the label goes with the length, so do the features.
 
     Args:
-        activations: Table of the anchor.
+        rows: Active rows of the anchor.
         has_label: Which samples have the label.
-        threshold: Activation above which a feature is active, in SAE units.
 
     Raises:
         DataError: All samples or none have the label, or the flags do not fit the table.
     """
-    n_samples, n_with = activations.n_tokens.size, int(has_label.sum())
+    n_samples, n_with = rows.n_samples, int(has_label.sum())
     if has_label.size != n_samples:
         raise DataError(f"{has_label.size} labels for {n_samples} samples; give one each")
     if not 0 < n_with < n_samples:
@@ -184,11 +255,8 @@ def label_statistics(
             f"{n_with} of {n_samples} samples have the label; the statistical judge needs samples "
             "with and without it"
         )
-    rows = np.repeat(np.arange(n_samples), np.diff(activations.row_starts))
-    active = activations.values > threshold
-    ids = activations.feature_ids[active].astype(np.int64)
-    n_active = np.bincount(ids, minlength=activations.n_features)
-    both = np.bincount(ids[has_label[rows[active]]], minlength=activations.n_features)
+    n_active = rows.counts
+    both = np.rint(has_label.astype(np.float32) @ rows.fires).astype(np.int64)
     only = n_active - both
     s = _SMOOTHING
     log_odds = np.log((both + s) / (n_with - both + s)) - np.log(
@@ -196,18 +264,17 @@ def label_statistics(
     )
     p = stats.hypergeom.sf(both - 1, n_samples, n_active, n_with)
     p = np.clip(np.where(n_active > 0, p, 1.0), 0.0, 1.0)
-    q = np.ones(activations.n_features)
+    q = np.ones(rows.n_features)
     if n_active.any():
         q[n_active > 0] = stats.false_discovery_control(p[n_active > 0], method="bh")
     return LabelStatistics(log_odds, p, q, n_active)
 
 
 def judge_by_labels(
-    activations: FeatureActivations,
+    rows: ActiveRows,
     labels: Sequence[str | None],
     label: str,
     *,
-    threshold: float,
     names: Mapping[int, str] | None = None,
 ) -> list[Relevance]:
     """Grade every feature that is ever active by its association with a label of the anchor.
@@ -216,10 +283,9 @@ def judge_by_labels(
     0.05, with a positive log-odds ratio.
 
     Args:
-        activations: Table of the anchor.
+        rows: Active rows of the anchor.
         labels: Label of each sample; samples without one are left out.
-        label: The label that stands for the task.
-        threshold: Activation above which a feature is active.
+        label: The label of the task.
         names: Names by feature, to be carried along.
 
     Returns:
@@ -228,8 +294,6 @@ def judge_by_labels(
     Raises:
         DataError: No sample has the label, or all of those with labels have it.
     """
-    from facsynth.table.table import take_rows
-
     known = [row for row, found in enumerate(labels) if found is not None]
     values = sorted({str(labels[row]) for row in known})
     if label not in values:
@@ -237,7 +301,8 @@ def judge_by_labels(
             f"no sample has the label {label!r}; there are {', '.join(values) or 'none'}"
         )
     flags = np.array([labels[row] == label for row in known], dtype=np.bool_)
-    found = label_statistics(take_rows(activations, known), flags, threshold=threshold)
+    labelled = take_rows(rows.activations, known)
+    found = label_statistics(replace(rows, activations=labelled), flags)
     order = np.lexsort((-found.log_odds, found.p_value))
     return [
         Relevance(
@@ -253,26 +318,11 @@ def judge_by_labels(
     ]
 
 
-def judge_all(
-    activations: FeatureActivations, *, threshold: float, names: Mapping[int, str] | None = None
-) -> list[Relevance]:
+def judge_all(rows: ActiveRows, *, names: Mapping[int, str] | None = None) -> list[Relevance]:
     """Without a judge every feature that is ever active is relevant."""
-    active = np.unique(activations.feature_ids[activations.values > threshold])
+    active = np.flatnonzero(rows.features)
     reason = "no judge: every feature that is active counts"
     return [Relevance(int(f), "yes", reason, (names or {}).get(int(f), ""), "none") for f in active]
-
-
-def relevance_row(judged: Relevance, *, min_grade: Grade = "maybe") -> dict[str, Any]:
-    """The JSONL row of a judgement; `relevant` is what `fac coverage --relevant` reads."""
-    return {
-        "feature_id": judged.feature_id,
-        "relevant": judged.is_relevant(min_grade),
-        "grade": judged.grade,
-        "reason": judged.reason,
-        "name": judged.name,
-        "judge": judged.judge,
-        "prompt_version": judged.prompt_version,
-    }
 
 
 def _label_grade(q: float, log_odds: float) -> Grade:

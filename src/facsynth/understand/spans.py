@@ -5,30 +5,53 @@ not run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Int64
 
 from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
-from facsynth.table.extract import ExtractSettings
-from facsynth.table.pooling import Gating, Pooling
-from facsynth.table.table import TableSource
+from facsynth.table.settings import ExtractSettings, Gating, Pooling
+from facsynth.table.table import FeatureTable, TableSource
 
-__all__ = ["collect_spans", "extract_settings", "mark_peak", "span_at"]
+__all__ = ["ReadTable", "collect_spans", "extract_settings", "mark_peak", "span_at"]
+
+
+@dataclass(frozen=True)
+class ReadTable:
+    """A feature table with its texts and tokenizer, to find the words at its activations."""
+
+    samples: Sequence[Sample]
+    activations: FeatureActivations
+    """One row per sample, in their order."""
+
+    tokenizer: Any
+    """Tokenizer of the model that extracted the table."""
+
+    extract: ExtractSettings
+    """How it was extracted."""
+
+    @classmethod
+    def of(cls, table: FeatureTable, tokenizer: Any) -> "ReadTable":
+        """Read a table from disk."""
+        settings = extract_settings(table.manifest.source)
+        return cls(table.samples(), table.activations(), tokenizer, settings)
+
+    def tokenize(self, rows: Iterable[int]) -> dict[int, TokenizedSample]:
+        """The samples of some rows as the model read them."""
+        rows = list(rows)
+        texts = tokenize_samples(
+            [self.samples[row] for row in rows],
+            self.tokenizer,
+            score=self.extract.score,
+            max_length=self.extract.max_length,
+        )
+        return dict(zip(rows, texts, strict=True))
 
 
 def collect_spans(
-    samples: Sequence[Sample],
-    activations: FeatureActivations,
-    tokenizer: Any,
-    feature_ids: Iterable[int],
-    *,
-    score: Score,
-    max_tokens: int,
-    n_spans: int = 10,
-    context_tokens: int = 16,
+    table: ReadTable, feature_ids: Iterable[int], *, n_spans: int = 10, context_tokens: int = 16
 ) -> dict[int, tuple[Span, ...]]:
     """Strongest spans of each feature, at most one per sample.
 
@@ -36,12 +59,8 @@ def collect_spans(
     to scored text. Spans with the same text are merged into the stronger one.
 
     Args:
-        samples: The samples of the table, in its order.
-        activations: The table's activations.
-        tokenizer: Tokenizer of the model that extracted them.
+        table: A table with its samples.
         feature_ids: Features to look at.
-        score: Whose words were scored when extracting.
-        max_tokens: The cut that was used when extracting.
         n_spans: Most spans per feature.
         context_tokens: Most tokens on each side of the peak.
 
@@ -49,17 +68,9 @@ def collect_spans(
         Spans by feature, strongest first; empty for a feature that is never active.
     """
     wanted = sorted(set(feature_ids))
-    entries = _strongest_entries(activations, wanted, 3 * n_spans)
-    rows = sorted({int(row) for found in entries.values() for row, _ in found})
-    texts = dict(
-        zip(
-            rows,
-            tokenize_samples(
-                [samples[row] for row in rows], tokenizer, score=score, max_tokens=max_tokens
-            ),
-            strict=True,
-        )
-    )
+    entries = _strongest_entries(table.activations, wanted, 3 * n_spans)
+    texts = table.tokenize(sorted({row for found in entries.values() for row, _ in found}))
+    activations = table.activations
     return {
         feature: _distinct_spans(found, activations, texts, n_spans, context_tokens)
         for feature, found in entries.items()
@@ -70,7 +81,7 @@ def extract_settings(source: TableSource) -> ExtractSettings:
     """How a table was extracted, as far as its numbers and positions depend on it."""
     return ExtractSettings(
         score=cast(Score, source.score),
-        max_tokens=source.max_tokens,
+        max_length=source.max_length,
         gate=cast(Gating, source.gate),
         pooling=cast(Pooling, source.pooling),
     )
@@ -107,19 +118,13 @@ def _strongest_entries(
     feature = activations.feature_ids[entries].astype(np.int64)
     order = np.lexsort((entries, -activations.values[entries], feature))
     entries, feature = entries[order], feature[order]
-    owner = _row_of(activations, entries)
+    owner = np.searchsorted(activations.row_starts, entries, side="right") - 1
     starts = np.searchsorted(feature, features, side="left")
     ends = np.searchsorted(feature, features, side="right")
     return {
         f: [(int(owner[i]), int(entries[i])) for i in range(a, min(b, a + n))]
         for f, a, b in zip(features, starts, ends, strict=True)
     }
-
-
-def _row_of(
-    activations: FeatureActivations, entries: Int64[np.ndarray, " n"]
-) -> Int64[np.ndarray, " n"]:
-    return np.searchsorted(activations.row_starts, entries, side="right") - 1
 
 
 def _distinct_spans(

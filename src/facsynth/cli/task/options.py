@@ -1,0 +1,128 @@
+"""What the commands of `fac task` share: options, the model to load, the result."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from facsynth.cli.options import json_option, model_options, output_option
+from facsynth.tasks.settings import HeadSettings, LoraSettings, OptimizerSettings
+
+if TYPE_CHECKING:
+    from facsynth.progress import Progress
+    from facsynth.tasks.results import TaskResult
+
+__all__ = ["Call", "evaluate_command", "refuse_ignored", "train_command"]
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every command of a task is asked for."""
+
+    data: str
+    folder: Path
+    rows: dict[str, Any]
+    """`split` and `limit`, for a reader."""
+
+    model: dict[str, Any]
+    """The options of `load_model`."""
+
+    progress: "Progress"
+    trained: Any = None
+    """The `TrainedTask` to evaluate; None while training."""
+
+    as_json: bool = False
+
+    def load(self) -> Any:
+        """Load the named model, or else the one that was trained on."""
+        from facsynth.cli.load import load_model  # loads torch: after what the user got wrong
+
+        known = self.trained.config["model"] if self.trained else None
+        return load_model({**self.model, "model": self.model["model"] or known}, self.progress)
+
+    def finish(self, result: "TaskResult") -> None:
+        """Keep a result in the folder of its task, and print it."""
+        from facsynth.cli.show import show
+        from facsynth.tasks.results import save_evaluation
+
+        save_evaluation(self.folder, self.data, result)
+        n_copies = len(result.near_copies)
+        notes = [f"{n_copies} samples are near-copies of training data"] if n_copies else []
+        show(result, as_json=self.as_json, notes=notes)
+
+
+def train_command(command: Command) -> Command:
+    """`FILE -o DIR` with rows and model; the command gets them as a `Call`."""
+
+    @click.argument("data", metavar="FILE")
+    @output_option("Folder to write.")
+    @_rows_options
+    @model_options
+    @functools.wraps(command)
+    def run(data: str, output: Path, **options: Any) -> None:
+        call = _call(data, output, options)
+        command(call, **options)
+        call.progress.say(f"trained in {output}")
+
+    return run
+
+
+def evaluate_command(task: str) -> Callable[[Command], Command]:
+    """`DIR FILE` with rows and model; the command gets them as a `Call`."""
+
+    def decorate(command: Command) -> Command:
+        @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+        @click.argument("data", metavar="FILE")
+        @_rows_options
+        @click.option(
+            "--allow-overlap",
+            is_flag=True,
+            help="Evaluate even if evaluation data are in the training data.",
+        )
+        @model_options
+        @json_option
+        @functools.wraps(command)
+        def run(folder: Path, data: str, as_json: bool, **options: Any) -> None:
+            from facsynth.tasks.folder import open_task
+
+            trained = None if options.get("responses") else open_task(folder, task)
+            command(_call(data, folder, options, trained=trained, as_json=as_json), **options)
+
+        return run
+
+    return decorate
+
+
+def refuse_ignored(head_only: bool) -> None:
+    """Raise a usage error for options that the chosen way of training would ignore."""
+    tuned = [f.name for record in (OptimizerSettings, LoraSettings) for f in fields(record)]
+    head = [f.name for f in fields(HeadSettings)]
+    ignored, how = (["control", *tuned], "without") if head_only else (head, "with")
+    for name in ignored:
+        source = click.get_current_context().get_parameter_source(name)
+        if source == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} only works {how} --head-only")
+
+
+def _rows_options(command: Command) -> Command:
+    limit = click.option("--limit", type=int, help="Read at most N rows.")
+    split = click.option(
+        "--split", default="train", show_default=True, help="Split of a Hub data set."
+    )
+    return split(limit(command))
+
+
+def _call(data: str, folder: Path, options: dict[str, Any], **more: Any) -> Call:
+    """The call, whose options are taken out of those of the command."""
+    from facsynth.cli.show import RichProgress
+
+    rows = {name: options.pop(name) for name in ("split", "limit")}
+    names = ("model", "device", "dtype", "trust_remote_code")
+    model = {name: options.pop(name) for name in names}
+    return Call(data, folder, rows, model, RichProgress(), **more)

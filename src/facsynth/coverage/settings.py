@@ -1,0 +1,33 @@
+"""How coverage is measured. Imports nothing heavy: commands read it for help."""
+
+from dataclasses import dataclass
+
+from facsynth.errors import DataError
+from facsynth.settings import Settings
+
+__all__ = ["CoverageSettings"]
+
+
+@dataclass(frozen=True)
+class CoverageSettings(Settings):
+    """How coverage is measured."""
+
+    threshold: float = 1.0
+    """Activation above which a feature is active, in SAE units."""
+
+    controls: bool = False
+    """Show all controls: richness at equal size and what more samples would bring, coverage by at
+    least k samples, features of each class, and features that fire too much or too little."""
+
+    resamples: int = 200
+    """Resamples of the seed behind the interval of FAC."""
+
+    draws: int = 20
+    """Random draws behind each control."""
+
+    random_seed: int = 0
+    """Number that starts the random draws."""
+
+    def __post_init__(self) -> None:
+        if min(self.resamples, self.draws) < 1:
+            raise DataError("resamples and draws must be at least 1")

@@ -1,0 +1,372 @@
+"""One row of a data set becomes a sample, by all of its fields.
+
+The richest reading wins: a preference pair over a conversation, a conversation over a prompt with
+its answer, these over plain text. Companions (system, history, input, tools, label, id) are read
+with it. A field whose text is in the sample anyway counts as read; every other field is named in
+the reading, with whether it holds text. Texts are never changed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from facsynth.data.fields import Answers, RowFields, find_answers
+from facsynth.data.roles import is_turn, kind_of, read_string, read_tools, read_turns
+from facsynth.data.settings import ReadSettings
+from facsynth.errors import DataError
+from facsynth.records import Message, Sample
+
+__all__ = ["PlacedRow", "Reading", "read_row"]
+
+_METADATA = frozenset(
+    (
+        *("provenance", "source", "dataset", "model", "model_name", "generator", "url", "uuid"),
+        *("prompt_id", "timestamp", "created", "language", "lang", "license", "version"),
+        *("category", "subcategory", "tags", "task", "type"),
+    )
+)
+"""Fields that never hold the text of a sample, whatever they say."""
+
+_LEAST_WORDS = 3
+"""A string of fewer words, such as a name or a date, does not count as text."""
+
+
+class PlacedRow(NamedTuple):
+    """What stands at one place of a data set."""
+
+    file: str
+    """The file or the data set."""
+    at: str
+    """Where a user finds the row in it, such as `line 7`."""
+    fallback_id: str
+    """Id of the sample when the row has none."""
+    value: object
+
+    @property
+    def place(self) -> str:
+        """File and line, for messages."""
+        return f"{self.file}, {self.at}" if self.at else self.file
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A sample, and what of its row it holds."""
+
+    sample: Sample
+    shape: str
+    """What the row was read as, such as `prompt + answer`."""
+
+    fields: tuple[str, ...]
+    """Fields that were read, in the order of the row."""
+
+    unread: Mapping[str, bool] = field(default_factory=dict)
+    """Fields that were not, and whether they hold text."""
+
+    has_own_id: bool = False
+
+
+def read_row(row: PlacedRow, settings: ReadSettings | None = None) -> Reading:
+    """The sample that a row holds.
+
+    Raises:
+        DataError: The row has no known fields, or they do not hold what they should.
+    """
+    try:
+        fields = {"text": row.value} if isinstance(row.value, str) else row.value
+        if not isinstance(fields, Mapping):
+            raise DataError(f"{kind_of(fields)} where an object with fields was expected")
+        return _Row(fields, (settings or ReadSettings()).named_fields).reading(row.fallback_id)
+    except DataError as error:
+        raise DataError(f"{row.place}: {error}") from error
+
+
+class _Content(NamedTuple):
+    shape: str
+    messages: tuple[Message, ...] = ()
+    rejected: tuple[Message, ...] = ()
+    text: str | None = None
+
+
+class _Row(RowFields):
+    """A row whose fields are taken one after the other."""
+
+    def __init__(self, fields: Mapping[str, Any], named: Mapping[str, str]) -> None:
+        super().__init__(fields, named)
+        self.partly: dict[str, str] = {}
+        self.is_bare = False
+
+    # The sample
+
+    def reading(self, fallback_id: str) -> Reading:
+        own_id = self._scalar("id")
+        answers = find_answers(self) if not self.is_named else self._named_pair()
+        content = self._content(answers)
+        label = None if answers and answers.verdict == "label" else self._scalar("label")
+        sample = Sample(
+            sample_id=own_id or fallback_id,
+            messages=content.messages,
+            text=content.text,
+            rejected=content.rejected,
+            label=label,
+            tools=self._tools(),
+        )
+        unread = self._unread(sample)
+        read = tuple(str(name) for name, _ in self.each() if name in self.taken)
+        return Reading(sample, content.shape, read, unread, bool(own_id))
+
+    def _scalar(self, part: str) -> str | None:
+        name, value = self.take(part)
+        return None if value is None else read_string(str(value), f"`{name}`")
+
+    def _tools(self) -> tuple[str, ...]:
+        name, value = self.peek("tools")
+        if value is None and isinstance(inner := self.held("input"), Mapping):
+            name, value = "input", inner.get("tools")
+        if value is None:
+            return ()
+        try:
+            tools = read_tools(value)
+        except DataError:  # prose about tools, which is named as not read
+            return ()
+        self.mark(name)
+        return tools
+
+    def _named_pair(self) -> Answers | None:
+        (chosen, one), (rejected, other) = self.peek("chosen"), self.peek("rejected")
+        return Answers(one, other, (chosen, rejected)) if chosen and rejected else None
+
+    def _content(self, answers: Answers | None) -> "_Content":
+        """The richest reading: a pair, a conversation or a prompt with its answer, a text."""
+        kind, asked, hh_prompt = self._asked()
+        has_text = not kind and isinstance(self.peek("text")[1], str)
+        if answers is not None and (pair := self._pair(answers, kind, asked, hh_prompt)):
+            if not has_text or pair.messages[0].role != "assistant":
+                return pair
+            answers = None
+        is_whole = kind == "conversation" and _is_answered(asked)
+        if not is_whole and (self.is_named or not has_text):
+            told = self._single_answer(answers, kind, hh_prompt)
+            if self.is_bare and told[0].role == "assistant" and not kind and not self.is_named:
+                raise DataError(
+                    f"an answer without a question; found {self.found()}; name the fields with "
+                    "--fields"
+                )
+            asked = _joined(asked, told)
+        messages = self._with_system(_without_blank(asked))
+        said = (m for m in messages if kind == "conversation" or m.role != "system")
+        if any(kind == "conversation" or not _is_blank(message) for message in said):
+            kind = kind or ("answer" if messages[0].role == "assistant" else "conversation")
+            is_answered = kind == "prompt" and _is_answered(messages)
+            return _Content("prompt + answer" if is_answered else kind, messages)
+        return self._text(kind)
+
+    def _pair(
+        self, answers: Answers, kind: str, asked: tuple[Message, ...], hh_prompt: str
+    ) -> "_Content | None":
+        """Both conversations, where two answers are known and neither is empty."""
+        if answers.rejected is None:
+            return None
+        sides = [self._answer(value, answers.fields, hh_prompt) for value in answers.values]
+        if kind == "conversation" and any(asked[-1:] == side[-1:] for side in sides):
+            asked = asked[:-1]  # the conversation holds one of the answers already
+        pair = [_joined(asked, side) for side in sides]
+        if not all(_is_answered(side) for side in pair):
+            return None
+        self.mark(*answers.fields, answers.verdict)
+        self.partly |= answers.left_out
+        told = "ranked answers" if answers.left_out else "chosen + rejected"
+        shape = f"{kind} + {told}" if kind and pair[0] != sides[0] else told
+        return _Content(shape, self._with_system(pair[0]), self._with_system(pair[1]))
+
+    def _text(self, kind: str) -> "_Content":
+        name, value = self.take("text")
+        if value is not None:
+            return _Content("text", text=read_string(value, f"`{name}`"))
+        if kind:
+            raise DataError(f"the row has no text; found {self.found()}")
+        if self.is_named:
+            parts = ("messages", "user", "chosen", "text", "assistant")
+            wanted = ", ".join(f"`{name}`" for part in parts for name in self.parts[part])
+            raise DataError(f"no field {wanted}; found {self.found()}; name one of these")
+        raise DataError(
+            "no known fields, such as `messages`, `prompt`, `instruction`, `question`, `chosen` + "
+            f"`rejected` or `text`; found {self.found()}; rename them or name them with --fields"
+        )
+
+    # Who asked
+
+    def _asked(self) -> tuple[str, tuple[Message, ...], str]:
+        """What was said before the answer: its kind, the turns, and a prompt in HH-RLHF's form."""
+        earlier = self._history()
+        for name in (*self.parts["messages"], *self.parts["input"]):
+            value = self.held(name)
+            if self._is_conversation(name, value):
+                self.mark(name)
+                turns = _without_blank(read_turns(value, f"`{name}`"))
+                return "conversation", earlier + turns, ""
+        name, value = self.peek("user")
+        if isinstance(value, list | Mapping):
+            self.mark(name)
+            turns = read_turns(value, f"`{name}`", "user") if value else ()
+            return "prompt" if turns or earlier else "", earlier + turns, ""
+        texts = self._prompt_texts()
+        if not texts:
+            return ("prompt" if earlier else ""), earlier, ""
+        prompt = "\n\n".join(text for text in texts if text)
+        turns = read_turns(prompt, "the prompt", "user")
+        is_hh = len(turns) > 1 or turns[0].content != prompt
+        return "prompt", earlier + _without_blank(turns), prompt if is_hh else ""
+
+    def _is_conversation(self, name: str, value: object) -> bool:
+        """Whether a field holds turns, or the JSON of turns as cells of CSV files do.
+
+        `input` does only in OpenAI's preference rows; other lists of strings are turns only where
+        nothing else in the row is a question or a text.
+        """
+        if isinstance(value, Mapping):
+            return bool(value.get("messages"))
+        if name not in self.parts["messages"]:
+            return False
+        if isinstance(value, str):
+            return value.lstrip()[:1] == "[" and "{" in value[:10]
+        if not isinstance(value, list) or not value:
+            return False
+        if isinstance(value[0], str):
+            return not any(self.peek(part)[0] for part in ("user", "instruction", "text"))
+        return name in ("messages", "conversations") or self.is_named or is_turn(value[0])
+
+    def _prompt_texts(self) -> list[str]:
+        """Instruction, question and input, without those that another of them repeats."""
+        found: dict[str, str] = {}
+        for part in ("instruction", "user", "input"):
+            name, value = self.peek(part)
+            if value is None or (part == "input" and not isinstance(value, str)):
+                continue
+            found[part] = read_string(value, f"`{name}`")
+            self.mark(name)
+        question = found.get("user")
+        if question is not None and found.get("instruction", question) in question:
+            found.pop("instruction", None)
+        elif question is not None and question in found["instruction"]:
+            del found["user"]
+        if question and _bears_text(found.get("input", "")) and found["input"] in question:
+            del found["input"]
+        return list(found.values())
+
+    def _history(self) -> tuple[Message, ...]:
+        name, value = self.peek("history")
+        if not isinstance(value, list):
+            if isinstance(value, str) and value and not self.peek("user")[0]:
+                self.mark(name)
+                return (Message("user", read_string(value, f"`{name}`")),)
+            return ()
+        self.mark(name)
+        exchanges = [turn for turn in value if isinstance(turn, list | tuple)]
+        if len(exchanges) < len(value):
+            return read_turns(value, f"`{name}`") if value else ()
+        turns = [words for pair in exchanges for words in pair]
+        return read_turns(turns, f"`{name}`") if turns else ()
+
+    # Who answered
+
+    def _single_answer(
+        self, answers: Answers | None, kind: str, hh_prompt: str
+    ) -> tuple[Message, ...]:
+        if answers is not None:
+            self.mark(*answers.fields[:1])
+            self.partly |= answers.left_out
+            return self._answer(answers.chosen, answers.fields, hh_prompt)
+        name, value = self.peek("assistant")
+        if value is None and kind == "prompt" and not self.is_named:
+            name, value = ("text", self.held("text")) if self.held("prompt") else ("", None)
+        if value is None:
+            return ()
+        self.mark(name)
+        if isinstance(value, str) and value[:1] == "[" and self.peek("tools")[0]:  # xLAM
+            value = [{"role": "function_call", "content": value}]
+        told = self._answer(value, (name,), hh_prompt)
+        self.is_bare = isinstance(value, str)
+        reasoning = self.take("reasoning")[1]
+        if isinstance(reasoning, str) and len(told) == 1 and reasoning:
+            told = (Message(told[0].role, told[0].content, reasoning=reasoning),)
+        return told
+
+    def _answer(self, value: object, names: Sequence[str], hh_prompt: str) -> tuple[Message, ...]:
+        """The turns of an answer; a string may go on where an HH-RLHF prompt ends."""
+        what = f"`{names[0]}`"
+        if isinstance(value, str) and hh_prompt:
+            value = value if value.startswith(hh_prompt) else hh_prompt + value
+        return read_turns(value, what, "assistant") if value != [] else ()
+
+    def _with_system(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        name, value = self.peek("system")
+        if not isinstance(value, str) or any(message.role == "system" for message in messages):
+            return messages
+        self.mark(name)
+        system = Message("system", read_string(value, f"`{name}`"))
+        return (system, *messages) if value.strip() else messages
+
+    # What was not read
+
+    def _unread(self, sample: Sample) -> dict[str, bool]:
+        """Fields that the sample does not hold, and whether they bear text."""
+        left = [(name, held) for name, held in self.each() if name not in self.taken]
+        unread = dict.fromkeys(self.partly.values(), True)
+        if not left:
+            return unread
+        messages = (*sample.messages, *sample.rejected)
+        parts = [sample.text or "", *(m.content for m in messages)]
+        parts += [m.reasoning for m in messages if m.reasoning]
+        whole = "\n".join(parts)
+        for name, held in left:
+            texts = [text for text in _strings(held) if text.strip()]
+            if not texts and (held is None or isinstance(held, str | list | Mapping)):
+                continue
+            is_text = str(name).lower() not in _METADATA and any(map(_bears_text, texts))
+            if is_text and all(text.strip() in whole or _renders(text, parts) for text in texts):
+                self.taken.add(name)
+            else:
+                unread[str(name)] = is_text
+        return unread
+
+
+def _renders(text: str, parts: Sequence[str]) -> bool:
+    """Whether a text is the sample put into a template, and little else."""
+    return 2 * sum(map(len, parts)) >= len(text) and all(part.strip() in text for part in parts)
+
+
+def _joined(asked: tuple[Message, ...], told: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The question and the answer, which may repeat the question."""
+    if told and told[0].role != "assistant" and set(asked) <= set(told):
+        return told
+    return asked + told
+
+
+def _is_answered(messages: Sequence[Message]) -> bool:
+    return bool(messages) and messages[-1].role == "assistant" and not _is_blank(messages[-1])
+
+
+def _is_blank(message: Message) -> bool:
+    return not message.content.strip() and not message.tool_calls and not message.reasoning
+
+
+def _without_blank(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns without an empty answer at their end: such a sample is unanswered."""
+    is_empty = bool(messages) and messages[-1].role == "assistant" and _is_blank(messages[-1])
+    return messages[:-1] if is_empty else messages
+
+
+def _strings(value: object, depth: int = 0) -> Iterator[str]:
+    """Every string within a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple) and depth < 6:
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(inner, depth + 1)
+
+
+def _bears_text(text: str) -> bool:
+    """Whether a string could be text; scripts without spaces are counted by characters."""
+    head = text[:400]
+    words = sum(any(map(str.isalpha, word)) for word in head.split())
+    return words >= _LEAST_WORDS or sum(ord(c) > 0x2E80 for c in head) >= 6

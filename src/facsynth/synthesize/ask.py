@@ -1,0 +1,88 @@
+"""Asking the generator: requests become candidates, with what their task adds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from facsynth.chat.ask import ask
+from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, Outcome
+from facsynth.progress import SILENT, Progress
+from facsynth.records import Message, Sample
+from facsynth.synthesize.candidates import NOT_ASKED, Asking, Candidate, Written
+from facsynth.synthesize.complete import complete
+from facsynth.synthesize.prompts import written_text
+from facsynth.synthesize.task_format import TaskFormat
+
+__all__ = ["Writer"]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes the candidates of a run, and in which shape."""
+
+    chat: ChatModel
+    task: TaskFormat
+    """What a candidate is."""
+
+    as_text: bool
+    """Whether samples are plain texts; else they are conversations."""
+
+    run_id: str = ""
+    """Part of every sample's id, so that samples of different runs do not collide."""
+
+    max_words: int | None = None
+    """Longest text; a longer one is cut to its first sentences."""
+
+    completion_seed: int | None = None
+    """Random seed of what the task adds; None if candidates are scored without it."""
+
+    progress: Progress = SILENT
+
+    def write(self, requests: Sequence[Asking], *, round_: int, step: int) -> Written:
+        """Ask for candidates, and for what the task adds before they are scored.
+
+        Args:
+            requests: What to ask, each with the features that it aims at.
+            round_: Number of the round, from 0.
+            step: 1 or 2.
+
+        Raises:
+            ChatError: More requests failed than the policy allows.
+        """
+        what = f"texts of round {round_ + 1}, step {step}"
+        asked = ask(self.chat, [r.request for r in requests], what=what, progress=self.progress)
+        candidates, lost = list[Candidate](), Counter[str]()
+        for number, (one, reply) in enumerate(zip(requests, asked.outcomes, strict=True)):
+            text = written_text(reply, max_words=self.max_words)
+            if not text:
+                lost[_why_lost(reply)] += 1
+                continue
+            sample = self._sample(f"fac-{self.run_id}-{round_}-{step}-{one.target}-{number}", text)
+            number = one.request.seed
+            candidates.append(Candidate(sample, one.target, step, round_, number, one.also))
+        if self.completion_seed is None:
+            return Written(tuple(candidates), lost, asked.stopped)
+        done = complete(
+            candidates,
+            self.task,
+            self.chat,
+            random_seed=self.completion_seed,
+            progress=self.progress,
+        )
+        found = tuple(candidate for candidate in done.candidates if candidate is not None)
+        if n_bare := len(candidates) - len(found):
+            lost["without the task's form"] = n_bare
+        return Written(found, lost, asked.stopped or done.stopped)
+
+    def _sample(self, sample_id: str, text: str) -> Sample:
+        if self.as_text:
+            return Sample(sample_id, text=text, label=self.task.label)
+        return Sample(sample_id, messages=(Message("user", text),), label=self.task.label)
+
+
+def _why_lost(reply: Outcome | None) -> str:
+    if reply is None:
+        return NOT_ASKED
+    if isinstance(reply, ChatFailure):
+        return "failed request"
+    return "cut off" if isinstance(reply, ChatReply) and reply.truncated else "no words"
