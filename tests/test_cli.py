@@ -86,7 +86,7 @@ def desk(tmp_path_factory):
 def writer(monkeypatch):
     """The script that answers for every endpoint."""
     chat = ScriptedChat(obedient)
-    for module in ("facsynth.chat.endpoint", "facsynth.pipeline"):
+    for module in ("facsynth.pipeline", "facsynth.chat.endpoint"):  # the importing one first
         monkeypatch.setattr(f"{module}.EndpointChat", lambda *args, **options: chat)
     return chat
 
