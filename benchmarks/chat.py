@@ -22,7 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from facsynth.chat.endpoint import EndpointChat, EndpointSettings
+from facsynth.chat.dialect import EndpointSettings
+from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import ChatReply, ChatRequest
 from facsynth.records import Message
 

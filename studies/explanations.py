@@ -26,7 +26,8 @@ import numpy as np
 
 from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.endpoint import EndpointChat, EndpointSettings
+from facsynth.chat.dialect import EndpointSettings
+from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import ChatModel
 from facsynth.chat.policy import estimate
 from facsynth.chat.scripted import RecordingChat

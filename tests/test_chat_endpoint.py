@@ -20,14 +20,15 @@ import pytest
 from facsynth.chat.ask import ask as ask_many
 from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.endpoint import EndpointChat, EndpointSettings, _seconds
+from facsynth.chat.dialect import EndpointSettings
+from facsynth.chat.endpoint import EndpointChat, _seconds
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
 from facsynth.chat.policy import Policy
 from facsynth.errors import ChatError
 from facsynth.records import Message
 
 SECRET = "sk-very-secret-0123456789"
-QUICK = {"max_attempts": 8, "patience": 5.0, "backoff_s": 0.005}
+QUICK = {"max_attempts": 8, "server_patience": 5.0, "backoff_s": 0.005}
 
 
 def completion(text, finish="stop", **message):
@@ -278,7 +279,7 @@ def test_tokens_set_aside_for_calls_under_way_are_given_back(serve):
 
 def test_rate_limits_are_bounded_by_time_not_by_attempts(serve):
     server = serve(lambda *call: (429, {"error": {}}, {}))
-    chat = chat_with(server, max_attempts=1, patience=0.5, backoff_s=0.01)
+    chat = chat_with(server, max_attempts=1, server_patience=0.5, backoff_s=0.01)
     (outcome,) = chat.reply([ask()])
     assert "gave up after" in outcome.reason
     assert len(server.bodies) > 3
@@ -446,7 +447,7 @@ def test_thousand_calls_with_faults_all_end_none_lost_and_none_twice(serve, tmp_
         return completion(None if refusal else f"re: {text}", **refusal)
 
     server = serve(answer)
-    chat = chat_with(server, attempt_timeout_s=0.15, max_attempts=60, patience=90.0)
+    chat = chat_with(server, attempt_timeout_s=0.15, max_attempts=60, server_patience=90.0)
     arrived = Counter()
 
     def note(batch):

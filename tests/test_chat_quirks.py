@@ -8,10 +8,11 @@ from pydantic import BaseModel
 
 from facsynth.chat import endpoint as endpoint_module
 from facsynth.chat.ask import ask as ask_many
-from facsynth.chat.dialect import read_options
-from facsynth.chat.endpoint import EndpointSettings
+from facsynth.chat.budget import BudgetedChat, Spending
+from facsynth.chat.dialect import EndpointSettings, read_options
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
-from facsynth.errors import ChatError, DataError
+from facsynth.chat.policy import Policy
+from facsynth.errors import BudgetError, ChatError, DataError
 from facsynth.records import Message
 from test_chat_endpoint import SECRET, ask, chat_with, completion
 from test_chat_endpoint import serve as serve  # the fixture
@@ -97,6 +98,13 @@ def test_room_for_thinking_is_added_to_the_reply_length(serve):
     server = serve(sends(completion("ok")))
     chat_with(server, thinking_tokens=1000).reply([ask(max_tokens=60)])
     assert server.bodies[0]["max_tokens"] == 1060
+
+
+def test_room_for_thinking_is_set_aside_in_the_budget(serve):
+    spending = Spending(Policy(budget_tokens=500))
+    chat = chat_with(serve(sends(completion("ok"))), thinking_tokens=1000)
+    with pytest.raises(BudgetError, match="budget_tokens = 500"):
+        BudgetedChat(chat, spending).reply([ask(max_tokens=60)])
 
 
 def test_json_is_taken_from_behind_the_thinking(serve):
@@ -303,13 +311,16 @@ def test_a_pause_of_a_day_is_bounded_and_said(serve, monkeypatch, caplog):
         outcomes = chat_with(server, concurrency=1).reply([ask("a"), ask("b")])
     assert [outcome.text for outcome in outcomes] == ["ok", "ok"]
     assert 0.2 <= time.monotonic() - began < 2
-    assert "slow down) and asks to wait 86,400 s; trying again" in caplog.text
+    assert "slow down and asks to wait 86,400 s; trying again" in caplog.text
 
 
-def test_calls_behind_a_pause_give_up_in_time(serve):
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_calls_behind_a_pause_give_up_in_time(serve, monkeypatch, concurrency):
+    monkeypatch.setattr(endpoint_module, "_LONG_PAUSE_S", 5.0)
     day = (429, {"error": {}}, {"Retry-After": "86400"})
     began = time.monotonic()
-    outcomes = chat_with(serve(sends(day)), patience=0.3).reply([ask("a"), ask("b")])
+    chat = chat_with(serve(sends(day)), server_patience=0.3, concurrency=concurrency)
+    outcomes = chat.reply([ask("a"), ask("b")])
     assert all(isinstance(outcome, ChatFailure) for outcome in outcomes)
     assert time.monotonic() - began < 2
 
@@ -323,7 +334,7 @@ def test_an_outage_is_waited_out_however_many_attempts_it_takes(serve, fault):
 
 def test_an_outage_ends_with_the_patience(serve):
     server = serve(sends((503, {"error": "Loading model"}, {})))
-    (outcome,) = chat_with(server, patience=0.3).reply([ask()])
+    (outcome,) = chat_with(server, server_patience=0.3).reply([ask()])
     assert "HTTP 503: Loading model; gave up after" in outcome.reason
 
 

@@ -86,7 +86,7 @@ def desk(tmp_path_factory):
 def writer(monkeypatch):
     """The script that answers for every endpoint."""
     chat = ScriptedChat(obedient)
-    for module in ("facsynth.chat.endpoint", "facsynth.pipeline"):
+    for module in ("facsynth.pipeline", "facsynth.chat.endpoint"):  # the importing one first
         monkeypatch.setattr(f"{module}.EndpointChat", lambda *args, **options: chat)
     return chat
 
@@ -234,7 +234,7 @@ def test_error_in_the_options_is_found_before_a_model_is_loaded(desk, tmp_path, 
     def load(*args, **options):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("facsynth.models.lm.load_language_model", load)
+    monkeypatch.setattr("facsynth.cli.load.load_model", load)
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("cat")
     words = [str(wrong) if word == "{wrong}" else word for word in words]

@@ -38,7 +38,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def no_weights(monkeypatch):
     """Fails the test if the weights of a model are loaded."""
-    loader = "facsynth.models.lm.load_language_model"
+    loader = "facsynth.cli.load.load_model"
     monkeypatch.setattr(loader, lambda *a, **k: pytest.fail("loaded"))
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -414,6 +415,33 @@ def test_public_functions_say_what_they_return():
     values = [getattr(facsynth, name) for name in facsynth.__all__]
     hints = {f.__name__: get_type_hints(f)["return"] for f in values if isinstance(f, FunctionType)}
     assert [name for name, returned in hints.items() if returned in (Any, object)] == []
+
+
+def unused_names(files: dict[str, str], elsewhere: str) -> list[str]:
+    """Functions and classes that nothing but their own definition and `__all__` names."""
+    words = Counter(re.findall(r"\w+", "\n".join([*files.values(), elsewhere])))
+    nodes = ((file, code, node) for file, code in files.items() for node in ast.parse(code).body)
+    return [
+        f"{file}: {node.name}"
+        for file, code, node in nodes
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.decorator_list
+        and words[node.name] <= 1 + (f'"{node.name}"' in code)
+        and not node.name.startswith("__")
+    ]
+
+
+def test_every_function_is_used_by_more_than_tests():
+    users = [
+        f for d in ("studies", "benchmarks", "scripts") for f in (REPOSITORY / d).rglob("*.py")
+    ]
+    elsewhere = "\n".join(f.read_text() for f in users)
+    assert unused_names({str(f): f.read_text() for f in SOURCES}, elsewhere) == []
+
+
+def test_unused_guard_sees_a_function_that_nothing_calls():
+    files = {"a.py": '__all__ = ["lost"]\ndef lost(): pass\ndef used(): pass\nused()'}
+    assert unused_names(files, "") == ["a.py: lost"]
 
 
 def test_no_module_is_longer_than_450_lines():

@@ -104,6 +104,7 @@ def test_command_line_judge_is_an_endpoint_of_its_own_with_the_generators_addres
     spending = Spending(replies=tmp_path / "replies.sqlite")
     judge = _judge(grading, generator, spending)
     address = {"base_url": "http://localhost:1/v1", "api_key_env": "JUDGE_KEY"}
+    address["settings"] = generator.endpoint
     assert (made, judge.min_grade) == ([("careful", address)], 4)
     judge.grade(TEXTS, form="x")
     assert spending.usage.n_calls == len(TEXTS)  # the generator has as many fewer

@@ -152,7 +152,10 @@ def load_generator(
     """
     if wanted.chat_model:
         endpoint = EndpointChat(
-            wanted.chat_model, base_url=wanted.api_base, api_key_env=wanted.api_key_env
+            wanted.chat_model,
+            base_url=wanted.api_base,
+            api_key_env=wanted.api_key_env,
+            settings=wanted.endpoint,
         )
         return limited_chat(endpoint, spending)
     writer = load_language_model(wanted.model) if wanted.model else reader()
@@ -192,7 +195,8 @@ class _Run:
         if path.is_file():
             changed = changed_settings(recipe, json.loads(path.read_text(encoding="utf-8")))
             # A limit may be raised to resume a run.
-            changed = [name for name in changed if not name.startswith("generator.policy.")]
+            free = ("generator.policy.", "generator.endpoint.")
+            changed = [name for name in changed if not name.startswith(free)]
             if changed:
                 raise MismatchError(
                     f"{self.folder} holds a run of another recipe ({', '.join(changed)} changed); "
@@ -200,7 +204,7 @@ class _Run:
                 )
             return
         wanted = asdict(recipe)
-        del wanted["generator"]["policy"]
+        del wanted["generator"]["policy"], wanted["generator"]["endpoint"]
         write_json(wanted, path)
 
     def check(self) -> None:

@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facsynth.chat.dialect import EndpointSettings
 from facsynth.chat.policy import Policy
 from facsynth.errors import DataError
 from facsynth.settings import Settings, read_settings
@@ -49,6 +50,9 @@ class Generator(Settings):
 
     batch_size: int = 32
     """Texts per batch of a local model."""
+
+    endpoint: EndpointSettings = field(default_factory=EndpointSettings)
+    """How the endpoint is talked to. Not part of what identifies a run."""
 
     policy: Policy = field(default_factory=Policy)
     """What may be spent. Not part of what identifies a run: raise a limit and run again to

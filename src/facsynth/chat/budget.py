@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from facsynth.chat.cache import CachedChat, ReplyStore
+from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import (
     BatchedChatModel,
     ChatFailure,
@@ -185,7 +187,8 @@ class BudgetedChat:
 
             def forward(arrived: Sequence[tuple[int, Outcome]], asked: list[int] = asked) -> None:
                 self.spending.settle(
-                    [requests[asked[place]] for place, _ in arrived], [o for _, o in arrived]
+                    [self._at_length(requests[asked[place]]) for place, _ in arrived],
+                    [outcome for _, outcome in arrived],
                 )
                 done = [(asked[place], outcome) for place, outcome in arrived]
                 for position, _ in done:
@@ -200,10 +203,22 @@ class BudgetedChat:
             finally:
                 self.spending.close()
 
+    def _at_length(self, request: ChatRequest) -> ChatRequest:
+        """The request with the room that an endpoint gives a model to think."""
+        if not isinstance(self._model, EndpointChat):
+            return request
+        return replace(request, max_tokens=request.max_tokens + self._model.thinking_tokens)
+
     def _ask(self, requests: list[ChatRequest], forward: OnOutcomes) -> None:
         """Ask as many leading requests as fit; an error when not all do."""
         if isinstance(self._model, MeteredChatModel):
-            self._model.stream(requests, forward, permit=self.spending.permit)
+            self._model.stream(
+                requests,
+                forward,
+                permit=lambda request, is_repeat: self.spending.permit(
+                    self._at_length(request), is_repeat
+                ),
+            )
             return
         fitting: list[int] = []
         error: BudgetError | None = None

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from facsynth.chat.calls import Call, CallQueue
 from facsynth.chat.completion import Fault, error_in, parse_body, read_completion, server_words
-from facsynth.chat.dialect import Dialect, read_options
+from facsynth.chat.dialect import Dialect, EndpointSettings, read_options
 from facsynth.chat.model import (
     ChatFailure,
     ChatReply,
@@ -30,10 +30,9 @@ from facsynth.chat.model import (
     Permit,
     collect,
 )
-from facsynth.errors import ChatError, DataError
-from facsynth.settings import Settings
+from facsynth.errors import ChatError
 
-__all__ = ["EndpointChat", "EndpointSettings"]
+__all__ = ["EndpointChat"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,49 +69,6 @@ _OUTAGE = 20
 """Calls given up in a row, without an answer between them, that end the run."""
 
 _LONGER = "; raise thinking_tokens (--thinking-tokens), now {}"
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointSettings(Settings):
-    """How an endpoint is talked to."""
-
-    endpoint_option: tuple[str, ...] = ()
-    """What the server does not take: `max-completion-tokens`, `no-temperature`, `no-top-p`,
-    `no-seed`, `no-system`, `no-response-format`, `json-object`; or NAME=VALUE for a further field
-    of the request. Most servers need none: a refusal that names a field is learnt from."""
-
-    thinking_tokens: int = 0
-    """Tokens added to the length of every reply, for a model that thinks before it answers."""
-
-    patience: float = 900.0
-    """Longest time in seconds that a call waits for a server that is down or limits rates."""
-
-    concurrency: int = 32
-    """Calls at once. A server that limits rates slows them down by itself (`Retry-After`)."""
-
-    attempt_timeout_s: float = 120.0
-    """Longest time of one attempt."""
-
-    max_attempts: int = 6
-    """Attempts of a call that fail; those that meet a server that is down (HTTP 502 to 504) or
-    limits rates (429) are not counted."""
-
-    backoff_s: float = 0.5
-    """Wait after the first failed attempt; each further one doubles it, up to half is random."""
-
-    grace_s: float = 20.0
-    """Longest time for the calls under way to end after Ctrl-C or an error."""
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "max_attempts"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("patience", "thinking_tokens"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise DataError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if self.attempt_timeout_s <= 0:
-            raise DataError(f"attempt_timeout_s is {self.attempt_timeout_s}; it must be above 0")
-        read_options(self.endpoint_option)
 
 
 class EndpointChat:
@@ -176,6 +132,11 @@ class EndpointChat:
     def name(self) -> str:
         """Model and address, and what tells its dialect from the usual one."""
         return f"{self._model} at {self._url}{self._mark}"
+
+    @property
+    def thinking_tokens(self) -> int:
+        """Tokens added to the length of every reply."""
+        return self._settings.thinking_tokens
 
     def reply(
         self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
@@ -263,10 +224,13 @@ class _Run:
 
     async def answer(self, request: ChatRequest) -> Outcome:
         """The outcome of one call; an exception from it ends the run."""
-        began, n_attempts, n_faults = time.monotonic(), 0, 0
-        ends = began + self.settings.patience
+        n_attempts, n_faults = 0, 0
+        ends = time.monotonic() + self.settings.server_patience
         while True:
             while (wait_s := self.paused_until - time.monotonic()) > 0:
+                if self.paused_until >= ends:
+                    fault = Fault("the server limits rates and asked to wait", is_limit=True)
+                    return self.give_up(fault, f"gave up after {n_attempts} attempts")
                 await self.calls.sleep(wait_s)
             self.permit(request, n_attempts > 0)
             n_attempts += 1
@@ -281,10 +245,7 @@ class _Run:
             left_s = ends - time.monotonic()
             wait_s = self.wait_s(result, n_attempts, left_s)
             if n_faults >= self.settings.max_attempts or wait_s >= left_s:
-                took_s = time.monotonic() - began
-                return self.give_up(
-                    result, f"gave up after {n_attempts} attempts in {took_s:.1f} s"
-                )
+                return self.give_up(result, f"gave up after {n_attempts} attempts")
             await self.calls.sleep(wait_s)
 
     async def attempt(self, request: ChatRequest, *, is_repeat: bool) -> Outcome | Fault:
@@ -341,7 +302,7 @@ class _Run:
     async def post(self, request: ChatRequest, dialect: Dialect) -> _Result:
         import openai
 
-        limit_s, longer = self.settings.attempt_timeout_s, self.settings.thinking_tokens
+        limit_s, longer = self.settings.attempt_timeout_s, self.chat.thinking_tokens
         request = replace(request, max_tokens=request.max_tokens + longer)
         try:
             async with asyncio.timeout(limit_s):
@@ -381,7 +342,7 @@ class _Run:
         self, status: int, body: object, request: ChatRequest, after_s: float | None
     ) -> Fault | _Refused:
         """What an HTTP status above 299 means for the call."""
-        if status in _FATAL or after_s is None or after_s > self.settings.patience:
+        if status in _FATAL or after_s is None or after_s > self.settings.server_patience:
             self.check_spent(status, body)
         words = self.masked(server_words(body))
         fault = Fault(
@@ -406,10 +367,15 @@ class _Run:
         chat, words = self.chat, self.masked(server_words(body))
         where = chat._key_env or "no environment variable"
         what = "the account's credit or quota is spent" if is_spent else _FATAL[status]
+        advice = (
+            "add credit or wait, then run again to resume"
+            if is_spent
+            else "check the address, the model's name and the key"
+        )
         raise ChatError(
             f"{chat._url} turned down model {chat._model!r} with HTTP {status}: {what}; "
-            f"{words and f'the server said: {words}; '}check the address, the model's name and "
-            f"the key (from {where}, now {'set' if self.key else 'empty'})"
+            f"{words and f'the server said: {words}; '}{advice} (the key is read from {where}, "
+            f"now {'set' if self.key else 'empty'})"
         )
 
     def masked(self, words: str) -> str:
@@ -429,12 +395,12 @@ class _Run:
             self.has_said = True
             asks = "" if fault.after_s is None else f" and asks to wait {fault.after_s:,.0f} s"
             _LOG.warning(
-                "%s does not answer (%s)%s; trying again in %.0f s, for at most %.0f s in all",
+                "calls to %s fail: %s%s; trying again in %.0f s (--server-patience: %.0f s)",
                 self.chat._url,
                 fault.reason,
                 asks,
                 wait_s,
-                self.settings.patience,
+                self.settings.server_patience,
             )
         if fault.after_s is not None and fault.is_limit:
             self.paused_until = max(self.paused_until, time.monotonic() + wait_s)

@@ -27,7 +27,10 @@ def policy_of_options(options: dict[str, Any]) -> Policy:
 def endpoint_stack(options: dict[str, Any], output: Path) -> tuple[ChatModel, Spending]:
     """The endpoint of `endpoint_options` behind the replies kept beside an output file."""
     endpoint = EndpointChat(
-        options["chat_model"], base_url=options["api_base"], api_key_env=options["api_key_env"]
+        options["chat_model"],
+        base_url=options["api_base"],
+        api_key_env=options["api_key_env"],
+        settings=options["endpoint"],
     )
     spending = Spending(policy_of_options(options), _cache_of(output))
     return limited_chat(endpoint, spending), spending

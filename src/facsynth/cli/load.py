@@ -44,7 +44,6 @@ __all__ = [
     "load_table_tokenizer",
     "load_tables",
     "load_with_saes",
-    "relevant_flags",
     "table_names",
 ]
 
@@ -238,14 +237,6 @@ def load_relevant(path: Path | None, n_features: int) -> Any:
         if not (isinstance(value, dict) and value.get("relevant") is False):
             relevant[feature] = True
     return relevant
-
-
-def relevant_flags(path: Path | None, n_features: int) -> Any:
-    """The mask of `load_relevant`; without a file every feature is relevant."""
-    import numpy as np
-
-    found = load_relevant(path, n_features)
-    return np.ones(n_features, dtype=bool) if found is None else found
 
 
 def load_included(named: str | None, sample_ids: tuple[str, ...]) -> tuple[int, ...]:

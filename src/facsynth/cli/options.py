@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from facsynth.chat.dialect import EndpointSettings
 from facsynth.cli.from_settings import settings_options
 from facsynth.models.settings import ModelSettings
 
@@ -103,7 +104,12 @@ def data_options(command: Command) -> Command:
 
 
 def endpoint_options(command: Command) -> Command:
-    """An LLM at an endpoint, with its prices and its limits (the fields of `Policy`)."""
+    """An LLM at an endpoint, with its prices and its limits (the fields of `Policy`).
+
+    How it is talked to arrives as `endpoint`, an `EndpointSettings`.
+    """
+    without = ("attempt_timeout_s", "max_attempts", "backoff_s", "grace_s")
+    command = settings_options(EndpointSettings, "endpoint", without=without)(command)
     for option in (
         click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing."),
         click.option(

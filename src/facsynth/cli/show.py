@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from rich.table import Table
 from facsynth.progress import Task
 from facsynth.show import Result, TextTable, cell_text
 
-__all__ = ["RichProgress", "print_json", "print_result", "print_table", "print_tables", "show"]
+__all__ = ["RichProgress", "print_json", "print_table", "print_tables", "show"]
 
 
 _QUIET_S = 60
@@ -112,18 +112,6 @@ class _RatedBars(Bars):
 def print_json(value: object) -> None:
     """Print JSON with stable keys on standard output."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def print_result(
-    row: Row, print_tables: Callable[[Row], None], *, as_json: bool, notes: Iterable[str] = ()
-) -> None:
-    """A result as JSON or as tables on standard output, what to keep in mind on standard error."""
-    if as_json:
-        print_json(row)
-    else:
-        print_tables(row)
-    for note in notes:
-        click.echo(f"Note: {note}", err=True)
 
 
 def print_tables(tables: Iterable[TextTable]) -> None:

@@ -106,7 +106,7 @@ def _generator(options: dict[str, Any]) -> "Generator":
     from facsynth.cli.asking import policy_of_options
     from facsynth.recipe import Generator
 
-    same = ("chat_model", "api_base", "api_key_env", "batch_size")
+    same = ("chat_model", "api_base", "api_key_env", "batch_size", "endpoint")
     return Generator(
         model=options["generator"],
         policy=policy_of_options(options),
@@ -128,5 +128,6 @@ def _judge(
         grading.judge_model,
         base_url=grading.judge_api_base or generator.api_base,
         api_key_env=grading.judge_api_key_env or generator.api_key_env,
+        settings=generator.endpoint,
     )
     return QualityJudge(limited_chat(endpoint, spending), grading.min_grade)

@@ -11,16 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
-from facsynth.table.active import ActiveRows, active_rows
+from facsynth.table.active import ActiveRows
 
 __all__ = [
     "MissingFeature",
-    "active_features",
-    "active_only",
     "describe_missing",
     "feature_activation_coverage",
-    "firing_counts",
     "goal_features",
     "missing_features",
 ]
@@ -120,22 +116,3 @@ def describe_missing(
     return tuple(
         MissingFeature(*values) for values in zip(*(row.tolist() for row in rows), strict=True)
     )
-
-
-def active_only(activations: FeatureActivations, *, threshold: float) -> FeatureActivations:
-    """The table without the activations at or below a threshold; see `active_rows`."""
-    return active_rows(activations, threshold=threshold).activations
-
-
-def firing_counts(
-    activations: FeatureActivations, *, threshold: float
-) -> Int64[np.ndarray, " n_features"]:
-    """Samples in which each feature is active; see `active_rows`."""
-    return active_rows(activations, threshold=threshold).counts
-
-
-def active_features(
-    activations: FeatureActivations, *, threshold: float
-) -> Bool[np.ndarray, " n_features"]:
-    """Features that at least one sample activates; see `active_rows`."""
-    return active_rows(activations, threshold=threshold).features
