@@ -393,3 +393,8 @@ def test_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(DataError, match=r"^[^\n]*Couldn't reach[^\n]*network[^\n]*$"):
         read_samples("owner/name")
+
+
+def test_a_pandas_series_is_plain_texts():
+    series = pd.Series(["one cat", "two cats"])
+    assert [sample.text for sample in read_samples(series)] == ["one cat", "two cats"]

@@ -35,7 +35,7 @@ _SPLITS = {
 }
 _UNITS = {"json": "item", "parquet": "row", "arrow": "row", "feather": "row"}
 _TABLES = {
-    "pandas": lambda table: table.to_dict("records"),
+    "pandas": lambda table: table.to_dict("records") if table.ndim == 2 else table.tolist(),
     "polars": lambda table: table.iter_rows(named=True),
     "pyarrow": lambda table: table.to_pylist(),
 }
