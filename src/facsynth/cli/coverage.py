@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.options import json_option, naming_options, plot_option, relevant_option
+from facsynth.cli.naming import NamingSettings, feature_names
+from facsynth.cli.options import json_option, plot_option, relevant_option
 from facsynth.coverage.settings import CoverageSettings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ N_NAMED = 1000
     type=click.Path(path_type=Path),
     help="Write the ranked missing features to this JSONL file, the first 1,000 with names.",
 )
-@naming_options
+@settings_options(NamingSettings, "naming")
 @plot_option
 @json_option
 def coverage(
@@ -53,8 +54,7 @@ def coverage(
     relevant: Path | None,
     settings: CoverageSettings,
     missing: Path | None,
-    spans: bool,
-    model: str | None,
+    naming: NamingSettings,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -75,9 +75,9 @@ def coverage(
     measure = _against_profile if is_profile else _against_table
     found, anchors, tables = measure(anchor, seeds, relevant, settings)
     notes = list(found.controls.warnings)
-    if spans and (missing or settings.controls):
+    if naming.spans and (missing or settings.controls):
         n_named = N_NAMED if missing else 0
-        found, remarks = _named(found, anchors, tables, n_named, model)
+        found, remarks = _named(found, anchors, tables, n_named, naming.model)
         notes += remarks
     if missing:
         n_written = write_jsonl(map(asdict, found.missing), missing)
@@ -141,7 +141,6 @@ def _named(
 
     Coverage needs no model, names need its tokenizer: without one there is a note instead.
     """
-    from facsynth.cli.naming import feature_names
     from facsynth.coverage.result import N_SHIFTS
     from facsynth.errors import FacsynthError
     from facsynth.table.active import active_rows

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.options import json_option, naming_options, relevant_option, threshold_option
+from facsynth.cli.naming import NamingSettings, feature_names
+from facsynth.cli.options import json_option, relevant_option, threshold_option
 from facsynth.compare.settings import DiffSettings
 
 
@@ -13,7 +14,7 @@ from facsynth.compare.settings import DiffSettings
 @click.argument("a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="B", type=click.Path(path_type=Path))
 @settings_options(DiffSettings, "settings")
-@naming_options
+@settings_options(NamingSettings, "naming")
 @relevant_option
 @threshold_option
 @json_option
@@ -23,8 +24,7 @@ def diff(
     settings: DiffSettings,
     relevant: Path | None,
     threshold: float,
-    spans: bool,
-    model: str | None,
+    naming: NamingSettings,
     as_json: bool,
 ) -> None:
     """Show which features fire more in feature table A than in B, and less.
@@ -37,16 +37,15 @@ def diff(
     from dataclasses import replace
 
     from facsynth.cli.load import load_active
-    from facsynth.cli.naming import feature_names
     from facsynth.cli.show import show
     from facsynth.compare.difference import compare_features, shared_texts
 
     tables, rows = load_active((a, b), threshold=threshold, relevant=relevant)
     found = compare_features(rows[0], rows[1], settings)
     names: dict[int, tuple[str, str | None]] = {}
-    for side in (0, 1) if spans else ():
+    for side in (0, 1) if naming.spans else ():
         ids = [int(found.feature_ids[i]) for i in found.more_in(side)[: settings.top]]
-        names |= feature_names(ids, [tables[side]], rows[side].activations, model=model)
+        names |= feature_names(ids, [tables[side]], rows[side].activations, model=naming.model)
     notes = found.notes + shared_texts([table.samples() for table in tables])
     found = replace(found, sets=(str(a), str(b)), names=names, notes=notes)
     show(found, as_json=as_json, notes=notes)

@@ -1,9 +1,23 @@
 """Names for the features that a command lists, from the text of feature tables."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["feature_names"]
+from facsynth.settings import Settings
+
+__all__ = ["NamingSettings", "feature_names"]
+
+
+@dataclass(frozen=True)
+class NamingSettings(Settings):
+    """Whether and how the listed features are named."""
+
+    spans: bool = True
+    """Name the shown features by the words at their peaks, with an example each."""
+
+    model: str | None = None
+    """Model that extracted the tables; by default the one that they name."""
 
 
 def feature_names(

@@ -15,7 +15,6 @@ __all__ = [
     "endpoint_options",
     "json_option",
     "model_options",
-    "naming_options",
     "output_option",
     "plot_option",
     "relevant_option",
@@ -66,22 +65,6 @@ score_option = click.option(
     show_default=True,
     help="Whose words are scored; the template never is.",
 )
-
-
-def naming_options(command: Command) -> Command:
-    """`--spans` and `--model`, for commands that list features of tables."""
-    options = (
-        click.option(
-            "--spans/--no-spans",
-            default=True,
-            show_default=True,
-            help="Name the shown features by the words at their peaks, with an example each.",
-        ),
-        click.option("--model", help="Model that extracted the tables; by default as they say."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def output_option(what: str) -> Callable[[Command], Command]:
