@@ -33,26 +33,26 @@ name = "mini"
 [anchor]
 source = "chitchat"
 n_samples = 80
-seed = 1
+random_seed = 1
 [seed]
 source = "chitchat"
 n_samples = 12
 prompts = ["Mozart or Beethoven?"]
-seed = 2
+random_seed = 2
 [extract]
 score = "user"
 max_length = 128
 part_samples = 20
 [synthesize]
 min_anchor_samples = 2
-[synthesize.budget]
+[synthesize.effort]
 max_features = 6
 features_per_round = 3
 max_rounds = 2
 first_candidates = 2
 second_candidates = 1
 [synthesize.sampling]
-max_tokens = 24
+max_length = 24
 [generator]
 batch_size = 4
 """

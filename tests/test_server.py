@@ -28,25 +28,25 @@ name = "served"
 [anchor]
 source = "chitchat"
 n_samples = 60
-seed = 1
+random_seed = 1
 [seed]
 source = "chitchat"
 n_samples = 12
 prompts = ["Mozart or Beethoven?"]
-seed = 2
+random_seed = 2
 [extract]
 score = "user"
 max_length = 128
 [synthesize]
 min_anchor_samples = 2
-[synthesize.budget]
+[synthesize.effort]
 max_features = 3
 features_per_round = 3
 max_rounds = 1
 first_candidates = 2
 second_candidates = 1
 [synthesize.sampling]
-max_tokens = 24
+max_length = 24
 [generator]
 chat_model = "{model}"
 api_base = "{url}"
