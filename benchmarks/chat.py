@@ -22,9 +22,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from facsynth.chat.dialect import EndpointSettings
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import ChatReply, ChatRequest
+from facsynth.chat.settings import EndpointSettings
 from facsynth.records import Message
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks" / "chat.md"

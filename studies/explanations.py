@@ -26,11 +26,11 @@ import numpy as np
 
 from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.dialect import EndpointSettings
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import ChatModel
 from facsynth.chat.policy import estimate
 from facsynth.chat.scripted import RecordingChat
+from facsynth.chat.settings import EndpointSettings
 from facsynth.cli.load import load_table_tokenizer
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.write import write_json, write_text

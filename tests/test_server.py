@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.dialect import EndpointSettings
 from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import ChatReply, ChatRequest
+from facsynth.chat.settings import EndpointSettings
 from facsynth.models.default_model import default_model_folder
 from facsynth.pipeline import run_recipe
 from facsynth.records import Message

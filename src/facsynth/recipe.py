@@ -4,8 +4,8 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facsynth.chat.dialect import EndpointSettings
 from facsynth.chat.policy import Policy
+from facsynth.chat.settings import EndpointSettings
 from facsynth.errors import DataError
 from facsynth.settings import Settings, read_settings
 from facsynth.synthesize.settings import SynthesisSettings

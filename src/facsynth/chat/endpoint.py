@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from facsynth.chat.calls import Call, CallQueue
 from facsynth.chat.completion import Fault, error_in, parse_body, read_completion, server_words
-from facsynth.chat.dialect import Dialect, EndpointSettings, read_options
+from facsynth.chat.dialect import Dialect, read_options
 from facsynth.chat.model import (
     ChatFailure,
     ChatReply,
@@ -30,6 +30,7 @@ from facsynth.chat.model import (
     Permit,
     collect,
 )
+from facsynth.chat.settings import EndpointSettings
 from facsynth.errors import ChatError
 
 __all__ = ["EndpointChat"]

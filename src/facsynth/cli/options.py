@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from facsynth.chat.dialect import EndpointSettings
+from facsynth.chat.settings import EndpointSettings
 from facsynth.cli.from_settings import settings_options
 from facsynth.models.settings import ModelSettings
 
