@@ -103,6 +103,23 @@ def test_a_system_message_that_a_template_refuses_is_read_in_the_first_user_turn
     ]
 
 
+@pytest.mark.parametrize("trim", ["", " | trim"])
+@pytest.mark.parametrize(
+    ("system", "user"),
+    [(" Be kind. ", "Hi?"), ("\nBe kind.", " Hi? "), ("Be kind.", ""), ("  ", "Hi?"), ("", "")],
+)
+def test_folded_messages_keep_their_own_words(trim, system, user):
+    made = make_tokenizer()
+    refuse = "{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    made.chat_template = (
+        f"{{% for m in messages %}}{refuse}<{{{{ m.content{trim} }}}}{{% endfor %}}"
+    )
+    messages = (Message("system", system), Message("user", user))
+    rendered = render_sample(Sample("a", messages=messages), made)
+    found = ["".join(rendered.text[a:b] for a, b in spans).strip() for spans in rendered.spans]
+    assert found == [system.strip(), user.strip()]
+
+
 def test_an_empty_message_has_no_words_and_its_neighbours_keep_theirs():
     messages = (Message("user", "What is tea?"), Message("assistant", " "))
     found = found_texts(Sample("a", messages=messages), "qwen3")

@@ -268,12 +268,16 @@ def _search(
 
 def _unfold(spans: tuple[tuple[Range, ...], ...], sample: Sample) -> tuple[tuple[Range, ...], ...]:
     """Ranges of the system message and of the first user turn out of those of both together."""
-    system = sample.messages[0].content
-    ((start, end),) = spans[0]
-    # The template may have stripped the turn; what is left begins with the system's words.
-    kept = system.lstrip() if len(system) else ""
-    first = len(kept)
-    return (((start, start + first),), ((start + first + len(BETWEEN), end),), *spans[1:])
+    if not spans[0]:
+        return ((), (), *spans[1:])
+    system, user = (message.content for message in sample.messages[:2])
+    folded = f"{system}{BETWEEN}{user}"
+    [(start, end)] = spans[0]
+    # Shorter, the turn was stripped, and its first words are further left than the system's start.
+    stripped = len(folded) - len(folded.lstrip()) if end - start < len(folded) else 0
+    border = start - stripped + len(system)
+    both = (start, min(border, end)), (max(start, border + len(BETWEEN)), end)
+    return (*(((first, last),) if first < last else () for first, last in both), *spans[1:])
 
 
 def _join(messages: Sequence[Message]) -> Rendered:
