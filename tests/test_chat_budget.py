@@ -4,8 +4,9 @@ from facsynth.chat.ask import ask as ask_many
 from facsynth.chat.budget import BudgetedChat, Spending, limited_chat
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.model import ChatFailure, ChatRequest
-from facsynth.chat.policy import Policy, Usage, estimate, policy_of
+from facsynth.chat.policy import Usage, estimate, policy_of
 from facsynth.chat.scripted import ScriptedChat
+from facsynth.chat.settings import Policy
 from facsynth.errors import BudgetError, DataError
 from facsynth.records import Message
 

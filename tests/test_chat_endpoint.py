@@ -22,8 +22,7 @@ from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.endpoint import EndpointChat, _seconds
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
-from facsynth.chat.policy import Policy
-from facsynth.chat.settings import EndpointSettings
+from facsynth.chat.settings import EndpointSettings, Policy
 from facsynth.errors import ChatError
 from facsynth.records import Message
 

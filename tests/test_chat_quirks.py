@@ -11,8 +11,7 @@ from facsynth.chat.ask import ask as ask_many
 from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.dialect import read_options
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
-from facsynth.chat.policy import Policy
-from facsynth.chat.settings import EndpointSettings
+from facsynth.chat.settings import EndpointSettings, Policy
 from facsynth.errors import BudgetError, ChatError, DataError
 from facsynth.records import Message
 from test_chat_endpoint import SECRET, ask, chat_with, completion

@@ -86,9 +86,7 @@ def desk(tmp_path_factory):
 def writer(monkeypatch):
     """The script that answers for every endpoint."""
     chat = ScriptedChat(obedient)
-    # The importing modules first: one that is first imported while patched would keep the patch.
-    for module in ("facsynth.pipeline", "facsynth.cli.asking", "facsynth.chat.endpoint"):
-        monkeypatch.setattr(f"{module}.EndpointChat", lambda *args, **options: chat)
+    monkeypatch.setattr("facsynth.chat.endpoint.EndpointChat", lambda *args, **options: chat)
     return chat
 
 

@@ -53,7 +53,7 @@ def script(monkeypatch):
 
     def install(answer):
         chat = ScriptedChat(answer, name="scripted")
-        monkeypatch.setattr("facsynth.cli.asking.EndpointChat", lambda *args, **options: chat)
+        monkeypatch.setattr("facsynth.chat.endpoint.EndpointChat", lambda *args, **options: chat)
         made.append(chat)
         return chat
 

@@ -1,7 +1,7 @@
 """Estimates of a run before its first call, worked out by hand."""
 
 from facsynth.chat.model import ChatRequest
-from facsynth.chat.policy import Policy
+from facsynth.chat.settings import Policy
 from facsynth.records import Message
 from facsynth.synthesize.forecast import forecast
 from facsynth.synthesize.settings import Effort

@@ -7,9 +7,9 @@ import pytest
 from facsynth.chat.budget import Spending
 from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import ScriptedChat
+from facsynth.chat.settings import Generator
 from facsynth.cli.synthesize import _judge
 from facsynth.errors import ChatError, DataError, MismatchError
-from facsynth.recipe import Generator
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.judge import QualityJudge
 from facsynth.synthesize.settings import JudgeSettings

@@ -63,7 +63,7 @@ def run(recipe, monkeypatch):
 
     def run(folder, script=obedient, path=recipe):
         chat = script if isinstance(script, ScriptedChat) else ScriptedChat(script)
-        monkeypatch.setattr("facsynth.pipeline.EndpointChat", lambda *args, **options: chat)
+        monkeypatch.setattr("facsynth.chat.endpoint.EndpointChat", lambda *args, **options: chat)
         return run_recipe(path, folder)
 
     return run
@@ -75,7 +75,7 @@ def whole(recipe, tmp_path_factory):
     chat = ScriptedChat(obedient)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACSYNTH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("facsynth.pipeline.EndpointChat", lambda *args, **options: chat)
+        patch.setattr("facsynth.chat.endpoint.EndpointChat", lambda *args, **options: chat)
         return run_recipe(recipe, tmp_path_factory.mktemp("runs") / "whole"), chat.history
 
 

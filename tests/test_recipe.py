@@ -2,8 +2,9 @@
 
 import pytest
 
+from facsynth.chat.settings import Generator
 from facsynth.errors import DataError
-from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
+from facsynth.recipe import DataSource, Recipe, read_recipe
 from facsynth.synthesize.settings import Effort, Sampling, SynthesisSettings
 from facsynth.table.settings import ExtractSettings
 

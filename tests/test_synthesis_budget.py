@@ -4,10 +4,9 @@ import pytest
 
 from facsynth.chat.ask import ask
 from facsynth.chat.budget import Spending
-from facsynth.chat.policy import Policy
 from facsynth.chat.scripted import ScriptedChat
+from facsynth.chat.settings import Generator, Policy
 from facsynth.pipeline import load_generator, run_recipe
-from facsynth.recipe import Generator
 from test_chat_budget import many
 from test_pipeline import write_world
 from tiny_pair import obedient, planted_pair
@@ -18,7 +17,7 @@ SECRET = "sk-" + "never-written-down-0123456789"
 def run_with(recipe, folder, patch, limits=""):
     """Run the recipe with these limits; what was asked."""
     chat = ScriptedChat(obedient)
-    patch.setattr("facsynth.pipeline.EndpointChat", lambda *args, **options: chat)
+    patch.setattr("facsynth.chat.endpoint.EndpointChat", lambda *args, **options: chat)
     path = recipe.with_name("limited.toml")
     path.write_text(f"{recipe.read_text()}\n[generator.policy]\n{limits}\n", encoding="utf-8")
     return run_recipe(path, folder), chat.history
@@ -57,7 +56,7 @@ def test_key_is_in_no_file_of_a_run(recipe, tmp_path, monkeypatch, capfd):
 
 def test_limits_of_earlier_runs_count(tmp_path, monkeypatch):
     chat = ScriptedChat("ok")
-    monkeypatch.setattr("facsynth.pipeline.EndpointChat", lambda *args, **options: chat)
+    monkeypatch.setattr("facsynth.chat.endpoint.EndpointChat", lambda *args, **options: chat)
     lm, _ = planted_pair()
     for n_before in (1, 2):
         spending = Spending(Policy(budget_calls=2), tmp_path / "replies.sqlite")

@@ -20,9 +20,10 @@ from typing import Any
 
 from facsynth import __version__
 from facsynth.chat.budget import Spending, limited_chat
-from facsynth.chat.endpoint import EndpointChat
+from facsynth.chat.endpoint import open_endpoint
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatModel
+from facsynth.chat.settings import Generator
 from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.data.chitchat import chitchat_samples
@@ -33,7 +34,7 @@ from facsynth.errors import MismatchError
 from facsynth.models.default_model import EMBEDDED_SAE
 from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.progress import SILENT, Progress
-from facsynth.recipe import DataSource, Generator, Recipe, read_recipe
+from facsynth.recipe import DataSource, Recipe, read_recipe
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.module import SparseAutoencoder
@@ -151,13 +152,7 @@ def load_generator(
         spending: Counts the calls, and names the file of the replies.
     """
     if wanted.chat_model:
-        endpoint = EndpointChat(
-            wanted.chat_model,
-            base_url=wanted.api_base,
-            api_key_env=wanted.api_key_env,
-            settings=wanted.endpoint,
-        )
-        return limited_chat(endpoint, spending)
+        return limited_chat(open_endpoint(wanted), spending)
     writer = load_language_model(wanted.model) if wanted.model else reader()
     local = LocalChat(
         writer.model,

@@ -4,14 +4,13 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facsynth.chat.policy import Policy
-from facsynth.chat.settings import EndpointSettings
+from facsynth.chat.settings import Generator
 from facsynth.errors import DataError
 from facsynth.settings import Settings, read_settings
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.table.settings import ExtractSettings
 
-__all__ = ["DataSource", "Generator", "Recipe", "read_recipe"]
+__all__ = ["DataSource", "Recipe", "read_recipe"]
 
 
 @dataclass(frozen=True)
@@ -29,34 +28,6 @@ class DataSource(Settings):
 
     random_seed: int = 0
     """Only of `chitchat`: random seed of the draw."""
-
-
-@dataclass(frozen=True)
-class Generator(Settings):
-    """Who writes."""
-
-    model: str | None = None
-    """Local model that writes; by default the one that reads the features. Not used with
-    `chat_model`."""
-
-    chat_model: str | None = None
-    """Model name at an OpenAI-compatible endpoint."""
-
-    api_base: str = "https://api.openai.com/v1"
-    """Address of the endpoint, usually up to /v1."""
-
-    api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key; never the key."""
-
-    batch_size: int = 32
-    """Texts per batch of a local model."""
-
-    endpoint: EndpointSettings = field(default_factory=EndpointSettings)
-    """How the endpoint is talked to. Not part of what identifies a run."""
-
-    policy: Policy = field(default_factory=Policy)
-    """What may be spent. Not part of what identifies a run: raise a limit and run again to
-    resume."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from facsynth.errors import DataError
@@ -75,6 +76,7 @@ def _default(field: Any) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
+@cache
 def _field_docs(record: type) -> dict[str, str]:
     """The string that stands under each field of a class, its white space folded."""
     [body] = ast.parse(textwrap.dedent(inspect.getsource(record))).body
@@ -146,9 +148,7 @@ def changed_settings(record: Any, stored: Mapping[str, Any], defaults: Any = Non
 
 def _complaint(record: type, error: Any) -> str:
     """One validation error in words: the key, the value, and what fits."""
-    where = [
-        str(part) for part in error["loc"] if not str(part).startswith(("tagged-", "function-"))
-    ]
+    where = [str(part) for part in error["loc"]]
     key = ".".join(where)
     if error["type"] == "unexpected_keyword_argument":
         known = _names_at(record, where[:-1])

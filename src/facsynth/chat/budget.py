@@ -19,7 +19,8 @@ from facsynth.chat.model import (
     collect,
     deliver,
 )
-from facsynth.chat.policy import Policy, Usage, estimate
+from facsynth.chat.policy import Usage, estimate
+from facsynth.chat.settings import Policy
 from facsynth.errors import BudgetError
 
 __all__ = ["BudgetedChat", "Spending", "limited_chat"]

@@ -25,7 +25,8 @@ from facsynth.chat.model import (
     collect,
     deliver,
 )
-from facsynth.chat.policy import Policy, policy_of
+from facsynth.chat.policy import policy_of
+from facsynth.chat.settings import Policy
 from facsynth.errors import DataError, SpaceError
 
 __all__ = ["CachedChat", "ReplyStore"]

@@ -30,10 +30,10 @@ from facsynth.chat.model import (
     Permit,
     collect,
 )
-from facsynth.chat.settings import EndpointSettings
+from facsynth.chat.settings import EndpointSettings, Generator
 from facsynth.errors import ChatError
 
-__all__ = ["EndpointChat"]
+__all__ = ["EndpointChat", "open_endpoint"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,6 +70,17 @@ _OUTAGE = 20
 """Calls given up in a row, without an answer between them, that end the run."""
 
 _LONGER = "; raise thinking_tokens (--thinking-tokens), now {}"
+
+
+def open_endpoint(wanted: Generator) -> "EndpointChat":
+    """The model at an endpoint that settings name; the key comes from the environment."""
+    assert wanted.chat_model
+    return EndpointChat(
+        wanted.chat_model,
+        base_url=wanted.api_base,
+        api_key_env=wanted.api_key_env,
+        settings=wanted.endpoint,
+    )
 
 
 class EndpointChat:

@@ -1,59 +1,16 @@
-"""What calls may cost and how many may fail, and an estimate of their cost before they are made."""
+"""What calls have cost, and an estimate of their cost before they are made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, runtime_checkable
 
 from facsynth.chat.model import ChatModel, ChatRequest, estimate_tokens
-from facsynth.errors import DataError
-from facsynth.settings import Settings
+from facsynth.chat.settings import Policy
 
-__all__ = ["Estimate", "LimitedChatModel", "Policy", "Usage", "estimate", "policy_of"]
+__all__ = ["Estimate", "LimitedChatModel", "Usage", "estimate", "policy_of"]
 
 _TOKENS_PER_MESSAGE = 4
 """Template tokens around a message; typical of chat templates."""
-
-_PRICED_TOKENS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Policy(Settings):
-    """What calls to a language model may cost, and how many may fail."""
-
-    budget_calls: int | None = None
-    """Call limit: every request to the server counts, repeated and failed ones too. No limit by
-    default."""
-
-    budget_tokens: int | None = None
-    """Token limit, prompts and replies together. No limit by default."""
-
-    budget_cost: float | None = None
-    """Spending limit, in the currency of the prices; requires prices. No limit by default."""
-
-    price_in: float = 0.0
-    """Price of a million prompt tokens."""
-
-    price_out: float = 0.0
-    """Price of a million reply tokens."""
-
-    max_failures: float = 0.5
-    """Stop if a larger share of the replies is unusable, in [0, 1]."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise DataError(f"{field.name} is {value}; it must be 0 or more")
-        if self.max_failures > 1:
-            raise DataError(f"max_failures is {self.max_failures}; it is a share, 0 to 1")
-        if self.budget_cost is not None and not (self.price_in or self.price_out):
-            raise DataError(
-                f"budget_cost is {self.budget_cost} but no price is given; set price_in, price_out"
-            )
-
-    def cost(self, n_prompt: int, n_completion: int) -> float:
-        """Price of so many tokens."""
-        return (n_prompt * self.price_in + n_completion * self.price_out) / _PRICED_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from facsynth.chat.model import (
     collect,
     estimate_tokens,
 )
-from facsynth.chat.policy import Policy
+from facsynth.chat.settings import Policy
 from facsynth.errors import ChatError
 
 __all__ = ["RecordingChat", "ScriptedChat"]

@@ -1,15 +1,20 @@
-"""How an endpoint is talked to; light, since the options of commands are made from it."""
+"""Who writes, how an endpoint is talked to, and what may be spent.
+
+It loads nothing heavy, because the options of commands are made from it.
+"""
 
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from facsynth.errors import DataError
 from facsynth.settings import Settings
 
-__all__ = ["OPTIONS", "EndpointSettings", "dialect_fields"]
+__all__ = ["OPTIONS", "EndpointSettings", "Generator", "Policy", "dialect_fields"]
+
+_PRICED_TOKENS = 1_000_000
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "max-completion-tokens": {"token_field": "max_completion_tokens"},
@@ -99,3 +104,72 @@ class EndpointSettings(Settings):
         if self.attempt_timeout_s <= 0:
             raise DataError(f"attempt_timeout_s is {self.attempt_timeout_s}; it must be above 0")
         dialect_fields(self.endpoint_option)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy(Settings):
+    """What calls to a language model may cost, and how many may fail."""
+
+    budget_calls: int | None = None
+    """Call limit: repeated and failed requests and those of earlier runs count too. No limit by
+    default."""
+
+    budget_tokens: int | None = None
+    """Token limit, prompts and replies together. No limit by default."""
+
+    budget_cost: float | None = None
+    """Spending limit, in the currency of the prices; requires prices. No limit by default."""
+
+    price_in: float = 0.0
+    """Price of a million prompt tokens."""
+
+    price_out: float = 0.0
+    """Price of a million reply tokens."""
+
+    max_failures: float = 0.5
+    """Stop if a larger share of the replies is unusable, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise DataError(f"{one.name} is {value}; it must be 0 or more")
+        if self.max_failures > 1:
+            raise DataError(f"max_failures is {self.max_failures}; it is a share, 0 to 1")
+        if self.budget_cost is not None and not (self.price_in or self.price_out):
+            raise DataError(
+                f"budget_cost is {self.budget_cost} but no price is given; set price_in, price_out"
+            )
+
+    def cost(self, n_prompt: int, n_completion: int) -> float:
+        """Price of so many tokens."""
+        return (n_prompt * self.price_in + n_completion * self.price_out) / _PRICED_TOKENS
+
+
+@dataclass(frozen=True)
+class Generator(Settings):
+    """Who writes."""
+
+    model: str | None = None
+    """Local model that writes; by default the one that reads the features. Not used with
+    `chat_model`."""
+
+    chat_model: str | None = None
+    """Model name at an OpenAI-compatible endpoint."""
+
+    api_base: str = "https://api.openai.com/v1"
+    """Address of the endpoint, usually up to /v1."""
+
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key, never the key; may be unset for local
+    servers."""
+
+    batch_size: int = 32
+    """Texts per batch of a local model."""
+
+    endpoint: EndpointSettings = field(default_factory=EndpointSettings)
+    """How the endpoint is talked to. Not part of what identifies a run."""
+
+    policy: Policy = field(default_factory=Policy)
+    """What may be spent. Not part of what identifies a run: raise a limit and run again to
+    resume."""

@@ -72,14 +72,15 @@ def explain(
     from facsynth.understand.spans import ReadTable
 
     progress = RichProgress()
-    if said_without_llm(options, progress):
+    generator = options["generator"]
+    if said_without_llm(generator, dry_run=options["dry_run"], progress=progress):
         return
     # All that needs no model comes first, so that errors are found before one is loaded.
     opened = open_table(table)
     source = opened.manifest.source
     wanted = _wanted(options["features"], source.n_features)
     texts = read_explanations(options["imported"]) if options["imported"] else None
-    asked = endpoint_stack(options, output) if options["chat_model"] else None
+    asked = endpoint_stack(generator, output) if generator.chat_model else None
     active = active_rows(opened.activations(), threshold=gathering.threshold, relevant=wanted)
     chosen = _chosen(active, options["max_features"], table)
     sae = load_table_sae(source, options["sae"]) if options["n_neighbours"] else None
@@ -170,7 +171,7 @@ def _in_words(
     endpoint, spending = asked
     recorder = RecordingChat(endpoint.name)
     ahead = calls_to_explain(run, recorder, cached(recorder, output), settings=settings)
-    say_estimate(ahead, options, progress)
+    say_estimate(ahead, options["generator"].policy, progress)
     if options["dry_run"]:
         return None
     explained = run(endpoint, progress)

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from facsynth.chat.settings import EndpointSettings
+from facsynth.chat.settings import Generator
 from facsynth.cli.from_settings import settings_options
 from facsynth.models.settings import ModelSettings
 
 __all__ = [
     "data_options",
     "endpoint_options",
+    "generator_options",
     "json_option",
     "model_options",
     "output_option",
@@ -86,50 +87,21 @@ def data_options(command: Command) -> Command:
     return command
 
 
-def endpoint_options(command: Command) -> Command:
-    """An LLM at an endpoint, with its prices and its limits (the fields of `Policy`).
+_RARE = ("attempt_timeout_s", "max_attempts", "backoff_s", "grace_s")
+"""Settings of an endpoint that recipes have and commands do not."""
 
-    How it is talked to arrives as `endpoint`, an `EndpointSettings`.
+
+def generator_options(*, without: tuple[str, ...]) -> Callable[[Command], Command]:
+    """An LLM with its prices and limits, which the command gets as `generator`, and `--dry-run`.
+
+    Args:
+        without: Fields of `Generator` that get no option.
     """
-    without = ("attempt_timeout_s", "max_attempts", "backoff_s", "grace_s")
-    command = settings_options(EndpointSettings, "endpoint", without=without)(command)
-    for option in (
-        click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing."),
-        click.option(
-            "--max-failures",
-            type=click.FloatRange(0, 1),
-            default=0.5,
-            show_default=True,
-            help="Stop if a larger share of the replies is unusable.",
-        ),
-        click.option(
-            "--price-out", default=0.0, show_default=True, help="Price of a million reply tokens."
-        ),
-        click.option(
-            "--price-in", default=0.0, show_default=True, help="Price of a million prompt tokens."
-        ),
-        click.option("--budget-cost", type=float, help="Spending limit; requires prices."),
-        click.option(
-            "--budget-tokens", type=int, help="Token limit, prompts and replies together."
-        ),
-        click.option(
-            "--budget-calls",
-            type=int,
-            help="Call limit; earlier runs, repeated and failed calls count too.",
-        ),
-        click.option(
-            "--api-key-env",
-            default="OPENAI_API_KEY",
-            show_default=True,
-            help="Environment variable with the key; may be unset for local servers.",
-        ),
-        click.option(
-            "--api-base",
-            default="https://api.openai.com/v1",
-            show_default=True,
-            help="Address of the endpoint, usually up to /v1.",
-        ),
-        click.option("--chat-model", help="LLM to ask, at an OpenAI-compatible endpoint."),
-    ):
-        command = option(command)
-    return command
+    dry_run = click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing.")
+    rare = tuple(f"endpoint.{name}" for name in _RARE)
+    options = settings_options(Generator, "generator", without=(*without, *rare))
+    return lambda command: options(dry_run(command))
+
+
+endpoint_options = generator_options(without=("model", "batch_size"))
+"""Options of commands that only ask at endpoints."""

@@ -59,12 +59,13 @@ def relevance(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     from facsynth.understand.relevance import Judgements, load_rubric, read_described
 
     progress = RichProgress()
-    if said_without_llm(options, progress):
+    generator = options["generator"]
+    if said_without_llm(generator, dry_run=options["dry_run"], progress=progress):
         return
     rubric, described = load_rubric(options["task"]), read_described(options["explanations"])
     judged = (
         _by_llm(rubric, described, options, progress)
-        if options["chat_model"]
+        if generator.chat_model
         else _without_llm(described, options, progress)
     )
     if judged is None:
@@ -138,10 +139,10 @@ def _by_llm(
     if not described:
         raise DataError("an LLM judges explanations: pass --explanations FILE from `fac explain`")
     output = options["output"]
-    endpoint, spending = endpoint_stack(options, output)
+    endpoint, spending = endpoint_stack(options["generator"], output)
     recorder = RecordingChat(endpoint.name)
     judge_by_llm(cached(recorder, output), rubric, described)
-    say_estimate(recorder.requests, options, progress)
+    say_estimate(recorder.requests, options["generator"].policy, progress)
     if options["dry_run"]:
         return None
     judged = judge_by_llm(endpoint, rubric, described, progress=progress)

@@ -1,5 +1,6 @@
 """`fac synthesize`."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import (
-    endpoint_options,
+    generator_options,
     json_option,
     model_options,
     output_option,
@@ -19,7 +20,7 @@ from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
 
 if TYPE_CHECKING:
     from facsynth.chat.budget import Spending
-    from facsynth.recipe import Generator
+    from facsynth.chat.settings import Generator
     from facsynth.synthesize.judge import QualityJudge
 
 
@@ -40,9 +41,8 @@ if TYPE_CHECKING:
 @settings_options(SynthesisSettings, "settings")
 @model_options
 @click.option("--sae", help="Folder of the SAE; the embedded one by default.")
-@click.option("--generator", help="Local model that writes; the --model by default.")
-@click.option("--batch-size", default=32, show_default=True, help="Texts per batch, local model.")
-@endpoint_options
+@click.option("--generator", "writer", help="Local model that writes; the --model by default.")
+@generator_options(without=("model",))
 @settings_options(JudgeSettings, "grading")
 @json_option
 def synthesize(
@@ -80,7 +80,7 @@ def synthesize(
     source = table.manifest.source
     flags = load_relevant(relevant, source.n_features)
     run = SynthesisRun(table, seed_tables, settings=settings, relevant=flags)
-    generator = _generator(options)
+    generator = replace(options["generator"], model=options["writer"])
     spending = Spending(generator.policy, output / "replies.sqlite")
     judge = _judge(grading, generator, spending)
     if options["dry_run"]:
@@ -102,32 +102,20 @@ def synthesize(
     show(result, as_json=as_json, notes=[spent] if result.stopped == "budget" else ())
 
 
-def _generator(options: dict[str, Any]) -> "Generator":
-    from facsynth.cli.asking import policy_of_options
-    from facsynth.recipe import Generator
-
-    same = ("chat_model", "api_base", "api_key_env", "batch_size", "endpoint")
-    return Generator(
-        model=options["generator"],
-        policy=policy_of_options(options),
-        **{name: options[name] for name in same},
-    )
-
-
 def _judge(
     grading: JudgeSettings, generator: "Generator", spending: "Spending"
 ) -> "QualityJudge | None":
     """The judge of quality, or None; it shares the budget and the file of replies."""
     from facsynth.chat.budget import limited_chat
-    from facsynth.chat.endpoint import EndpointChat
+    from facsynth.chat.endpoint import open_endpoint
     from facsynth.synthesize.judge import QualityJudge
 
     if not grading.judge_model:
         return None
-    endpoint = EndpointChat(
-        grading.judge_model,
-        base_url=grading.judge_api_base or generator.api_base,
+    wanted = replace(
+        generator,
+        chat_model=grading.judge_model,
+        api_base=grading.judge_api_base or generator.api_base,
         api_key_env=grading.judge_api_key_env or generator.api_key_env,
-        settings=generator.endpoint,
     )
-    return QualityJudge(limited_chat(endpoint, spending), grading.min_grade)
+    return QualityJudge(limited_chat(open_endpoint(wanted), spending), grading.min_grade)

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from facsynth.chat.model import ChatRequest
-from facsynth.chat.policy import Estimate, Policy, estimate
+from facsynth.chat.policy import Estimate, estimate
+from facsynth.chat.settings import Policy
 from facsynth.show import TextTable, as_html
 from facsynth.synthesize.settings import Effort
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from facsynth.chat.model import ChatModel
-from facsynth.chat.policy import Policy
+from facsynth.chat.settings import Policy
 from facsynth.coverage.fac import missing_features
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json

@@ -83,18 +83,19 @@ def _judge(
     benchmark: "Benchmark", call: Call, options: dict[str, Any]
 ) -> Callable[[Sequence[str]], dict[str, Any]] | None:
     """What scores AlpacaEval by an LLM, or None without one."""
-    if not options["chat_model"]:
+    generator = options["generator"]
+    if not generator.chat_model:
         return None
     from facsynth.cli.asking import endpoint_stack, say_estimate
     from facsynth.tasks.instruction.alpaca import judge_requests, score_alpaca
     from facsynth.tasks.instruction.length_control import read_gamed
 
-    judge, _ = endpoint_stack(options, call.folder / "judge")
+    judge, _ = endpoint_stack(generator, call.folder / "judge")
     gamed = read_gamed(options["gamed"]) if options["gamed"] else None
     measure = partial(score_alpaca, benchmark, judge=judge, gamed=gamed, progress=call.progress)
 
     def score(responses: Sequence[str]) -> dict[str, Any]:
-        say_estimate(judge_requests(benchmark, responses), options, call.progress)
+        say_estimate(judge_requests(benchmark, responses), generator.policy, call.progress)
         if options["dry_run"]:
             raise click.exceptions.Exit(0)
         return measure(responses)
