@@ -15,6 +15,7 @@ from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli import main
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.sae.files import save_sae
+from facsynth.table.table import open_table
 from tiny_pair import PLANTED, obedient, planted_sae, save_pair, talk
 
 ANCHOR = [
@@ -102,6 +103,16 @@ def test_extract_prints_what_the_table_holds(desk, tmp_path):
     row = desk.json("extract", desk.folder / "seed.jsonl", "-o", table, *desk.pair)
     assert (row["table"], row["n_samples"], row["n_tokens"]) == (str(table), 2, 22)
     assert row["source"]["n_features"] == len(PLANTED) + 1
+
+
+def test_extract_reads_the_fields_that_it_is_told(desk, tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"speech": "the cat saw the sea", "aside": "a dog found tea"}\n')
+    table = tmp_path / "table"
+    desk.json("extract", data, "-o", table, "--fields", "text=speech", *desk.pair)
+    assert [sample.text for sample in open_table(table).samples()] == ["the cat saw the sea"]
+    strict = ("--fields", "text=speech", "--strict", *desk.pair)
+    assert "aside" in desk.error("extract", data, "-o", tmp_path / "other", *strict)
 
 
 def test_extract_writes_one_table_for_each_sae(desk, tmp_path):

@@ -86,7 +86,7 @@ def _read(data: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], list
     samples, sets = [], []
     for name in data:
         table = tables.get(str(Path(name)))
-        samples.append(table.samples() if table else load_samples(name, options))
+        samples.append(table.samples() if table else load_samples(name, options["reading"]))
         one = DataSet(name, tuple(map(sample_text, samples[-1])))
         if table:
             rows = table.activations()

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from facsynth.cli.options import data_options, json_option, output_option
+from facsynth.data.settings import ReadSettings
 
 _FORMS = (
     "hf",
@@ -48,8 +49,8 @@ def export(
     clean: bool,
     sensitive: bool,
     push: str | None,
+    reading: ReadSettings,
     as_json: bool,
-    **reading: Any,
 ) -> None:
     """Write samples in the form that a training tool reads.
 
@@ -60,12 +61,10 @@ def export(
     from facsynth.cli.show import print_json
     from facsynth.data.cards import data_card, read_run
     from facsynth.data.export import export_samples
-    from facsynth.data.settings import ReadSettings
 
     if push and form != "hf":
         raise click.UsageError("--push uploads a Hugging Face folder; use --format hf")
-    settings = ReadSettings(**reading)
-    rows, facts, report = read_run(source, settings, name=name, clean=clean, sensitive=sensitive)
+    rows, facts, report = read_run(source, reading, name=name, clean=clean, sensitive=sensitive)
     for sentence in report.sentences():
         click.echo(sentence, err=True)
     card = data_card(facts)

@@ -8,6 +8,7 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import data_options, json_option, model_options, output_option
+from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
 from facsynth.table.settings import ExtractSettings
 
@@ -39,8 +40,8 @@ def extract(
     model: ModelSettings,
     settings: ExtractSettings,
     both_answers: bool,
+    reading: ReadSettings,
     as_json: bool,
-    **options: Any,
 ) -> None:
     """Read DATA with a model and an SAE into a feature table.
 
@@ -53,7 +54,7 @@ def extract(
 
     names = _sae_names(saes)
     check_sources(model, saes)
-    samples = load_samples(data, options)
+    samples = load_samples(data, reading)
 
     from facsynth.cli.show import RichProgress, print_json, print_tables, show
     from facsynth.data.pairs import split_pairs

@@ -116,9 +116,11 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
 
 
 def _plain_kind(kind: Any) -> tuple[Any, bool]:
-    """A field's type without `| None` and without its tuple, and whether it was a tuple."""
+    """The type of one value of a field, and whether the field is a tuple of them."""
     if isinstance(kind, UnionType):
-        [kind] = [one for one in get_args(kind) if one is not type(None)]
+        # A word on the command line stands for what else a field takes, such as a mapping.
+        kinds = [one for one in get_args(kind) if one is not type(None)]
+        [kind] = kinds if len(kinds) == 1 else [str]
     if get_origin(kind) is tuple:
         return get_args(kind)[0], True
     return kind, False

@@ -48,10 +48,9 @@ __all__ = [
 ]
 
 
-def load_samples(data: str, options: dict[str, Any]) -> list[Sample]:
-    """Samples of a file or a Hub data set, by the options of `data_options`."""
-    names = ("text_field", "label_field", "split", "limit")
-    stream = open_samples(data, ReadSettings(**{name: options[name] for name in names}))
+def load_samples(data: str, reading: ReadSettings) -> list[Sample]:
+    """Samples of a file or a Hub data set; says what was read."""
+    stream = open_samples(data, reading)
     samples = list(stream)
     for sentence in stream.report.sentences():
         click.echo(sentence, err=True)

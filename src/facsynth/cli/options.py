@@ -8,6 +8,7 @@ import click
 
 from facsynth.chat.settings import Generator
 from facsynth.cli.from_settings import settings_options
+from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
 
 __all__ = [
@@ -26,6 +27,11 @@ __all__ = [
 Command = Callable[..., Any]
 
 model_options = settings_options(ModelSettings, "model")
+
+data_options = settings_options(
+    ReadSettings, "reading", without=("sample", "random_seed", "on_bad_row")
+)
+"""How rows of a data set are read."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
@@ -71,20 +77,6 @@ score_option = click.option(
 def output_option(what: str) -> Callable[[Command], Command]:
     """`-o`, with what is written there."""
     return click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help=what)
-
-
-def data_options(command: Command) -> Command:
-    """How rows of a data set are read."""
-    for option in (
-        click.option("--limit", type=int, help="Read only the first so many samples."),
-        click.option(
-            "--split", default="train", show_default=True, help="Split of a Hub data set."
-        ),
-        click.option("--label-field", help="Field with the sample's class."),
-        click.option("--text-field", help="Read this field as plain text."),
-    ):
-        command = option(command)
-    return command
 
 
 _RARE = ("attempt_timeout_s", "max_attempts", "backoff_s", "grace_s")

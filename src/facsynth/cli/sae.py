@@ -71,7 +71,7 @@ def train(
     from facsynth.cli.load import check_model_layer, check_sources, load_samples
 
     check_sources(model)
-    samples = load_samples(data, options)
+    samples = load_samples(data, options["reading"])
 
     from facsynth.data.write import sample_row, write_jsonl
     from facsynth.models.lm import named_dtype
@@ -157,7 +157,7 @@ def evaluate(
     from facsynth.cli.load import check_sources, load_pair, load_samples
 
     check_sources(model, [folder])
-    samples = load_samples(data, options)
+    samples = load_samples(data, options["reading"])
 
     from facsynth.cli.show import RichProgress, show
     from facsynth.models.tokens import tokenize_samples

@@ -63,7 +63,7 @@ def profile(
         found = profile_rows(table.activations(), table.manifest.source, note=note)
     else:
         progress = RichProgress()
-        samples = load_samples(data, options)
+        samples = load_samples(data, options["reading"])
         found = profile_sae(
             *load_pair(model, sae, progress),
             samples,

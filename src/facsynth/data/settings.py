@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from facsynth.errors import DataError
+from facsynth.settings import Settings
 
 __all__ = ["PARTS", "ReadSettings"]
 
@@ -16,7 +17,7 @@ PARTS = (
 
 
 @dataclass(frozen=True)
-class ReadSettings:
+class ReadSettings(Settings):
     """How the rows of a data set are found and read."""
 
     fields: str | Mapping[str, str] = ""
