@@ -53,6 +53,7 @@ AXIS = re.compile(r"(?<![\w.])[A-Za-z]\w*")
 CONTAINERS = {"Collection", "Iterable", "Iterator", "Mapping", "Sequence", "dict", "list", "set"}
 ALIKE = {  # arrays of one container that do agree in these axes
     "compare/matching.py": {"n_features_b"},  # tiles of one product
+    "compare/paired.py": {"n_items"},  # one test set
     "models/prefix.py": {"n_rows", "n_tail", "d_model"},  # layers of one pass
     "models/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass
     "sae/module.py": {"n_tokens"},  # feature tiles of one batch

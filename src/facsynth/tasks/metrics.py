@@ -1,4 +1,7 @@
-"""How well scores separate two classes, and means of items, with bootstrap intervals."""
+"""How well scores separate two classes, and means of items, with bootstrap intervals.
+
+Differences between trained arms are those of `facsynth.compare.paired.paired_differences`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
