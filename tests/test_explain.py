@@ -1,6 +1,5 @@
 """Explanations by an LLM: calls, failures, candidates, caching, estimates; imported ones."""
 
-import gzip
 import json
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import RecordingChat, ScriptedChat
-from facsynth.errors import ChatError, DataError
+from facsynth.errors import ChatError
 from facsynth.records import Span
 from facsynth.understand.evidence import Evidence
 from facsynth.understand.explain import (
@@ -16,7 +15,6 @@ from facsynth.understand.explain import (
     Explanation,
     calls_to_explain,
     explain_by_llm,
-    read_explanations,
     score_imported,
 )
 from facsynth.understand.prompts import PROMPT_VERSION, explanation_request
@@ -163,44 +161,3 @@ def test_row_has_the_promised_keys():
     row = BY_TERMS[0].row()
     assert set(row) >= {"feature_id", "name", "spans", "fidelity", "doubtful", "failure"}
     assert row["spans"][0]["peak"] == "cat"
-
-
-def test_neuronpedia_export_is_read(tmp_path):
-    rows = [
-        {
-            "modelId": "m",
-            "layer": "9-res",
-            "index": "3",
-            "description": " plants ",
-            "typeName": "t",
-        },
-        {"modelId": "m", "layer": "9-res", "index": "3", "description": "trees"},
-        {"modelId": "m", "layer": "9-res", "index": "4", "description": "dates"},
-    ]
-    with gzip.open(tmp_path / "batch-0.jsonl.gz", "wt") as stream:
-        stream.writelines(json.dumps(row) + "\n" for row in rows)
-    assert read_explanations(tmp_path) == {3: "plants", 4: "dates"}
-    assert read_explanations(tmp_path / "batch-0.jsonl.gz") == {3: "plants", 4: "dates"}
-
-
-def test_own_table_is_read(tmp_path):
-    (tmp_path / "mine.tsv").write_text("feature_id\tname\n5\tthe sea\n6\t\n")
-    assert read_explanations(tmp_path / "mine.tsv") == {5: "the sea"}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.tsv", "id\tname\n5\tsea\n", "expected one of feature_id"),
-        ("a.jsonl", '{"feature_id": "x", "name": "sea"}\n', "not a feature number"),
-        ("a.jsonl", "[1]\n", "where an object was expected"),
-        ("a.jsonl", "{\n", "not JSON"),
-        ("a.jsonl", "", "no explanations"),
-        ("a.txt", "5 sea", "found text"),
-        ("a.jsonl.gz", "plain", "cannot be read"),
-    ],
-)
-def test_file_that_holds_no_explanations_is_an_error(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_explanations(tmp_path / name)

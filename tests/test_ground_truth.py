@@ -8,10 +8,11 @@ import pytest
 
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.table.active import active_rows
+from facsynth.understand.descriptions import Described
 from facsynth.understand.explain import explain_by_llm, explain_by_terms, score_imported
 from facsynth.understand.fidelity import rule_fidelity
 from facsynth.understand.names import count_terms, peak_word
-from facsynth.understand.relevance import Described, judge_by_labels, judge_by_llm
+from facsynth.understand.relevance import judge_by_labels, judge_by_llm
 from planted_texts import LISTS, oracle, planted_evidence, planted_samples
 
 N = len(LISTS)

@@ -13,9 +13,10 @@ from facsynth.errors import DataError
 from facsynth.records import Span
 from facsynth.table.active import active_rows
 from facsynth.understand.audit import draw_audit, read_verdicts, score_audit, sheet_text
+from facsynth.understand.descriptions import Described
 from facsynth.understand.relevance import (
     TASKS,
-    Described,
+    Judgements,
     Relevance,
     judge_all,
     judge_by_labels,
@@ -63,6 +64,17 @@ def test_judge_sees_rubric_name_and_spans_and_its_failures_are_recorded():
         (4, "maybe", "a line"),
         (5, None, "no"),
     ]
+
+
+def test_judge_is_not_asked_about_features_that_are_left_out():
+    told = Described(4, "a cat", (SPAN,), doubtful=True)
+    untold = Described(5, "we, cat", (SPAN,), cannot_tell=True)
+    reply = ScriptedChat('{"grade": "yes", "reason": ""}')
+    judged = Judgements(judge_by_llm(reply, "pets", [untold, told]))
+    assert [(one.feature_id, one.grade) for one in judged.found] == [(5, None), (4, "yes")]
+    assert (judged.row()["n_left_out"], judged.row()["n_failed"]) == (1, 0)
+    judged = judge_by_llm(ScriptedChat([]), "pets", [untold, told], leave_out="doubtful")
+    assert [one.grade for one in judged] == [None, None]
 
 
 def test_unknown_grade_is_asked_again_and_then_a_failure():

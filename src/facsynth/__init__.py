@@ -64,11 +64,11 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.table.extract import extract_tables as extract_tables
     from facsynth.table.settings import ExtractSettings as ExtractSettings
     from facsynth.table.table import open_table as open_table
+    from facsynth.understand.descriptions import Described as Described
     from facsynth.understand.evidence import collect_evidence as collect_evidence
     from facsynth.understand.explain import explain_by_llm as explain_by_llm
     from facsynth.understand.explain import explain_by_terms as explain_by_terms
     from facsynth.understand.names import count_terms as count_terms
-    from facsynth.understand.relevance import Described as Described
     from facsynth.understand.relevance import judge_by_labels as judge_by_labels
     from facsynth.understand.relevance import judge_by_llm as judge_by_llm
     from facsynth.understand.relevance import load_rubric as load_rubric
@@ -84,7 +84,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "CoverageSettings": "facsynth.coverage.settings",
     "DataSet": "facsynth.compare.side_by_side",
-    "Described": "facsynth.understand.relevance",
+    "Described": "facsynth.understand.descriptions",
     "DiffSettings": "facsynth.compare.settings",
     "DiversitySettings": "facsynth.compare.settings",
     "EndpointChat": "facsynth.chat.endpoint",

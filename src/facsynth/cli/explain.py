@@ -66,8 +66,9 @@ def explain(
     from facsynth.data.write import write_jsonl
     from facsynth.table.active import active_rows
     from facsynth.table.table import open_table
+    from facsynth.understand.descriptions import read_explanations
     from facsynth.understand.evidence import collect_evidence
-    from facsynth.understand.explain import Explanations, explain_by_terms, read_explanations
+    from facsynth.understand.explain import Explanations, explain_by_terms
     from facsynth.understand.names import count_terms
     from facsynth.understand.spans import ReadTable
 
@@ -79,7 +80,10 @@ def explain(
     opened = open_table(table)
     source = opened.manifest.source
     wanted = _wanted(options["features"], source.n_features)
-    texts = read_explanations(options["imported"]) if options["imported"] else None
+    texts = None
+    if options["imported"]:
+        read_in = read_explanations(options["imported"])
+        texts = {f: one.text for f, one in read_in.items() if not one.cannot_tell}
     asked = endpoint_stack(generator, output) if generator.chat_model else None
     active = active_rows(opened.activations(), threshold=gathering.threshold, relevant=wanted)
     chosen = _chosen(active, options["max_features"], table)

@@ -11,7 +11,8 @@ from facsynth.errors import DataError
 
 if TYPE_CHECKING:
     from facsynth.progress import Progress
-    from facsynth.understand.relevance import Described, Relevance
+    from facsynth.understand.descriptions import Described
+    from facsynth.understand.relevance import Relevance
 
 
 @click.group(invoke_without_command=True)
@@ -56,13 +57,15 @@ def relevance(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     from facsynth.cli.asking import said_without_llm
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
-    from facsynth.understand.relevance import Judgements, load_rubric, read_described
+    from facsynth.understand.descriptions import read_explanations
+    from facsynth.understand.relevance import Judgements, load_rubric
 
     progress = RichProgress()
     generator = options["generator"]
     if said_without_llm(generator, dry_run=options["dry_run"], progress=progress):
         return
-    rubric, described = load_rubric(options["task"]), read_described(options["explanations"])
+    rubric, explanations = load_rubric(options["task"]), options["explanations"]
+    described = list(read_explanations(explanations).values()) if explanations else []
     judged = (
         _by_llm(rubric, described, options, progress)
         if generator.chat_model
@@ -108,7 +111,8 @@ def audit(
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_text
     from facsynth.understand.audit import draw_audit, read_verdicts, score_audit, sheet_text
-    from facsynth.understand.relevance import read_described, read_feature_rows
+    from facsynth.understand.descriptions import read_explanations
+    from facsynth.understand.relevance import read_feature_rows
     from facsynth.understand.spans import mark_peak
 
     if (output is None) == (filled is None):
@@ -121,7 +125,8 @@ def audit(
     assert output is not None
     if output.exists():
         raise DataError(f"{output} exists and may hold verdicts; choose another name")
-    texts = {f.feature_id: [mark_peak(s) for s in f.spans] for f in read_described(explanations)}
+    described = read_explanations(explanations).values() if explanations else ()
+    texts = {f.feature_id: [mark_peak(s) for s in f.spans] for f in described}
     names = {int(row["feature_id"]): str(row["name"]) for row in rows}
     drawn = draw_audit(decided, size, random_seed=random_seed)
     write_text(sheet_text(drawn, names, texts), output)

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
 from facsynth.chat.scripted import RecordingChat
-from facsynth.data.read import read_rows
-from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
 from facsynth.show import TextTable, as_html
+from facsynth.understand.descriptions import CANNOT_TELL
 from facsynth.understand.evidence import Evidence
 from facsynth.understand.fidelity import (
     DOUBTFUL_BELOW,
@@ -33,15 +31,11 @@ __all__ = [
     "calls_to_explain",
     "explain_by_llm",
     "explain_by_terms",
-    "read_explanations",
     "score_imported",
 ]
 
 _PLACEHOLDER = "x" * 200
 """Stands for an explanation that is not written yet, in estimates."""
-
-_IDS = ("feature_id", "index", "feature")
-_TEXTS = ("explanation", "description", "name", "label")
 
 
 @dataclass(frozen=True)
@@ -92,6 +86,7 @@ class Explanation:
             "explanation": self.explanation,
             "failure": self.failure,
             "doubtful": self.is_doubtful,
+            "cannot_tell": self.failure == CANNOT_TELL,
             "fidelity": asdict(self.fidelity) if self.fidelity else None,
             "model": self.model,
             "prompt_version": self.prompt_version,
@@ -263,55 +258,11 @@ def calls_to_explain(
     return requests
 
 
-def read_explanations(path: str | Path) -> dict[int, str]:
-    """Explanations by feature.
-
-    Args:
-        path: A `.jsonl` file or a `.tsv`/`.csv` file with a header, each also with `.gz`, or a
-            folder of such files (a Neuronpedia export has `batch-0.jsonl.gz`, …). A row names its
-            feature by `feature_id`, `index` or `feature`, and the text by `explanation`,
-            `description`, `name` or `label`.
-
-    Returns:
-        One text per feature: the first that is not empty, where a file has several.
-
-    Raises:
-        DataError: A file cannot be read, a row lacks a field, or no explanation is found.
-    """
-    path = Path(path)
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-    found: dict[int, str] = {}
-    for file in files:
-        for place, row in read_rows(file):
-            feature, text = _entry(row, place)
-            if text:
-                found.setdefault(feature, text)
-    if not found:
-        raise DataError(f"no explanations in {path}; each row needs a feature and a text")
-    return found
-
-
-def _entry(row: Mapping[str, object], place: str) -> tuple[int, str]:
-    feature = next((row[key] for key in _IDS if row.get(key) not in (None, "")), None)
-    texts = [key for key in _TEXTS if key in row]
-    if feature is None or not texts:
-        raise DataError(
-            f"{place}: expected one of {', '.join(_IDS)} and one of {', '.join(_TEXTS)}, found "
-            f"{', '.join(map(str, row)) or 'nothing'}"
-        )
-    try:
-        number = int(str(feature))
-    except ValueError as error:
-        raise DataError(f"{place}: {feature!r} is not a feature number") from error
-    text = next((row[key] for key in texts if row[key]), "")
-    return number, " ".join(str(text).split())
-
-
 def _why_none(replies: Sequence[FeatureReply | ChatFailure]) -> str:
     if not replies:
         return "no sample shows the feature"
     failures = [reply.reason for reply in replies if isinstance(reply, ChatFailure)]
-    return failures[0] if len(failures) == len(replies) else "the model cannot tell"
+    return failures[0] if len(failures) == len(replies) else CANNOT_TELL
 
 
 def _best_candidates(

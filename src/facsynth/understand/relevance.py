@@ -19,10 +19,10 @@ from facsynth.chat.model import ChatFailure, ChatModel
 from facsynth.data.read import json_lines
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
-from facsynth.records import Span
 from facsynth.show import TextTable, as_html
 from facsynth.table.active import ActiveRows
 from facsynth.table.rows import take_rows
+from facsynth.understand.descriptions import Described, LeaveOut
 from facsynth.understand.prompts import (
     PROMPT_VERSION,
     Grade,
@@ -33,12 +33,10 @@ from facsynth.understand.prompts import (
 __all__ = [
     "GRADES",
     "TASKS",
-    "Described",
     "Grade",
     "Judgements",
     "LabelStatistics",
     "Relevance",
-    "read_described",
     "read_feature_rows",
     "judge_all",
     "judge_by_labels",
@@ -61,28 +59,19 @@ _SHOWN_SPANS = 10
 
 
 @dataclass(frozen=True)
-class Described:
-    """A feature as a judge sees it."""
-
-    feature_id: int
-    name: str
-    spans: tuple[Span, ...]
-
-
-@dataclass(frozen=True)
 class Relevance:
     """The judgement about one feature."""
 
     feature_id: int
     grade: Grade | None
-    """None when the judge failed."""
+    """None when the judge failed, or the feature was left out."""
 
     reason: str
-    """In one line; of a failure, what happened."""
+    """In one line; where there is no grade, why."""
 
     name: str = ""
     judge: str = ""
-    """Who judged: a model, or `labels`."""
+    """Who judged: a model, or `labels`; empty where the feature was left out."""
 
     prompt_version: str | None = None
 
@@ -116,7 +105,8 @@ class Judgements:
         return {
             "n_features": len(self.found),
             "n_relevant": sum(one.is_relevant(self.min_grade) for one in self.found),
-            "n_failed": sum(one.grade is None for one in self.found),
+            "n_failed": sum(one.grade is None and bool(one.judge) for one in self.found),
+            "n_left_out": sum(one.grade is None and not one.judge for one in self.found),
             "grades": {grade: sum(one.grade == grade for one in self.found) for grade in GRADES},
             "min_grade": self.min_grade,
         }
@@ -129,26 +119,11 @@ class Judgements:
             ("judged features", row["n_features"]),
             *((f"  {grade}", n) for grade, n in row["grades"].items()),
             ("  failed", row["n_failed"]),
+            ("  left out", row["n_left_out"]),
         ]
         return [TextTable("Relevance", ("what", "count"), rows)]
 
     _repr_html_ = as_html
-
-
-def read_described(path: Path | None) -> list[Described]:
-    """Features from a file of `fac explain`; none without one.
-
-    Raises:
-        DataError: A row lacks a field.
-    """
-    if path is None:
-        return []
-    return [
-        Described(
-            int(row["feature_id"]), str(row["name"]), tuple(Span(**span) for span in row["spans"])
-        )
-        for row in read_feature_rows(path, "name", "spans")
-    ]
 
 
 def read_feature_rows(path: Path, *fields: str) -> list[dict[str, Any]]:
@@ -194,22 +169,40 @@ def judge_by_llm(
     rubric: str,
     features: Sequence[Described],
     *,
+    leave_out: LeaveOut = "cannot-tell",
     progress: Progress = SILENT,
 ) -> list[Relevance]:
-    """Have an LLM grade features; a failed call is a judgement without a grade.
+    """Have an LLM grade features by their descriptions and spans.
+
+    Args:
+        chat: The judge.
+        rubric: What matters for the task.
+        features: The features, from `facsynth.understand.descriptions.read_explanations`.
+        leave_out: Features that are not judged.
+        progress: Where bars go.
+
+    Returns:
+        A judgement for each feature, in the same order; one that was left out, or whose call
+        failed, has no grade.
 
     Raises:
         ChatError: More replies are unusable than the policy of the model allows.
         BudgetError: The next call would go over a limit.
     """
-    requests = [relevance_request(rubric, f.name, f.spans[:_SHOWN_SPANS]) for f in features]
+    seen = [feature for feature in features if feature.why_left_out(leave_out) is None]
+    requests = [relevance_request(rubric, f.text, f.spans[:_SHOWN_SPANS]) for f in seen]
     asked = ask(chat, requests, what="judgements", schema=RelevanceReply, progress=progress)
+    replies = iter(asked.complete())
     judged = []
-    for feature, reply in zip(features, asked.complete(), strict=True):
+    for feature in features:
+        if why := feature.why_left_out(leave_out):
+            judged.append(Relevance(feature.feature_id, None, why, feature.name))
+            continue
+        reply = next(replies)
         grade = None if isinstance(reply, ChatFailure) else reply.grade
         reason = " ".join(reply.reason.split())
         judged.append(
-            Relevance(feature.feature_id, grade, reason, feature.name, chat.name, PROMPT_VERSION)
+            Relevance(feature.feature_id, grade, reason, feature.text, chat.name, PROMPT_VERSION)
         )
     return judged
 
