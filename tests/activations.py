@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from facsynth.records import FeatureActivations, Sample
-from facsynth.table.table import Manifest, TableSource
-from facsynth.table.write import samples_hash, write_manifest, write_part
+from facsynth.table.manifest import TableSource
+from facsynth.table.write import finish_table, samples_hash, write_part
 
 
 def make_activations(
@@ -38,8 +38,7 @@ def write_table(folder: Path, rows: FeatureActivations, samples: list[Sample]) -
     folder.mkdir()
     rows = replace(rows, sample_ids=tuple(sample.sample_id for sample in samples))
     write_part(folder, 0, rows, samples)
-    sizes = (rows.n_tokens.size, int(rows.n_tokens.sum()), rows.values.size)
-    write_manifest(folder, Manifest(source, samples_hash(samples), *sizes, 0, 1, "0"))
+    finish_table(folder, source, samples_hash(samples), n_parts=1)
 
 
 def dense(activations: FeatureActivations) -> np.ndarray:

@@ -309,6 +309,30 @@ def test_a_run_with_another_part_size_keeps_the_one_it_began_with(tmp_path, monk
     assert table.manifest.n_parts == 3
 
 
+def test_samples_of_one_id_are_refused_before_they_are_read(tmp_path):
+    with pytest.raises(DataError, match="2 samples have the id 's0', and a table tells them"):
+        extract_table(
+            [Sample("s0", text="a"), Sample("s0", text="b")],
+            tiny_lm(),
+            random_sae(),
+            tmp_path / "t",
+        )
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_broken_part_of_a_table_is_read_again(tmp_path):
+    extract_table(
+        CHATS, tiny_lm(), random_sae(), tmp_path, settings=ExtractSettings(part_samples=3)
+    )
+    before = files(tmp_path)
+    (tmp_path / "part-00001.parquet").write_bytes(b"junk")
+    (tmp_path / "manifest.json").unlink()
+    said = Said()
+    extract_table(CHATS, tiny_lm(), random_sae(), tmp_path, progress=said)
+    assert files(tmp_path) == before
+    assert any("part-00001.parquet is broken" in line for line in said.lines)
+
+
 def test_a_finished_table_is_not_extracted_again(tmp_path, monkeypatch):
     lm, sae = tiny_lm(), random_sae()
     extract_table(CHATS, lm, sae, tmp_path)

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Sample, ToolCall
 from facsynth.table.active import active_rows
 from facsynth.table.alike import check_same_features
+from facsynth.table.manifest import TableSource
 from facsynth.table.rows import stack_rows, take_rows
-from facsynth.table.table import Manifest, TableSource, open_table
-from facsynth.table.write import has_part, samples_hash, start_table, write_manifest, write_part
+from facsynth.table.table import open_table
+from facsynth.table.write import finish_table, has_part, samples_hash, start_table, write_part
 
 N = 6
 SOURCE = TableSource(
@@ -38,21 +39,20 @@ SOURCE = TableSource(
 TURNS = st.lists(st.tuples(st.sampled_from(["system", "user"]), st.text()), max_size=2)
 
 
-def make_samples(n):
-    return [Sample(f"s{i}", text=f"text {i}") for i in range(n)]
+def make_samples(n, start=0):
+    return [Sample(f"s{i}", text=f"text {i}") for i in range(start, start + n)]
 
 
 def write_table(folder, parts, *, source=SOURCE, samples=None):
     """A finished table of one part for each list of rows."""
-    samples = samples or [make_samples(len(rows)) for rows in parts]
+    starts = np.cumsum([0, *map(len, parts)]).tolist()
+    samples = samples or [make_samples(len(p), at) for p, at in zip(parts, starts, strict=False)]
     flat = [sample for part in samples for sample in part]
     start_table(folder, source, samples_hash(flat), part_samples=1024)
     for index, (rows, part) in enumerate(zip(parts, samples, strict=True)):
-        write_part(folder, index, make_activations(rows, n_features=N), part)
-    n_entries = sum(len(row) for rows in parts for row in rows)
-    facts = {"n_samples": len(flat), "n_tokens": 10 * len(flat), "n_entries": n_entries}
-    counts = {"n_truncated": 0, "n_parts": len(parts), "facsynth_version": "0"}
-    return write_manifest(folder, Manifest(source, samples_hash(flat), **facts, **counts))
+        ids = [sample.sample_id for sample in part]
+        write_part(folder, index, make_activations(rows, n_features=N, sample_ids=ids), part)
+    return finish_table(folder, source, samples_hash(flat), n_parts=len(parts))
 
 
 def assert_equal(one, other):
@@ -70,8 +70,7 @@ def test_a_table_is_read_back_as_it_was_written(parts):
         written = write_table(Path(folder), parts)
         assert open_table(folder).manifest == written.manifest
         read = open_table(folder).activations()
-        expected = [make_activations(rows, n_features=N) for rows in parts]
-        assert_equal(read, stack_rows(expected or [make_activations([], n_features=N)]))
+        assert_equal(read, make_activations(sum(parts, []), n_features=N))
 
 
 @settings(max_examples=25, deadline=None)
@@ -101,11 +100,11 @@ def test_values_positions_and_tokens_keep_every_bit(tmp_path):
     rows = replace(
         rows,
         values=rng.random(3, dtype=np.float32),
-        positions=np.array([0, 65_535, 40_000], dtype=np.uint16),
+        positions=np.array([0, 65_534, 40_000], dtype=np.uint16),
     )
-    table = write_table(tmp_path, [[{}] * 3])
+    source = replace(SOURCE, max_length=65_535)
     write_part(tmp_path, 0, rows, make_samples(3))
-    assert_equal(table.activations(), rows)
+    assert_equal(finish_table(tmp_path, source, "hash", n_parts=1).activations(), rows)
 
 
 def test_fac_of_the_files_is_the_same_in_pandas(tmp_path):
@@ -156,21 +155,22 @@ def test_an_unfinished_table_is_refused(tmp_path):
 
 def test_a_table_of_another_schema_version_is_refused(tmp_path):
     table = write_table(tmp_path, [[{0: 1.0}]])
-    row = {**asdict(table.manifest), "schema_version": 2}
+    row = {**table.manifest.stored(), "schema_version": 2}
     (tmp_path / "manifest.json").write_text(json.dumps(row))
-    with pytest.raises(DataError, match="version 2 .* this facsynth reads version 3; extract it"):
+    with pytest.raises(DataError, match="version 2 .* this facsynth reads version 4; extract it"):
         open_table(tmp_path)
 
 
 def with_hidden(n, start=0):
-    states = np.arange(start, start + 3 * n, dtype=np.float32).reshape(n, 3)
-    return replace(make_activations([{0: 1.0}] * n, n_features=N), hidden=states)
+    states = np.arange(3 * start, 3 * (start + n), dtype=np.float32).reshape(n, 3)
+    ids = [sample.sample_id for sample in make_samples(n, start)]
+    return replace(make_activations([{0: 1.0}] * n, n_features=N, sample_ids=ids), hidden=states)
 
 
 def test_hidden_states_are_read_back_bit_by_bit_and_only_when_asked_for(tmp_path):
-    table = write_table(tmp_path, [[{0: 1.0}] * 2] * 2, source=replace(SOURCE, hidden=True))
     for index in range(2):
-        write_part(tmp_path, index, with_hidden(2, 6 * index), make_samples(2))
+        write_part(tmp_path, index, with_hidden(2, 2 * index), make_samples(2, 2 * index))
+    table = finish_table(tmp_path, replace(SOURCE, hidden=True), "hash", n_parts=2)
     assert table.activations().hidden is None
     read = table.activations(hidden=True).hidden
     assert read.dtype == np.float32
@@ -178,12 +178,12 @@ def test_hidden_states_are_read_back_bit_by_bit_and_only_when_asked_for(tmp_path
 
 
 def test_hidden_states_go_with_their_rows():
-    both = stack_rows([with_hidden(2), with_hidden(1, 6)])
+    both = stack_rows([with_hidden(2), with_hidden(1, 2)])
     assert take_rows(both, [2, 0]).hidden.tolist() == [[6, 7, 8], [0, 1, 2]]
     assert stack_rows([both, make_activations([{}], n_features=N)]).hidden is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema_version": 3}', "7"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema_version": 4}', "7"])
 def test_a_broken_manifest_is_a_clear_error(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(DataError, match="manifest.json is not a feature table's manifest: "):

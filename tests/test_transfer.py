@@ -152,11 +152,6 @@ def test_samples_are_paired_by_their_ids(tmp_path):
     assert [rows.sample_ids for rows in found.rows] == [("b", "d")] * 2
 
 
-def test_an_id_that_stands_twice_is_refused(tmp_path):
-    with pytest.raises(DataError, match="b has a sample id twice"):
-        common_samples(on_disk(tmp_path / "a", "abcd"), on_disk(tmp_path / "b", "aa"))
-
-
 def test_tables_of_other_samples_are_refused():
     a, b = (table(topics(40, 3), ids=[f"{name}{i}" for i in range(40)]) for name in "ab")
     with pytest.raises(DataError, match="hold other samples"):

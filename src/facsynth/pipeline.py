@@ -307,7 +307,7 @@ class _Run:
                 "facsynth_version": __version__,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "recipe": asdict(self.recipe),
-                "tables": {name: asdict(table.manifest) for name, table in tables.items()},
+                "tables": {name: table.manifest.row() for name, table in tables.items()},
                 "fac_before": result.before["fac"],
                 "fac_after": result.after["fac"],
             },

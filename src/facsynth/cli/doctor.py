@@ -1,14 +1,38 @@
 """`fac doctor`."""
 
+from pathlib import Path
+
 import click
 
 from facsynth.cli.options import json_option
 
 
 @click.command()
+@click.argument("table", required=False, type=click.Path(path_type=Path))
 @json_option
-def doctor(as_json: bool) -> None:
-    """Show what facsynth finds on this machine."""
+def doctor(table: Path | None, as_json: bool) -> None:
+    """Show what facsynth finds on this machine, or check the feature table TABLE.
+
+    Of TABLE every file is read: checksums, counts, ids, values, and the order of the samples. The
+    exit code is 1 when something is broken; what can be saved is said below.
+    """
+    if table is not None:
+        _check(table, as_json=as_json)
+    else:
+        _show_machine(as_json=as_json)
+
+
+def _check(table: Path, *, as_json: bool) -> None:
+    from facsynth.cli.show import show
+    from facsynth.table.doctor import check_table
+
+    check = check_table(table)
+    show(check, as_json=as_json)
+    if not check.is_whole:
+        raise click.exceptions.Exit(1)
+
+
+def _show_machine(*, as_json: bool) -> None:
     import os
     import shutil
     import sys

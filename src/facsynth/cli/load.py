@@ -24,7 +24,8 @@ from facsynth.records import Sample
 from facsynth.sae.sources import find_sae
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.alike import check_same_features, precision_remark
-from facsynth.table.table import FeatureTable, TableSource, open_table
+from facsynth.table.manifest import TableSource
+from facsynth.table.table import FeatureTable, open_table
 
 if TYPE_CHECKING:
     from facsynth.models.lm import LanguageModel

@@ -150,11 +150,11 @@ def common_samples(a: FeatureTable, b: FeatureTable) -> CommonSamples:
     """Samples that both tables hold under the same id, with the same text.
 
     Raises:
-        DataError: There is none, or a table has a sample id twice.
+        DataError: There is none.
         MismatchError: A sample has another text in B than in A.
     """
     whole = (a.activations(), b.activations())
-    places = [_places(one, table) for one, table in zip(whole, (a, b), strict=True)]
+    places = [_places(one) for one in whole]
     both = [sample_id for sample_id in whole[0].sample_ids if sample_id in places[1]]
     if not both:
         raise DataError(
@@ -177,12 +177,9 @@ def common_samples(a: FeatureTable, b: FeatureTable) -> CommonSamples:
     )
 
 
-def _places(rows: FeatureActivations, table: FeatureTable) -> dict[str, int]:
+def _places(rows: FeatureActivations) -> dict[str, int]:
     """Row of each sample id."""
-    places = {sample_id: row for row, sample_id in enumerate(rows.sample_ids)}
-    if len(places) < len(rows.sample_ids):
-        raise DataError(f"{table.folder} has a sample id twice, so its samples cannot be paired")
-    return places
+    return {sample_id: row for row, sample_id in enumerate(rows.sample_ids)}
 
 
 def measure_transfer(
@@ -218,7 +215,7 @@ def _control(table: FeatureTable, common: CommonSamples) -> FeatureActivations:
             "has to read the model of TABLE_B"
         )
     whole = table.activations()
-    places = _places(whole, table)
+    places = _places(whole)
     wanted = common.rows[0].sample_ids
     if missing := [sample_id for sample_id in wanted if sample_id not in places]:
         raise DataError(

@@ -23,8 +23,8 @@ from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.table.active import active_rows
 from facsynth.table.extract import extract_features, table_source
+from facsynth.table.manifest import TableSource
 from facsynth.table.settings import ExtractSettings
-from facsynth.table.table import TableSource
 
 __all__ = [
     "PROFILE_FILE",

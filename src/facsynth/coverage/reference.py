@@ -32,7 +32,7 @@ from facsynth.errors import MismatchError
 from facsynth.models.default_model import default_sae_folder
 from facsynth.records import FeatureActivations
 from facsynth.table.active import active_rows
-from facsynth.table.table import TableSource
+from facsynth.table.manifest import TableSource
 
 __all__ = ["measure_reference", "profile_for"]
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from facsynth import __version__
 from facsynth.data.write import sample_row, write_json, write_jsonl
 from facsynth.records import FeatureActivations, Sample
 from facsynth.show import TextTable, as_html
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.prompts import PROMPT_VERSION
-from facsynth.table.table import FeatureTable, Manifest, TableSource, open_table
-from facsynth.table.write import samples_hash, write_manifest, write_part
+from facsynth.table.manifest import TableSource
+from facsynth.table.table import FeatureTable, open_table
+from facsynth.table.write import finish_table, samples_hash, write_part
 
 __all__ = ["KeptSample", "Synthesis", "write_synthesis"]
 
@@ -136,17 +136,8 @@ def write_synthesis(
     write_jsonl(_sample_rows(synthesis, before), folder / "synthetic.jsonl")
     samples = [kept.sample for kept in synthesis.kept]
     write_part(folder / "table", 0, rows, samples)
-    manifest = Manifest(
-        source=replace(source, hidden=False),  # candidates are extracted without hidden states
-        samples_hash=samples_hash(samples),
-        n_samples=len(samples),
-        n_tokens=int(rows.n_tokens.sum()),
-        n_entries=len(rows.values),
-        n_truncated=0,
-        n_parts=1,
-        facsynth_version=__version__,
-    )
-    write_manifest(folder / "table", manifest)
+    source = replace(source, hidden=False)  # candidates are extracted without hidden states
+    finish_table(folder / "table", source, samples_hash(samples), n_parts=1)
     summary = synthesis.row() | {"missing_before": list(synthesis.missing_before)}
     del summary["data"]  # the folder may be moved
     write_json(summary, folder / "summary.json")

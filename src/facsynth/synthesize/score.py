@@ -25,7 +25,7 @@ from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.ask import Writer
 from facsynth.synthesize.candidates import Asking, Candidate, Written
 from facsynth.table.extract import extract_features, extract_table
-from facsynth.table.table import TableSource
+from facsynth.table.manifest import TableSource
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["Step", "Steps"]

@@ -5,7 +5,7 @@ threads, at most one part ahead of or behind the model.
 """
 
 import hashlib
-import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +16,6 @@ from typing import TypeVar
 import numpy as np
 
 from facsynth.data.inputs import Source, as_samples
-from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.models.render import chat_format
@@ -25,16 +24,18 @@ from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import check_pair
+from facsynth.table.manifest import TableSource
 from facsynth.table.partial import drop_batches, load_batches, save_batches
 from facsynth.table.pooling import PooledBatch
 from facsynth.table.reading import Meter, read_activations
 from facsynth.table.settings import ExtractSettings
-from facsynth.table.table import FeatureTable, Manifest, TableSource, open_table
+from facsynth.table.table import FeatureTable, open_table
 from facsynth.table.write import (
+    drop_broken_parts,
+    finish_table,
     has_part,
     samples_hash,
     start_table,
-    write_manifest,
     write_part,
 )
 
@@ -206,6 +207,12 @@ def _extract_goals(
     """A table in each folder, from the SAE and under the SAE's name given there."""
     for sae, _ in saes.values():
         check_pair(lm, sae)
+    ids = Counter(sample.sample_id for sample in samples)
+    if twice := next((name for name, n in ids.items() if n > 1), None):
+        raise DataError(
+            f"{ids[twice]} samples have the id {twice[:60]!r}, and a table tells them apart by "
+            "it; give each its own"
+        )
     wanted, sizes, goals = samples_hash(samples), set[int](), list[_Goal]()
     for folder, (sae, name) in saes.items():
         goal = _Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
@@ -214,7 +221,7 @@ def _extract_goals(
             goals.append(goal)
             sizes.add(size)
     if goals:
-        parts = _cut_parts(samples, _one_size(sizes), goals)
+        parts = _cut_parts(samples, _one_size(sizes), goals, progress)
         label = next(iter(saes)) if len(saes) == 1 else next(iter(saes)).parent
         try:
             with progress.task(f"extracting {label.name}", len(samples), "samples") as task:
@@ -226,7 +233,8 @@ def _extract_goals(
                 f"{n_saved:,} of {len(samples):,} samples are saved; run the same command to {how}."
             ) from None
         for goal in goals:
-            _finish(goal, wanted, n_parts=len(parts))
+            drop_batches(goal.folder)
+            finish_table(goal.folder, goal.source, wanted, n_parts=len(parts))
     tables = [open_table(folder) for folder in saes]
     manifest = tables[0].manifest
     _say_cut(manifest.n_truncated, manifest.n_samples, settings, progress)
@@ -242,14 +250,18 @@ def _one_size(sizes: set[int]) -> int:
     return sizes.pop()
 
 
-def _cut_parts(samples: Sequence[Sample], size: int, goals: Sequence[_Goal]) -> list[_Part]:
+def _cut_parts(
+    samples: Sequence[Sample], size: int, goals: Sequence[_Goal], progress: Progress
+) -> list[_Part]:
+    """The parts of the samples; those on disk that are broken are said, and read again."""
+    cut = [samples[start : start + size] for start in range(0, len(samples), size)]
+    ids = [[sample.sample_id for sample in part] for part in cut]
+    for goal in goals:
+        for complaint in drop_broken_parts(goal.folder, goal.source, ids):
+            progress.say(f"{complaint}; this part is read again")
     return [
-        _Part(
-            index,
-            samples[start : start + size],
-            [goal for goal in goals if not has_part(goal.folder, index)],
-        )
-        for index, start in enumerate(range(0, len(samples), size))
+        _Part(index, part, [goal for goal in goals if not has_part(goal.folder, index)])
+        for index, part in enumerate(cut)
     ]
 
 
@@ -316,40 +328,10 @@ def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
 
 
 def _write(part: _Part, rows: Sequence[FeatureActivations], n_truncated: int) -> None:
-    """Write a part into each table; its counts first, so that every complete part has them."""
+    """Write a part into each table."""
     for goal, found in zip(part.goals, rows, strict=True):
-        counts = {
-            "n_samples": len(found.sample_ids),
-            "n_tokens": int(found.n_tokens.sum()),
-            "n_entries": len(found.values),
-            "n_truncated": n_truncated,
-        }
-        write_json(counts, _counts_path(goal.folder, part.index))
-        write_part(goal.folder, part.index, found, part.samples)
+        write_part(goal.folder, part.index, found, part.samples, n_truncated=n_truncated)
         drop_batches(goal.folder, part.index)
-
-
-def _finish(goal: _Goal, wanted: str, *, n_parts: int) -> None:
-    """Add up the counts of the parts, without reading the parts, and write the manifest."""
-    from facsynth import __version__
-
-    counts = [json.loads(_counts_path(goal.folder, i).read_text()) for i in range(n_parts)]
-    names = ("n_samples", "n_tokens", "n_entries", "n_truncated")
-    drop_batches(goal.folder)
-    write_manifest(
-        goal.folder,
-        Manifest(
-            source=goal.source,
-            samples_hash=wanted,
-            **{name: sum(one[name] for one in counts) for name in names},
-            n_parts=n_parts,
-            facsynth_version=__version__,
-        ),
-    )
-
-
-def _counts_path(folder: Path, index: int) -> Path:
-    return folder / "samples" / f"counts-{index:05d}.json"
 
 
 def _tokenize(

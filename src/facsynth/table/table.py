@@ -5,126 +5,33 @@ TABLE/manifest.json            what was read, with which model and SAE; written 
 TABLE/part-00000.parquet       one row per sample: its active features, values, positions
 TABLE/samples/part-00000.parquet   the samples themselves, in the same order
 TABLE/hidden/part-00000.parquet    with `--hidden`: each sample's mean hidden state, in that order
+TABLE/counts/part-00000.json   rows and checksums of the part; written when the part is complete
 ```
 
 A folder without a manifest is unfinished; `plan.json` lets the same run resume it.
 """
 
-import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations, Message, Sample, ToolCall
+from facsynth.records import FeatureActivations, Sample
 from facsynth.show import TextTable, as_html
-
-__all__ = [
-    "FEATURE_SCHEMA",
-    "SAMPLE_SCHEMA",
-    "SCHEMA_VERSION",
-    "FeatureTable",
-    "Manifest",
-    "TableSource",
-    "open_table",
-    "part_path",
-]
-
-SCHEMA_VERSION = 3
-"""3 renamed `max_tokens` to `max_length`, and stores tools, their calls and reasoning."""
-
-_CALLS = pa.list_(pa.struct([(name, pa.string()) for name in ("name", "arguments", "call_id")]))
-_MESSAGES = pa.list_(
-    pa.struct(
-        [
-            ("role", pa.string()),
-            ("content", pa.string()),
-            ("reasoning", pa.string()),
-            ("tool_calls", _CALLS),
-            ("tool_call_id", pa.string()),
-            ("name", pa.string()),
-        ]
-    )
+from facsynth.table.manifest import Manifest, read_manifest
+from facsynth.table.parts import (
+    check_part_files,
+    read_part,
+    read_part_hidden,
+    read_part_samples,
 )
-SAMPLE_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.string()),
-        ("messages", _MESSAGES),
-        ("text", pa.string()),
-        ("rejected", _MESSAGES),
-        ("label", pa.string()),
-        ("tools", pa.list_(pa.string())),
-    ]
-)
-FEATURE_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.string()),
-        ("n_tokens", pa.int32()),
-        ("feature_ids", pa.list_(pa.uint32())),
-        ("activations", pa.list_(pa.float32())),
-        ("positions", pa.list_(pa.uint16())),
-    ]
-)
+from facsynth.table.rows import stack_rows
 
-
-@dataclass(frozen=True)
-class TableSource:
-    """Where the numbers of a table come from; two tables compare when the first seven agree."""
-
-    model_hash: str
-    sae_hash: str
-    n_features: int
-    layer: int
-    gate: str
-    """Activations that count: the SAE's own (`sae`) or all positive ones (`relu`)."""
-
-    pooling: str
-    """How token activations become one number per sample: `max`, `mean`, `last` or `count`.
-
-    Positions are those of the largest activation, the first of equals; with `last`, of the last
-    scored token.
-    """
-
-    score: str
-    """Whose words are scored: `all`, `user` or `assistant`."""
-
-    max_length: int
-    """Tokens at which samples were cut."""
-
-    chat_format_hash: str
-    """sha256 of the chat template."""
-
-    model_name: str
-    sae_name: str
-    hidden: bool = False
-    """Whether mean hidden states are kept; tables with and without compare in their features."""
-
-    dtype: str = ""
-    """Precision of the model, such as `mixed` or `float32`."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a finished table says about itself."""
-
-    source: TableSource
-    samples_hash: str
-    n_samples: int
-    n_tokens: int
-    """Scored tokens of all samples."""
-
-    n_entries: int
-    n_truncated: int
-    """Samples that were cut at `max_length`."""
-
-    n_parts: int
-    facsynth_version: str
-    schema_version: int = SCHEMA_VERSION
+__all__ = ["FeatureTable", "open_table"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +53,7 @@ class FeatureTable:
 
     def row(self) -> dict[str, Any]:
         """The folder, under `table`, and the fields of the manifest."""
-        return {"table": str(self.folder), **asdict(self.manifest)}
+        return {"table": str(self.folder), **self.manifest.row()}
 
     def tables(self) -> list[TextTable]:
         """The sizes of the table."""
@@ -161,48 +68,60 @@ class FeatureTable:
 
     _repr_html_ = as_html
 
+    def parts(self) -> Iterator[FeatureActivations]:
+        """The rows part by part, without keeping them."""
+        for index, part in enumerate(self.manifest.parts):
+            yield read_part(self.folder, index, part, self.manifest.source)
+
     @cached_property
     def _rows(self) -> FeatureActivations:
-        parts = [pq.read_table(self._part(i)) for i in range(self.manifest.n_parts)]
-        table = pa.concat_tables([FEATURE_SCHEMA.empty_table(), *parts]).combine_chunks()
-        lists = [_flat(table[name]) for name in ("feature_ids", "activations", "positions")]
-        lengths = np.concatenate(
-            [chunk.value_lengths().to_numpy() for chunk in table["feature_ids"].chunks]
-            or [np.zeros(0, dtype=np.int32)]
-        )
-        return FeatureActivations(
-            n_features=self.manifest.source.n_features,
-            sample_ids=tuple(table["sample_id"].to_pylist()),
-            n_tokens=table["n_tokens"].to_numpy().astype(np.int64),
-            row_starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-            feature_ids=lists[0].astype(np.uint32, copy=False),
-            values=lists[1].astype(np.float32, copy=False),
-            positions=lists[2].astype(np.uint16, copy=False),
-        )
+        rows = stack_rows(list(self.parts())) if self.manifest.parts else self._nothing()
+        if len(set(rows.sample_ids)) < len(rows.sample_ids):
+            raise DataError(
+                f"{self.folder} holds several samples of one id, so rows and samples cannot be "
+                "told apart; extract it again"
+            )
+        return rows
 
     @cached_property
     def _hidden(self) -> np.ndarray:
         parts = [
-            pq.read_table(self._part(i, "hidden"))["hidden"].combine_chunks()
-            for i in range(self.manifest.n_parts)
+            read_part_hidden(self.folder, index, part)
+            for index, part in enumerate(self.manifest.parts)
         ]
-        rows = [part.flatten().to_numpy().reshape(len(part), -1) for part in parts]
-        return np.concatenate(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+        if len({part.shape[1] for part in parts}) > 1:
+            raise DataError(
+                f"{self.folder} holds hidden states of several widths; extract it again"
+            )
+        return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
 
     @cached_property
     def _samples(self) -> tuple[Sample, ...]:
-        parts = [pq.read_table(self._part(i, "samples")) for i in range(self.manifest.n_parts)]
-        return tuple(_sample(row) for part in parts for row in part.to_pylist())
+        return tuple(
+            sample
+            for index, part in enumerate(self.manifest.parts)
+            for sample in read_part_samples(self.folder, index, part)
+        )
 
-    def _part(self, index: int, inner: str = ".") -> Path:
-        return part_path(self.folder, index, inner)
+    def _nothing(self) -> FeatureActivations:
+        return FeatureActivations(
+            n_features=self.manifest.source.n_features,
+            sample_ids=(),
+            n_tokens=np.zeros(0, np.int64),
+            row_starts=np.zeros(1, np.int64),
+            feature_ids=np.zeros(0, np.uint32),
+            values=np.zeros(0, np.float32),
+            positions=np.zeros(0, np.uint16),
+        )
 
 
 def open_table(folder: str | Path) -> FeatureTable:
     """Open a finished feature table.
 
     Raises:
-        DataError: There is none, it is unfinished, or its version is not the current one.
+        DataError: There is none, it is unfinished, its version is not the current one, its
+            manifest contradicts itself, or a file is missing or of another length. What the
+            files hold is checked as they are read.
     """
     folder = Path(folder)
     path = folder / "manifest.json"
@@ -221,39 +140,6 @@ def open_table(folder: str | Path) -> FeatureTable:
             f"{folder} is not a feature table ({path.name} is missing); run "
             "`fac extract DATA -o TABLE` first"
         )
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["schema_version"] != SCHEMA_VERSION:
-            raise DataError(
-                f"{folder} was written in version {raw['schema_version']} of the table format, and "
-                f"this facsynth reads version {SCHEMA_VERSION}; extract it again"
-            )
-        manifest = Manifest(**{**raw, "source": TableSource(**raw["source"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a feature table's manifest: {error}") from error
+    manifest = read_manifest(folder)
+    check_part_files(folder, dict(enumerate(manifest.parts)))
     return FeatureTable(folder, manifest)
-
-
-def part_path(folder: Path, index: int, inner: str = ".") -> Path:
-    """File of a part: of its features, or in the sub-folder `samples` or `hidden`."""
-    return folder / inner / f"part-{index:05d}.parquet"
-
-
-def _flat(column: pa.ChunkedArray) -> np.ndarray:
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate(chunks) if chunks else np.zeros(0)
-
-
-def _sample(row: dict[str, Any]) -> Sample:
-    return Sample(
-        sample_id=row["sample_id"],
-        messages=tuple(map(_message, row["messages"])),
-        text=row["text"],
-        rejected=tuple(map(_message, row["rejected"])),
-        label=row["label"],
-        tools=tuple(row["tools"]),
-    )
-
-
-def _message(row: dict[str, Any]) -> Message:
-    return Message(**row | {"tool_calls": tuple(ToolCall(**call) for call in row["tool_calls"])})

@@ -11,20 +11,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facsynth.data.stored import read_json
 from facsynth.data.write import atomic_path, sample_row, write_json
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations, Sample
-from facsynth.table.table import (
-    FEATURE_SCHEMA,
-    SAMPLE_SCHEMA,
+from facsynth.settings import read_settings
+from facsynth.table.manifest import (
     SCHEMA_VERSION,
-    FeatureTable,
     Manifest,
+    StoredFile,
+    TablePart,
     TableSource,
     part_path,
 )
+from facsynth.table.parts import (
+    FEATURE_SCHEMA,
+    SAMPLE_SCHEMA,
+    check_part_files,
+    read_part,
+    read_part_samples,
+    store_facts,
+)
+from facsynth.table.table import FeatureTable
 
-__all__ = ["has_part", "samples_hash", "start_table", "write_manifest", "write_part"]
+__all__ = [
+    "drop_broken_parts",
+    "finish_table",
+    "has_part",
+    "samples_hash",
+    "start_table",
+    "write_part",
+]
 
 
 def start_table(
@@ -45,8 +62,10 @@ def start_table(
     }
     path = folder / "plan.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        started_with = int(found.pop("part_samples", part_samples))
+        found = read_json(path, what="the plan of a feature table")
+        started_with = found.pop("part_samples", part_samples) if isinstance(found, dict) else 0
+        if not isinstance(started_with, int) or started_with < 1:
+            raise DataError(f"{path} is not the plan of a feature table; delete {folder}")
         if found != facts:
             raise DataError(
                 f"{folder} holds a feature table of other samples, model, SAE or settings "
@@ -75,22 +94,61 @@ def _is_empty(folder: Path) -> bool:
 
 
 def has_part(folder: Path, index: int) -> bool:
-    """Whether this part is on disk; its features are written last, so one file tells."""
-    return part_path(folder, index).is_file()
+    """Whether this part is complete; its counts are written last, so one file tells."""
+    return _counts_path(folder, index).is_file()
+
+
+def drop_broken_parts(
+    folder: Path, source: TableSource, sample_ids: Sequence[Sequence[str]]
+) -> list[str]:
+    """Check the parts of an unfinished table, and forget those that are not what they should be.
+
+    Args:
+        folder: The table.
+        source: How it is extracted.
+        sample_ids: Ids of the samples of each part.
+
+    Returns:
+        What is wrong with the parts that have to be read again.
+    """
+    complaints = []
+    for index, ids in enumerate(sample_ids):
+        if not has_part(folder, index):
+            continue
+        try:
+            part = read_counts(folder, index)
+            check_part_files(folder, {index: part})
+            read_part_samples(folder, index, part)
+            if read_part(folder, index, part, source).sample_ids != tuple(ids):
+                raise DataError(f"{part_path(folder, index)} holds other samples")
+        except DataError as error:
+            complaints.append(str(error))
+            _counts_path(folder, index).unlink()
+    return complaints
 
 
 def write_part(
-    folder: Path, index: int, activations: FeatureActivations, samples: Sequence[Sample]
+    folder: Path,
+    index: int,
+    activations: FeatureActivations,
+    samples: Sequence[Sample],
+    *,
+    n_truncated: int = 0,
 ) -> None:
-    """Write one part: its samples first, then hidden states, its features last."""
+    """Write one part: samples, hidden states, features, and last its counts and checksums."""
     rows = [asdict(sample) for sample in samples]
-    _write(part_path(folder, index, "samples"), pa.Table.from_pylist(rows, SAMPLE_SCHEMA))
+    stored = {
+        "samples": _write(
+            part_path(folder, index, "samples"), pa.Table.from_pylist(rows, SAMPLE_SCHEMA)
+        )
+    }
     if activations.hidden is not None:
         states = pa.FixedSizeListArray.from_arrays(
             pa.array(activations.hidden.reshape(-1)), activations.hidden.shape[1]
         )
         named = {"sample_id": pa.array(activations.sample_ids), "hidden": states}
-        _write(part_path(folder, index, "hidden"), pa.table(named), repeats=False)
+        path = part_path(folder, index, "hidden")
+        stored["hidden"] = _write(path, pa.table(named), repeats=False)
     offsets = pa.array(activations.row_starts.astype(np.int32))
     lists = (activations.feature_ids, activations.values, activations.positions)
     columns = [
@@ -98,13 +156,42 @@ def write_part(
         pa.array(activations.n_tokens.astype(np.int32)),
         *(pa.ListArray.from_arrays(offsets, pa.array(values)) for values in lists),
     ]
-    _write(part_path(folder, index), pa.Table.from_arrays(columns, schema=FEATURE_SCHEMA))
+    table = pa.Table.from_arrays(columns, schema=FEATURE_SCHEMA)
+    part = TablePart(
+        n_samples=len(activations.sample_ids),
+        n_tokens=int(activations.n_tokens.sum()),
+        n_entries=len(activations.values),
+        n_truncated=n_truncated,
+        features=_write(part_path(folder, index), table),
+        **stored,
+    )
+    write_json(asdict(part), _counts_path(folder, index))
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> FeatureTable:
-    """Declare the table finished."""
-    write_json(asdict(manifest), folder / "manifest.json")
+def finish_table(
+    folder: Path, source: TableSource, wanted_samples: str, *, n_parts: int
+) -> FeatureTable:
+    """Declare a table finished whose parts are all written.
+
+    Args:
+        folder: The table.
+        source: How it was extracted.
+        wanted_samples: `samples_hash` of its samples.
+        n_parts: Number of its parts.
+    """
+    from facsynth import __version__
+
+    parts = tuple(read_counts(folder, index) for index in range(n_parts))
+    manifest = Manifest(source, wanted_samples, parts, __version__)
+    write_json(manifest.stored(), folder / "manifest.json")
     return FeatureTable(folder, manifest)
+
+
+def read_counts(folder: Path, index: int) -> TablePart:
+    """Counts and checksums of a complete part."""
+    path = _counts_path(folder, index)
+    what = "the counts of a part"
+    return read_settings(TablePart, read_json(path, what=what), f"{path} is not {what}")
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:
@@ -116,7 +203,12 @@ def samples_hash(samples: Iterable[Sample]) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, table: pa.Table, *, repeats: bool = True) -> None:
+def _counts_path(folder: Path, index: int) -> Path:
+    return folder / "counts" / f"part-{index:05d}.json"
+
+
+def _write(path: Path, table: pa.Table, *, repeats: bool = True) -> StoredFile:
     """Write a file; a dictionary makes values that do not repeat larger."""
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", use_dictionary=repeats)
+        return store_facts(temporary)

@@ -6,14 +6,15 @@ not run.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from facsynth.models.tokens import Score, TokenizedSample, tokenize_samples
+from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
-from facsynth.table.settings import ExtractSettings, Gating, Pooling
-from facsynth.table.table import FeatureTable, TableSource
+from facsynth.table.manifest import TableSource
+from facsynth.table.settings import ExtractSettings
+from facsynth.table.table import FeatureTable
 
 __all__ = ["ReadTable", "collect_spans", "extract_settings", "mark_peak", "span_at"]
 
@@ -80,10 +81,10 @@ def collect_spans(
 def extract_settings(source: TableSource) -> ExtractSettings:
     """How a table was extracted, as far as its numbers and positions depend on it."""
     return ExtractSettings(
-        score=cast(Score, source.score),
+        score=source.score,
         max_length=source.max_length,
-        gate=cast(Gating, source.gate),
-        pooling=cast(Pooling, source.pooling),
+        gate=source.gate,
+        pooling=source.pooling,
     )
 
 
