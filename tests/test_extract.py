@@ -19,7 +19,7 @@ from activations import dense
 from facsynth.errors import DataError, MismatchError, ModelError, SpaceError
 from facsynth.models.tokens import tokenize_samples
 from facsynth.progress import Silent
-from facsynth.records import Sample
+from facsynth.records import Message, Sample, ToolCall
 from facsynth.sae.files import load_sae, save_sae
 from facsynth.sae.pairing import check_pair
 from facsynth.table import extract, reading
@@ -378,6 +378,13 @@ def test_truncated_samples_are_counted(tmp_path):
     table = extract_table(CHATS, tiny_lm(), random_sae(), tmp_path, settings=options)
     texts = tokenize_samples(CHATS, tiny_lm().tokenizer, max_length=40)
     assert table.manifest.n_truncated == sum(t.n_truncated > 0 for t in texts) > 0
+
+
+def test_what_the_template_does_not_show_is_counted(tmp_path):
+    answer = Message("assistant", "", reasoning="why", tool_calls=(ToolCall("f", "{}"),))
+    samples = [Sample("a", (Message("user", "ok"), answer)), Sample("b", text="")]
+    table = extract_table(samples, tiny_lm(), random_sae(), tmp_path / "t")
+    assert table.manifest.left_out == {"reasoning": 1, "no scored token": 1}
 
 
 def test_cut_samples_and_the_rate_are_said():

@@ -9,7 +9,7 @@ import pytest
 
 from facsynth.errors import DataError
 from facsynth.models.render import render_sample
-from facsynth.records import Message, Sample, fold_system
+from facsynth.records import Message, Sample, ToolCall, fold_system
 from tiny import make_tokenizer
 
 SHIPPED = Path(find_spec("trl").origin).parent / "chat_templates"
@@ -87,6 +87,62 @@ def test_an_answer_is_found_behind_its_thinking(template):
         for message, found in zip(sample.messages, found_texts(sample, template), strict=True):
             answer = message.content.rpartition("</think>\n\n")[2]
             assert found in ([message.content], [THOUGHT, answer], [answer])
+
+
+TOOL = json.dumps({"type": "function", "function": {"name": "get_weather", "parameters": {}}})
+CALL = ToolCall("get_weather", '{"city": "Oslo", "days": 3, "at": {"noon": true}}', "abcdefgh1")
+NO_TOOL_TURN = {"cohere", "cohere2", "gemma", "gemma3", "llava_next", "phi3", "phi3_5"}
+"""Templates that refuse or drop what a tool answers."""
+
+
+def tool_sample(reasoning=None):
+    called = Message("assistant", "", reasoning=reasoning, tool_calls=(CALL,))
+    result = Message("tool", '{"rain":true}', tool_call_id="abcdefgh1", name="get_weather")
+    said = Message("assistant", "Yes, take an umbrella.", reasoning=reasoning)
+    return Sample("a", (Message("user", "Is it raining?"), called, result, said), tools=(TOOL,))
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("reasoning", [None, THOUGHT])
+def test_names_and_arguments_of_calls_are_found_or_the_sample_is_refused(template, reasoning):
+    if template in NO_TOOL_TURN:
+        with pytest.raises(DataError, match="sample 'a'"):
+            found_texts(tool_sample(reasoning), template)
+        return
+    found = found_texts(tool_sample(reasoning), template)[1]
+    assert set(found) >= {"get_weather"}
+    words = {"city", "Oslo", "days", "3", "at", "noon", "true"}
+    assert CALL.arguments in found or words <= set(found)
+    assert "".join(found).replace(THOUGHT, "").count("get_weather") == 1
+
+
+@pytest.mark.parametrize("template", sorted({*TEMPLATES} - NO_TOOL_TURN))
+def test_reasoning_is_found_and_told_apart_or_counted(template):
+    rendered = render_sample(tool_sample(THOUGHT), tokenizer(template))
+    found = [rendered.text[a:b] for a, b in rendered.reasoning]
+    assert set(found) <= {THOUGHT}
+    assert (len(found) < 2) == ("reasoning" in rendered.left_out)
+
+
+def test_calls_stand_in_the_words_where_the_template_knows_no_tools():
+    sample = tool_sample()
+    rendered = render_sample(sample, make_tokenizer("chatml"))
+    assert f'"get_weather", "arguments": {CALL.arguments}}}<|im_end|>' in rendered.text
+    assert rendered.left_out == ("tools",)
+
+
+def test_a_tokenizer_without_template_reads_reasoning_and_calls():
+    made = make_tokenizer()
+    made.chat_template = None
+    rendered = render_sample(tool_sample(THOUGHT), made)
+    assert f'{THOUGHT}\n\n{{"name": "get_weather"' in rendered.text
+    assert [rendered.text[a:b] for a, b in rendered.reasoning] == [THOUGHT, THOUGHT]
+
+
+def test_thinking_at_the_head_of_an_answer_is_reasoning():
+    rendered = render_sample(conversation("user assistant", thinking=True), tokenizer("qwen3"))
+    [(start, end)] = rendered.reasoning
+    assert rendered.text[start:end] == f"<think>\n{THOUGHT}\n</think>"
 
 
 def test_thinking_that_stands_unchanged_is_scored_as_one_content():

@@ -98,6 +98,24 @@ def test_roles_select_whose_words_are_scored():
     assert scored_text(tokenize(sample, score="all")) == "you arethe catsat on"
 
 
+@pytest.mark.parametrize("aside", [True, False])
+def test_reasoning_is_scored_or_not(aside):
+    thought = "the cat saw"
+    content = "a red ball" if aside else f"<think>{thought}</think>a red ball"
+    answer = Message("assistant", content, reasoning=thought if aside else None)
+    sample = Sample("a", (Message("user", "ok"), answer))
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.reasoning_content }}|{{ m.content }}>{% endfor %}"
+    )
+    scored = {}
+    for flag in (True, False):
+        [text] = tokenize_samples([sample], tokenizer, score_reasoning=flag)
+        scored[flag] = tokenizer.decode(text.input_ids[text.scored])
+    assert thought in scored[True]
+    assert scored[False] == "oka red ball"
+
+
 def test_plain_text_starts_with_bos_and_its_first_word_is_scored():
     text = tokenize(Sample("a", text="the cat sat"))
     assert text.input_ids[0] == 0

@@ -3,8 +3,10 @@
 Array axes: `n_samples`, `n_tokens`, `n_features`, `n_entries` (stored activations).
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16, UInt32
@@ -38,6 +40,14 @@ class ToolCall:
 
     call_id: str | None = None
     """Id that the answer of the tool repeats; None where the data has none."""
+
+    @property
+    def value(self) -> Any:
+        """The arguments as an object, or their text where they are not JSON."""
+        try:
+            return json.loads(self.arguments)
+        except (ValueError, RecursionError):
+            return self.arguments
 
 
 @dataclass(frozen=True, slots=True)

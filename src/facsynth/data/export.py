@@ -316,7 +316,7 @@ def _llamafactory_turn(message: Message) -> dict[str, str]:
     """A turn with LLaMA-Factory's tags; reasoning stands in front of the words, as it expects."""
     thought = f"<think>\n{message.reasoning}\n</think>\n\n" if message.reasoning else ""
     if message.tool_calls:
-        calls = [{"name": c.name, "arguments": _object(c.arguments)} for c in message.tool_calls]
+        calls = [{"name": c.name, "arguments": c.value} for c in message.tool_calls]
         held = calls[0] if len(calls) == 1 else calls
         content = thought + json.dumps(held, ensure_ascii=False)
         return {"role": "function_call", "content": content}
@@ -337,19 +337,12 @@ def _function(tool: str) -> object:
     return held.get("function", held)
 
 
-def _object(arguments: str) -> object:
-    """The arguments of a call as an object, or the text where it is not JSON."""
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments
-
-
 def _trl(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Turns for chat templates, which render the arguments of a call as an object."""
     rows: list[dict[str, Any]] = [message_row(message) for message in messages]
-    for call in (call for row in rows for call in row.get("tool_calls", ())):
-        call["function"]["arguments"] = _object(call["function"]["arguments"])
+    for row, message in zip(rows, messages, strict=True):
+        for made, call in zip(row.get("tool_calls", ()), message.tool_calls, strict=True):
+            made["function"]["arguments"] = call.value
     return rows
 
 

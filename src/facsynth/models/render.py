@@ -1,36 +1,30 @@
 """Samples as the text that a model reads, and where each message's own words stand in it.
 
 A message's text that stands unchanged in the rendered sample is scored, whatever the template
-adds around it. To find it, the chat template is rendered a second time with marks around the
-contents; without its marks that text must be the rendered sample, so the marks show where the
-contents are. Conversations of one shape share the text between the contents, which is kept, so
-that most samples are rendered once.
+adds around it, and so are its reasoning and the names and arguments of its tool calls. They are
+found by rendering a second time with marks around them; see `facsynth.models.marks`. Plain
+conversations of one shape share the text between the contents, which is kept, so that most samples
+are rendered once.
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any, NamedTuple
 
 from facsynth.errors import DataError
-from facsynth.records import BETWEEN, Message, Sample, fold_system
+from facsynth.models.marks import MARKS, THINKING, Piece, Range, call_text, mark_messages
+from facsynth.records import BETWEEN, Message, Sample, ToolCall, fold_system
 
 __all__ = ["Range", "Rendered", "chat_format", "render_sample"]
-
-_OPEN, _NUMBER_ENDS, _CLOSE = "\ue000", "\ue001", "\ue002"
-"""Marks from the private use area, which no text of a data set should hold."""
-
-_MARK = re.compile(f"{_OPEN}(\\d+){_NUMBER_ENDS}|{_CLOSE}")
-_MARKS = re.compile(f"[{_OPEN}{_NUMBER_ENDS}{_CLOSE}]")
-
-_THINKING = re.compile(r"\s*<think>(?P<thinking>.*?)</think>(?P<answer>.*)", re.DOTALL)
-"""Content that begins with thinking, which reasoning templates take apart."""
 
 _LONG_ENOUGH = 12
 """Characters from which on a content is looked for by itself; shorter ones may be template."""
 
-Range = tuple[int, int]
+Spans = tuple[tuple[Range, ...], ...]
+"""Character ranges of each message."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +34,14 @@ class Rendered:
     text: str
     """What the model reads, template included."""
 
-    spans: tuple[tuple[Range, ...], ...]
-    """For each message the character ranges of its own words; for plain text one entry."""
+    spans: Spans
+    """For each message the ranges of its own words; for plain text one entry."""
 
+    reasoning: tuple[Range, ...] = ()
+    """Ranges of reasoning among them."""
 
-class _Piece(NamedTuple):
-    """A part of a content that a template keeps in one piece."""
-
-    message: int
-    start: int
-    """Where it stands in the message's content."""
-
-    text: str
-    is_thinking: bool
+    left_out: tuple[str, ...] = ()
+    """What of the sample the template does not show: `reasoning`, `tool calls`, `tools`."""
 
 
 def chat_format(tokenizer: Any) -> str:
@@ -65,8 +54,9 @@ def chat_format(tokenizer: Any) -> str:
 def render_sample(sample: Sample, tokenizer: Any) -> Rendered:
     """Render a sample by the tokenizer's chat template, without a generation prompt.
 
-    A system message that the template refuses or drops is folded into the first user turn. A
-    tokenizer without a template gets the contents joined by blank lines.
+    A system message that the template refuses or drops is folded into the first user turn, and
+    tool calls stand as JSON below the words of their turn where the template knows none. A
+    tokenizer without a template gets contents, reasoning and calls joined by blank lines.
 
     Raises:
         DataError: The template refuses the conversation, or drops or rewrites a message.
@@ -75,15 +65,134 @@ def render_sample(sample: Sample, tokenizer: Any) -> Rendered:
         text = sample.text or ""
         return Rendered(text, (((0, len(text)),),))
     if not tokenizer.chat_template:
-        return _join(sample.messages)
-    shape = _shape(tokenizer, chat_format(tokenizer), tuple(m.role for m in sample.messages))
-    messages = fold_system(sample.messages) if shape.folds_system else sample.messages
-    template = _Template(tokenizer, shape.takes_parts, sample.sample_id)
+        return _join(sample)
+    shape = _shape(tokenizer, chat_format(tokenizer), _outline(sample))
+    messages = fold_system(sample.messages) if shape.form.folds_system else sample.messages
+    template = _Template(tokenizer, shape.form, sample.tools, sample.sample_id)
     text = template.render(messages)
     spans = _match_pieces(text, messages, shape.between)
     if spans is None:
-        spans = _match_marks(template, messages, text)
-    return Rendered(text, _unfold(spans, sample) if shape.folds_system else spans)
+        spans, thoughts, left_out = _match_marks(template, messages, text)
+    else:
+        thoughts, left_out = tuple(_thoughts(text, messages, spans)), ()
+    if sample.tools and not shape.shows_tools:
+        left_out += ("tools",)
+    spans = _unfold(spans, sample) if shape.form.folds_system else spans
+    return Rendered(text, spans, thoughts, left_out)
+
+
+# Forms of a conversation
+
+
+class _Form(NamedTuple):
+    """How conversations of one shape are put into a template."""
+
+    takes_parts: bool = False
+    """Whether contents are lists of parts, as templates of models with images want them."""
+
+    folds_system: bool = False
+    """Whether the system message goes into the first user turn."""
+
+    calls: str = "object"
+    """How tool calls go in: with their arguments as an `object` or as `text`, each also with the
+    content `null` where it is empty; or as `words` below the content."""
+
+
+class _Turn(NamedTuple):
+    """What decides how a template treats a message."""
+
+    role: str
+    has_words: bool
+    n_calls: int
+    has_reasoning: bool
+
+
+class _Outline(NamedTuple):
+    turns: tuple[_Turn, ...]
+    has_tools: bool
+
+
+class _Shape(NamedTuple):
+    """What a template does to conversations with the same outline."""
+
+    form: _Form
+    between: tuple[str, ...] | None = None
+    """Text before, between and after the contents; None where there is more than contents, or
+    where they are moved or dropped."""
+
+    shows_tools: bool = False
+
+
+def _outline(sample: Sample) -> _Outline:
+    turns = (
+        _Turn(m.role, bool(m.content) or not m.tool_calls, len(m.tool_calls), bool(m.reasoning))
+        for m in sample.messages
+    )
+    return _Outline(tuple(turns), bool(sample.tools))
+
+
+@lru_cache(maxsize=4096)
+def _shape(tokenizer: Any, template: str, outline: _Outline) -> _Shape:
+    """The shape of such conversations in the tokenizer's present `template`.
+
+    The first form that shows most is taken. Where none is accepted, it is the plain one, whose
+    errors users understand.
+    """
+    messages = [_stand_in(i, turn) for i, turn in enumerate(outline.turns)]
+    tool = json.dumps({"type": "function", "function": _STAND_IN_TOOL})
+    tools = (tool,) if outline.has_tools else ()
+    best, most = _Shape(_Form()), -1
+    for form in _forms(outline):
+        used = fold_system(messages) if form.folds_system else tuple(messages)
+        marked = mark_messages(used)
+        try:
+            text = _Template(tokenizer, form, tools).render(marked.messages)
+        except DataError:
+            continue
+        plain, found = marked.read(text)
+        if len(found) > most:
+            is_plain = all(piece.kind == "words" for piece in marked.pieces)
+            between = _between(plain, found, len(used)) if is_plain else None
+            best, most = _Shape(form, between, _STAND_IN_TOOL["name"] in text), len(found)
+        if len(found) == len(marked.pieces):
+            break
+    return best
+
+
+_STAND_IN_TOOL: dict[str, Any] = {
+    "name": "facsynth_tool",
+    "description": "A tool.",
+    "parameters": {"type": "object", "properties": {}},
+}
+
+
+def _stand_in(index: int, turn: _Turn) -> Message:
+    calls = tuple(ToolCall(f"call{i}", '{"a": "b"}', "abcdefgh1") for i in range(turn.n_calls))
+    return Message(
+        turn.role,
+        f"Words {index}" if turn.has_words else "",
+        reasoning=f"Thought {index}" if turn.has_reasoning else None,
+        tool_calls=calls,
+        tool_call_id="abcdefgh1" if turn.role == "tool" else None,
+        name="call0" if turn.role == "tool" else None,
+    )
+
+
+def _forms(outline: _Outline) -> Iterator[_Form]:
+    """Forms to try, the plainest first."""
+    has_calls = any(turn.n_calls for turn in outline.turns)
+    roles = [turn.role for turn in outline.turns[:2]]
+    ways = ("object", "object null", "text", "text null", "words") if has_calls else ("object",)
+    folds = (False, True) if roles == ["system", "user"] else (False,)
+    for calls, takes_parts, folds_system in product(ways, (False, True), folds):
+        yield _Form(takes_parts, folds_system, calls)
+
+
+def _between(text: str, found: dict[int, Range], n_contents: int) -> tuple[str, ...] | None:
+    if len(found) < n_contents or list(found.values()) != sorted(found.values()):
+        return None
+    edges = [0, *(edge for span in found.values() for edge in span), len(text)]
+    return tuple(text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -91,27 +200,52 @@ class _Template:
     """A tokenizer's chat template, as conversations of one shape are put into it."""
 
     tokenizer: Any
-    takes_parts: bool
-    """Whether contents are lists of parts, as templates of models with images want them."""
-
+    form: _Form
+    tools: tuple[str, ...] = ()
     sample_id: str = ""
 
     def render(self, messages: Sequence[Message]) -> str:
         """The text of a conversation."""
         from jinja2 import TemplateError
 
-        chat = [{"role": m.role, "content": self._content(m.content)} for m in messages]
-        try:
-            return str(self.tokenizer.apply_chat_template(chat, tokenize=False))
-        except (TemplateError, TypeError) as error:
-            roles = ", ".join(m.role for m in messages)
-            raise DataError(
-                f"the chat template refuses sample {self.sample_id!r} with the roles {roles}: "
-                f"{error}"
-            ) from error
+        chat = [self._turn(message) for message in messages]
+        tools = [json.loads(tool) for tool in self.tools]
+        described = [_described(tool) for tool in tools]
+        for given in (tools,) if described == tools else (tools, described):
+            try:
+                text = self.tokenizer.apply_chat_template(chat, tools=given or None, tokenize=False)
+                return str(text)
+            except (TemplateError, TypeError) as error:
+                refusal = error
+        roles = ", ".join(m.role for m in messages)
+        raise DataError(
+            f"the chat template refuses sample {self.sample_id!r} with the roles {roles}: {refusal}"
+        ) from refusal
 
-    def _content(self, text: str) -> Any:
-        return [{"type": "text", "text": text}] if self.takes_parts else text
+    def _turn(self, message: Message) -> dict[str, Any]:
+        words: Any = message.content
+        if message.tool_calls and self.form.calls == "words":
+            words = "\n".join(filter(None, [words, *map(call_text, message.tool_calls)]))
+        elif message.tool_calls and not words and self.form.calls.endswith("null"):
+            words = None
+        if self.form.takes_parts and words is not None:
+            words = [{"type": "text", "text": words}]
+        turn: dict[str, Any] = {"role": message.role, "content": words}
+        if message.tool_calls and self.form.calls != "words":
+            turn["tool_calls"] = [self._call(call) for call in message.tool_calls]
+        if message.reasoning:  # gpt-oss and LFM2 call it thinking
+            turn |= {"reasoning_content": message.reasoning, "thinking": message.reasoning}
+        extra = {"tool_call_id": message.tool_call_id, "name": message.name}
+        return turn | {key: value for key, value in extra.items() if value is not None}
+
+    def _call(self, call: ToolCall) -> dict[str, Any]:
+        arguments = call.value if self.form.calls.startswith("object") else call.arguments
+        named = {} if call.call_id is None else {"id": call.call_id}
+        return {
+            **named,
+            "type": "function",
+            "function": {"name": call.name, "arguments": arguments},
+        }
 
     def changed(self, message: Message) -> DataError:
         """The error for a message whose words are not in the rendered text."""
@@ -122,48 +256,20 @@ class _Template:
         )
 
 
-class _Shape(NamedTuple):
-    """What a template does to conversations with the same roles."""
-
-    between: tuple[str, ...] | None
-    """Text before, between and after the contents; None where contents are moved or dropped."""
-
-    folds_system: bool = False
-    takes_parts: bool = False
+def _described(tool: Any) -> Any:
+    """A tool with an empty description, which some templates cannot do without."""
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        return tool
+    return {**tool, "function": {"description": "", **function}}
 
 
-@lru_cache(maxsize=4096)
-def _shape(tokenizer: Any, template: str, roles: tuple[str, ...]) -> _Shape:
-    """The shape of conversations with these roles in the tokenizer's present `template`.
-
-    Where no form of them shows all contents, it is the plain one, whose errors users understand.
-    """
-    marked = tuple(Message(role, f"{_OPEN}{i}{_NUMBER_ENDS}") for i, role in enumerate(roles))
-    for takes_parts in (False, True):
-        for folds in (False, True) if roles[:2] == ("system", "user") else (False,):
-            messages = marked[1:] if folds else marked
-            try:
-                text = _Template(tokenizer, takes_parts).render(messages)
-            except DataError:
-                continue
-            if between := _between(text, [m.content for m in messages]):
-                return _Shape(between, folds, takes_parts)
-    return _Shape(None)
-
-
-def _between(text: str, marks: Sequence[str]) -> tuple[str, ...] | None:
-    pieces = []
-    for mark in marks:
-        piece, found, text = text.partition(mark)
-        if not found:
-            return None
-        pieces.append(piece)
-    return (*pieces, text)
+# Where the words stand
 
 
 def _match_pieces(
     text: str, messages: Sequence[Message], between: tuple[str, ...] | None
-) -> tuple[tuple[Range, ...], ...] | None:
+) -> Spans | None:
     """Ranges of the contents where a text consists of them and the pieces between them."""
     if between is None or not text.startswith(between[0]):
         return None
@@ -182,65 +288,41 @@ def _match_pieces(
 
 def _match_marks(
     template: _Template, messages: Sequence[Message], text: str
-) -> tuple[tuple[Range, ...], ...]:
-    """Ranges of the contents where the text between them depends on what they say."""
-    if _MARKS.search(text):
+) -> tuple[Spans, tuple[Range, ...], tuple[str, ...]]:
+    """Ranges of all words, those of reasoning among them, and what the template does not show."""
+    if MARKS.search(text):
         raise DataError(
             f"sample {template.sample_id!r} holds a character from U+E000 to U+E002, which mark "
             "contents; remove it"
         )
-    pieces = [piece for i, message in enumerate(messages) for piece in _pieces(i, message)]
-    plain, found = _read_marks(template.render(_with_marks(messages, pieces)))
+    marked = mark_messages(messages)
+    plain, found = marked.read(template.render(marked.messages))
     if plain != text:
-        return _search(template, messages, text)
-    spans: list[tuple[Range, ...]] = []
+        found = _search(template, marked.pieces, text)
+    spans, thoughts, lost = list[tuple[Range, ...]](), list[Range](), set[str]()
     for i, message in enumerate(messages):
-        own = [n for n, piece in enumerate(pieces) if piece.message == i]
-        lost = [n for n in own if n not in found and not pieces[n].is_thinking]
-        if lost:
+        own = [(n, piece) for n, piece in enumerate(marked.pieces) if piece.message == i]
+        lost |= {piece.kind for n, piece in own if n not in found}
+        if "words" in lost:
             raise template.changed(message)
-        spans.append(_whole(text, message, [(pieces[n], found[n]) for n in own if n in found]))
-    return tuple(spans)
+        there = [(piece, found[n]) for n, piece in own if n in found]
+        content = _whole(text, message, [one for one in there if one[0].kind in _IN_CONTENT])
+        thoughts += [span for piece, span in there if piece.kind == "reasoning"]
+        if len(content) == 1:
+            thoughts += _thoughts(text, [message], [content])
+        else:
+            thoughts += [span for piece, span in there if piece.kind == "thought"]
+        aside = [span for piece, span in there if piece.kind == "reasoning"]
+        spans.append(tuple(sorted([*aside, *content, *marked.calls(i, text, found)])))
+    names = {"thought": "reasoning", "reasoning": "reasoning", "call": "tool calls"}
+    return tuple(spans), tuple(thoughts), tuple(sorted({names[kind] for kind in lost}))
 
 
-def _pieces(index: int, message: Message) -> list[_Piece]:
-    """Parts of a content that templates may take apart, without the white space around them."""
-    parts = _THINKING.fullmatch(message.content) if message.role == "assistant" else None
-    ranges = [parts.span(1), parts.span(2)] if parts else [(0, len(message.content))]
-    found = []
-    for number, (start, end) in enumerate(ranges):
-        text = message.content[start:end]
-        if words := text.strip():
-            begin = start + text.index(words)
-            found.append(_Piece(index, begin, words, bool(parts) and number == 0))
-    return found
+_IN_CONTENT = ("words", "thought")
 
 
-def _with_marks(messages: Sequence[Message], pieces: Sequence[_Piece]) -> list[Message]:
-    contents = [message.content for message in messages]
-    for number, piece in reversed(list(enumerate(pieces))):
-        content, end = contents[piece.message], piece.start + len(piece.text)
-        marked = f"{_OPEN}{number}{_NUMBER_ENDS}{piece.text}{_CLOSE}"
-        contents[piece.message] = content[: piece.start] + marked + content[end:]
-    return [replace(m, content=content) for m, content in zip(messages, contents, strict=True)]
-
-
-def _read_marks(marked: str) -> tuple[str, dict[int, Range]]:
-    """A text without its marks, and the range that each pair of them encloses."""
-    plain, found, cursor, number = "", {}, 0, -1
-    for mark in _MARK.finditer(marked):
-        plain += marked[cursor : mark.start()]
-        cursor = mark.end()
-        if mark[1]:
-            number = int(mark[1])
-            found[number] = (len(plain), len(plain))
-        elif number in found:
-            found[number] = (found[number][0], len(plain))
-    return plain + marked[cursor:], found
-
-
-def _whole(text: str, message: Message, found: Sequence[tuple[_Piece, Range]]) -> tuple[Range, ...]:
-    """The ranges of a message's pieces, or one range where its whole content stands unchanged."""
+def _whole(text: str, message: Message, found: Sequence[tuple[Piece, Range]]) -> tuple[Range, ...]:
+    """The ranges of a content's pieces, or one range where the whole content stands unchanged."""
     if not found:
         return ()
     content, (piece, (start, _)) = message.content.strip(), found[0]
@@ -250,23 +332,35 @@ def _whole(text: str, message: Message, found: Sequence[tuple[_Piece, Range]]) -
     return tuple(span for _, span in found)
 
 
-def _search(
-    template: _Template, messages: Sequence[Message], text: str
-) -> tuple[tuple[Range, ...], ...]:
-    """Contents looked for one behind the other; for templates that compare contents themselves."""
-    spans: list[tuple[Range, ...]] = []
+def _thoughts(
+    text: str, messages: Sequence[Message], spans: Sequence[Sequence[Range]]
+) -> list[Range]:
+    """Ranges of the thinking at the head of contents that stand unchanged."""
+    found = []
+    for message, own in zip(messages, spans, strict=True):
+        if own and message.role == "assistant" and THINKING.fullmatch(message.content):
+            start, end = own[0]
+            if (ends := text.find(_THINKING_ENDS, start, end)) >= 0:
+                found.append((start, ends + len(_THINKING_ENDS)))
+    return found
+
+
+_THINKING_ENDS = "</think>"
+
+
+def _search(template: _Template, pieces: Sequence[Piece], text: str) -> dict[int, Range]:
+    """Words looked for one behind the other; for templates that compare contents themselves."""
+    found: dict[int, Range] = {}
     cursor = 0
-    for message in messages:
-        content = message.content.strip()
-        start = text.find(content, cursor) if len(content) >= _LONG_ENOUGH else -1
-        if content and start < 0:
-            raise template.changed(message)
-        spans.append(((start, start + len(content)),) if content else ())
-        cursor = start + len(content) if content else cursor
-    return tuple(spans)
+    for number, piece in enumerate(pieces):
+        start = text.find(piece.text, cursor) if len(piece.text) >= _LONG_ENOUGH else -1
+        if start >= 0:
+            cursor = start + len(piece.text)
+            found[number] = (start, cursor)
+    return found
 
 
-def _unfold(spans: tuple[tuple[Range, ...], ...], sample: Sample) -> tuple[tuple[Range, ...], ...]:
+def _unfold(spans: Spans, sample: Sample) -> Spans:
     """Ranges of the system message and of the first user turn out of those of both together."""
     if not spans[0]:
         return ((), (), *spans[1:])
@@ -280,9 +374,19 @@ def _unfold(spans: tuple[tuple[Range, ...], ...], sample: Sample) -> tuple[tuple
     return (*(((first, last),) if first < last else () for first, last in both), *spans[1:])
 
 
-def _join(messages: Sequence[Message]) -> Rendered:
-    spans, start = [], 0
-    for message in messages:
-        spans.append(((start, start + len(message.content)),))
-        start += len(message.content) + len(BETWEEN)
-    return Rendered(BETWEEN.join(m.content for m in messages), tuple(spans))
+def _join(sample: Sample) -> Rendered:
+    blocks, spans, thoughts, start = list[str](), list[tuple[Range, ...]](), list[Range](), 0
+    for message in sample.messages:
+        calls = [call_text(call) for call in message.tool_calls]
+        content = [message.content] if message.content or not calls else []
+        own = []
+        for block in (*filter(None, [message.reasoning]), *content, *calls):
+            blocks.append(block)
+            own.append((start, start + len(block)))
+            start += len(block) + len(BETWEEN)
+        spans.append(tuple(own))
+        thoughts += own[: bool(message.reasoning)]
+    text = BETWEEN.join(blocks)
+    contents = [own[bool(m.reasoning) :] for own, m in zip(spans, sample.messages, strict=True)]
+    thoughts += _thoughts(text, sample.messages, contents)
+    return Rendered(text, tuple(spans), tuple(thoughts), ("tools",) if sample.tools else ())

@@ -8,13 +8,13 @@ finds the contents in the rendered text.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from facsynth.errors import ModelError
-from facsynth.models.render import Range, render_sample
+from facsynth.models.render import Range, Rendered, render_sample
 from facsynth.records import Sample
 
 __all__ = ["Score", "TokenizedSample", "tokenize_samples"]
@@ -46,6 +46,9 @@ class TokenizedSample:
     n_truncated: int
     """Tokens that were cut off at the end."""
 
+    left_out: tuple[str, ...] = ()
+    """What of the sample the chat template does not show, such as `reasoning`."""
+
     @property
     def n_scored(self) -> int:
         """Number of tokens that count."""
@@ -57,6 +60,7 @@ def tokenize_samples(
     tokenizer: Any,
     *,
     score: Score = "all",
+    score_reasoning: bool = True,
     max_length: int = 1024,
 ) -> list[TokenizedSample]:
     """Tokenise samples and mark the scored tokens.
@@ -69,6 +73,8 @@ def tokenize_samples(
         samples: Conversations, plain texts or preference pairs (their chosen side).
         tokenizer: A fast Hugging Face tokenizer.
         score: Whose words are scored; plain text has no roles and always counts.
+        score_reasoning: Whether reasoning is, in a field of its own or in `<think>` at the head of
+            an answer.
         max_length: Longer samples are cut at the end; `n_truncated` says by how much.
 
     Raises:
@@ -82,43 +88,55 @@ def tokenize_samples(
             f"{type(tokenizer).__name__} reports no character offsets, which are needed to tell "
             "content from template; use a model with a fast tokenizer (tokenizer.json)"
         )
+    how = _Scoring(score, score_reasoning, max_length)
     tokenized: list[TokenizedSample] = []
     batch: list[Sample] = []
     for sample in samples:
         batch.append(sample)
         if len(batch) == _CHUNK:
-            tokenized += _tokenize_batch(batch, tokenizer, score, max_length)
+            tokenized += _tokenize_batch(batch, tokenizer, how)
             batch = []
-    return tokenized + _tokenize_batch(batch, tokenizer, score, max_length)
+    return tokenized + _tokenize_batch(batch, tokenizer, how)
+
+
+class _Scoring(NamedTuple):
+    score: Score
+    score_reasoning: bool
+    max_length: int
+
+    def spans(self, sample: Sample, rendered: Rendered) -> list[Range]:
+        """Ranges of the words that are scored."""
+        roles = [m.role for m in sample.messages] or ["text"]
+        return [
+            span
+            for role, spans in zip(roles, rendered.spans, strict=True)
+            if self.score in ("all", role) or role == "text"
+            for span in spans
+        ]
 
 
 def _tokenize_batch(
-    samples: Sequence[Sample], tokenizer: Any, score: Score, max_length: int
+    samples: Sequence[Sample], tokenizer: Any, how: _Scoring
 ) -> list[TokenizedSample]:
     if not samples:
         return []
-    rendered, spans = zip(*(_render(s, tokenizer, score) for s in samples), strict=True)
-    encoded = tokenizer(list(rendered), add_special_tokens=False, return_offsets_mapping=True)
+    rendered = [render_sample(sample, tokenizer) for sample in samples]
+    texts = [one.text for one in rendered]
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     special = _special_ids(tokenizer)
     bos = tokenizer.bos_token_id
     return [
         _mark(
             sample,
-            text,
-            content,
+            one,
+            how,
             np.array(ids, dtype=np.int32),
             np.array(offsets, dtype=np.int32).reshape(-1, 2),
             special=special,
             bos=None if sample.messages and tokenizer.chat_template else bos,
-            max_length=max_length,
         )
-        for sample, text, content, ids, offsets in zip(
-            samples,
-            rendered,
-            spans,
-            encoded["input_ids"],
-            encoded["offset_mapping"],
-            strict=True,
+        for sample, one, ids, offsets in zip(
+            samples, rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
         )
     ]
 
@@ -131,26 +149,29 @@ def _special_ids(tokenizer: Any) -> Int64[np.ndarray, " n_special"]:
 
 def _mark(
     sample: Sample,
-    rendered: str,
-    spans: Sequence[tuple[int, int]],
+    rendered: Rendered,
+    how: _Scoring,
     ids: Int32[np.ndarray, " n_tokens"],
     offsets: Int32[np.ndarray, "n_tokens 2"],
     *,
     special: Int64[np.ndarray, " n_special"],
     bos: int | None,
-    max_length: int,
 ) -> TokenizedSample:
     if bos is not None and (not len(ids) or ids[0] != bos):
         ids = np.concatenate([np.array([bos], dtype=np.int32), ids])
         offsets = np.concatenate([np.zeros((1, 2), dtype=np.int32), offsets])
-    n_truncated = max(0, len(ids) - max_length)
-    ids, offsets = ids[:max_length], offsets[:max_length]
+    n_truncated = max(0, len(ids) - how.max_length)
+    ids, offsets, text = ids[: how.max_length], offsets[: how.max_length], rendered.text
     inside = np.zeros(len(ids), dtype=bool)
-    for start, end in spans:
-        inside |= _inside(offsets, rendered, start, end)
+    for start, end in how.spans(sample, rendered):
+        inside |= _inside(offsets, text, start, end)
+    for start, end in () if how.score_reasoning else rendered.reasoning:
+        inside &= ~_inside(offsets, text, start, end)
     scored = inside & (offsets[:, 1] > offsets[:, 0]) & ~np.isin(ids, special)
     scored[:1] = False
-    return TokenizedSample(sample.sample_id, ids, scored, offsets, rendered, n_truncated)
+    return TokenizedSample(
+        sample.sample_id, ids, scored, offsets, text, n_truncated, rendered.left_out
+    )
 
 
 def _inside(
@@ -166,16 +187,3 @@ def _inside(
     lowest = len(rendered[:start].rstrip())
     highest = len(rendered) - len(rendered[end:].lstrip())
     return inside | (holds_words & (offsets[:, 0] >= lowest) & (offsets[:, 1] <= highest))
-
-
-def _render(sample: Sample, tokenizer: Any, score: Score) -> tuple[str, list[Range]]:
-    """Text of a sample and the character ranges of the contents that are scored."""
-    rendered = render_sample(sample, tokenizer)
-    roles = [m.role for m in sample.messages] or ["text"]
-    wanted = [
-        span
-        for role, spans in zip(roles, rendered.spans, strict=True)
-        if score in ("all", role) or role == "text"
-        for span in spans
-    ]
-    return rendered.text, wanted

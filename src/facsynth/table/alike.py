@@ -5,17 +5,21 @@ from facsynth.table.table import FeatureTable
 
 __all__ = ["check_same_features", "precision_remark"]
 
+_COMPARED = (
+    *("model_hash", "sae_hash", "n_features", "layer", "gate", "pooling", "score"),
+    "score_reasoning",
+)
+
 
 def check_same_features(one: FeatureTable, other: FeatureTable) -> None:
     """Raise a MismatchError unless both tables speak of the same features."""
-    names = ("model_hash", "sae_hash", "n_features", "layer", "gate", "pooling", "score")
-    for name in names:
+    for name in _COMPARED:
         a, b = getattr(one.manifest.source, name), getattr(other.manifest.source, name)
         if a != b:
             raise MismatchError(
                 f"{one.folder} and {other.folder} do not compare: {name} is {_short(a)} in the "
                 f"first and {_short(b)} in the second; run `fac extract` again with the same "
-                "--model, --sae, --gate, --pooling and --score"
+                "--model, --sae, --gate, --pooling, --score and --score-reasoning"
             )
 
 

@@ -46,6 +46,8 @@ __all__ = [
     "table_source",
 ]
 
+_NO_TOKEN = "no scored token"
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -80,7 +82,7 @@ def extract_features(
     texts = _tokenize(as_samples(samples), lm, settings)
     with progress.task("extracting", len(texts), "samples") as task:
         [rows] = read_activations(texts, lm, [sae], settings, Meter(task))
-    _say_cut(_n_truncated(texts), len(texts), settings, progress)
+    _say_lost(_n_truncated(texts), _left_out(texts), len(texts), settings, progress)
     return rows
 
 
@@ -165,6 +167,7 @@ def table_source(
         gate=settings.gate,
         pooling=settings.pooling,
         score=settings.score,
+        score_reasoning=settings.score_reasoning,
         max_length=settings.max_length,
         chat_format_hash=template,
         model_name=lm.name,
@@ -237,7 +240,8 @@ def _extract_goals(
             finish_table(goal.folder, goal.source, wanted, n_parts=len(parts))
     tables = [open_table(folder) for folder in saes]
     manifest = tables[0].manifest
-    _say_cut(manifest.n_truncated, manifest.n_samples, settings, progress)
+    n_samples, lost = manifest.n_samples, manifest.left_out
+    _say_lost(manifest.n_truncated, lost, n_samples, settings, progress)
     return tables
 
 
@@ -288,7 +292,7 @@ def _extract_parts(
             )
             if written is not None:
                 written.result()
-            written = writer.submit(_write, part, rows, _n_truncated(texts))
+            written = writer.submit(_write, part, rows, texts)
         if written is not None:
             written.result()
 
@@ -327,10 +331,19 @@ def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
             yield ahead.result()
 
 
-def _write(part: _Part, rows: Sequence[FeatureActivations], n_truncated: int) -> None:
+def _write(
+    part: _Part, rows: Sequence[FeatureActivations], texts: Sequence[TokenizedSample]
+) -> None:
     """Write a part into each table."""
     for goal, found in zip(part.goals, rows, strict=True):
-        write_part(goal.folder, part.index, found, part.samples, n_truncated=n_truncated)
+        write_part(
+            goal.folder,
+            part.index,
+            found,
+            part.samples,
+            n_truncated=_n_truncated(texts),
+            left_out=_left_out(texts),
+        )
         drop_batches(goal.folder, part.index)
 
 
@@ -338,7 +351,11 @@ def _tokenize(
     samples: Sequence[Sample], lm: LanguageModel, settings: ExtractSettings
 ) -> list[TokenizedSample]:
     return tokenize_samples(
-        samples, lm.tokenizer, score=settings.score, max_length=settings.max_length
+        samples,
+        lm.tokenizer,
+        score=settings.score,
+        score_reasoning=settings.score_reasoning,
+        max_length=settings.max_length,
     )
 
 
@@ -346,9 +363,24 @@ def _n_truncated(texts: Iterable[TokenizedSample]) -> int:
     return sum(text.n_truncated > 0 for text in texts)
 
 
-def _say_cut(
-    n_truncated: int, n_samples: int, settings: ExtractSettings, progress: Progress
+def _left_out(texts: Iterable[TokenizedSample]) -> dict[str, int]:
+    """Samples that are not read as a whole, by what of them is not."""
+    found = Counter[str]()
+    for text in texts:
+        found.update(text.left_out if text.n_scored else (*text.left_out, _NO_TOKEN))
+    return dict(found)
+
+
+def _say_lost(
+    n_truncated: int,
+    left_out: Mapping[str, int],
+    n_samples: int,
+    settings: ExtractSettings,
+    progress: Progress,
 ) -> None:
+    for what, n in left_out.items():
+        why = "" if what == _NO_TOKEN else ", which the chat template does not show"
+        progress.say(f"{n:,} of {n_samples:,} samples have {what}{why}")
     if n_truncated:
         progress.say(
             f"{n_truncated:,} of {n_samples:,} samples were cut at {settings.max_length:,} "

@@ -1,6 +1,8 @@
 """What a feature table says about itself: where its numbers come from, and what each part holds."""
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +30,7 @@ _MOST_FEATURES = 1 << 26
 
 @dataclass(frozen=True)
 class TableSource(Settings):
-    """Where the numbers of a table come from; two tables compare when the first seven agree."""
+    """Where the numbers of a table come from; see `check_same_features` for what must agree."""
 
     model_hash: str
     sae_hash: str
@@ -55,6 +57,9 @@ class TableSource(Settings):
 
     model_name: str
     sae_name: str
+    score_reasoning: bool = True
+    """Whether the reasoning of answers was scored."""
+
     hidden: bool = False
     """Whether mean hidden states are kept; tables with and without compare in their features."""
 
@@ -95,6 +100,9 @@ class TablePart(Settings):
     features: StoredFile
     samples: StoredFile
     hidden: StoredFile | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Samples with `reasoning`, `tool calls` or `tools` that the chat template does not show, and
+    those with `no scored token`."""
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "n_tokens", "n_entries", "n_truncated"):
@@ -133,6 +141,11 @@ class Manifest(Settings):
         return sum(part.n_truncated for part in self.parts)
 
     @property
+    def left_out(self) -> dict[str, int]:
+        """Samples that the model did not read as a whole, by what of them it did not."""
+        return dict(sum((Counter(part.left_out) for part in self.parts), Counter()))
+
+    @property
     def n_parts(self) -> int:
         """Number of parts."""
         return len(self.parts)
@@ -144,6 +157,7 @@ class Manifest(Settings):
             "source": asdict(self.source),
             "samples_hash": self.samples_hash,
             **{name: getattr(self, name) for name in names},
+            "left_out": self.left_out,
             "facsynth_version": self.facsynth_version,
             "schema_version": self.schema_version,
         }
@@ -169,7 +183,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} was written in version {str(raw['schema_version'])[:20]} of the table "
             f"format, and this facsynth reads version {SCHEMA_VERSION}; extract it again"
         )
-    facts = {name: value for name, value in raw.items() if not name.startswith("n_")}
+    derived = ("n_", "left_out")
+    facts = {name: value for name, value in raw.items() if not name.startswith(derived)}
     manifest = read_settings(Manifest, facts, f"{path} is not {what}")
     for name, value in manifest.row().items():
         if raw.get(name) != value and name.startswith("n_"):

@@ -25,6 +25,9 @@ class ExtractSettings(Settings):
     """Score the tokens of all messages, or only those of the user or the assistant. The chat
     template is never scored."""
 
+    score_reasoning: bool = True
+    """Also score the reasoning of answers: in a field of its own, or `<think>` in front."""
+
     max_length: int = 1024
     """Cut samples at this many tokens (2 to 65,535)."""
 

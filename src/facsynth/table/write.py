@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ def write_part(
     samples: Sequence[Sample],
     *,
     n_truncated: int = 0,
+    left_out: Mapping[str, int] | None = None,
 ) -> None:
     """Write one part: samples, hidden states, features, and last its counts and checksums."""
     rows = [asdict(sample) for sample in samples]
@@ -162,6 +163,7 @@ def write_part(
         n_tokens=int(activations.n_tokens.sum()),
         n_entries=len(activations.values),
         n_truncated=n_truncated,
+        left_out=left_out or {},
         features=_write(part_path(folder, index), table),
         **stored,
     )

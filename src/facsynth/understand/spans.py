@@ -46,6 +46,7 @@ class ReadTable:
             [self.samples[row] for row in rows],
             self.tokenizer,
             score=self.extract.score,
+            score_reasoning=self.extract.score_reasoning,
             max_length=self.extract.max_length,
         )
         return dict(zip(rows, texts, strict=True))
@@ -82,6 +83,7 @@ def extract_settings(source: TableSource) -> ExtractSettings:
     """How a table was extracted, as far as its numbers and positions depend on it."""
     return ExtractSettings(
         score=source.score,
+        score_reasoning=source.score_reasoning,
         max_length=source.max_length,
         gate=source.gate,
         pooling=source.pooling,
