@@ -1,18 +1,19 @@
 """Tests of features between two data sets, against published and independent numbers."""
 
+from collections import Counter
+from itertools import combinations, product
+from math import prod
+
 import numpy as np
 import pytest
-from scipy.stats import chi2, chi2_contingency
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2, chi2_contingency, fisher_exact
 
 from activations import make_activations
-from facsynth.compare.difference import (
-    common_odds,
-    compare_features,
-    length_strata,
-    mantel_haenszel,
-    shared_texts,
-)
+from facsynth.compare.difference import compare_features, shared_texts
 from facsynth.compare.settings import DiffSettings
+from facsynth.compare.stratified import common_odds, exact_test, length_strata, mantel_haenszel
 from facsynth.errors import DataError
 from facsynth.records import Sample
 from facsynth.table.active import active_rows
@@ -57,6 +58,39 @@ def test_stratified_test_equals_reference_software(tables, p, odds, error):
     assert (np.exp(log_odds[0]), found[0]) == pytest.approx((odds, error))
 
 
+def test_one_stratum_without_correction_for_rarity_is_the_test_of_yates():
+    yates = chi2_contingency([[30, 10], [15, 25]])  # whose variance has n for n - 1
+    p = mantel_haenszel(*cells([[[30, 10], [15, 25]]]))[0]
+    assert chi2.isf(p, 1) == pytest.approx(yates.statistic * 79 / 80)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 4), min_size=1, max_size=2))
+def test_exact_test_sums_the_chances_of_all_draws_that_are_as_rare(counts):
+    """By enumeration: every way to draw the first set in each stratum is as likely."""
+    tables = [((a, b), (c, d)) for a, b, c, d in counts]
+    ways = [
+        Counter(sum(draw) for draw in combinations([1] * (a + c) + [0] * (b + d), a + b))
+        for (a, b), (c, d) in tables
+    ]
+    sums = Counter()
+    for picks in product(*(way.items() for way in ways)):
+        sums[sum(k for k, _ in picks)] += prod(n for _, n in picks)
+    seen = sums[sum(a for (a, _), _ in tables)]
+    expected = sum(n for n in sums.values() if n <= seen) / sums.total()
+    x, n_x, y, n_y = cells(tables)
+    assert exact_test(x[:, 0], n_x, y[:, 0], n_y) == pytest.approx(expected)
+
+
+def test_few_samples_against_many_rarely_differ_by_chance():
+    draw, false = np.random.default_rng(0), 0
+    share = draw.beta(0.15, 3.0, 500)
+    for _ in range(20):
+        rows = [{f: 1.0 for f in np.flatnonzero(draw.random(500) < share)} for _ in range(300)]
+        parts = (make_activations(part, n_features=500) for part in (rows[:15], rows[15:]))
+        false += bool((compare(*parts).q_value <= 0.05).any())
+    assert false <= 2
+
+
 def test_rare_feature_is_smoothed_by_about_half_a_sample():
     log_odds, error = common_odds(*cells([[[5, 9995], [0, 10000]]]))
     assert log_odds[0] == pytest.approx(np.log(5.5 / 0.5), abs=0.001)
@@ -74,8 +108,7 @@ def test_without_length_groups_all_samples_are_one_group():
     a = make_activations([{0: 1.0}] * 30 + [{1: 1.0}] * 10, n_tokens=[90] * 30 + [9] * 10)
     b = make_activations([{0: 1.0}] * 15 + [{1: 1.0}] * 25, n_tokens=[90] * 15 + [9] * 25)
     found = compare(a, b, ANY_LENGTH)
-    yates = chi2_contingency([[30, 10], [15, 25]])  # whose variance has n for n - 1
-    assert chi2.isf(found.p_value[0], 1) == pytest.approx(yates.statistic * 79 / 80)
+    assert found.p_value[0] == pytest.approx(fisher_exact([[30, 10], [15, 25]]).pvalue)
 
 
 def test_groups_hold_equal_lengths_together_and_empty_texts_nowhere():

@@ -12,26 +12,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from scipy.stats import chi2, false_discovery_control
+from scipy.stats import false_discovery_control
 
 from facsynth.compare.settings import DiffSettings
+from facsynth.compare.stratified import N_STRATA, common_odds, length_strata, stratified_test
 from facsynth.coverage.controls import length_auc
 from facsynth.errors import DataError
 from facsynth.records import Sample, sample_text
 from facsynth.show import TextTable, as_html
 from facsynth.table.active import ActiveRows, check_same_width
 
-__all__ = [
-    "Difference",
-    "common_odds",
-    "compare_features",
-    "length_strata",
-    "mantel_haenszel",
-    "shared_texts",
-]
-
-N_STRATA = 10
-"""Length groups: deciles of the pooled lengths."""
+__all__ = ["Difference", "compare_features", "shared_texts"]
 
 Z95 = 1.959963984540054
 
@@ -171,8 +162,9 @@ def compare_features(
 ) -> Difference:
     """Test every relevant feature for firing in different shares of two data sets.
 
-    The Cochran-Mantel-Haenszel test with continuity correction over length groups, or over one
-    group of all lengths. Samples count as independent, so copies make p too small.
+    A test over length groups, or over one group of all lengths: Cochran-Mantel-Haenszel with
+    continuity correction, or the exact test where a feature is rare. Samples count as independent,
+    so copies make p too small.
 
     Args:
         a: The first set.
@@ -195,7 +187,7 @@ def compare_features(
             "--threshold"
         )
     x, y = x[:, ids], y[:, ids]
-    p = mantel_haenszel(x, sizes_a, y, sizes_b)
+    p = stratified_test(x, sizes_a, y, sizes_b)
     log_odds, error = common_odds(x, sizes_a, y, sizes_b)
     n_compared = (int(sizes_a.sum()), int(sizes_b.sum()))
     lengths = [rows.activations.n_tokens for rows in (a, b)]
@@ -230,100 +222,6 @@ def shared_texts(sets: Sequence[Sequence[Sample]]) -> tuple[str, ...]:
     if n_copies := sum(map(len, sets)) - sum(map(len, texts)):
         notes.append(f"{n_copies:,} samples are copies within their set; p-values are too small")
     return tuple(notes)
-
-
-def length_strata(
-    lengths: Int64[np.ndarray, " n_samples"], *, n_strata: int = N_STRATA
-) -> Int64[np.ndarray, " n_samples"]:
-    """Length group of each sample: equal lengths share a group, groups are about equal in size.
-
-    Samples without tokens get -1.
-    """
-    groups = np.full(lengths.size, -1, dtype=np.int64)
-    used = lengths > 0
-    if used.any():
-        edges = np.unique(
-            np.quantile(lengths[used], np.arange(1, n_strata) / n_strata, method="higher")
-        )
-        groups[used] = np.searchsorted(edges, lengths[used], side="left")
-    return groups
-
-
-def mantel_haenszel(
-    x: Int64[np.ndarray, "n_strata n_tested"],
-    n_x: Int64[np.ndarray, " n_strata"],
-    y: Int64[np.ndarray, "n_strata n_tested"],
-    n_y: Int64[np.ndarray, " n_strata"],
-) -> Float64[np.ndarray, " n_tested"]:
-    """p-values of the Cochran-Mantel-Haenszel test of a common odds ratio of 1.
-
-    (|Σ(x - E)| - ½)² / ΣV on one degree of freedom, with hypergeometric means E and variances V in
-    each stratum, and the correction omitted where it exceeds the difference (Mantel and Haenszel
-    1959; Agresti, Categorical Data Analysis, section 6.3).
-
-    Args:
-        x: Firing samples of the first set in each stratum.
-        n_x: Its samples in each stratum.
-        y: The same two for the second set.
-        n_y: Its samples in each stratum.
-
-    Returns:
-        p-values; 1 where the feature fires in all samples or in none of every stratum.
-    """
-    n_1, n_2 = n_x[:, None].astype(np.float64), n_y[:, None].astype(np.float64)
-    total, fires = n_1 + n_2, (x + y).astype(np.float64)
-    gap = np.abs((x - n_1 * fires / total).sum(axis=0))
-    spread = n_1 * n_2 * fires * (total - fires) / (total**2 * np.maximum(total - 1, 1))
-    variance = spread.sum(axis=0)
-    statistic = np.divide(
-        np.square(np.maximum(gap - 0.5, 0.0)),
-        variance,
-        out=np.zeros_like(variance),
-        where=variance > 0,
-    )
-    p: NDArray[np.float64] = chi2.sf(statistic, df=1)
-    return p
-
-
-def common_odds(
-    x: Int64[np.ndarray, "n_strata n_tested"],
-    n_x: Int64[np.ndarray, " n_strata"],
-    y: Int64[np.ndarray, "n_strata n_tested"],
-    n_y: Int64[np.ndarray, " n_strata"],
-    *,
-    smoothing: float = 0.5,
-) -> tuple[Float64[np.ndarray, " n_tested"], Float64[np.ndarray, " n_tested"]]:
-    """Log of the Mantel-Haenszel common odds ratio, and its standard error.
-
-    log[(Σ ad/n + ε) / (Σ bc/n + ε)] with the error of Robins, Breslow and Greenland (1986,
-    Biometrics 42). ε pulls towards equal odds and keeps the ratio finite; for a rare feature and
-    sets of equal size it is about ½ sample on either side (Haldane and Anscombe). It is added to
-    the sums and not to the cells, because in strata where a feature never fires the latter would
-    bring back the very confounding that the strata remove.
-
-    Args:
-        x: Firing samples of the first set in each stratum.
-        n_x: Its samples in each stratum.
-        y: The same two for the second set.
-        n_y: Its samples in each stratum.
-        smoothing: ε = smoothing · √(n_x n_y) / (n_x + n_y) with the sizes of the whole sets.
-    """
-    a, b = x.astype(np.float64), (n_x[:, None] - x).astype(np.float64)
-    c, d = y.astype(np.float64), (n_y[:, None] - y).astype(np.float64)
-    total = a + b + c + d
-    r, s = a * d / total, b * c / total
-    p, q = (a + d) / total, (b + c) / total
-    n_1, n_2 = int(n_x.sum()), int(n_y.sum())
-    extra = smoothing * np.sqrt(n_1 * n_2) / (n_1 + n_2)
-    big_r, big_s = r.sum(axis=0) + extra, s.sum(axis=0) + extra
-    # ε counts as one more stratum with r = s = ε and p = q = ½
-    variance = (
-        ((p * r).sum(axis=0) + extra / 2) / (2 * big_r**2)
-        + ((p * s + q * r).sum(axis=0) + extra) / (2 * big_r * big_s)
-        + ((q * s).sum(axis=0) + extra / 2) / (2 * big_s**2)
-    )
-    log_odds: NDArray[np.float64] = np.log(big_r / big_s)
-    return log_odds, np.sqrt(variance)
 
 
 def _by_set(values: tuple[Any, Any]) -> dict[str, Any]:
