@@ -38,7 +38,7 @@ COMMANDS = {
         "explain_by_llm",
         "explain_by_terms",
     ),
-    "relevance": ("Described", "judge_by_labels", "judge_by_llm", "load_rubric"),
+    "relevance": ("Described", "RelevanceSettings", "judge_by_llm", "judge_table", "load_rubric"),
     "synthesize": ("SynthesisRun", "SynthesisSettings"),
     "select": ("Pool", "SelectSettings", "active_rows", "select_samples"),
     "diversity": ("DataSet", "DiversitySettings", "compare_diversity"),

@@ -244,7 +244,35 @@ def test_audit_draws_a_sheet_and_scores_it(desk, tmp_path):
     assert (result["precision"], result["recall"]) == (1.0, 1.0)
 
 
-def test_missing_task_is_a_usage_error(desk):
-    done = desk.fac("relevance", "-o", "x.jsonl")
-    assert done.exit_code == 2
-    assert "--task" in done.stderr
+def test_scores_find_what_a_model_gets_wrong_and_coverage_reads_the_file(desk, tmp_path):
+    failed = [bool(LISTS[2] & set(s.messages[0].content.split())) for s in SAMPLES]
+    rows = [
+        {"doc_id": i, "acc": float(not one), "metrics": ["acc"]} for i, one in enumerate(failed)
+    ]
+    (tmp_path / "samples_task.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path, asked = tmp_path / "r.jsonl", ("--scores", tmp_path / "samples_task.jsonl")
+    words = ("relevance", "--table", desk.unlabelled, *asked, "--model", desk.model, "-o", path)
+    done = desk.fac(*words, "--json")
+    assert done.exit_code == 0, done.output
+    assert "samples count as failures: acc is at most 0" in done.stderr
+    first = lines(path)[0]
+    assert (first["feature_id"], first["relevant"], first["grade"]) == (2, True, "yes")
+    assert set(first["name"].split(", ")[:2]) <= LISTS[2]
+    assert "«" in first["example"]
+    tables = ("--anchor", desk.unlabelled, "--seed", desk.unlabelled)
+    done = desk.fac("coverage", *tables, "--relevant", path, "--json")
+    assert json.loads(done.stdout)["n_relevant"] == sum(row["relevant"] for row in lines(path))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "Missing option '--output'"),
+        (("-o", "x", "--chat-model", "m"), "Missing option '--task'"),
+        (("-o", "x", "--chat-model", "m", "--label", "a"), "judge without --chat-model"),
+        (("-o", "x", "--scores", "s", "--label", "a"), "give one of them"),
+    ],
+)
+def test_judge_without_what_it_needs_is_a_usage_error(desk, words, message):
+    done = desk.fac("relevance", *words)
+    assert (done.exit_code, message in done.stderr) == (2, True)

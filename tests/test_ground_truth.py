@@ -8,11 +8,12 @@ import pytest
 
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.table.active import active_rows
+from facsynth.understand.contrast import judge_by_difference, label_difference
 from facsynth.understand.descriptions import Described
 from facsynth.understand.explain import explain_by_llm, explain_by_terms, score_imported
 from facsynth.understand.fidelity import rule_fidelity
 from facsynth.understand.names import count_terms, peak_word
-from facsynth.understand.relevance import judge_by_labels, judge_by_llm
+from facsynth.understand.relevance import judge_by_llm
 from planted_texts import LISTS, oracle, planted_evidence, planted_samples
 
 N = len(LISTS)
@@ -92,7 +93,7 @@ def test_scrambled_explanations_score_at_chance(by_terms, evidence):
 
 def test_labels_find_the_features_that_make_them(rows):
     labels = ["pets" if set(s.messages[0].content.split()) & LISTS[1] else "none" for s in SAMPLES]
-    judged = judge_by_labels(rows, labels, "pets")
+    judged = judge_by_difference(label_difference(rows, labels, "pets"), judge="labels")
     assert [one.feature_id for one in judged if one.is_relevant()] == [1]
     assert judged[0].grade == "yes"
 
@@ -100,7 +101,8 @@ def test_labels_find_the_features_that_make_them(rows):
 def test_scrambled_labels_find_no_feature(rows):
     labels = ["pets" if set(s.messages[0].content.split()) & LISTS[1] else "none" for s in SAMPLES]
     mixed = [str(label) for label in np.random.default_rng(0).permutation(labels)]
-    assert not any(one.is_relevant() for one in judge_by_labels(rows, mixed, "pets"))
+    judged = judge_by_difference(label_difference(rows, mixed, "pets"), judge="labels")
+    assert not any(one.is_relevant() for one in judged)
 
 
 def test_judge_with_a_rubric_finds_the_features_of_the_rubric(by_terms):

@@ -2,9 +2,7 @@
 
 import json
 
-import numpy as np
 import pytest
-from scipy import stats
 
 from activations import make_activations
 from facsynth.chat.model import ChatFailure
@@ -19,16 +17,12 @@ from facsynth.understand.relevance import (
     Judgements,
     Relevance,
     judge_all,
-    judge_by_labels,
     judge_by_llm,
-    label_statistics,
     load_rubric,
 )
 from test_chat_budget import within
 
 SPAN = Span("s", "we saw ", "cat", " again", 2.0)
-ROWS = [{0: 2.0, 1: 2.0}] * 8 + [{1: 2.0}] * 2 + [{0: 2.0, 2: 2.0}] + [{2: 2.0}] * 9
-HAS = np.array([True] * 10 + [False] * 10)
 
 
 def active(rows):
@@ -91,44 +85,8 @@ def test_grade_may_be_written_in_capitals():
     assert (judged.grade, judged.reason) == ("yes", "a line")
 
 
-def test_label_statistics_are_those_of_fishers_exact_test():
-    found = label_statistics(active(ROWS), HAS)
-    tables = {0: [[8, 1], [2, 9]], 1: [[10, 0], [0, 10]], 2: [[0, 10], [10, 0]]}
-    for feature, table in tables.items():
-        exact = stats.fisher_exact(table, alternative="greater").pvalue
-        assert found.p_value[feature] == pytest.approx(exact)
-    assert found.log_odds[0] == pytest.approx(np.log((8.5 / 2.5) / (1.5 / 9.5)))
-    adjusted = stats.false_discovery_control(found.p_value[:3])
-    assert found.q_value[:3] == pytest.approx(adjusted)
-    assert found.q_value[3] == 1.0  # never active
-
-
-def test_features_are_graded_by_adjusted_p_and_only_for_the_label():
-    judged = judge_by_labels(active(ROWS), ["x"] * 10 + ["y"] * 10, "x")
-    assert [(one.feature_id, one.grade) for one in judged] == [
-        (1, "yes"),
-        (0, "probably"),
-        (2, "no"),
-    ]
-
-
-def test_samples_without_a_label_are_left_out():
-    labels = ["x"] * 10 + [None] * 5 + ["y"] * 5
-    judged = judge_by_labels(active(ROWS), labels, "x")
-    assert judged[0].reason.endswith("active in 10")
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [(["y"] * 20, "no sample has the label 'x'; there are y"), (["x"] * 20, "20 of 20 samples")],
-)
-def test_labels_that_do_not_vary_are_an_error(labels, message):
-    with pytest.raises(DataError, match=message):
-        judge_by_labels(active(ROWS), labels, "x")
-
-
 def test_without_a_judge_every_active_feature_counts():
-    assert [one.feature_id for one in judge_all(active(ROWS))] == [0, 1, 2]
+    assert [one.feature_id for one in judge_all(active([{0: 2.0, 1: 2.0}, {2: 2.0}]))] == [0, 1, 2]
 
 
 # Audit

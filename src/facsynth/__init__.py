@@ -64,14 +64,15 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.table.extract import extract_tables as extract_tables
     from facsynth.table.settings import ExtractSettings as ExtractSettings
     from facsynth.table.table import open_table as open_table
+    from facsynth.understand.contrast import judge_table as judge_table
     from facsynth.understand.descriptions import Described as Described
     from facsynth.understand.evidence import collect_evidence as collect_evidence
     from facsynth.understand.explain import explain_by_llm as explain_by_llm
     from facsynth.understand.explain import explain_by_terms as explain_by_terms
     from facsynth.understand.names import count_terms as count_terms
-    from facsynth.understand.relevance import judge_by_labels as judge_by_labels
     from facsynth.understand.relevance import judge_by_llm as judge_by_llm
     from facsynth.understand.relevance import load_rubric as load_rubric
+    from facsynth.understand.settings import RelevanceSettings as RelevanceSettings
     from facsynth.understand.spans import ReadTable as ReadTable
 
 # OpenMP's threads spin while they wait for each other, so two processes on one machine slow each
@@ -97,6 +98,7 @@ _EXPORTS = {
     "OverlapSettings": "facsynth.compare.settings",
     "Pool": "facsynth.select.pool",
     "ReadTable": "facsynth.understand.spans",
+    "RelevanceSettings": "facsynth.understand.settings",
     "ReadOptions": "facsynth.sae.formats.options",
     "ReadSettings": "facsynth.data.settings",
     "Report": "facsynth.report.page",
@@ -122,7 +124,7 @@ _EXPORTS = {
     "extract_features": "facsynth.table.extract",
     "extract_table": "facsynth.table.extract",
     "extract_tables": "facsynth.table.extract",
-    "judge_by_labels": "facsynth.understand.relevance",
+    "judge_table": "facsynth.understand.contrast",
     "judge_by_llm": "facsynth.understand.relevance",
     "label_tables": "facsynth.compare.label_report",
     "load_language_model": "facsynth.models.lm",

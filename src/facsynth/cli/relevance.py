@@ -1,82 +1,82 @@
 """`fac relevance` and `fac relevance audit`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.cli.options import endpoint_options, json_option, threshold_option
+from facsynth.cli.from_settings import settings_options
+from facsynth.cli.naming import NamingSettings
+from facsynth.cli.options import endpoint_options, json_option
 from facsynth.errors import DataError
+from facsynth.understand.settings import RelevanceSettings
 
 if TYPE_CHECKING:
     from facsynth.progress import Progress
     from facsynth.understand.descriptions import Described
-    from facsynth.understand.relevance import Relevance
+    from facsynth.understand.relevance import Judgements
 
 
 @click.group(invoke_without_command=True)
-@click.option("--task", help="toxicity, reward, sycophancy, survival, instruction, or a text file.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="JSONL file, one row per feature."
 )
 @click.option(
     "--explanations",
     type=click.Path(path_type=Path, exists=True),
-    help="File of `fac explain`; the LLM judges its explanations, and names are taken from it.",
+    help="File of `fac explain`, or of another tool; the LLM judges its descriptions, and names "
+    "are taken from it.",
 )
 @click.option(
     "--table",
     type=click.Path(path_type=Path),
-    help="Feature table of the anchor, whose labels are used.",
+    help="Feature table of the samples that have labels or scores.",
 )
-@click.option("--label", help="Label of the task, for the judge without an LLM.")
-@click.option(
-    "--min-grade",
-    type=click.Choice(["yes", "probably", "maybe"]),
-    default="maybe",
-    show_default=True,
-    help="Lowest grade that is relevant.",
-)
-@threshold_option
+@settings_options(RelevanceSettings, "settings")
+@settings_options(NamingSettings, "naming")
 @endpoint_options
 @json_option
 @click.pass_context
-def relevance(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Judge which features matter for a task.
+def relevance(
+    ctx: click.Context,
+    /,
+    settings: RelevanceSettings,
+    naming: NamingSettings,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Judge which features matter for a task, or go with the failures of a model.
 
-    With --chat-model an LLM grades the features of --explanations by the task's rubric. Without
-    one, features of --table are tested for association with --label; without labels, all are
-    relevant. The file fits `fac coverage --relevant`.
+    With --chat-model an LLM grades the features of --explanations by the rubric of --task. Without
+    one, features of --table are tested at equal text length: with --scores for firing more where a
+    model fails, with --label for firing more in samples with that label; with neither, all are
+    relevant. The file fits --relevant of `fac coverage` and `fac synthesize`.
     """
     if ctx.invoked_subcommand:
         return
-    for name in ("task", "output"):
-        if not options[name]:
-            raise click.UsageError(f"Missing option '--{name}'.")
+    if not options["output"]:
+        raise click.UsageError("Missing option '--output'.")
     from facsynth.cli.asking import said_without_llm
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
     from facsynth.understand.descriptions import read_explanations
-    from facsynth.understand.relevance import Judgements, load_rubric
 
     progress = RichProgress()
-    generator = options["generator"]
+    generator, explanations = options["generator"], options["explanations"]
     if said_without_llm(generator, dry_run=options["dry_run"], progress=progress):
         return
-    rubric, explanations = load_rubric(options["task"]), options["explanations"]
     described = list(read_explanations(explanations).values()) if explanations else []
     judged = (
-        _by_llm(rubric, described, options, progress)
+        _by_llm(described, settings, options, progress)
         if generator.chat_model
-        else _without_llm(described, options, progress)
+        else _by_table(described, options["table"], settings, naming)
     )
     if judged is None:
         return
-    grade, output = options["min_grade"], options["output"]
-    write_jsonl((one.row(min_grade=grade) for one in judged), output)
-    show(Judgements(judged, grade), as_json=as_json)
-    progress.say(f"{len(judged):,} features written to {output}")
+    output = options["output"]
+    write_jsonl((one.row(min_grade=settings.min_grade) for one in judged.found), output)
+    show(judged, as_json=as_json, notes=judged.notes)
+    progress.say(f"{len(judged.found):,} features written to {output}")
 
 
 @relevance.command()
@@ -134,48 +134,54 @@ def audit(
 
 
 def _by_llm(
-    rubric: str, described: "list[Described]", options: dict[str, Any], progress: "Progress"
-) -> "Sequence[Relevance] | None":
+    described: "list[Described]",
+    settings: RelevanceSettings,
+    options: dict[str, Any],
+    progress: "Progress",
+) -> "Judgements | None":
     """An LLM's grades; None when only the estimate was wanted."""
     from facsynth.chat.scripted import RecordingChat
     from facsynth.cli.asking import cached, endpoint_stack, say_estimate
-    from facsynth.understand.relevance import judge_by_llm
+    from facsynth.understand.relevance import Judgements, judge_by_llm, load_rubric
 
+    if settings.scores or settings.label:
+        raise click.UsageError("--scores and --label judge without --chat-model.")
+    if settings.task is None:
+        raise click.UsageError("Missing option '--task', by which an LLM judges.")
+    rubric = load_rubric(settings.task)
     if not described:
         raise DataError("an LLM judges explanations: pass --explanations FILE from `fac explain`")
-    output = options["output"]
+    output, leave_out = options["output"], settings.leave_out
     endpoint, spending = endpoint_stack(options["generator"], output)
     recorder = RecordingChat(endpoint.name)
-    judge_by_llm(cached(recorder, output), rubric, described)
+    judge_by_llm(cached(recorder, output), rubric, described, leave_out=leave_out)
     say_estimate(recorder.requests, options["generator"].policy, progress)
     if options["dry_run"]:
         return None
-    judged = judge_by_llm(endpoint, rubric, described, progress=progress)
+    judged = judge_by_llm(endpoint, rubric, described, leave_out=leave_out, progress=progress)
     progress.say(f"spent so far: {spending}")
-    return judged
+    return Judgements(judged, settings.min_grade)
 
 
-def _without_llm(
-    described: "list[Described]", options: dict[str, Any], progress: "Progress"
-) -> "Sequence[Relevance]":
-    from facsynth.table.active import active_rows
+def _by_table(
+    described: "list[Described]",
+    path: Path | None,
+    settings: RelevanceSettings,
+    naming: NamingSettings,
+) -> "Judgements":
+    """Grades by scores or by labels of the samples of a table."""
+    from facsynth.cli.load import load_table_tokenizer
     from facsynth.table.table import open_table
-    from facsynth.understand.relevance import judge_all, judge_by_labels
+    from facsynth.understand.contrast import judge_table
 
-    if options["table"] is None:
+    if path is None:
         raise DataError(
-            "without --chat-model the judge needs --table, and labels in it; see `fac extract "
-            "--label-field`"
+            "without --chat-model the judge needs --table, with --scores FILE or with labels in "
+            "it; see `fac extract --label-field`"
         )
-    table = open_table(options["table"])
-    labels = [sample.label for sample in table.samples()]
-    values = sorted({label for label in labels if label is not None})
-    if values and not options["label"]:
-        shown = ", ".join(values[:8])
-        raise DataError(f"the samples have labels ({shown}); name the task's label by --label")
-    names = {f.feature_id: f.name for f in described}
-    rows = active_rows(table.activations(), threshold=options["threshold"])
-    if options["label"]:
-        return judge_by_labels(rows, labels, options["label"], names=names)
-    progress.say("no labels and no --chat-model: every active feature counts as relevant")
-    return judge_all(rows, names=names)
+    table = open_table(path)
+    names = {one.feature_id: one.text for one in described}
+    needs_names = naming.spans and (settings.scores or settings.label)
+    source = table.manifest.source
+    tokenizer = load_table_tokenizer(source, naming.model) if needs_names else None
+    return judge_table(table, settings, names=names, tokenizer=tokenizer)

@@ -1,11 +1,14 @@
 """How features are explained, and how their names are tested."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from facsynth.errors import DataError
 from facsynth.settings import Settings
 
-__all__ = ["EvidenceSettings", "ExplainSettings"]
+__all__ = ["EvidenceSettings", "ExplainSettings", "Length", "RelevanceSettings"]
+
+Length = Literal["matched", "none"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,54 @@ class ExplainSettings(Settings):
     def __post_init__(self) -> None:
         if self.candidates < 1 or self.texts_per_call < 1:
             raise DataError("candidates and texts_per_call must be at least 1")
+
+
+@dataclass(frozen=True)
+class RelevanceSettings(Settings):
+    """What makes a feature relevant: a rubric, a label, or the scores of a model."""
+
+    task: str | None = None
+    """Criteria for an LLM: toxicity, reward, sycophancy, survival, instruction, or a text file."""
+
+    label: str | None = None
+    """Label of the task: features that go with it are relevant."""
+
+    scores: str | None = None
+    """File with one score for each sample of the table (correct or not, a reward, a loss), or a log
+    of lm-evaluation-harness or Inspect: features that go with bad scores are relevant."""
+
+    score: str | None = None
+    """Field, metric or scorer of that file, where it has several."""
+
+    lower_is_better: bool = False
+    """Low scores are good, as those of losses are."""
+
+    low_share: float = 0.25
+    """Share of the samples that counts as failures where scores take more than two values, the
+    worst first."""
+
+    length: Length = "matched"
+    """Compare samples with and without the label, or failures and successes, within deciles of
+    their lengths, or all at once."""
+
+    leave_out: Literal["none", "cannot-tell", "doubtful"] = "cannot-tell"
+    """Features that an LLM does not judge: none; those that no explainer could describe; or these
+    and those whose description failed its test."""
+
+    min_grade: Literal["yes", "probably", "maybe"] = "maybe"
+    """Lowest grade that is relevant. Of labels and scores the grades are false discovery rates of
+    0.001, 0.01 and 0.05."""
+
+    threshold: float = 1.0
+    """Activation above which a feature is active, in SAE units."""
+
+    def __post_init__(self) -> None:
+        """Refuse two judges, and values outside their range."""
+        if self.label is not None and self.scores is not None:
+            raise DataError("label and scores are two judges; give one of them")
+        if self.scores is None and self.score is not None:
+            raise DataError("score names a field of a file; give that file as scores")
+        if not 0 < self.low_share < 1:
+            raise DataError(f"low_share is {self.low_share}; it must be above 0 and below 1")
+        if self.threshold < 0:
+            raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
