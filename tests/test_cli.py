@@ -165,11 +165,12 @@ def test_coverage_of_several_seeds_counts_them_together(desk):
 
 def test_missing_features_are_written_and_can_be_explained(desk, tmp_path):
     missing, explained = tmp_path / "missing.jsonl", tmp_path / "explained.jsonl"
-    desk.json("coverage", *desk.tables, "--missing", missing)
+    desk.json("coverage", *desk.tables, "--missing", missing, "--model", desk.model)
     found = {row["feature_id"] for row in lines(missing)}
     assert found == {f for f, word in enumerate(PLANTED) if word not in ("cat", "tea")}
     assert all(row["name"] == PLANTED[row["feature_id"]] for row in lines(missing))
-    done = desk.fac("explain", desk.anchor, "-o", explained, "--features", missing)
+    words = ("--features", missing, "--model", desk.model)
+    done = desk.fac("explain", desk.anchor, "-o", explained, *words)
     assert "6 features written" in done.stderr
     assert {row["feature_id"] for row in lines(explained)} == found
 
@@ -181,9 +182,16 @@ def test_relevant_features_are_those_of_the_file(desk, tmp_path):
     assert (row["n_relevant"], row["fac"]) == (2, 0.5)
 
 
+def test_a_table_alone_makes_no_files_of_this_machine_open(desk, tmp_path, monkeypatch):
+    monkeypatch.setattr("facsynth.cli.load.load_tokenizer", lambda *a: pytest.fail("opened"))
+    line = desk.error("explain", desk.anchor, "-o", tmp_path / "e.jsonl")
+    assert f"if you trust them, pass --model {desk.model}" in line
+
+
 def test_explain_names_features_by_their_planted_words(desk, tmp_path):
     path = tmp_path / "features.jsonl"
-    done = desk.fac("explain", desk.anchor, "-o", path, "--max-features", "5", "--spans", "2")
+    words = ("--max-features", "5", "--spans", "2", "--model", desk.model)
+    done = desk.fac("explain", desk.anchor, "-o", path, *words)
     assert done.exit_code == 0
     rows = lines(path)
     assert [row["name"].split(", ")[0] for row in rows] == PLANTED[:5]

@@ -112,6 +112,20 @@ def top_package(file: Path) -> str:
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+def unguarded_loads(code: str) -> list[str]:
+    """Calls that load a model and do not say whether code that comes with it may run."""
+    loaders = {"from_pretrained", "from_config", "SentenceTransformer", "pipeline"}
+    own = {"PeftModel", "SAE"}  # take no such argument, and run no code
+    found = []
+    for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        last, owner = name.rsplit(".", 1)[-1], name.split(".")[-2:-1]
+        says = [ast.unparse(k.value) for k in call.keywords if k.arg == "trust_remote_code"]
+        if last in loaders and not own & set(owner) and (not says or says == ["True"]):
+            found.append(f"line {call.lineno}: {name}")
+    return found
+
+
 def printed_lines(code: str) -> list[int]:
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     return [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
@@ -393,6 +407,21 @@ def test_python_blocks_of_the_documentation_parse():
 def test_block_guard_sees_a_broken_block():
     page = "```python\nx = 1\n```\n\n```\nnot python\n```\n\n```python\nx = = 1\n```\n"
     assert broken_blocks(page) == ["x = = 1"]
+
+
+# Safety
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_model_is_loaded_without_saying_whether_its_code_may_run(file):
+    assert unguarded_loads(file.read_text()) == []
+
+
+def test_load_guard_sees_loads_that_run_code():
+    bad = ["AutoTokenizer.from_pretrained(f)", "AutoModel.from_config(c, trust_remote_code=True)"]
+    assert [len(unguarded_loads(line)) for line in bad] == [1, 1]
+    assert unguarded_loads("x.AutoModel.from_pretrained(f, trust_remote_code=trust)") == []
+    assert unguarded_loads("_peft().PeftModel.from_pretrained(m, f)") == []
 
 
 # Tidiness

@@ -294,7 +294,7 @@ def test_controls_without_the_model_say_why_there_are_no_names(tables):
     pair = ("--anchor", tables / "one", "--seed", tables / "plain")
     done = fac("coverage", *pair, "--controls")
     assert "no names" in done.stderr
-    assert "'planted' is neither a folder" in done.stderr
+    assert "files that only a table names are not opened" in done.stderr
     assert "no names" not in fac("coverage", *pair, "--controls", "--no-spans").stderr
 
 
@@ -308,15 +308,22 @@ def test_coverage_against_the_profile_beside_the_sae(tables, tmp_path):
     pair, table = ("--model", model, "--sae", sae), tmp_path / "t"
     fac_json("extract", tmp_path / "seed.jsonl", "-o", table, *pair)
     missing = tmp_path / "missing.jsonl"
-    row = fac_json("coverage", "--anchor", "reference", "--seed", table, "--missing", missing)
+    row = fac_json(
+        "coverage", "--anchor", sae / "reference.npz", "--seed", table, "--missing", missing
+    )
     assert (row["fac"], row["n_missing"], row["n_samples"]["anchor"]) == (0.5, 4, 40)
     rows = [json.loads(line) for line in missing.read_text().splitlines()]
     assert {one["feature_id"] for one in rows} == {4, 5, 6, 7}
-    done = fac("coverage", "--anchor", "reference", "--seed", table, "--controls")
+    done = fac("coverage", "--anchor", sae / "reference.npz", "--seed", table, "--controls")
     assert done.exit_code == 0, done.output
     assert "general text, not your domain" in done.stderr
     other = fac_error("coverage", "--anchor", sae / "reference.npz", "--seed", tables / "one")
     assert "do not compare" in other
+
+
+def test_a_profile_is_not_read_from_where_only_a_table_says(tables):
+    line = fac_error("coverage", "--anchor", "reference", "--seed", tables / "one")
+    assert "`reference` is the profile of the embedded SAE" in line
 
 
 def test_profile_is_counted_from_a_table_without_reading_again(tables, tmp_path):
@@ -326,7 +333,7 @@ def test_profile_is_counted_from_a_table_without_reading_again(tables, tmp_path)
     fac_json("extract", tmp_path / "text.jsonl", "-o", table, "--model", model, "--sae", sae)
     row = fac_json("sae", "profile", sae, table, "--note", "plain")
     assert (row["n_samples"], row["n_fired"]) == (3, 3)
-    row = fac_json("coverage", "--anchor", "reference", "--seed", table)
+    row = fac_json("coverage", "--anchor", sae / "reference.npz", "--seed", table)
     assert (row["fac"], row["reference"]) == (1.0, "plain")
     assert "was extracted with SAE" in fac_error("sae", "profile", sae, tables / "plain")
 

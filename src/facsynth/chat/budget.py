@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from facsynth.chat.cache import CachedChat, ReplyStore
-from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import (
     BatchedChatModel,
     ChatFailure,
@@ -206,7 +205,7 @@ class BudgetedChat:
 
     def _at_length(self, request: ChatRequest) -> ChatRequest:
         """The request with the room that an endpoint gives a model to think."""
-        if not isinstance(self._model, EndpointChat):
+        if not isinstance(self._model, MeteredChatModel):
             return request
         return replace(request, max_tokens=request.max_tokens + self._model.thinking_tokens)
 

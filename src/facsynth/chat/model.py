@@ -183,6 +183,10 @@ class MeteredChatModel(StreamingChatModel, Protocol):
     def is_metered(self) -> bool:
         """True; wrappers that do not pass `permit` on lack it."""
 
+    @property
+    def thinking_tokens(self) -> int:
+        """Tokens of a reply that the model may think beside those that a request asks for."""
+
 
 @runtime_checkable
 class BatchedChatModel(StreamingChatModel, Protocol):

@@ -115,7 +115,7 @@ def _embed(samples: list[Any], embed: str, options: dict[str, Any]) -> list[Any]
                 f"--embed {embed} needs Sentence-Transformers; run `pip install "
                 "'facsynth[embed]'` or use --embed lm"
             ) from error
-        model = SentenceTransformer(embed)
+        model = SentenceTransformer(embed, trust_remote_code=False)
         return [model.encode([sample_text(one) for one in of_set]) for of_set in samples]
     layer = options["layer"]
     if layer is None and options["model"].model:

@@ -42,22 +42,25 @@ def profile_for(source: TableSource, path: Path | None = None) -> ReferenceProfi
 
     Args:
         source: Where the numbers of the table come from.
-        path: File of the profile; by default it is beside the SAE that extracted the table.
+        path: File of the profile; by default that of the embedded SAE.
 
     Raises:
         DataError: There is no profile.
         MismatchError: It belongs to another SAE or model, or scored other words.
     """
-    if path is None:
-        is_folder = source.sae_name and Path(source.sae_name).exists()
-        path = Path(source.sae_name) if is_folder else default_sae_folder()
-    profile = read_profile(path)
+    profile = read_profile(path or default_sae_folder())
+    if path is None and profile.sae_hash != source.sae_hash:
+        raise MismatchError(
+            f"`reference` is the profile of the embedded SAE, and the table was extracted with "
+            f"{source.sae_name[:200]!r}; pass the reference.npz of that SAE as --anchor, or count "
+            "one with `fac sae profile SAE DATA`"
+        )
     for name in ("sae_hash", "model_hash", "score"):
         mine, theirs = getattr(profile, name), getattr(source, name)
         if mine != theirs:
             raise MismatchError(
-                f"the reference profile {path} and the table do not compare: {name} is "
-                f"{mine[:12]} and {theirs[:12]}; count a profile with the same SAE, model and "
+                f"the reference profile {path or ''} and the table do not compare: {name} "
+                f"is {mine[:12]} and {theirs[:12]}; count a profile with the same SAE, model and "
                 "--score (`fac sae profile`)"
             )
     return profile

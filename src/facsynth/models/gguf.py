@@ -29,16 +29,18 @@ def convert_gguf(path: Path) -> Path:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    asked = {"gguf_file": path.name}
     unreadable = (OSError, ValueError, KeyError, ImportError, NotImplementedError, struct.error)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **asked)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, trust_remote_code=False
+        )
         loaded, info = AutoModelForCausalLM.from_pretrained(
             path.parent,
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
             output_loading_info=True,
-            **asked,
+            gguf_file=path.name,
+            trust_remote_code=False,
         )
     except unreadable as error:
         raise ModelError(f"{path} cannot be read as a GGUF model: {one_line(error)}") from error
@@ -46,7 +48,7 @@ def convert_gguf(path: Path) -> Path:
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
     plain.load_state_dict(loaded.state_dict())
     with atomic_path(target) as temporary:
         plain.save_pretrained(temporary)

@@ -72,8 +72,13 @@ def load_tokenizer(source: str | None = None) -> Any:
 
     folder = model_folder(source)
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"the tokenizer of {folder} needs Python code of its own, which is not run here; "
+                "take a model whose tokenizer Transformers knows"
+            ) from error
         raise ModelError(f"{folder} has no readable tokenizer: {one_line(error)}") from error
 
 

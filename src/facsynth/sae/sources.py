@@ -22,7 +22,7 @@ from facsynth.models.hub import HubReference, hub_files, hub_folder, one_line, p
 
 __all__ = ["find_sae", "saes_among"]
 
-_SAELENS = "saelens:"
+SAELENS = "saelens:"
 
 
 def find_sae(source: str | Path) -> Path:
@@ -36,8 +36,8 @@ def find_sae(source: str | Path) -> Path:
         return Path(source)
     if source == "default":
         return default_sae_folder()
-    if source.startswith(_SAELENS):
-        return _from_saelens(source.removeprefix(_SAELENS))
+    if source.startswith(SAELENS):
+        return _from_saelens(source.removeprefix(SAELENS))
     reference = parse_hub(source)
     if reference is None:
         raise ModelError(

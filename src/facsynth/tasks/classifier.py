@@ -59,7 +59,7 @@ def as_classifier(lm: LanguageModel, n_outputs: int) -> Any:
     config.pad_token_id = padded_tokenizer(lm.tokenizer).pad_token_id
     try:
         with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config)
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise ModelError(
             f"{lm.name} cannot be made a classifier by Transformers: {one_line(error)}; "
@@ -93,7 +93,9 @@ def tuned_classifier(lm: LanguageModel, folder: Path, n_outputs: int) -> Iterato
     if not (folder / "adapter_config.json").is_file():
         from transformers import AutoModelForSequenceClassification
 
-        whole = AutoModelForSequenceClassification.from_pretrained(folder, dtype=lm.model.dtype)
+        whole = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=lm.model.dtype, trust_remote_code=False, use_safetensors=True
+        )
         yield whole.to(lm.device).eval()
         return
     with load_adapters(as_classifier(lm, n_outputs), folder) as model:
