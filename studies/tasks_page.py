@@ -35,16 +35,16 @@ def summary(models: dict[str, Any]) -> str:
         rows.append((*what, base, name, value, span(ends[0]), told))
 
     for model, arm, _, f in found_arms(models, "toxicity"):
-        value, ends = pm(f["auprc"], f["auprc_sd"]), [low_high(m["auprc"]) for m in f["models"]]
+        value, ends = pm(f["auprc"], f["auprc_sd"]), ends_of(f, "auprc")
         what = ("toxicity, AUPRC", model, WAYS[arm])
         add(what, f["prevalence"], "constant score", value, ends)
     for model, arm, _, f in found_arms(models, "reward"):
-        value, ends = pm(f["accuracy"], f["accuracy_sd"]), [low_high(m) for m in f["models"]]
+        value, ends = pm(f["accuracy"], f["accuracy_sd"]), ends_of(f, "accuracy")
         add(("reward, accuracy", model, WAYS[arm]), 0.5, "guessing", value, ends)
     for model, done in models.items():
         for name in (n for n in done if n.startswith(BEHAVIOURS)):
             f = done[name]["result"]
-            ends = [low_high(vector) for vector in chosen_layer(f)["vectors"]]
+            ends = [tuple(v["scr_interval"]) for v in chosen_layer(f)["vectors"]]
             value = pm(f["scr"], f["scr_sd"])
             add((f"{name}, SCR", model, "vector"), 0.0, "no vector", value, ends)
     bases: dict[str, Any] = {}
@@ -52,7 +52,7 @@ def summary(models: dict[str, Any]) -> str:
         bases[model] = f["base"] or bases.get(model)
         base = bases[model]["prompt_strict"] if bases[model] else None
         value = pm(f["prompt_strict"], f["prompt_strict_sd"])
-        ends = [tuple(m["prompt_strict_interval"]) for m in f["models"]]
+        ends = ends_of(f, "prompt_strict")
         what = ("instruction, strict prompts", model, WAYS[arm])
         add(what, base, "untrained model", value, ends)
     columns = ("task, measure", "model", "trained", "baseline", "type of baseline", "result")
@@ -76,7 +76,7 @@ def findings(models: dict[str, Any]) -> list[str]:
             )
         if arm == "toxicity-lora":
             training = next(iter(one["trained"]["training"].values()))
-            each = ", ".join(f"{m['auprc']['value']:.3f}" for m in f["models"])
+            each = ", ".join(f"{m['auprc']:.3f}" for m in trained_models(f))
             told.append(
                 f"Toxicity, {model}, adapters: AUPRC by random seed {each} after "
                 f"{training['n_steps']} steps; a constant score reaches {f['prevalence']:.3f}."
@@ -92,9 +92,9 @@ def findings(models: dict[str, Any]) -> list[str]:
             f = done[name]["result"]
             read = done[name]["trained"]["read_share"][str(f["layer"])]
             told.append(
-                f"Steering, {model}, {name}: without steering, {f['base']['consistent']:.0%} of "
-                f"the {f['n_items']} questions get the same answer in both orders of the options; "
-                "the others are answered by letter. In "
+                f"Steering, {model}, {name}: without steering, {f['unsteered']['consistent']:.0%} "
+                f"of the {f['n_items']} questions get the same answer in both orders of the "
+                "options; the others are answered by letter. In "
                 f"{read:.0%} of the held-out questions, the matching letter lies further along the "
                 f"vector; chance is half. A rate of {1 / f['n_items']:.3f} is one question."
             )
@@ -137,7 +137,7 @@ def heads_page(models: dict[str, Any]) -> str:
     keys = ["prevalence", "shuffled_auprc", "auroc", "length_auroc"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["auprc"], f["auprc_sd"]))
-        + (interval(f["models"][0]["auprc"]), *(f[k] for k in keys))
+        + (span(ends_of(f, "auprc")[0]), *(f[k] for k in keys))
         + (right_share(f, 1.0), right_share(f, 0.0), f["n_samples"])
         for model, arm, one, f in toxic
     ]
@@ -150,7 +150,7 @@ def heads_page(models: dict[str, Any]) -> str:
     keys = ["shuffled_accuracy", "longer_accuracy", "n_pairs"]
     rows = [
         (model, WAYS[arm], n_train(one), n_seeds(one), pm(f["accuracy"], f["accuracy_sd"]))
-        + (interval(f["models"][0]), 0.5, *(f[k] for k in keys))
+        + (span(ends_of(f, "accuracy")[0]), 0.5, *(f[k] for k in keys))
         for model, arm, one, f in pairs
     ]
     shown = [(model, f) for model, _, _, f in pairs]
@@ -193,12 +193,14 @@ def found_arms(models: dict[str, Any], task: str) -> list[tuple[str, str, Any, A
     ]
 
 
-def interval(found: dict[str, float]) -> str:
-    return span(low_high(found))
+def trained_models(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The models of a result, without those trained on shuffled labels."""
+    return [row for row in found["models"] if not row["model"].startswith("shuffled-")]
 
 
-def low_high(found: dict[str, float]) -> Ends:
-    return found["low"], found["high"]
+def ends_of(found: dict[str, Any], measure: str) -> list[Ends]:
+    """The interval of each random seed."""
+    return [tuple(row[f"{measure}_interval"]) for row in trained_models(found)]
 
 
 def span(ends: Ends) -> str:
@@ -237,11 +239,11 @@ def instruction_page(models: dict[str, Any]) -> str:
         rows.append(
             (model, WAYS[arm], n_train(one), n_seeds(one))
             + (pm(found["prompt_strict"], found["prompt_strict_sd"]),)
-            + (span(found["models"][0]["prompt_strict_interval"]),)
+            + (span(trained_models(found)[0]["prompt_strict_interval"]),)
             + tuple(pm(found[k], found[f"{k}_sd"]) for k in FOLLOWED[1:])
-            + (mean([words[m["model"]] for m in found["models"]]),)
-            + tuple(mean([float(m[k]) for m in found["models"]]) for k in counts[:2])
-            + (found["models"][0]["n_prompts"],)
+            + (mean([words[m["model"]] for m in trained_models(found)]),)
+            + tuple(mean([float(m[k]) for m in trained_models(found)]) for k in counts[:2])
+            + (trained_models(found)[0]["n_prompts"],)
         )
     if not rows:
         return ""
@@ -287,12 +289,12 @@ def steering_page(models: dict[str, Any], folder: Path) -> str:
                 (model, name, trained["n_train"], len(trained["random_seeds"]), at)
                 + (trained["strengths"][at], pm(found["scr"], found["scr_sd"]))
                 + (
-                    interval(chosen_layer(found)["vectors"][0]),
+                    span(chosen_layer(found)["vectors"][0]["scr_interval"]),
                     found["random_scr"],
                     found["shuffled_scr"],
                 )
-                + (prompted(found), found["base"]["robust"], found["base"]["consistent"])
-                + (found["base"]["letter_mass"], found["n_items"])
+                + (prompted(found), found["unsteered"]["robust"], found["unsteered"]["consistent"])
+                + (found["unsteered"]["letter_mass"], found["n_items"])
             )
             layers += [
                 (model, name, row["layer"], row["strength"], pm(row["scr"], row["scr_sd"]))

@@ -86,11 +86,11 @@ def train(tmp_path):
 def test_a_head_learns_a_planted_word_and_not_shuffled_labels(train):
     trained = train(max_per_class=35)
     found = evaluate_toxicity(trained, labelled(60, 1), tiny_lm, allow_overlap=True)
-    assert found.auprc > 0.95
-    assert found.shuffled_auprc < 0.75
-    assert found.prevalence == 0.5
-    assert [row["model"] for row in found.models] == ["model-42", "model-43", "model-44"]
-    assert {row["group"]: row["n"] for row in found.groups} == {"odd": 40, "third": 20}
+    assert found["auprc"] > 0.95
+    assert found["shuffled_auprc"] < 0.75
+    assert found["prevalence"] == 0.5
+    assert [row["model"] for row in found.models][::3] == ["model-42", "shuffled-42"]
+    assert {row["group"]: row["n"] for row in found["groups"]} == {"odd": 40, "third": 20}
 
 
 def test_random_seeds_that_draw_nothing_make_one_head(train):
@@ -203,7 +203,9 @@ def test_a_text_cut_at_the_start_keeps_its_end():
 
 def test_the_last_token_is_not_the_mean():
     samples = labelled(4, 3).samples
-    last = read_vectors(samples, tiny_lm(), replace(HEAD, head=HeadSettings(1, "last"))).rows
+    last = read_vectors(
+        samples, tiny_lm(), replace(HEAD, head=HeadSettings(layer=1, pooling="last"))
+    ).rows
     assert np.abs(last - read_vectors(samples, tiny_lm(), HEAD).rows).max() > 1e-3
 
 
@@ -231,10 +233,10 @@ def test_a_reward_head_learns_a_planted_word_and_not_swapped_sides(tmp_path):
     settings = RewardSettings(max_samples=50, train=HEAD)
     trained = train_reward(compared(60, 0), tiny_lm, tmp_path, settings)
     found = evaluate_reward(trained, compared(50, 1), tiny_lm, allow_overlap=True)
-    assert found.accuracy > 0.9
-    assert found.shuffled_accuracy < 0.85
-    assert {row["subset"]: row["n"] for row in found.subsets} == {"even": 25, "odd": 25}
-    assert found.sections is None
+    assert found["accuracy"] > 0.9
+    assert found["shuffled_accuracy"] < 0.85
+    assert {row["subset"]: row["n"] for row in found["subsets"]} == {"even": 25, "odd": 25}
+    assert found["sections"] is None
 
 
 # The command line

@@ -9,6 +9,7 @@ from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import DataError
 from facsynth.tasks.instruction.alpaca import score_alpaca
 from facsynth.tasks.instruction.benchmarks import read_benchmark, read_responses
+from facsynth.tasks.instruction.evaluate import score_responses, scorer_of
 from facsynth.tasks.instruction.gsm8k import find_number, score_gsm8k
 from facsynth.tasks.instruction.ifeval import check_ifeval, score_ifeval
 from facsynth.tasks.instruction.length_control import Gamed, length_controlled, read_gamed
@@ -141,14 +142,15 @@ def test_a_judge_that_likes_the_model_gives_it_every_win(tmp_path):
     benchmark, answers = alpaca(tmp_path, 4), ["good", "good", "good", "bad"]
     row = score_alpaca(benchmark, answers, judge(lambda one, other: "good" in (one, "")))
     assert row["win_rate"] == 0.875  # the judge takes the second where neither is good: a draw
-    assert row["length_controlled"] is None
+    assert row["length_controlled_minimal"] is None
     assert row["n_judged"] == 4
 
 
 def test_a_judge_that_goes_by_the_place_is_a_draw_and_is_told(tmp_path):
     row = score_alpaca(alpaca(tmp_path, 6), ["x"] * 6, judge(lambda one, other: True))
     assert (row["win_rate"], row["first_share"]) == (0.5, 1.0)
-    assert row["length_controlled"] == pytest.approx(0.5, abs=1e-3)
+    assert row["length_controlled_minimal"] == pytest.approx(0.5, abs=1e-3)
+    assert row["length_controlled"] is None  # the published one needs difficulties
 
 
 def drawn(n=120):
@@ -200,9 +202,11 @@ def test_rows_of_no_benchmark_are_refused(tmp_path):
 def test_ready_responses_are_found_by_their_prompts(tmp_path):
     benchmark = alpaca(tmp_path, 2)
     rows = [{"instruction": "i1", "output": "b"}, {"instruction": "i0", "output": "a"}]
-    assert read_responses(write_rows(tmp_path / "r.jsonl", rows), benchmark) == ["a", "b"]
-    with pytest.raises(DataError, match="no response to 1 of 2 items .a-2"):
-        read_responses(write_rows(tmp_path / "r.jsonl", rows[1:]), benchmark)
+    found = read_responses(write_rows(tmp_path / "r.jsonl", rows), benchmark)
+    assert found == {"i0": "a", "i1": "b"}
+    rows = [{"instruction": "other", "output": "b"}]
+    with pytest.raises(DataError, match="no response to any of the 2 items"):
+        read_responses(write_rows(tmp_path / "r.jsonl", rows), benchmark)
 
 
 # The command line
@@ -245,6 +249,17 @@ def test_ready_responses_are_scored_without_a_model(tmp_path):
     asked = ("task", "instruction", "evaluate", tmp_path / "out", data, "--responses", told)
     done = fac(*asked, "--json")
     assert json.loads(done.stdout)["exact_match"] == 1.0
+
+
+def test_a_missing_response_is_wrong_and_named(tmp_path):
+    benchmark = ifeval(tmp_path, [COMMA], [COMMA])
+    told = [{"prompt": "prompt 1", "response": "fine"}]
+    args = (tmp_path / "if.jsonl", "--responses", write_rows(tmp_path / "r.jsonl", told))
+    done = fac("task", "instruction", "evaluate", tmp_path / "out", *args, "--json")
+    row = json.loads(done.stdout)
+    assert (row["prompt_strict"], row["without_response"]) == (0.5, ["0"])
+    assert "1 of 2 items have no response and count as wrong: 0" in done.stderr
+    assert score_responses(benchmark, {}, scorer_of(benchmark))["prompt_strict"] == 0.0
 
 
 def test_alpaca_needs_a_judge(tmp_path):

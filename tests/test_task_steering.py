@@ -218,14 +218,14 @@ def test_evaluation_reports_rates_and_controls(train):
         demonstrations=ITEMS,
         allow_overlap=True,
     )
-    assert [row["layer"] for row in found.layers] == [0, 1]
-    first = found.layers[0]
+    assert [row["layer"] for row in found["layers"]] == [0, 1]
+    first = found["layers"][0]
     curve = first["vectors"][0]["curve"]
     assert [point["multiplier"] for point in curve] == [-1, -0.5, 0, 0.5, 1]
-    assert curve[2]["robust"] == found.base["robust"]
+    assert curve[2]["robust"] == found["unsteered"]["robust"]
     assert first["vectors"][0]["scr"] == pytest.approx(curve[4]["robust"] - curve[0]["robust"])
     assert (len(first["random"]), len(first["shuffled"]), len(first["vectors"])) == (2, 2, 2)
-    assert -1 <= found.prompt_only["scr"] <= 1
+    assert -1 <= found["prompt_only"]["scr"] <= 1
 
 
 def test_the_lines_of_the_chart_are_means_over_seeds_and_draws():

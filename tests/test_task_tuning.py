@@ -53,8 +53,8 @@ def test_a_tuned_classifier_learns_a_planted_word_and_not_shuffled_labels(tmp_pa
     settings = ToxicitySettings(train=quick(control=True, **changes))
     trained = train_toxicity(labelled(60, 0), load, tmp_path, settings)
     found = evaluate_toxicity(trained, labelled(40, 1), load, allow_overlap=True)
-    assert found.auprc > 0.95
-    assert found.shuffled_auprc < 0.75
+    assert found["auprc"] > 0.95
+    assert found["shuffled_auprc"] < 0.75
     assert trained.config["method"] == method
 
 
@@ -63,8 +63,8 @@ def test_a_tuned_reward_model_learns_a_planted_word_and_not_swapped_sides(tmp_pa
     settings = RewardSettings(train=quick(control=True))
     trained = train_reward(compared(40, 0), load, tmp_path, settings)
     found = evaluate_reward(trained, compared(40, 1), load, allow_overlap=True)
-    assert found.accuracy > 0.9
-    assert found.shuffled_accuracy < 0.85
+    assert found["accuracy"] > 0.9
+    assert found["shuffled_accuracy"] < 0.85
 
 
 def test_a_tuned_reward_model_scores_pairs(tmp_path):
@@ -72,7 +72,7 @@ def test_a_tuned_reward_model_scores_pairs(tmp_path):
     trained = train_reward(compared(8, 0), load, tmp_path, settings)
     found = evaluate_reward(trained, compared(8, 0), load, allow_overlap=True)
     assert found.models[0]["model"] == "model-42"
-    assert found.shuffled_accuracy is None
+    assert found["shuffled_accuracy"] is None
     assert trained.config["training"]["model-42"]["n_steps"] == 2
 
 

@@ -137,7 +137,7 @@ def layer_chart(layers: Sequence[Mapping[str, Any]]) -> Spec:
     """Control rate of the vectors at each layer, beside random and shuffled vectors.
 
     Args:
-        layers: The field `layers` of `facsynth.tasks.steering.evaluate.SteeringResult`.
+        layers: The value `layers` of `facsynth.tasks.steering.evaluate.evaluate_steering`.
     """
     import altair as alt
 

@@ -1,7 +1,7 @@
 """Linear heads on frozen vectors: logistic regression for classes and for preferences.
 
-Both are fitted to the optimum by scikit-learn instead of for a number of epochs, so they depend on
-the data alone. A head is one array, the weights followed by the bias.
+Both are fitted to the optimum by scikit-learn, so they depend on the data alone, or by the gradient
+steps of the paper. A head is one array, the weights followed by the bias.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-__all__ = ["Head", "fit_classifier", "fit_preferences", "head_scores"]
+__all__ = ["Head", "fit_classifier", "fit_preferences", "fit_steps", "head_scores"]
 
 Rows = Float32[np.ndarray, "n_rows d_model"]
 Head = Float64[np.ndarray, " n_weights"]
@@ -53,6 +53,52 @@ def fit_preferences(chosen: Rows, rejected: Rows, *, inverse_l2: float) -> Head:
     both = np.concatenate([differences, -differences])
     fit.fit(both, np.arange(len(both)) < len(differences))
     return np.append(fit.coef_[0].astype(np.float64) / scale, 0.0)
+
+
+def fit_steps(
+    rows: Float32[np.ndarray, "n_rows n_sides d_model"],
+    positive: Bool[np.ndarray, " n_rows"] | None,
+    *,
+    epochs: int,
+    random_seed: int,
+    learning_rate: float = 8e-5,
+    batch_size: int = 4,
+) -> Head:
+    """The paper's head-only training (arXiv 2602.10388): AdamW on the head of a frozen model.
+
+    The frozen body has no randomness, so stored vectors give the same head as running it in every
+    epoch. As in Transformers' Trainer, weights start at N(0, 0.02²) without a bias, and the rate
+    falls linearly to 0 without weight decay.
+
+    Args:
+        rows: One vector for each sample, or two, of the better and the worse answer.
+        positive: Classes of samples, for two outputs and cross-entropy; None for pairs, with one
+            output and the loss -log σ(r(better) - r(worse)).
+        epochs: Passes over the rows, in an order that is drawn anew each time.
+        random_seed: Of the first weights and the order.
+        learning_rate: At the first step.
+        batch_size: Rows of a step.
+    """
+    rng = np.random.default_rng(random_seed)
+    vectors = rows[:, 0].astype(np.float64) - (rows[:, 1] if positive is None else 0)
+    classes = np.eye(2)[positive.astype(int)] if positive is not None else np.ones((len(rows), 1))
+    weights = rng.normal(0, 0.02, (classes.shape[1], rows.shape[2]))
+    first, second, step = np.zeros_like(weights), np.zeros_like(weights), 0
+    n_steps = epochs * -(-len(rows) // batch_size)
+    for _ in range(epochs):
+        order = rng.permutation(len(rows))
+        for start in range(0, len(rows), batch_size):
+            batch = order[start : start + batch_size]
+            out = np.exp(np.minimum(vectors[batch] @ weights.T, 500.0))
+            chance = out / (1 + out if positive is None else out.sum(axis=1, keepdims=True))
+            gradient = (chance - classes[batch]).T @ vectors[batch] / len(batch)
+            step += 1
+            first += 0.1 * (gradient - first)
+            second += 0.001 * (gradient**2 - second)
+            size = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+            rate = learning_rate * (1 - (step - 1) / n_steps)
+            weights -= rate * first / (1 - 0.9**step) / size
+    return np.append(weights[-1] - (0 if positive is None else weights[0]), 0.0)
 
 
 def _moments(rows: Rows) -> tuple[Any, Any]:

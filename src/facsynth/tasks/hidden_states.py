@@ -14,7 +14,9 @@ from facsynth.errors import DataError, ModelError
 from facsynth.folders import cache_folder
 from facsynth.models.embed import embed_tokenized
 from facsynth.models.lm import LanguageModel, check_layer, text_config
+from facsynth.models.precision import precision
 from facsynth.models.render import chat_format
+from facsynth.models.residual import batch_by_length
 from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
@@ -100,15 +102,19 @@ def read_vectors(
     layer = (lm.n_layers - 1) // 2 if settings.head.layer is None else settings.head.layer
     check_layer(lm, layer)
     texts = tokenize_chats(samples, lm, settings)
-    pooling = settings.head.pooling
+    pooling, final = settings.head.pooling, settings.head.recipe == "paper"
     key = [lm.content_hash, lm.dtype, chat_format(lm.tokenizer), samples_hash(samples)]
-    key += [str(layer), pooling, str(settings.max_length), settings.cut]
+    key += ["final"] if final else [str(layer), pooling]
+    key += [str(settings.max_length), settings.cut]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     path = cache_folder() / "hidden" / f"{name}.npy"
     if path.is_file():
         rows = np.load(path)
     else:
-        rows = embed_tokenized(texts, lm, layer, pooling=pooling, progress=progress)
+        if final:
+            rows = _final_states(texts, lm, progress)
+        else:
+            rows = embed_tokenized(texts, lm, layer, pooling=pooling, progress=progress)
         with atomic_path(path) as temporary:
             np.save(temporary, rows)
     return Vectors(rows, sum(text.n_truncated > 0 for text in texts))
@@ -127,6 +133,27 @@ def cut_tokens(
         offsets=text.offsets[kept],
         n_truncated=n_lost,
     )
+
+
+def _final_states(
+    texts: Sequence[TokenizedSample], lm: LanguageModel, progress: Progress
+) -> Float32[np.ndarray, "n_samples d_model"]:
+    """State of each text's last token after the final norm, which a classifier's head reads."""
+    import torch
+
+    rows = np.zeros((len(texts), lm.d_model), dtype=np.float32)
+    lengths = [len(text.input_ids) for text in texts]
+    with progress.task("embedding", len(texts), "samples") as task:
+        for batch in batch_by_length(lengths, batch_tokens=2048):
+            ids = torch.zeros((len(batch), max(lengths[i] for i in batch)), dtype=torch.long)
+            for row, i in zip(ids, batch, strict=True):
+                row[: lengths[i]] = torch.from_numpy(texts[i].input_ids)
+            with torch.inference_mode(), precision(lm):  # causal: padding behind changes nothing
+                states = lm.model.base_model(ids.to(lm.device)).last_hidden_state
+            last = states[range(len(batch)), [lengths[i] - 1 for i in batch]]
+            rows[batch] = last.float().cpu().numpy()
+            task.advance(len(batch))
+    return rows
 
 
 def _as_chat(sample: Sample) -> Sample:

@@ -4,7 +4,7 @@ Two kinds: a classifier of two classes, trained on labels, and a Bradley-Terry r
 pairs of samples of which the first is better.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,13 +19,19 @@ from facsynth.settings import read_settings
 from facsynth.tasks.classifier import padded_tokenizer, score_texts, tuned_classifier
 from facsynth.tasks.fit import N_OUTPUTS, Job, fit_jobs, save_trained
 from facsynth.tasks.folder import TrainedTask, Training
-from facsynth.tasks.heads import Head, fit_classifier, fit_preferences, head_scores
+from facsynth.tasks.heads import Head, fit_classifier, fit_preferences, fit_steps, head_scores
 from facsynth.tasks.hidden_states import read_vectors, tokenize_chats
-from facsynth.tasks.settings import Loader, TrainSettings, is_control
+from facsynth.tasks.settings import HeadSettings, Loader, TrainSettings, is_control
 
 __all__ = ["Draw", "Scored", "score_samples", "train_scorer"]
 
 Kind = Literal["classification", "preference"]
+
+_PAPER_EPOCHS = {"classification": 15, "preference": 5}
+"""Of a head alone, with `--recipe paper`."""
+
+Base = Callable[..., Float64[np.ndarray, " n_samples"]]
+"""Scores samples by an untrained model; see `facsynth.tasks.prompted`."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,16 @@ class Draw:
 class Scored:
     """Scores of samples by every model of a folder."""
 
-    models: dict[str, Float64[np.ndarray, " n_samples"]]
-    """By name of the model."""
-
-    shuffled: dict[str, Float64[np.ndarray, " n_samples"]]
-    """Of the models that were trained on shuffled labels; empty where there are none."""
+    by_model: dict[str, Float64[np.ndarray, " n_samples"]]
+    """By name of the model; `shuffled-…` of the controls, `base` of the untrained one."""
 
     n_cut: int
     """Samples that were longer than `max_length`."""
+
+    def trained(self) -> list[Float64[np.ndarray, " n_samples"]]:
+        """The scores of the models that are neither controls nor untrained."""
+        names = (name for name in self.by_model if not is_control(name) and name != "base")
+        return [self.by_model[name] for name in names]
 
 
 def train_scorer(
@@ -90,9 +98,21 @@ def train_scorer(
 
 
 def score_samples(
-    trained: TrainedTask, samples: Sequence[Sample], load: Loader, *, progress: Progress = SILENT
+    trained: TrainedTask,
+    samples: Sequence[Sample],
+    load: Loader,
+    *,
+    base: Base | None = None,
+    progress: Progress = SILENT,
 ) -> Scored:
     """Score samples by every model of a task's folder.
+
+    Args:
+        trained: The folder.
+        samples: What is scored.
+        load: Loads the untrained model.
+        base: Scores by the untrained model, if they are wanted.
+        progress: Where bars go.
 
     Raises:
         MismatchError: The model is not the one that was trained on.
@@ -100,7 +120,7 @@ def score_samples(
     lm = load()
     trained.check_model(lm)
     settings = read_settings(TrainSettings, trained.config["settings"]["train"], "task.json")
-    scores: dict[str, Float64[np.ndarray, " n_samples"]] = {}
+    scores = {"base": base(samples, lm, settings, progress=progress)} if base else {}
     if settings.head_only:
         vectors = read_vectors(samples, lm, settings, progress=progress)
         n_cut = vectors.n_cut
@@ -114,11 +134,7 @@ def score_samples(
         for name in trained.config["training"]:
             with tuned_classifier(lm, trained.folder / name, n_outputs) as model:
                 scores[name] = score_texts(model, rows, pad_id, progress=progress)
-    return Scored(
-        {name: found for name, found in scores.items() if not is_control(name)},
-        {name: found for name, found in scores.items() if is_control(name)},
-        n_cut,
-    )
+    return Scored(scores, n_cut)
 
 
 def _train_heads(
@@ -128,9 +144,10 @@ def _train_heads(
     progress: Progress,
 ) -> TrainedTask:
     settings = training.train
-    draws = _distinct_draws(draws, progress)
+    if settings.head.recipe == "optimum":
+        draws = _distinct_draws(draws, progress)
     vectors = read_vectors(training.samples, lm, settings, progress=progress)
-    heads = {one.name: _fit_head(one, vectors.rows, settings.head.inverse_l2) for one in draws}
+    heads = {one.name: _fit_head(one, vectors.rows, settings.head) for one in draws}
     found = {one.name: {"n_rows": len(one.rows)} for one in draws}
     return save_trained(training, lm, found, heads, n_cut=vectors.n_cut)
 
@@ -145,7 +162,12 @@ def _distinct_draws(draws: Sequence[Draw], progress: Progress) -> list[Draw]:
     return [draw for draw in draws if draw.random_seed == first.random_seed]
 
 
-def _fit_head(draw: Draw, vectors: Any, inverse_l2: float) -> Head:
+def _fit_head(draw: Draw, vectors: Any, settings: HeadSettings) -> Head:
+    inverse_l2 = settings.inverse_l2
+    if settings.recipe == "paper":
+        rows = vectors[draw.rows].reshape(len(draw.rows), -1, vectors.shape[1])
+        epochs = _PAPER_EPOCHS["preference" if draw.positive is None else "classification"]
+        return fit_steps(rows, draw.positive, epochs=epochs, random_seed=draw.random_seed)
     if draw.positive is None:
         better, worse = vectors[draw.rows[:, 0]], vectors[draw.rows[:, 1]]
         return fit_preferences(better, worse, inverse_l2=inverse_l2)

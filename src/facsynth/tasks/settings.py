@@ -98,6 +98,11 @@ class LoraSettings(Settings):
 class HeadSettings(Settings):
     """A linear head on hidden states of the frozen model."""
 
+    recipe: Literal["optimum", "paper"] = "optimum"
+    """With --head-only: a logistic regression at its optimum on a middle layer, or the paper's
+    gradient steps on the model's last state of the last token: 15 epochs (5 for pairs) at 8e-5, 4 a
+    step."""
+
     layer: int | None = None
     """With --head-only: 0-based decoder layer to read; by default the middle one."""
 
@@ -108,9 +113,15 @@ class HeadSettings(Settings):
     """With --head-only: scikit-learn's C on standardised states; smaller is smoother."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check that the values go together."""
         if self.inverse_l2 <= 0:
             raise DataError(f"--inverse-l2 is {self.inverse_l2}, but must be above 0")
+        chosen = (self.layer, self.pooling, self.inverse_l2) != (None, "mean", 1e-3)
+        if self.recipe == "paper" and chosen:
+            raise DataError(
+                "--recipe paper has its own layer, pooling and fit; leave out --layer, --pooling "
+                "and --inverse-l2"
+            )
 
 
 @dataclass(frozen=True)

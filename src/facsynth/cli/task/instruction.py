@@ -1,7 +1,6 @@
 """`fac task instruction`."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,13 +46,17 @@ def evaluate(
     call: Call,
     responses: str | None,
     settings: AnswerSettings,
+    base: bool,
     allow_overlap: bool,
+    gamed: str | None,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Measure how well what was trained in DIR follows FILE: IFEval, GSM8K or AlpacaEval.
 
     The benchmark is recognised by its fields. IFEval and GSM8K are checked by program. AlpacaEval
-    requires a judge (--chat-model), which sees the answers in both orders.
+    requires a judge (--chat-model), which sees the answers in both orders; --dry-run estimates its
+    cost from the reference answers, before any answer is written.
     """
     from facsynth.tasks.instruction.benchmarks import read_benchmark, read_responses
     from facsynth.tasks.instruction.evaluate import (
@@ -63,9 +66,20 @@ def evaluate(
     )
 
     benchmark = read_benchmark(call.data, **call.rows)
-    score = scorer_of(benchmark, _judge(benchmark, call, options))
-    if responses:
-        call.finish(score_responses(benchmark, read_responses(responses, benchmark), score))
+    ready = read_responses(responses, benchmark) if responses else None
+    score = scorer_of(benchmark, _judge(benchmark, call, options["generator"], gamed))
+    if dry_run:
+        n_models = len(call.trained.config["training"]) + base if ready is None else 1
+        _say_cost(benchmark, ready or {}, options["generator"], n_models, call)
+        return
+    if ready is not None:
+        result = score_responses(benchmark, ready, score)
+        if absent := result["without_response"]:
+            call.progress.say(
+                f"{len(absent)} of {len(benchmark.items)} items have no response and count as "
+                f"wrong: {', '.join(absent[:10])}{', …' if len(absent) > 10 else ''}"
+            )
+        call.finish(result)
         return
     result = evaluate_instruction(
         call.trained,
@@ -73,6 +87,7 @@ def evaluate(
         call.load,
         score,
         settings,
+        base=base,
         allow_overlap=allow_overlap,
         progress=call.progress,
     )
@@ -80,10 +95,9 @@ def evaluate(
 
 
 def _judge(
-    benchmark: "Benchmark", call: Call, options: dict[str, Any]
+    benchmark: "Benchmark", call: Call, generator: Any, gamed: str | None
 ) -> Callable[[Sequence[str]], dict[str, Any]] | None:
     """What scores AlpacaEval by an LLM, or None without one."""
-    generator = options["generator"]
     if not generator.chat_model:
         return None
     from facsynth.cli.asking import endpoint_stack, say_estimate
@@ -91,13 +105,25 @@ def _judge(
     from facsynth.tasks.instruction.length_control import read_gamed
 
     judge, _ = endpoint_stack(generator, call.folder / "judge")
-    gamed = read_gamed(options["gamed"]) if options["gamed"] else None
-    measure = partial(score_alpaca, benchmark, judge=judge, gamed=gamed, progress=call.progress)
+    constants = read_gamed(gamed) if gamed else None
 
     def score(responses: Sequence[str]) -> dict[str, Any]:
         say_estimate(judge_requests(benchmark, responses), generator.policy, call.progress)
-        if options["dry_run"]:
-            raise click.exceptions.Exit(0)
-        return measure(responses)
+        return score_alpaca(benchmark, responses, judge, gamed=constants, progress=call.progress)
 
     return score
+
+
+def _say_cost(
+    benchmark: "Benchmark", ready: Mapping[str, str], generator: Any, n_models: int, call: Call
+) -> None:
+    """Estimate what verdicts cost; answers that are not written yet are as long as references."""
+    from facsynth.cli.asking import say_estimate
+    from facsynth.tasks.instruction.alpaca import judge_requests
+
+    if benchmark.kind.name != "alpaca":
+        call.progress.say("no calls ahead: this benchmark is checked by program")
+        return
+    answers = [ready.get(i.prompt, str(i.fields["output"])) for i in benchmark.items]
+    requests = judge_requests(benchmark, answers) * n_models
+    say_estimate(requests, generator.policy, call.progress)

@@ -77,6 +77,11 @@ def evaluate_command(task: str) -> Callable[[Command], Command]:
     """`DIR FILE` with rows and model; the command gets them as a `Call`."""
 
     def decorate(command: Command) -> Command:
+        if task != "steering":
+            command = click.option(
+                "--base", is_flag=True, help="Also measure the untrained model, asked by prompt."
+            )(command)
+
         @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
         @click.argument("data", metavar="FILE")
         @_rows_options

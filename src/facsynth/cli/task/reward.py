@@ -37,14 +37,13 @@ def train(call: Call, settings: RewardSettings) -> None:
     help="Field that names the part of the data.",
 )
 @evaluate_command("reward")
-def evaluate(call: Call, subset_field: str, allow_overlap: bool) -> None:
-    """Measure the accuracy of what was trained in DIR on the preference pairs of FILE."""
+def evaluate(call: Call, subset_field: str, **options: bool) -> None:
+    """Measure the accuracy of what was trained in DIR on the preference pairs of FILE.
+
+    With --base the untrained model prefers the answer that it finds likelier.
+    """
     from facsynth.tasks.reward.data import read_comparisons
     from facsynth.tasks.reward.evaluate import evaluate_reward
 
     pairs = read_comparisons(call.data, subset_field=subset_field, **call.rows)
-    call.finish(
-        evaluate_reward(
-            call.trained, pairs, call.load, allow_overlap=allow_overlap, progress=call.progress
-        )
-    )
+    call.finish(evaluate_reward(call.trained, pairs, call.load, **options, progress=call.progress))

@@ -81,7 +81,7 @@ def evaluate(
     )
     call.finish(result)
     if plot:
-        write_chart(layer_chart(result.layers), plot)
+        write_chart(layer_chart(result["layers"]), plot)
 
 
 def _precise(call: Call) -> Call:

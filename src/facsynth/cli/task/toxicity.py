@@ -41,14 +41,16 @@ def train(
 @toxicity.command()
 @settings_options(LabelFields, "fields")
 @evaluate_command("toxicity")
-def evaluate(call: Call, fields: LabelFields, allow_overlap: bool) -> None:
-    """Measure the AUPRC of what was trained in DIR on the labelled texts of FILE."""
+def evaluate(call: Call, fields: LabelFields, **options: bool) -> None:
+    """Measure the AUPRC of what was trained in DIR on the labelled texts of FILE.
+
+    With --base the untrained model is asked whether each text is toxic; its score is the
+    probability of Yes against No.
+    """
     from facsynth.tasks.toxicity.data import read_labelled
     from facsynth.tasks.toxicity.evaluate import evaluate_toxicity
 
     texts = read_labelled(call.data, fields, **call.rows)
     call.finish(
-        evaluate_toxicity(
-            call.trained, texts, call.load, allow_overlap=allow_overlap, progress=call.progress
-        )
+        evaluate_toxicity(call.trained, texts, call.load, **options, progress=call.progress)
     )

@@ -6,7 +6,6 @@ log-probability, so its numbers do not compare with these.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from facsynth.records import Message
 from facsynth.tasks.instruction.benchmarks import Benchmark
 from facsynth.tasks.instruction.length_control import Gamed, length_controlled
 from facsynth.tasks.metrics import bootstrap_share
+from facsynth.tasks.results import estimate_row
 
 __all__ = ["judge_requests", "score_alpaca"]
 
@@ -65,14 +65,15 @@ def score_alpaca(
         benchmark: Instructions with `output`, the reference.
         responses: The answers to judge.
         judge: Any chat model.
-        gamed: Constants of AlpacaEval's own length control; see `length_controlled`.
+        gamed: Constants of AlpacaEval's own length control, the published one; see
+            `length_controlled`.
         progress: Where the bar goes.
 
     Returns:
-        `win_rate` (with an interval over instructions), `length_controlled` (or None),
-        `length_model`, `first_share` (how often the judge took the answer shown first; 0.5 is no
-        bias), `longer_win_rate` (of always preferring the longer answer), `n_judged`,
-        `n_unjudged`.
+        `win_rate` (with an interval over instructions); `length_controlled`, with `gamed` only, and
+        `length_controlled_minimal`, both None below five verdicts; `first_share` (how often the
+        judge took the answer shown first; 0.5 is no bias), `longer_win_rate` (of always preferring
+        the longer answer), `n_judged`, `n_unjudged`, `items` (wins; nan where not judged).
 
     Raises:
         ChatError: More verdicts failed than the policy of the judge allows, or all.
@@ -90,7 +91,10 @@ def score_alpaca(
         judged.append(place)
     if not wins:
         raise ChatError("no instruction has two usable verdicts; look at the judge's replies")
+    items = np.full(len(responses), np.nan)
+    items[judged] = wins
     return _measure(benchmark, responses, np.array(wins), judged, gamed) | {
+        "items": items.tolist(),
         "first_share": float(np.mean(first)),
         "n_judged": len(judged),
         "n_unjudged": len(responses) - len(judged),
@@ -106,16 +110,15 @@ def _measure(
 ) -> dict[str, Any]:
     reference = np.array([len(str(benchmark.items[i].fields["output"])) for i in judged], float)
     own = np.array([len(responses[i]) for i in judged], float)
+    enough, index = len(judged) >= 5, np.array(judged, dtype=np.int64)
+    minimal = length_controlled(wins, reference - own) if enough else None
     rate = None
-    if len(judged) >= 5:
-        index = np.array(judged, dtype=np.int64)
+    if enough and gamed:
         rate = length_controlled(wins, reference - own, index=index, gamed=gamed)
-    interval = asdict(bootstrap_share(wins, rng=np.random.default_rng(0)))
     return {
-        "win_rate": interval["value"],
-        "win_rate_interval": [interval["low"], interval["high"]],
+        **estimate_row("win_rate", bootstrap_share(wins, rng=np.random.default_rng(0))),
         "length_controlled": rate,
-        "length_model": "length_controlled_v1" if gamed else "length_controlled_minimal",
+        "length_controlled_minimal": minimal,
         "longer_win_rate": float(((own > reference) + (own == reference) / 2).mean()),
         "mean_length": float(own.mean()),
         "reference_length": float(reference.mean()),

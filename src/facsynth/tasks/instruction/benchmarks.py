@@ -38,6 +38,9 @@ class BenchmarkKind:
     request: str = ""
     """Text to add to each question."""
 
+    note: str = ""
+    """What people should know of a score that is absent."""
+
 
 BENCHMARKS = (
     BenchmarkKind(
@@ -71,13 +74,17 @@ BENCHMARKS = (
         2048,
         {
             "win rate": "win_rate",
-            "  at equal lengths": "length_controlled",
+            "  at equal lengths, as published": "length_controlled",
+            "  at equal lengths, without difficulties": "length_controlled_minimal",
             "  of the longer answer": "longer_win_rate",
             "share of wins of the answer shown first": "first_share",
             "instructions judged": "n_judged",
             "  not judged": "n_unjudged",
         },
         simple="longer_win_rate",
+        note="The published rate at equal lengths needs the difficulty of each instruction "
+        "(--gamed df_gamed.csv). The rate without difficulties may be far above it; do not compare "
+        "it with the leaderboard.",
     ),
 )
 
@@ -134,8 +141,8 @@ def read_benchmark(source: str, *, split: str = "train", limit: int | None = Non
     return Benchmark(next(iter(kinds.values())), tuple(items))
 
 
-def read_responses(source: str, benchmark: Benchmark) -> list[str]:
-    """Ready responses to the items, found by their prompts.
+def read_responses(source: str, benchmark: Benchmark) -> dict[str, str]:
+    """Ready responses to the items, by prompt; not every item needs one.
 
     Args:
         source: Rows with `prompt`, `instruction` or `question`, and `response`, `output`,
@@ -143,7 +150,7 @@ def read_responses(source: str, benchmark: Benchmark) -> list[str]:
         benchmark: What was asked.
 
     Raises:
-        DataError: A row lacks these fields, or an item has no response.
+        DataError: A row lacks these fields, or no item has a response.
     """
     by_prompt: dict[str, str] = {}
     for row in read_placed_rows(source):
@@ -156,11 +163,9 @@ def read_responses(source: str, benchmark: Benchmark) -> list[str]:
                 f"one of {', '.join(_RESPONSES)}"
             )
         by_prompt[asked] = said
-    missing = [item.item_id for item in benchmark.items if item.prompt not in by_prompt]
-    if missing:
-        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+    if not any(item.prompt in by_prompt for item in benchmark.items):
         raise DataError(
-            f"{source} has no response to {len(missing)} of {len(benchmark.items)} items "
-            f"({shown}); add them, or remove the items"
+            f"{source} has no response to any of the {len(benchmark.items)} items; responses are "
+            "found by their prompts, which must be those of the benchmark"
         )
-    return [by_prompt[item.prompt] for item in benchmark.items]
+    return by_prompt

@@ -1,97 +1,27 @@
 """Instruction following: benchmark scores of trained models, beside the untrained one."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from facsynth.chat.model import ChatReply
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
-from facsynth.show import TextTable, as_html
 from facsynth.tasks.folder import TrainedTask, near_copies
-from facsynth.tasks.instruction.benchmarks import Benchmark, BenchmarkKind
+from facsynth.tasks.instruction.benchmarks import Benchmark
 from facsynth.tasks.instruction.gsm8k import check_gsm8k, score_gsm8k
 from facsynth.tasks.instruction.ifeval import check_ifeval, score_ifeval
 from facsynth.tasks.instruction.settings import AnswerSettings
-from facsynth.tasks.results import Headline, mean_and_sd, rows_table, values_table
-from facsynth.tasks.settings import Loader, is_control
+from facsynth.tasks.results import Items, TaskResult, rows_table
+from facsynth.tasks.settings import Loader
 
-__all__ = [
-    "InstructionResult",
-    "Score",
-    "evaluate_instruction",
-    "score_responses",
-    "scorer_of",
-]
+__all__ = ["Score", "evaluate_instruction", "score_responses", "scorer_of"]
 
 Score = Callable[[Sequence[str]], dict[str, Any]]
-"""Scores the responses to a benchmark, in its order."""
-
-
-@dataclass(frozen=True)
-class InstructionResult:
-    """Scores of a benchmark."""
-
-    benchmark: BenchmarkKind
-    models: tuple[dict[str, Any], ...]
-    """Scores of each model, controls included, with `n_failed` answers that were empty or had no
-    room, and `n_cut` that reached `max_new_tokens` without an end."""
-
-    base: dict[str, Any] | None
-    """Scores of the untrained model."""
-
-    near_copies: tuple[str, ...]
-
-    def scores(self) -> dict[str, Any]:
-        """Mean of every number over models, with its deviation as `…_sd`; controls left out."""
-        found: dict[str, Any] = {}
-        models = [row for row in self.models if not is_control(row["model"])]
-        for key, first in models[0].items():
-            if isinstance(first, str | list):
-                continue
-            values = [row[key] for row in models]
-            if None in values:
-                found |= {key: None, f"{key}_sd": None}
-                continue
-            mean, found[f"{key}_sd"] = mean_and_sd(values)
-            found[key] = first if values == [first] * len(values) else mean  # counts stay whole
-        return found
-
-    def headline(self) -> Headline:
-        """The benchmark's first score against that of the untrained model."""
-        key = next(iter(self.benchmark.titles.values()))
-        scores = self.scores()
-        simple = scores[self.benchmark.simple] if self.benchmark.simple else None
-        shuffled = [row[key] for row in self.models if is_control(row["model"])]
-        return Headline(
-            key,
-            scores[key],
-            scores[f"{key}_sd"],
-            self.base[key] if self.base else simple,
-            mean_and_sd(shuffled)[0] if shuffled else None,
-        )
-
-    def row(self) -> dict[str, Any]:
-        """Means, then each model."""
-        return {
-            "benchmark": self.benchmark.name,
-            **self.scores(),
-            "models": list(self.models),
-            "base": self.base,
-            "near_copies": list(self.near_copies),
-        }
-
-    def tables(self) -> Sequence[TextTable]:
-        """Means over models, and the models."""
-        titles = self.benchmark.titles
-        rows = [*self.models, *([self.base] if self.base else [])]
-        return [
-            values_table(self.benchmark.name, self.scores(), titles),
-            *rows_table("By model", rows, "model", *list(titles.values())[:4]),
-        ]
-
-    _repr_html_ = as_html
+"""Scores the responses to a benchmark, in its order: values by their keys, and `items`, what each
+response adds to the main score."""
 
 
 def scorer_of(benchmark: Benchmark, judge: Score | None = None) -> Score:
@@ -118,12 +48,20 @@ def scorer_of(benchmark: Benchmark, judge: Score | None = None) -> Score:
     return judge
 
 
-def score_responses(
-    benchmark: Benchmark, responses: Sequence[str], score: Score
-) -> InstructionResult:
-    """Score ready responses."""
-    row = {"model": "responses", **score(responses)}
-    return InstructionResult(benchmark.kind, (row,), None, ())
+def score_responses(benchmark: Benchmark, responses: Mapping[str, str], score: Score) -> TaskResult:
+    """Score ready responses.
+
+    Args:
+        benchmark: What was asked.
+        responses: By prompt; an item without one counts as an empty response.
+        score: Of `scorer_of`.
+
+    Returns:
+        The benchmark's scores, and `without_response`, the ids of the items that have none.
+    """
+    row = {"model": "responses", **score([responses.get(i.prompt, "") for i in benchmark.items])}
+    absent = [item.item_id for item in benchmark.items if item.prompt not in responses]
+    return _result(benchmark, {"responses": row}, (), without_response=absent)
 
 
 def evaluate_instruction(
@@ -133,9 +71,10 @@ def evaluate_instruction(
     score: Score,
     settings: AnswerSettings | None = None,
     *,
+    base: bool = False,
     allow_overlap: bool = False,
     progress: Progress = SILENT,
-) -> InstructionResult:
+) -> TaskResult:
     """Let every trained model answer, keep the answers in the task's folder, and score them.
 
     Answers are kept batch by batch, so that a run that was killed resumes.
@@ -146,8 +85,13 @@ def evaluate_instruction(
         load: Loads the untrained model, after the input is checked.
         score: Of `scorer_of`.
         settings: How models are asked.
+        base: Also ask the untrained model.
         allow_overlap: Evaluate also on near-copies of training conversations.
         progress: Where bars go.
+
+    Returns:
+        The benchmark's scores (`BenchmarkKind.titles`); of each model also `n_failed`, answers
+        that were empty or had no room, and `n_cut`, those that reached `max_new_tokens`.
 
     Raises:
         DataError: Prompts are near-copies of training conversations.
@@ -162,7 +106,7 @@ def evaluate_instruction(
     lm = load()
     trained.check_model(lm)
     models = {}
-    for name in [*trained.config["training"], *(["base"] if settings.base else [])]:
+    for name in [*trained.config["training"], *(["base"] if base else [])]:
         outcomes = answer_benchmark(
             trained,
             name,
@@ -179,5 +123,36 @@ def evaluate_instruction(
             "n_failed": len(outcomes) - len(replies),
             "n_cut": sum(reply.truncated for reply in replies),
         }
-    base = models.pop("base", None)
-    return InstructionResult(benchmark.kind, tuple(models.values()), base, copies)
+    return _result(benchmark, models, copies)
+
+
+def _result(
+    benchmark: Benchmark,
+    models: dict[str, dict[str, Any]],
+    copies: tuple[str, ...],
+    **values: Any,
+) -> TaskResult:
+    items = {name: np.array(row.pop("items"), dtype=np.float64) for name, row in models.items()}
+    judged = np.isfinite(list(items.values())).all(axis=0)  # a verdict may be missing
+    ids = [item.item_id for item in benchmark.items]
+    titles = benchmark.kind.titles
+    measure = next(iter(titles.values()))
+    absent = any(row[key] is None for row in models.values() for key in titles.values())
+    note = benchmark.kind.note if absent else ""
+    parts = rows_table("By model", list(models.values()), "model", *list(titles.values())[:4])
+    return TaskResult(
+        "instruction",
+        measure,
+        base=models.pop("base", None),
+        models=list(models.values()),
+        items=Items(
+            tuple(ids[i] for i in np.flatnonzero(judged)),
+            {name: found[judged] for name, found in items.items()},
+        ),
+        values={"benchmark": benchmark.kind.name, **values},
+        titles=titles,
+        simple=benchmark.kind.simple,
+        near_copies=copies,
+        parts=parts,
+        note=note,
+    )

@@ -6,7 +6,6 @@ number of the response. The question is asked alone, without examples.
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from facsynth.errors import DataError
 from facsynth.tasks.instruction.benchmarks import Benchmark, BenchmarkItem
 from facsynth.tasks.metrics import bootstrap_share
+from facsynth.tasks.results import estimate_row
 
 __all__ = ["check_gsm8k", "find_number", "score_gsm8k"]
 
@@ -33,20 +33,19 @@ def score_gsm8k(benchmark: Benchmark, responses: Sequence[str]) -> dict[str, Any
 
     Returns:
         `exact_match` (the last number, with an interval over questions), `strict_match` (after
-        `####`), `n_questions`, `n_without_number`.
+        `####`), `n_questions`, `n_without_number`, `items` (1 for each right one).
     """
     goals = [_goal(item) for item in benchmark.items]
     last = [find_number(response) for response in responses]
     after = [find_number(response, strict=True) for response in responses]
     right = np.array([float(a == b) for a, b in zip(last, goals, strict=True)])
     strict = [a == b for a, b in zip(after, goals, strict=True)]
-    interval = asdict(bootstrap_share(right, rng=np.random.default_rng(0)))
     return {
-        "exact_match": interval["value"],
-        "exact_match_interval": [interval["low"], interval["high"]],
+        **estimate_row("exact_match", bootstrap_share(right, rng=np.random.default_rng(0))),
         "strict_match": float(np.mean(strict)),
         "n_questions": len(goals),
         "n_without_number": last.count(None),
+        "items": right.tolist(),
     }
 
 

@@ -8,7 +8,6 @@ guess languages at random; both are seeded here.
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from facsynth.errors import DataError
 from facsynth.folders import cache_folder
 from facsynth.tasks.instruction.benchmarks import Benchmark, BenchmarkItem
 from facsynth.tasks.metrics import bootstrap_share
+from facsynth.tasks.results import estimate_row
 
 __all__ = ["check_ifeval", "score_ifeval"]
 
@@ -44,7 +44,8 @@ def score_ifeval(benchmark: Benchmark, responses: Sequence[str]) -> dict[str, An
 
     Returns:
         `prompt_strict`, `prompt_loose` (each with an interval over prompts), `instruction_strict`,
-        `instruction_loose`, `instructions` (the shares of each), `n_prompts`, `n_empty`.
+        `instruction_loose`, `instructions` (the shares of each), `n_prompts`, `n_empty`, `items`
+        (1 for each prompt that is strictly followed).
     """
     followed = [
         _follow(item, response) for item, response in zip(benchmark.items, responses, strict=True)
@@ -52,9 +53,8 @@ def score_ifeval(benchmark: Benchmark, responses: Sequence[str]) -> dict[str, An
     row: dict[str, Any] = {}
     for level, name in enumerate(_LEVELS):
         whole = np.array([float(all(f[level] for f in flags)) for _, flags in followed])
-        row[f"prompt_{name}"] = float(whole.mean())
-        interval = bootstrap_share(whole, rng=np.random.default_rng(0))
-        row[f"prompt_{name}_interval"] = [asdict(interval)[key] for key in ("low", "high")]
+        row.setdefault("items", whole.tolist())
+        row |= estimate_row(f"prompt_{name}", bootstrap_share(whole, rng=np.random.default_rng(0)))
         each = [f[level] for _, flags in followed for f in flags]
         row[f"instruction_{name}"] = float(np.mean(each))
     by_name: dict[str, list[tuple[bool, bool]]] = {}

@@ -42,9 +42,6 @@ class AnswerSettings(Settings):
     batch_size: int = 16
     """Answers to write at once."""
 
-    base: bool = False
-    """Also measure the untrained model."""
-
     def __post_init__(self) -> None:
         """Check ranges."""
         if min(self.max_new_tokens or 1, self.batch_size) < 1:

@@ -1,7 +1,6 @@
 """Reward modelling: how often the better answer gets the higher reward, with its controls."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,15 +8,15 @@ from jaxtyping import Float64
 
 from facsynth.progress import SILENT, Progress
 from facsynth.records import sample_text
-from facsynth.show import TextTable, as_html
+from facsynth.show import TextTable
 from facsynth.tasks.folder import TrainedTask, near_copies
 from facsynth.tasks.metrics import bootstrap_share
-from facsynth.tasks.results import Headline, by_part, mean_and_sd, rows_table, values_table
+from facsynth.tasks.results import Items, TaskResult, by_part, estimate_row, rows_table
 from facsynth.tasks.reward.data import Comparison, both_sides
 from facsynth.tasks.settings import Loader
 from facsynth.words import count_words
 
-__all__ = ["RewardResult", "evaluate_reward", "section_averages"]
+__all__ = ["evaluate_reward", "section_averages"]
 
 _SECTIONS = {
     "Chat": "alpacaeval-easy alpacaeval-length alpacaeval-hard mt-bench-easy mt-bench-med",
@@ -34,58 +33,10 @@ _MATH = "math-prm"
 
 _TITLES = {
     "accuracy": "accuracy",
-    "  standard deviation over random seeds": "accuracy_sd",
     "  of preferring the longer answer": "longer_accuracy",
-    "  trained on shuffled pairs": "shuffled_accuracy",
+    "  of the untrained model, by likelihood a word": "base_accuracy_per_word",
     "pairs": "n_pairs",
 }
-
-
-@dataclass(frozen=True)
-class RewardResult:
-    """Share of pairs whose chosen answer gets the higher reward; equal rewards are wrong."""
-
-    accuracy: float
-    """Mean over random seeds."""
-
-    accuracy_sd: float | None
-    models: tuple[dict[str, Any], ...]
-    """Each with `model` and its accuracy (`value`) with an interval over pairs."""
-
-    subsets: tuple[dict[str, Any], ...]
-    """Accuracy for each subset that the data name."""
-
-    sections: dict[str, float] | None
-    """RewardBench's scores, where subsets are its own."""
-
-    longer_accuracy: float
-    """Of preferring the answer with more words."""
-
-    shuffled_accuracy: float | None
-    """After training on randomly swapped pairs."""
-
-    n_pairs: int
-    n_cut: int
-    near_copies: tuple[str, ...]
-
-    def headline(self) -> Headline:
-        """Accuracy against the longer answer."""
-        simple, shuffled = self.longer_accuracy, self.shuffled_accuracy
-        return Headline("accuracy", self.accuracy, self.accuracy_sd, simple, shuffled)
-
-    def row(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)
-
-    def tables(self) -> Sequence[TextTable]:
-        """Measures, and what the benchmark at hand is broken down by."""
-        found = [values_table("Reward", self.row(), _TITLES)]
-        found += rows_table("By subset", self.subsets)
-        if self.sections:
-            found.append(TextTable("RewardBench", ("section", "score"), [*self.sections.items()]))
-        return found
-
-    _repr_html_ = as_html
 
 
 def evaluate_reward(
@@ -93,50 +44,76 @@ def evaluate_reward(
     pairs: Sequence[Comparison],
     load: Loader,
     *,
+    base: bool = False,
     allow_overlap: bool = False,
     progress: Progress = SILENT,
-) -> RewardResult:
+) -> TaskResult:
     """Score both sides of pairs by every trained model.
 
     Args:
         trained: What `train_reward` wrote.
         pairs: Evaluation pairs.
         load: Loads the untrained model, after the input is checked.
+        base: Also compare both answers by their log-likelihood under the untrained model.
         allow_overlap: Evaluate also on near-copies of training pairs.
         progress: Where bars go.
+
+    Returns:
+        `accuracy`, the share of pairs whose chosen answer gets the higher reward (equal rewards
+        are wrong); `subsets` with the accuracy of each subset that the data name; `sections`,
+        RewardBench's scores, where subsets are its own; `longer_accuracy`, of preferring the answer
+        with more words; `base_accuracy_per_word`, of log-likelihoods divided by words; `n_pairs`,
+        `n_cut`.
 
     Raises:
         DataError: Evaluation pairs are near-copies of training pairs.
         MismatchError: The model is another one.
     """
-    samples = both_sides(pairs)
+    samples, ids = both_sides(pairs), [pair.pair_id for pair in pairs]
     texts = [sample_text(sample) for sample in samples]
-    ids = [pair.pair_id for pair in pairs for _ in range(2)]
-    copies = near_copies(trained, zip(ids, texts, strict=True), allow=allow_overlap)
+    sides = zip(np.repeat(ids, 2).tolist(), texts, strict=True)
+    copies = near_copies(trained, sides, allow=allow_overlap)
     trained.check()
-    from facsynth.tasks.scorer import score_samples  # loads torch: after what the user got wrong
+    # They load torch: after what the user got wrong.
+    from facsynth.tasks.prompted import answer_likelihoods
+    from facsynth.tasks.scorer import score_samples
 
-    scored = score_samples(trained, samples, load, progress=progress)
-    right = {name: (r[0::2] > r[1::2]).astype(np.float64) for name, r in scored.models.items()}
-    shuffled = [float((r[0::2] > r[1::2]).mean()) for r in scored.shuffled.values()]
-    accuracy, sd = mean_and_sd([float(flags.mean()) for flags in right.values()])
-    mean = np.mean(list(right.values()), axis=0)
-    lengths = np.array([count_words(text) for text in texts])
+    asked = answer_likelihoods if base else None
+    scored = score_samples(trained, samples, load, base=asked, progress=progress)
+    right = {name: _right(rewards) for name, rewards in scored.by_model.items()}
+    models = {name: _measure(name, flags) for name, flags in right.items()}
+    mean = np.mean([_right(rewards) for rewards in scored.trained()], axis=0)
+    lengths = np.array([count_words(text) for text in texts], dtype=np.float64)
     subsets = by_part("subset", [pair.subset for pair in pairs], {"accuracy": mean})
-    return RewardResult(
-        accuracy=accuracy,
-        accuracy_sd=sd,
-        models=tuple(_measure(name, flags) for name, flags in right.items()),
-        subsets=subsets,
-        sections=section_averages(
-            {row["subset"]: row["accuracy"] for row in subsets},
-            {row["subset"]: row["n"] for row in subsets},
-        ),
-        longer_accuracy=float((lengths[0::2] > lengths[1::2]).mean()),
-        shuffled_accuracy=float(np.mean(shuffled)) if shuffled else None,
-        n_pairs=len(pairs),
-        n_cut=scored.n_cut,
+    sections = section_averages(
+        {row["subset"]: row["accuracy"] for row in subsets},
+        {row["subset"]: row["n"] for row in subsets},
+    )
+    parts = rows_table("By subset", subsets)
+    if sections:
+        parts.append(TextTable("RewardBench", ("section", "score"), [*sections.items()]))
+    per_word = None
+    if base:
+        said = [count_words(sample.messages[-1].content) for sample in samples]
+        per_word = float(_right(scored.by_model["base"] / np.maximum(said, 1)).mean())
+    return TaskResult(
+        "reward",
+        "accuracy",
+        base=models.pop("base", None),
+        models=list(models.values()),
+        items=Items(tuple(ids), right),
+        values={
+            "subsets": subsets,
+            "sections": sections,
+            "longer_accuracy": float(_right(lengths).mean()),
+            "base_accuracy_per_word": per_word,
+            "n_pairs": len(pairs),
+            "n_cut": scored.n_cut,
+        },
+        titles=_TITLES,
+        simple="longer_accuracy",
         near_copies=copies,
+        parts=parts,
     )
 
 
@@ -158,7 +135,14 @@ def section_averages(accuracy: dict[str, float], counts: dict[str, int]) -> dict
     return {**found, "Average": sum(found.values()) / len(found)} if found else None
 
 
+def _right(rewards: Float64[np.ndarray, " n_sides"]) -> Float64[np.ndarray, " n_pairs"]:
+    """1 where the first of two sides has the higher reward."""
+    found: Float64[np.ndarray, " n_pairs"] = (rewards[0::2] > rewards[1::2]).astype(np.float64)
+    return found
+
+
 def _measure(name: str, right: Float64[np.ndarray, " n_pairs"]) -> dict[str, Any]:
-    random_seed = int(name.rpartition("-")[2])
-    rate = bootstrap_share(right, rng=np.random.default_rng(random_seed))
-    return {"model": name, **asdict(rate)}
+    return {
+        "model": name,
+        **estimate_row("accuracy", bootstrap_share(right, rng=np.random.default_rng(0))),
+    }

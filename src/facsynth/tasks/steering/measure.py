@@ -1,9 +1,11 @@
 """Answers under steering vectors and their controls, as control rates."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress, Task
@@ -11,13 +13,36 @@ from facsynth.tasks.folder import TrainedTask
 from facsynth.tasks.results import mean_and_sd
 from facsynth.tasks.steering.answers import Steer, answer_log_probs, ask
 from facsynth.tasks.steering.data import Item, swapped
-from facsynth.tasks.steering.rates import LogProbs, accuracies, rate_row
+from facsynth.tasks.steering.rates import LogProbs, accuracies, control_rate, rate_row
 from facsynth.tasks.steering.vectors import of_length
 
-__all__ = ["measure_vectors"]
+__all__ = ["Measured", "measure_vectors"]
 
 _MULTIPLIERS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _BASE = ("base",)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How questions are answered with and without vectors."""
+
+    unsteered: dict[str, float]
+    """See `facsynth.tasks.steering.rates.accuracies`."""
+
+    layers: list[dict[str, Any]]
+    """The rates at every layer, `vectors` with their curves over multipliers, and controls."""
+
+    chosen_layer: dict[str, Any]
+    """Of these, the one that was chosen on training questions."""
+
+    models: list[dict[str, Any]]
+    """Rates of its vectors, `shuffled-…` of exchanged answers among them."""
+
+    rates: dict[str, Float64[np.ndarray, " n_items"]]
+    """What each question adds to the rate of each of these vectors."""
+
+    prompt_only: dict[str, Any] | None
+    """Rates of showing answered questions instead of steering."""
 
 
 def measure_vectors(
@@ -28,7 +53,7 @@ def measure_vectors(
     n_random: int,
     shown: Sequence[Item] = (),
     progress: Progress = SILENT,
-) -> dict[str, Any]:
+) -> Measured:
     """How questions are answered without steering, at every layer, and after shown answers.
 
     Args:
@@ -38,9 +63,6 @@ def measure_vectors(
         n_random: Random vectors of the same length for each layer.
         shown: Items for the prompt-only control.
         progress: Where the bar is drawn.
-
-    Returns:
-        `base`, `layers` and `prompt_only` of `SteeringResult`.
     """
     both = [*items, *map(swapped, items)]
     asked = [ask(item, lm) for item in both]
@@ -50,12 +72,16 @@ def measure_vectors(
         answers = answer_log_probs(asked, lm, list(steers.values()), task=task)
         prompted = _prompted(both, shown, lm, task) if shown else None
     found = dict(zip(steers, answers, strict=True))
-    layers = trained.config["layers"]
-    return {
-        "base": accuracies(found[_BASE]),
-        "layers": tuple(_layer_row(layer, trained, found, n_random) for layer in layers),
-        "prompt_only": prompted,
-    }
+    layers = [_layer_row(k, trained, found, n_random) for k in trained.config["layers"]]
+    layer, models, rates = trained.config["layer"], [], {}
+    for seed in trained.config["random_seeds"]:
+        for kind in ("vector", "shuffled"):
+            up, down = found[layer, kind, seed, 1.0], found[layer, kind, seed, -1.0]
+            name = f"{kind}-{seed}"
+            models.append({"model": name, **rate_row(up, down)})
+            rates[name] = control_rate(up, down)
+    chosen = next(row for row in layers if row["layer"] == layer)
+    return Measured(accuracies(found[_BASE]), layers, chosen, models, rates, prompted)
 
 
 def _steers(trained: TrainedTask, n_random: int) -> dict[Hashable, Steer | None]:
@@ -91,13 +117,11 @@ def _layer_row(
         ]
         norm = float(np.linalg.norm(trained.tensors[f"vector.{seed}.{layer}"]))
         vectors.append({"random_seed": seed, **rate("vector", seed), "norm": norm, "curve": curve})
-    scr, scr_sd = mean_and_sd([row["scr"] for row in vectors])
+    rates = ("scr", "plain_scr", "balanced_scr")
     return {
         "layer": layer,
-        "scr": scr,
-        "scr_sd": scr_sd,
-        "plain_scr": mean_and_sd([row["plain_scr"] for row in vectors])[0],
-        "balanced_scr": mean_and_sd([row["balanced_scr"] for row in vectors])[0],
+        **{name: mean_and_sd([row[name] for row in vectors])[0] for name in rates},
+        "scr_sd": mean_and_sd([row["scr"] for row in vectors])[1],
         "strength": trained.config["strengths"][str(layer)],
         "vectors": vectors,
         "shuffled": [rate("shuffled", seed)["scr"] for seed in random_seeds],

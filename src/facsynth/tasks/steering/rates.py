@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from facsynth.tasks.metrics import bootstrap_share
+from facsynth.tasks.results import estimate_row
 
 __all__ = ["LogProbs", "accuracies", "control_rate", "rate_row"]
 
@@ -54,9 +55,7 @@ def rate_row(up: LogProbs, down: LogProbs) -> dict[str, Any]:
     rate = bootstrap_share(control_rate(up, down), rng=np.random.default_rng(0))
     ends = accuracies(up), accuracies(down)
     return {
-        "scr": rate.value,
-        "low": rate.low,
-        "high": rate.high,
+        **estimate_row("scr", rate),
         "plain_scr": ends[0]["plain"] - ends[1]["plain"],
         "balanced_scr": ends[0]["balanced"] - ends[1]["balanced"],
     }
