@@ -115,6 +115,26 @@ def test_extract_reads_the_fields_that_it_is_told(desk, tmp_path):
     assert "aside" in desk.error("extract", data, "-o", tmp_path / "other", *strict)
 
 
+def test_extract_makes_one_table_of_several_files_and_keeps_bad_rows_apart(desk, tmp_path):
+    one, two, table = tmp_path / "a.jsonl", tmp_path / "b.csv", tmp_path / "t"
+    one.write_text('{"text": "the cat"}\n{"text": \n', encoding="utf-8")
+    two.write_text("text,more\nred ball,one two three\na mat,\n", encoding="utf-8")
+    row = desk.json("extract", one, two, "-o", table, *desk.pair, "--on-bad-row", "skip")
+    assert (row["n_samples"], row["read"]["n_rejected"]) == (3, 1)
+    assert row["read"]["not_read"] == {"more": 1}
+    [bad] = [json.loads(line) for line in (table / "rejected.jsonl").read_text().splitlines()]
+    assert (bad["file"], bad["line"]) == (str(one), 2)
+    assert json.loads((table / "manifest.json").read_text())["read"] == row["read"]
+
+
+def test_extract_keeps_a_random_sample_of_rows(desk, tmp_path):
+    data = tmp_path / "a.txt"
+    data.write_text("".join(f"cat {i}\n" for i in range(20)), encoding="utf-8")
+    options = ("--sample", "3", "--random-seed", "1")
+    row = desk.json("extract", data, "-o", tmp_path / "t", *desk.pair, *options)
+    assert (row["n_samples"], row["read"]["n_not_sampled"]) == (3, 17)
+
+
 def test_extract_writes_one_table_for_each_sae(desk, tmp_path):
     other = save_sae(planted_sae(layer=1), tmp_path / "deep" / "sae")
     words = ("extract", desk.folder / "seed.jsonl", *desk.pair, "--sae", other)

@@ -324,6 +324,18 @@ def test_card_says_what_the_run_found_and_how_to_repeat_it(tmp_path):
     assert SENSITIVE_WARNING not in card
 
 
+def test_neither_card_nor_rows_name_the_server_of_the_generator(tmp_path):
+    folder = finished_run(tmp_path) / "synthesize"
+    named = {"generator": "m at http://10.0.0.7/v1"}
+    row = {"sample_id": "a", "messages": [USER, TRUE], "provenance": named}
+    write_jsonl([row], folder / "synthetic.jsonl")
+    summary = json.loads((folder / "summary.json").read_text())
+    write_json(summary | named, folder / "summary.json")
+    rows, facts, _ = read_run(folder)
+    assert "| generator | m |" in data_card(facts)
+    assert rows[0].provenance == {"generator": "m"}
+
+
 def test_card_of_a_synthesis_by_itself_has_its_coverage(tmp_path):
     folder = finished_run(tmp_path) / "synthesize"
     summary = json.loads((folder / "summary.json").read_text())

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import facsynth
-from facsynth.data.inputs import as_samples
+from facsynth.data.read import as_samples
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
 from facsynth.records import Sample

@@ -1,5 +1,7 @@
 """Recipes: what is read, and how a wrong key is named."""
 
+import json
+
 import pytest
 
 from facsynth.chat.settings import Generator
@@ -50,6 +52,16 @@ temperature = 0.5
             threshold=2.0, effort=Effort(max_rounds=1), sampling=Sampling(temperature=0.5)
         ),
     )
+
+
+def test_sources_take_several_files_and_how_they_are_read(tmp_path):
+    rows = '{"wish": "tea", "id": "%s"}\n'
+    (tmp_path / "a.jsonl").write_text(rows % "a")
+    (tmp_path / "b.jsonl").write_text(rows % "b" + rows % "c")
+    names = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
+    text = LEAST.replace('"b.jsonl"', json.dumps(names)) + 'fields = "text=wish"\n'
+    recipe = read(tmp_path, text)
+    assert [sample.sample_id for sample in recipe.seed.read()] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

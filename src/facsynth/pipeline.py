@@ -27,7 +27,7 @@ from facsynth.chat.settings import Generator
 from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.data.chitchat import chitchat_samples
-from facsynth.data.read import read_samples
+from facsynth.data.read import REJECTED_FILE, read_samples
 from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json, write_jsonl
 from facsynth.errors import MismatchError
@@ -207,8 +207,8 @@ class _Run:
         todo = [name for name in ("anchor", "seed") if not self._has(f"{name}/manifest.json")]
         for name in todo:
             source: DataSource = getattr(self.recipe, name)
-            self.progress.say(f"{name}: reading {source.source}")
-            self._samples[name] = _read(source)
+            self.progress.say(f"{name}: reading {source.name}")
+            self._samples[name] = self._read(name, source)
         settings = self.recipe.synthesize
         if not self._is_written():
             task = read_task(settings.task)
@@ -221,6 +221,17 @@ class _Run:
                 _ = self.chat
         if todo or not self._has("coverage/missing.jsonl") or not self._is_written():
             self.sae.to(self.lm.device)  # the SAE first: it is quicker to load
+
+    def _read(self, name: str, source: DataSource) -> list[Sample]:
+        if source.source == "chitchat":
+            assert source.n_samples is not None  # `read_recipe` checks it
+            return chitchat_samples(
+                source.n_samples, prompts=source.prompts, random_seed=source.random_seed
+            )
+        samples = source.read(rejected=self.folder / name / REJECTED_FILE)
+        for sentence in samples.report.sentences():
+            self.progress.say(f"{name}: {sentence}")
+        return samples
 
     def extract(self, name: str) -> FeatureTable:
         """The feature table of the anchor or the seed."""
@@ -291,8 +302,8 @@ class _Run:
             ("SAE", f"{source.sae_name} ({source.n_features:,} features, layer {source.layer})"),
             ("Scored", {"all": "all messages"}.get(source.score, f"{source.score} messages")),
             ("Threshold δ", f"{recipe.synthesize.threshold:g}"),
-            ("Anchor", f"{recipe.anchor.source}, {anchor.manifest.n_samples:,} samples"),
-            ("Seed", f"{recipe.seed.source}, {seed.manifest.n_samples:,} samples"),
+            ("Anchor", f"{recipe.anchor.name}, {anchor.manifest.n_samples:,} samples"),
+            ("Seed", f"{recipe.seed.name}, {seed.manifest.n_samples:,} samples"),
             ("facsynth", __version__),
             ("Date", datetime.now(UTC).date().isoformat()),
         )
@@ -323,12 +334,3 @@ class _Run:
         return (
             path.is_file() and json.loads(path.read_text(encoding="utf-8"))["stopped"] != "budget"
         )
-
-
-def _read(source: DataSource) -> list[Sample]:
-    if source.source != "chitchat":
-        return read_samples(source.source, ReadSettings(limit=source.n_samples))
-    assert source.n_samples is not None  # `read_recipe` checks it
-    return chitchat_samples(
-        source.n_samples, prompts=source.prompts, random_seed=source.random_seed
-    )

@@ -1,10 +1,13 @@
 """Recipes: everything a run is made from, in one TOML file."""
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from facsynth.chat.settings import Generator
+from facsynth.data.files import named_sources
+from facsynth.data.read import SampleList, read_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError
 from facsynth.settings import Settings, read_settings
 from facsynth.synthesize.settings import SynthesisSettings
@@ -14,20 +17,39 @@ __all__ = ["DataSource", "Recipe", "read_recipe"]
 
 
 @dataclass(frozen=True)
-class DataSource(Settings):
-    """Where samples come from."""
+class _Source(Settings):
+    source: str | tuple[str, ...]
+    """A file, a folder, a Hub data set, or several of these; or `chitchat` for the demo's
+    conversations."""
 
-    source: str
-    """A file, a folder, a Hub data set, or `chitchat` for the demo's conversations."""
+
+@dataclass(frozen=True)
+class DataSource(ReadSettings, _Source):
+    """Where samples come from, and how they are read; `random_seed` also draws from `chitchat`."""
 
     n_samples: int | None = None
-    """Read at most N samples; required for `chitchat`."""
+    """Read at most N samples, as with `limit`; required for `chitchat`."""
 
     prompts: tuple[str, ...] = ()
     """Only of `chitchat`: conversation prompts to draw from; all by default."""
 
-    random_seed: int = 0
-    """Only of `chitchat`: random seed of the draw."""
+    @property
+    def name(self) -> str:
+        """What the user calls the data."""
+        return self.source if isinstance(self.source, str) else ", ".join(self.source)
+
+    def read(self, *, rejected: Path | None = None) -> SampleList:
+        """Read the samples of files.
+
+        Args:
+            rejected: Where rows that are skipped are written.
+
+        Raises:
+            DataError: Something cannot be read.
+        """
+        limit = self.n_samples if self.limit is None else self.limit
+        names = (self.source,) if isinstance(self.source, str) else self.source
+        return read_samples(named_sources(names), replace(self, limit=limit), rejected=rejected)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,12 @@ def _default(field: Any) -> Any:
 @cache
 def _field_docs(record: type) -> dict[str, str]:
     """The string that stands under each field of a class, its white space folded."""
+    inherited = [_field_docs(base) for base in reversed(record.__bases__) if is_dataclass(base)]
+    own = _own_field_docs(record) if is_dataclass(record) else {}
+    return {name: text for docs in (*inherited, own) for name, text in docs.items()}
+
+
+def _own_field_docs(record: type) -> dict[str, str]:
     [body] = ast.parse(textwrap.dedent(inspect.getsource(record))).body
     assert isinstance(body, ast.ClassDef)
     pairs = zip(body.body, body.body[1:], strict=False)

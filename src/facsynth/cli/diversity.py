@@ -8,11 +8,11 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import (
-    data_options,
     json_option,
     model_options,
     plot_option,
     threshold_option,
+    unseeded_data_options,
 )
 from facsynth.compare.settings import DiversitySettings
 
@@ -34,7 +34,7 @@ from facsynth.compare.settings import DiversitySettings
 @click.option("--layer", type=int, help="0-based layer of --embed lm; by default the SAE's.")
 @plot_option
 @model_options
-@data_options
+@unseeded_data_options
 @json_option
 def diversity(
     data: tuple[str, ...],
@@ -58,7 +58,8 @@ def diversity(
     from facsynth.compare.side_by_side import MEASURES, compare_diversity
     from facsynth.report.plots import bar_charts, write_chart
 
-    samples, sets, anchor = _read(data, options)
+    reading = replace(options["reading"], random_seed=settings.random_seed)
+    samples, sets, anchor = _read(data, {**options, "reading": reading})
     kind = "pooled feature activations"
     if embed:
         kind = "mean residual stream" if embed == "lm" else embed

@@ -61,18 +61,30 @@ def export(
     from facsynth.cli.show import print_json
     from facsynth.data.cards import data_card, read_run
     from facsynth.data.export import export_samples
+    from facsynth.data.read import REJECTED_FILE
 
     if push and form != "hf":
         raise click.UsageError("--push uploads a Hugging Face folder; use --format hf")
-    rows, facts, report = read_run(source, reading, name=name, clean=clean, sensitive=sensitive)
+    rejected = output / REJECTED_FILE
+    rows, facts, report = read_run(
+        source, reading, name=name, clean=clean, sensitive=sensitive, rejected=rejected
+    )
     for sentence in report.sentences():
         click.echo(sentence, err=True)
     card = data_card(facts)
     done = export_samples(rows, output, form, name=facts.name, card=card, clean=clean)
     url = _push(output, push) if push else None
     if as_json:
-        row = {"data": str(done.data), "n_samples": done.n_rows, "left_out": dict(done.left_out)}
-        print_json({**row, "url": url})
+        print_json(
+            {
+                "data": str(done.data),
+                "n_samples": done.n_rows,
+                "left_out": dict(done.left_out),
+                "parts_left_out": dict(done.parts_left_out),
+                "url": url,
+                "read": report.row(),
+            }
+        )
         return
     click.echo(f"{done.n_rows:,} samples: {done.data}")
     for reason, n in done.left_out.items():

@@ -14,7 +14,7 @@ from facsynth.table.settings import ExtractSettings
 
 
 @click.command()
-@click.argument("data")
+@click.argument("data", nargs=-1, required=True)
 @output_option("Folder of the feature table; with several SAEs, of one table per SAE.")
 @model_options
 @click.option(
@@ -34,7 +34,7 @@ from facsynth.table.settings import ExtractSettings
 @data_options
 @json_option
 def extract(
-    data: str,
+    data: tuple[str, ...],
     output: Path,
     saes: tuple[str, ...],
     model: ModelSettings,
@@ -45,25 +45,26 @@ def extract(
 ) -> None:
     """Read DATA with a model and an SAE into a feature table.
 
-    DATA is a JSONL, JSON, CSV, TSV, Parquet or text file, a folder of such files, or a Hub data
-    set (owner/name). With one SAE the table is OUTPUT; with several, each has its table in a
-    folder of OUTPUT named after it. Work is saved at least every 30 seconds; run an interrupted
-    command again to resume it.
+    DATA is a JSONL, JSON, CSV, TSV, Parquet, Arrow or text file, a folder of such files, or a Hub
+    data set (owner/name); several become one table. With one SAE the table is OUTPUT;
+    with several, each has its table in a folder of OUTPUT named after it. Work is saved at least
+    every 30 seconds; run an interrupted command again to resume it.
     """
     from facsynth.cli.load import check_sources, load_samples, load_with_saes
 
     names = _sae_names(saes)
     check_sources(model, saes)
-    samples = load_samples(data, reading)
+    samples = load_samples(data, reading, output=output)
 
     from facsynth.cli.show import RichProgress, print_json, print_tables, show
     from facsynth.data.pairs import split_pairs
+    from facsynth.data.read import SampleList
     from facsynth.models.default_model import EMBEDDED_SAE
     from facsynth.table.extract import extract_table, extract_tables
 
     progress = RichProgress()
     if both_answers:
-        samples = split_pairs(samples)
+        samples = SampleList(split_pairs(samples), samples.report)
     lm, loaded = load_with_saes(model, saes, progress)
     shared: dict[str, Any] = {"settings": settings, "progress": progress}
     if len(saes) < 2:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facsynth.data.read import json_lines, open_samples
+from facsynth.data.files import named_sources
+from facsynth.data.read import REJECTED_FILE, SampleList, json_lines, read_samples
+from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import DEFAULT_MODEL, EMBEDDED_SAE, default_sae_folder
@@ -21,7 +23,6 @@ from facsynth.models.render import chat_format
 from facsynth.models.settings import ModelSettings
 from facsynth.models.source import load_tokenizer, model_folder, model_shape
 from facsynth.progress import Progress
-from facsynth.records import Sample
 from facsynth.sae.sources import SAELENS, find_sae
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.alike import check_same_features, precision_remark
@@ -46,17 +47,32 @@ __all__ = [
     "load_table_tokenizer",
     "load_tables",
     "load_with_saes",
+    "say_report",
     "table_names",
 ]
 
 
-def load_samples(data: str, reading: ReadSettings) -> list[Sample]:
-    """Samples of a file or a Hub data set; says what was read."""
-    stream = open_samples(data, reading)
-    samples = list(stream)
-    for sentence in stream.report.sentences():
-        click.echo(sentence, err=True)
+def load_samples(
+    data: str | Sequence[str], reading: ReadSettings, *, output: Path | None = None
+) -> SampleList:
+    """Samples of one or more files, folders or Hub data sets; says what was read.
+
+    Args:
+        data: What the user named.
+        reading: How it is read.
+        output: Folder that gets the rows that are skipped, if there is one.
+    """
+    names = (data,) if isinstance(data, str) else data
+    rejected = output and output / REJECTED_FILE
+    samples = read_samples(named_sources(names), reading, rejected=rejected)
+    say_report(samples.report)
     return samples
+
+
+def say_report(report: ReadReport) -> None:
+    """Tell the user what was read and what was not."""
+    for sentence in report.sentences():
+        click.echo(sentence, err=True)
 
 
 def load_model(model: ModelSettings, progress: Progress) -> "LanguageModel":

@@ -22,16 +22,18 @@ __all__ = [
     "relevant_option",
     "score_option",
     "threshold_option",
+    "unseeded_data_options",
 ]
 
 Command = Callable[..., Any]
 
 model_options = settings_options(ModelSettings, "model")
 
-data_options = settings_options(
-    ReadSettings, "reading", without=("sample", "random_seed", "on_bad_row")
-)
+data_options = settings_options(ReadSettings, "reading")
 """How rows of a data set are read."""
+
+unseeded_data_options = settings_options(ReadSettings, "reading", without=("random_seed",))
+"""The same for commands whose `--random-seed` serves the reading, too."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 

@@ -1,5 +1,6 @@
 """`fac sae`: train, evaluate, info, convert, profile, random."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from facsynth.cli.options import (
     model_options,
     output_option,
     score_option,
+    unseeded_data_options,
 )
 from facsynth.cli.sae_profile import max_length_option, profile
 from facsynth.models.settings import ModelSettings
@@ -41,7 +43,7 @@ sae.add_command(profile)
 
 
 @sae.command()
-@click.argument("data")
+@click.argument("data", nargs=-1, required=True)
 @output_option("Folder of the SAE, its checkpoint and the held-out samples.")
 @click.option(
     "--layer", type=int, required=True, help="0-based decoder layer whose output is read."
@@ -52,9 +54,9 @@ sae.add_command(profile)
 @save_dtype_option
 @model_options
 @score_option
-@data_options
+@unseeded_data_options
 def train(
-    data: str,
+    data: tuple[str, ...],
     output: Path,
     layer: int,
     settings: TrainSettings,
@@ -71,7 +73,8 @@ def train(
     from facsynth.cli.load import check_model_layer, check_sources, load_samples
 
     check_sources(model)
-    samples = load_samples(data, options["reading"])
+    reading = replace(options["reading"], random_seed=settings.random_seed)
+    samples = load_samples(data, reading, output=output)
 
     from facsynth.data.write import sample_row, write_jsonl
     from facsynth.models.lm import named_dtype

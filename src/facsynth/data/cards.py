@@ -62,6 +62,7 @@ def read_run(
     name: str | None = None,
     clean: bool = False,
     sensitive: bool = False,
+    rejected: Path | None = None,
 ) -> tuple[list[Row], CardFacts, ReadReport]:
     """Read samples and facts, and say what was read.
 
@@ -72,6 +73,7 @@ def read_run(
         name: Name of the data set; that of the recipe, the folder or the file by default.
         clean: Whether provenance will be left out.
         sensitive: Whether the card is to warn; it does for a run of a sensitive task in any case.
+        rejected: Where rows that are skipped are written.
 
     Raises:
         DataError: There is no finished synthesis, or a row cannot be read.
@@ -81,7 +83,7 @@ def read_run(
     run = path if (path / "synthesize").is_dir() else None
     folder = path / "synthesize" if run else path
     if not run and not (folder / "summary.json").is_file():
-        rows, report = _read_rows(source, settings)
+        rows, report = _read_rows(source, settings, rejected)
         shown = name or (path.resolve().name if path.is_dir() else path.name.partition(".")[0])
         return rows, CardFacts(shown, len(rows), not clean, sensitive=sensitive), report
     if not (folder / "summary.json").is_file():
@@ -89,19 +91,23 @@ def read_run(
             f"{source} holds no finished synthesis (no {folder.name}/summary.json); let `fac run` "
             "end first, or pass a file"
         )
-    rows, report = _read_rows(folder / "synthetic.jsonl", settings)
+    rows, report = _read_rows(folder / "synthetic.jsonl", settings, rejected)
     facts = _facts(folder, run, rows, name=name, clean=clean, sensitive=sensitive)
     return rows, facts, report
 
 
-def _read_rows(source: str | Path, settings: ReadSettings) -> tuple[list[Row], ReadReport]:
-    stream = open_samples(source, settings)
+def _read_rows(
+    source: str | Path, settings: ReadSettings, rejected: Path | None
+) -> tuple[list[Row], ReadReport]:
+    stream = open_samples(source, settings, rejected=rejected)
     rows = []
     for placed, reading in stream.rows():
         held = placed.value if isinstance(placed.value, Mapping) else {}
         provenance = held.get("provenance")
         fields = {name: held[name] for name in TASK_FIELDS if held.get(name) is not None}
-        origin = provenance if isinstance(provenance, Mapping) else None
+        origin = dict(provenance) if isinstance(provenance, Mapping) else None
+        if origin and isinstance(origin.get("generator"), str):
+            origin["generator"] = _without_address(origin["generator"])
         rows.append(Row(reading.sample, origin, fields))
     return rows, stream.report
 
@@ -130,7 +136,7 @@ def _facts(
         n_rows=len(rows),
         has_provenance=not clean,
         command=f"fac run {shlex.quote(recipe['name'] + '.toml')}" if recipe else "",
-        generator=summary["generator"],
+        generator=_without_address(summary["generator"]),
         anchor=_source(recipe, "anchor"),
         seed=_source(recipe, "seed"),
         model=plan.get("source", {}).get("model_name", ""),
@@ -144,10 +150,16 @@ def _facts(
     )
 
 
+def _without_address(generator: str) -> str:
+    """The name of a generator, without the server that it was reached at."""
+    return generator.partition(" at http")[0]
+
+
 def _source(recipe: Mapping[str, Any], name: str) -> str:
     """Name of a data source, without the folders of whoever ran it."""
-    source = str(recipe.get(name, {}).get("source", ""))
-    return Path(source).name if source.startswith(("/", "~", ".")) else source
+    source = recipe.get(name, {}).get("source", "")
+    names = map(str, source if isinstance(source, list) else [source])
+    return ", ".join(Path(n).name if n.startswith(("/", "~", ".")) else n for n in names)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from facsynth.data.write import sample_row
 from facsynth.errors import DataError
 from facsynth.records import Sample
 
-__all__ = ["Opened", "Source", "open_rows"]
+__all__ = ["Opened", "Source", "named_sources", "open_rows"]
 
 Source = Any
 """A file, a folder, a Hub data set, several of these, or rows: a list of texts, objects or samples,
@@ -24,7 +24,7 @@ a `datasets.Dataset`, or a table of pandas, Polars or pyarrow."""
 
 _NO_DATA = re.compile(
     r"(licen[cs]e|readme|requirements|notice|citation|changelog|contributing|authors|copying)\b"
-    r"|(dataset_infos?|dataset_dict|state|config|manifest|summary|plan|recipe|package)\.json$"
+    r"|rejected\.jsonl$|(dataset_infos?|dataset_dict|state|config|manifest|summary|plan|recipe|package)\.json$"
 )
 """Matches names of files that accompany data."""
 
@@ -78,6 +78,11 @@ def open_rows(source: Source, settings: ReadSettings) -> Opened:
     is_one = len(paths) + len(hub) == 1 and not left_out and not os.path.isdir(sources[0])
     shown = () if is_one else tuple(map(str, paths)) + tuple(found[0] for found in hub)
     return Opened(islice(rows, settings.limit), shown, tuple(path.name for path in left_out))
+
+
+def named_sources(names: Sequence[str]) -> Source:
+    """Names of data as a source that is never taken for texts."""
+    return names[0] if len(names) == 1 else [n if "://" in n else Path(n) for n in names]
 
 
 def _named(source: Source) -> list[str] | None:

@@ -7,7 +7,7 @@ and which were not. See `facsynth.data.shapes` for what a row may look like.
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +20,16 @@ from facsynth.data.report import ReadCounts, ReadReport
 from facsynth.data.roles import kind_of
 from facsynth.data.settings import ReadSettings
 from facsynth.data.shapes import PlacedRow, Reading, read_row
+from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
 from facsynth.records import Sample
 
 __all__ = [
+    "REJECTED_FILE",
+    "SampleList",
     "SampleStream",
+    "Source",
+    "as_samples",
     "json_lines",
     "open_samples",
     "read_placed_rows",
@@ -33,9 +38,35 @@ __all__ = [
 ]
 
 
+class SampleList(list[Sample]):
+    """Samples, and what was read of the rows that they come from."""
+
+    def __init__(self, samples: Iterable[Sample], report: ReadReport) -> None:
+        """Read the samples, behind the last of which the report is complete."""
+        super().__init__(samples)
+        self.report = report
+
+
+def as_samples(data: Source) -> list[Sample]:
+    """Samples as they are, and anything else as `read_samples` reads it.
+
+    Raises:
+        DataError: It holds no samples, or something else.
+    """
+    if isinstance(data, SampleList):
+        return data
+    if isinstance(data, list | tuple) and all(isinstance(row, Sample) for row in data):
+        return list(data)
+    return read_samples(data)
+
+
+REJECTED_FILE = "rejected.jsonl"
+"""File in an output folder with the rows that `on_bad_row="skip"` leaves out."""
+
+
 def read_samples(
     source: Source, settings: ReadSettings | None = None, *, rejected: Path | None = None
-) -> list[Sample]:
+) -> SampleList:
     """Read a file, a folder of files, a Hub data set, several of these, or rows.
 
     Args:
@@ -49,13 +80,15 @@ def read_samples(
         rejected: Where rows that are skipped are written, one JSON object a line.
 
     Returns:
-        The samples in the order of the source. A sample is called by the `sample_id` or `id`
-        of its row, or else `<file stem>-<number of the row, from 1>`.
+        The samples in the order of the source, with a `report` on what was read. A sample is
+        called by the `sample_id` or `id` of its row, or else `<file stem>-<row, from 1>`.
 
     Raises:
         DataError: Something cannot be read, two rows share an id, or there is no sample.
     """
-    return list(open_samples(source, settings, rejected=rejected))
+    stream = open_samples(source, settings, rejected=rejected)
+    samples = list(stream)
+    return SampleList(samples, stream.report)
 
 
 def open_samples(
@@ -104,9 +137,9 @@ class SampleStream:
                         raise
                     self._counts.reject(str(error))
                     if self._rejected is not None:
-                        bad_rows = bad_rows or stack.enter_context(
-                            self._rejected.open("w", encoding="utf-8")
-                        )
+                        if bad_rows is None:
+                            path = stack.enter_context(atomic_path(self._rejected))
+                            bad_rows = stack.enter_context(path.open("w", encoding="utf-8"))
                         bad_rows.write(_rejected_line(row, error))
                     continue
                 self._check_strict(row, reading)
@@ -222,7 +255,9 @@ def _renamed(reading: Reading, name: str) -> Reading:
 
 def _rejected_line(row: PlacedRow, error: DataError) -> str:
     value = None if isinstance(row.value, BadRow) else row.value
-    entry = {"file": row.file, "place": row.at, "reason": str(error), "row": value}
+    unit, _, number = row.at.rpartition(" ")
+    line = int(number) if unit == "line" else None
+    entry = {"file": row.file, "place": row.at, "line": line, "reason": str(error), "row": value}
     return json.dumps(entry, default=str) + "\n"
 
 

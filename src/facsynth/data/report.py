@@ -1,8 +1,10 @@
 """What was read of a data set, and what was not."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from facsynth.data.shapes import Reading
 
@@ -53,6 +55,10 @@ class ReadReport:
 
     reasons: tuple[str, ...] = ()
     """Places and reasons of the first rejected rows."""
+
+    def row(self) -> dict[str, Any]:
+        """The report as plain values, for JSON and manifests."""
+        return dict(json.loads(json.dumps(asdict(self))))
 
     def sentences(self) -> list[str]:
         """What a person has to know, one sentence an entry; the first says what was read."""

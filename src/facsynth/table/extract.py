@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from facsynth.data.inputs import Source, as_samples
+from facsynth.data.read import SampleList, Source, as_samples
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.models.render import chat_format
@@ -216,6 +216,7 @@ def _extract_goals(
             f"{ids[twice]} samples have the id {twice[:60]!r}, and a table tells them apart by "
             "it; give each its own"
         )
+    report = samples.report if isinstance(samples, SampleList) else None
     wanted, sizes, goals = samples_hash(samples), set[int](), list[_Goal]()
     for folder, (sae, name) in saes.items():
         goal = _Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
@@ -237,7 +238,7 @@ def _extract_goals(
             ) from None
         for goal in goals:
             drop_batches(goal.folder)
-            finish_table(goal.folder, goal.source, wanted, n_parts=len(parts))
+            finish_table(goal.folder, goal.source, wanted, n_parts=len(parts), read=report)
     tables = [open_table(folder) for folder in saes]
     manifest = tables[0].manifest
     n_samples, lost = manifest.n_samples, manifest.left_out

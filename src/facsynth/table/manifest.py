@@ -119,6 +119,9 @@ class Manifest(Settings):
     parts: tuple[TablePart, ...]
     facsynth_version: str
     schema_version: int = SCHEMA_VERSION
+    read: Mapping[str, Any] | None = None
+    """What was read of the data and what was not, by `ReadReport.row`; null for samples that were
+    made otherwise."""
 
     @property
     def n_samples(self) -> int:
@@ -158,6 +161,7 @@ class Manifest(Settings):
             "samples_hash": self.samples_hash,
             **{name: getattr(self, name) for name in names},
             "left_out": self.left_out,
+            "read": self.read,
             "facsynth_version": self.facsynth_version,
             "schema_version": self.schema_version,
         }

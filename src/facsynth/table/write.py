@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facsynth.data.read import REJECTED_FILE
+from facsynth.data.report import ReadReport
 from facsynth.data.stored import read_json
 from facsynth.data.write import atomic_path, sample_row, write_json
 from facsynth.errors import DataError
@@ -89,8 +91,10 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing but what a killed `atomic_path` left behind."""
-    return folder.is_dir() and all(file.name.startswith(".tmp-") for file in folder.iterdir())
+    """Whether a folder holds nothing but rejected rows and what a killed `atomic_path` left."""
+    return folder.is_dir() and all(
+        file.name == REJECTED_FILE or file.name.startswith(".tmp-") for file in folder.iterdir()
+    )
 
 
 def has_part(folder: Path, index: int) -> bool:
@@ -171,7 +175,12 @@ def write_part(
 
 
 def finish_table(
-    folder: Path, source: TableSource, wanted_samples: str, *, n_parts: int
+    folder: Path,
+    source: TableSource,
+    wanted_samples: str,
+    *,
+    n_parts: int,
+    read: ReadReport | None = None,
 ) -> FeatureTable:
     """Declare a table finished whose parts are all written.
 
@@ -180,11 +189,13 @@ def finish_table(
         source: How it was extracted.
         wanted_samples: `samples_hash` of its samples.
         n_parts: Number of its parts.
+        read: What was read of the data.
     """
     from facsynth import __version__
 
     parts = tuple(read_counts(folder, index) for index in range(n_parts))
-    manifest = Manifest(source, wanted_samples, parts, __version__)
+    report = None if read is None else read.row()
+    manifest = Manifest(source, wanted_samples, parts, __version__, read=report)
     write_json(manifest.stored(), folder / "manifest.json")
     return FeatureTable(folder, manifest)
 
