@@ -25,7 +25,7 @@ SMALL = TrainSettings(
     epochs=2,
     batch_tokens=64,
     group_tokens=200,
-    dead=DeadFeatures(after=100),
+    dead=DeadFeatures(dead_after=100),
     random_seed=1,
 )
 

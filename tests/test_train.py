@@ -31,7 +31,7 @@ SMALL = TrainSettings(
     epochs=2,
     batch_tokens=64,
     group_tokens=200,
-    dead=DeadFeatures(after=500),
+    dead=DeadFeatures(dead_after=500),
     random_seed=1,
 )
 
@@ -114,7 +114,7 @@ def test_a_planted_dictionary_is_recovered(planted):
         epochs=12,
         batch_tokens=200,
         learning_rate=5e-3,
-        dead=DeadFeatures(after=5_000),
+        dead=DeadFeatures(dead_after=5_000),
         group_tokens=20_000,
     )
     sae = train_sae(tiny_lm(), texts, layer=1, settings=options)
@@ -160,7 +160,7 @@ def test_batch_wide_choice_ends_in_a_threshold_that_keeps_k_on_average(planted):
         epochs=6,
         batch_tokens=400,
         learning_rate=5e-3,
-        dead=DeadFeatures(after=5_000),
+        dead=DeadFeatures(dead_after=5_000),
         group_tokens=20_000,
     )
     sae = train_sae(tiny_lm(), texts, layer=1, settings=options)

@@ -1,7 +1,7 @@
 """Command-line options made from settings records."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, replace
 from pathlib import Path
 from types import UnionType
@@ -21,7 +21,11 @@ _TYPES: dict[Any, Any] = {Path: click.Path(path_type=Path)}
 
 
 def settings_options(
-    record: type[Settings], argument: str, *, without: Collection[str] = ()
+    record: type[Settings],
+    argument: str,
+    *,
+    without: Collection[str] = (),
+    presets: Mapping[str, Settings] | None = None,
 ) -> Callable[[Command], Command]:
     """One option for each field of a settings record, those of its groups included.
 
@@ -32,6 +36,8 @@ def settings_options(
         record: The settings.
         argument: Parameter of the command that takes the record.
         without: Fields (`name`, or `group.name`) that get no option and keep their defaults.
+        presets: Settings by their names for `--recipe`, in place of which stand options that are
+            given.
     """
 
     def decorate(command: Command) -> Command:
@@ -49,9 +55,30 @@ def settings_options(
         made: Command = run
         for setting in reversed(_settings(record, without)):
             made = _option(setting)(made)
-        return made
+        return _preset_option(record, without, presets)(made) if presets else made
 
     return decorate
+
+
+def _preset_option(
+    record: type[Settings], without: Collection[str], presets: Mapping[str, Settings]
+) -> Callable[[Command], Command]:
+    """`--recipe`, which changes the defaults of the other options before they are read."""
+
+    def use(context: click.Context, _option: click.Parameter, name: str | None) -> None:
+        if name:
+            found = _settings(record, without, defaults=presets[name])
+            values = {setting.name: setting.default for setting in found}
+            context.default_map = {**(context.default_map or {}), **values}
+
+    return click.option(
+        "--recipe",
+        type=click.Choice(list(presets)),
+        callback=use,
+        is_eager=True,
+        expose_value=False,
+        help="Take the settings of a published recipe, unless they are given.",
+    )
 
 
 def _settings(

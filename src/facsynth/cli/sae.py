@@ -18,7 +18,7 @@ from facsynth.cli.options import (
 from facsynth.cli.sae_profile import max_length_option, profile
 from facsynth.models.settings import ModelSettings
 from facsynth.sae.formats.options import ReadOptions
-from facsynth.sae.train.settings import TrainSettings
+from facsynth.sae.train.settings import RECIPES, TrainSettings
 
 if TYPE_CHECKING:
     from facsynth.models.lm import LanguageModel
@@ -48,7 +48,7 @@ sae.add_command(profile)
 @click.option(
     "--layer", type=int, required=True, help="0-based decoder layer whose output is read."
 )
-@settings_options(TrainSettings, "settings", without=("dead",))
+@settings_options(TrainSettings, "settings", presets=RECIPES)
 @click.option("--holdout", default=0.05, show_default=True, help="Share of samples held out.")
 @max_length_option(512)
 @save_dtype_option

@@ -86,10 +86,18 @@ def initial_state(
     scale = math.sqrt(d_model) / median
     spread = float(ranks.total(centred.square().sum()))
     rng = torch.Generator().manual_seed(settings.random_seed)
-    decoder = torch.randn(settings.n_features, d_model, generator=rng)
-    decoder /= decoder.norm(dim=1, keepdim=True)
+    decoder = torch.empty(settings.n_features, d_model)
+    if settings.variant.initial == "kaiming":
+        torch.nn.init.kaiming_uniform_(decoder, generator=rng)
+        encoder = decoder.clone()
+    else:
+        decoder.normal_(generator=rng)
+        decoder /= decoder.norm(dim=1, keepdim=True)
+        encoder = decoder * settings.encoder_norm
+    if settings.variant.tied:
+        decoder = encoder.clone()
     tensors = {
-        "encoder": decoder * settings.encoder_norm,
+        "encoder": encoder,
         "encoder_bias": torch.zeros(settings.n_features),
         "decoder": decoder,
         "decoder_bias": torch.zeros(d_model),

@@ -21,9 +21,6 @@ from facsynth.sae.train.topk_step import (
 
 __all__ = ["SaeTrainer"]
 
-_K_ANNEALED = 0.1
-"""Share of the run after which k has its final value."""
-
 
 class SaeTrainer:
     """Takes the steps of a run on activations that have been read.
@@ -60,26 +57,33 @@ class SaeTrainer:
         weights, last_fired = state.parameters(), state.tensors["last_fired"]
         n_total = int(self.ranks.total(torch.tensor(len(x), device=x.device)))
         gradients = self._gradients(x, _annealed_k(self.settings, done), n_total)
-        slope = gradients.decoder
-        along = (slope * weights.decoder).sum(1, keepdim=True)
-        gradients = replace(gradients, decoder=slope - along * weights.decoder)
+        tied, slope = self.settings.variant.tied, gradients.decoder
+        if tied:
+            gradients = replace(gradients, encoder=gradients.encoder + slope)
+        else:
+            along = (slope * weights.decoder).sum(1, keepdim=True)
+            gradients = replace(gradients, decoder=slope - along * weights.decoder)
         for weight, gradient in zip(weights.tensors(), gradients.tensors(), strict=True):
             weight.grad = gradient
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * _rate(done)
+            group["lr"] = self.settings.learning_rate * _rate(self.settings, done)
         self.optimizer.step()
-        weights.decoder.div_(weights.decoder.norm(dim=1, keepdim=True).clamp_min(NORM_FLOOR))
+        if tied:
+            weights.decoder.copy_(weights.encoder)
+        else:
+            weights.decoder.div_(weights.decoder.norm(dim=1, keepdim=True).clamp_min(NORM_FLOOR))
         last_fired += n_total
         last_fired[gradients.fired] = 0
         state.step += 1
         loss, limit = gradients.loss, gradients.limit
         state.loss = loss if math.isnan(state.loss) else _smooth(state.loss, loss)
-        state.threshold = limit if done < _K_ANNEALED else _smooth(state.threshold, limit)
+        annealed = done >= self.settings.variant.k_until
+        state.threshold = limit if not annealed else _smooth(state.threshold, limit)
 
     def _gradients(self, x: Tensor, k: int, n_total: int) -> Gradients:
         """Gradients of the whole batch, the same on every rank."""
         weights, ranks = self.state.parameters(), self.ranks
-        weight = self.settings.dead.weight
+        weight = self.settings.dead.dead_weight
         auxiliary = Auxiliary(self._dead(), weight=weight) if weight else None
         if self.settings.architecture == "topk":
             part = topk_gradients(x, weights, k=k, auxiliary=auxiliary, n_total=n_total)
@@ -90,7 +94,7 @@ class SaeTrainer:
         return part if ranks.count == 1 else _summed(part, ranks)
 
     def _dead(self) -> Tensor:
-        return self.state.tensors["last_fired"] > self.settings.dead.after
+        return self.state.tensors["last_fired"] > self.settings.dead.dead_after
 
     def _note(self) -> str:
         loss, explained = self.state.loss, 1 - self.state.loss / self.state.variance
@@ -100,7 +104,9 @@ class SaeTrainer:
 def _optimizer(state: TrainState, settings: TrainSettings) -> torch.optim.Adam:
     """Adam on the weights, with the moments of the state, if a checkpoint brought some."""
     weights = state.parameters().tensors()
-    optimizer = torch.optim.Adam(weights, lr=settings.learning_rate, fused=True)
+    variant = settings.variant
+    make = torch.optim.AdamW if variant.optimizer == "adamw" else torch.optim.Adam
+    optimizer = make(weights, lr=settings.learning_rate, eps=variant.adam_eps, fused=True)
     for index, weight in enumerate(weights):
         if f"moment1.{index}" in state.tensors:
             optimizer.state[weight] = {
@@ -129,11 +135,13 @@ def _smooth(old: float, new: float) -> float:
     return 0.95 * old + 0.05 * new
 
 
-def _rate(done: float) -> float:
+def _rate(settings: TrainSettings, done: float) -> float:
     """Share of the peak learning rate."""
+    if settings.variant.schedule == "constant":
+        return 1.0
     return min(1.0, (done + 1e-3) / 0.02, 0.1 + 0.9 * max(0.0, 1 - done) / 0.3)
 
 
 def _annealed_k(settings: TrainSettings, done: float) -> int:
-    factor = settings.k_start + (1 - settings.k_start) * min(1.0, done / _K_ANNEALED)
+    factor = settings.k_start + (1 - settings.k_start) * min(1.0, done / settings.variant.k_until)
     return min(settings.n_features, max(settings.k, round(settings.k * factor)))
