@@ -58,6 +58,7 @@ def zipf_rows(n_samples: int, n_features: int) -> csr_array:
 def run_ours(name: str, rows: csr_array, n_picks: int) -> list[int]:
     from facsynth.select.greedy import coverage_picks
     from facsynth.select.picks import Spending, plan_groups
+    from facsynth.table.firing import FiringRows, id_type
 
     n_tokens = np.random.default_rng(SEED).integers(5, 200, rows.shape[0])
     quota: Literal["length", "none"] = "length" if "quotas" in name else "none"
@@ -65,7 +66,9 @@ def run_ours(name: str, rows: csr_array, n_picks: int) -> list[int]:
         n_tokens = np.ones_like(n_tokens)  # ties go to the earlier sample
     groups = plan_groups(n_tokens, budget=n_picks, quota=quota)
     weights, spending = np.ones(rows.shape[1], dtype=np.int64), Spending(n_tokens)
-    return [int(pick) for pick in coverage_picks(rows, groups, weights, spending)]
+    ids = rows.indices.astype(id_type(rows.shape[1]))
+    fires = FiringRows(rows.indptr.astype(np.int64), ids, rows.shape[1])
+    return [int(pick) for pick in coverage_picks(fires, groups, weights, spending)]
 
 
 def run_peer(name: str, file: Path, n_picks: int, limit_s: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from facsynth.records import FeatureActivations, Sample
+from facsynth.table.firing import FiringRows
 from facsynth.table.manifest import TableSource
 from facsynth.table.write import finish_table, samples_hash, write_part
 
@@ -47,6 +48,13 @@ def dense(activations: FeatureActivations) -> np.ndarray:
     rows = np.repeat(np.arange(activations.n_tokens.size), np.diff(activations.row_starts))
     array[rows, activations.feature_ids] = activations.values
     return array
+
+
+def firing(fires: np.ndarray) -> FiringRows:
+    """A dense table of zeros and ones (n_samples, n_features) as sparse rows."""
+    rows, features = np.nonzero(fires)
+    starts = np.searchsorted(rows, np.arange(len(fires) + 1)).astype(np.int64)
+    return FiringRows(starts, features.astype(np.uint16), fires.shape[1])
 
 
 VALUES = st.sampled_from([0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 4.5])

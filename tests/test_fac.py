@@ -94,7 +94,8 @@ def test_k_fold_equals_dense_reference(anchor, seed, relevant, threshold):
 
 @over_tables
 def test_sweep_equals_dense_reference(anchor, seed, relevant, threshold):
-    for point in coverage_sweep(anchor, seed, relevant):
+    rows = [active_rows(t, threshold=threshold) for t in (anchor, seed)]
+    for point in coverage_sweep(*rows, relevant):
         goal = dense_active(anchor, point.threshold) & relevant
         covered = int((goal & dense_active(seed, point.threshold)).sum())
         assert (point.n_anchor, point.n_covered) == (goal.sum(), covered)
@@ -103,7 +104,8 @@ def test_sweep_equals_dense_reference(anchor, seed, relevant, threshold):
 
 def test_sweep_quantiles_are_those_of_stored_activations():
     anchor = make_activations([{0: 1.0, 1: 2.0}, {0: 3.0, 2: 4.0, 3: 5.0}])
-    points = coverage_sweep(anchor, anchor, np.ones(4, dtype=bool), quantiles=(0.25, 0.5))
+    rows = active_rows(anchor, threshold=2.5)
+    points = coverage_sweep(rows, rows, np.ones(4, dtype=bool), quantiles=(0.25, 0.5))
     assert [(p.threshold, p.quantile) for p in points[-2:]] == [(2.0, 0.25), (3.0, 0.5)]
 
 

@@ -9,7 +9,7 @@ from facsynth.data.read import as_samples
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
 from facsynth.records import Sample
-from facsynth.table.inputs import as_activations
+from facsynth.table.inputs import open_tables
 from tiny_pair import planted_pair, planted_table, talk
 
 TEXTS = ["the cat saw the sea", "a dog found tea"]
@@ -72,5 +72,5 @@ def test_active_rows_take_a_table(tables):
 
 
 def test_what_is_no_table_is_named_in_one_line():
-    with pytest.raises(DataError, match="expected a feature table, found list"):
-        as_activations([1, 2])
+    with pytest.raises(DataError, match="expected a feature table, found int"):
+        open_tables([1, 2])

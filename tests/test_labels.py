@@ -53,7 +53,10 @@ def test_direction_is_the_centred_class_means():
 def test_vectors_hold_ones_and_only_relevant_features():
     relevant = np.array([True, True, False, False])
     table = active([{0: 3.0, 1: 1.0, 2: 9.0}, {1: 3.0}], relevant=relevant)
-    assert labelled_rows(table, ["x", "y"]).vectors.toarray().tolist() == [[1, 0], [0, 1]]
+    assert labelled_rows(table, ["x", "y"]).vectors.csr().toarray().tolist() == [
+        [1, 0, 0, 0],
+        [0, 1, 0, 0],
+    ]
 
 
 def test_reliability_is_near_the_cosine_of_two_independent_sets():

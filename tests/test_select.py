@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from activations import dense, make_activations, row_lists, write_table
+from activations import dense, firing, make_activations, row_lists, write_table
 from facsynth.cli.select import select
 from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError
@@ -119,7 +119,7 @@ def test_lazy_greedy_equals_plain_greedy_on_a_larger_pool():
     n_tokens = rng.integers(1, 9, 300)
     groups = plan_groups(n_tokens, budget=60, quota="none")
     weights = rng.integers(1, 5, 120)
-    picked = coverage_picks(csr_array(fires.astype(float)), groups, weights, Spending(n_tokens))
+    picked = coverage_picks(firing(fires), groups, weights, Spending(n_tokens))
     assert picked.tolist() == plain_greedy(fires, n_tokens, weights, 60)
 
 

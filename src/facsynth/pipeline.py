@@ -44,7 +44,6 @@ from facsynth.synthesize.complete import moment_of
 from facsynth.synthesize.run import SynthesisRun
 from facsynth.synthesize.task_format import read_task
 from facsynth.table.extract import extract_table
-from facsynth.table.rows import stack_rows
 from facsynth.table.table import FeatureTable, open_table
 from facsynth.understand.missing import understand_missing
 
@@ -253,9 +252,8 @@ class _Run:
         path = self.folder / "coverage" / f"{when}.json"
         if not path.is_file():
             self.progress.say(f"coverage {when}: measuring, with controls")
-            seed = stack_rows([part.activations() for part in parts])
             settings = CoverageSettings(threshold=self.recipe.synthesize.threshold)
-            coverage = measure_coverage(anchor.activations(), seed, settings=settings)
+            coverage = measure_coverage(anchor, parts, settings=settings)
             write_json(coverage.row(), path)
         return dict(json.loads(path.read_text(encoding="utf-8")))
 

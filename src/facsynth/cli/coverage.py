@@ -96,19 +96,18 @@ def _against_table(
 ) -> Measured:
     from facsynth.cli.load import load_relevant, load_tables
     from facsynth.coverage.measure import measure_coverage
-    from facsynth.table.rows import stack_rows
+    from facsynth.table.columns import read_labels
 
     table, *seed_tables = load_tables((anchor, *seeds))
-    rows = table.activations(hidden=True)
-    seed_rows = stack_rows([one.activations(hidden=True) for one in seed_tables])
-    if (rows.hidden is None) != (seed_rows.hidden is None):
-        side = "anchor" if rows.hidden is None else "seed"
+    has_hidden = table.manifest.source.hidden
+    if has_hidden != all(one.manifest.source.hidden for one in seed_tables):
+        side = "seed" if has_hidden else "anchor"
         click.echo(f"Note: the {side} keeps no hidden states (`fac extract --hidden`)", err=True)
-    labels = [sample.label for sample in table.samples()]
+    labels = read_labels(table)
     result = measure_coverage(
-        rows,
-        seed_rows,
-        relevant=load_relevant(relevant, rows.n_features),
+        table,
+        seed_tables,
+        relevant=load_relevant(relevant, table.manifest.source.n_features),
         settings=settings,
         anchor_labels=labels if any(labels) else None,
     )
@@ -120,14 +119,12 @@ def _against_profile(
 ) -> Measured:
     from facsynth.cli.load import load_relevant, load_tables
     from facsynth.coverage.reference import measure_reference, profile_for
-    from facsynth.table.rows import stack_rows
 
     tables = load_tables(seeds)
     path = None if str(anchor) == REFERENCE else anchor
     profile = profile_for(tables[0].manifest.source, path)
-    rows = stack_rows([table.activations() for table in tables])
-    flags = load_relevant(relevant, rows.n_features)
-    return measure_reference(profile, rows, relevant=flags, settings=settings), [], tables
+    flags = load_relevant(relevant, tables[0].manifest.source.n_features)
+    return measure_reference(profile, tables, relevant=flags, settings=settings), [], tables
 
 
 def _named(

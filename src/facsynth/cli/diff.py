@@ -39,6 +39,7 @@ def diff(
     from facsynth.cli.load import load_active
     from facsynth.cli.show import show
     from facsynth.compare.difference import compare_features, shared_texts
+    from facsynth.table.columns import read_texts
 
     tables, rows = load_active((a, b), threshold=threshold, relevant=relevant)
     found = compare_features(rows[0], rows[1], settings)
@@ -46,6 +47,6 @@ def diff(
     for side in (0, 1) if naming.spans else ():
         ids = [int(found.feature_ids[i]) for i in found.more_in(side)[: settings.top]]
         names |= feature_names(ids, [tables[side]], rows[side].activations, model=naming.model)
-    notes = found.notes + shared_texts([table.samples() for table in tables])
+    notes = found.notes + shared_texts(list(map(read_texts, tables)))
     found = replace(found, sets=(str(a), str(b)), names=names, notes=notes)
     show(found, as_json=as_json, notes=notes)

@@ -56,9 +56,7 @@ def labels(
 
     new_names = dict(map(_renamed, renames))
     every = (*tables, anchor) if anchor else tables
-    opened, active = load_active(
-        every, threshold=threshold, relevant=relevant, hidden=settings.space == "hidden"
-    )
+    opened, active = load_active(every, threshold=threshold, relevant=relevant)
     rows = label_tables(opened, active, settings, renames=new_names)
     target = rows.pop() if anchor else None
     found = compare_labels(rows, settings, names=table_names(every), anchor=target)

@@ -169,15 +169,12 @@ def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
 
 
 def load_active(
-    paths: Sequence[Path], *, threshold: float, relevant: Path | None, hidden: bool = False
+    paths: Sequence[Path], *, threshold: float, relevant: Path | None
 ) -> tuple[list[FeatureTable], list[ActiveRows]]:
     """Feature tables that speak of the same features, and their active rows."""
     tables = load_tables(paths)
     flags = load_relevant(relevant, tables[0].manifest.source.n_features)
-    return tables, [
-        active_rows(table.activations(hidden=hidden), threshold=threshold, relevant=flags)
-        for table in tables
-    ]
+    return tables, [active_rows(table, threshold=threshold, relevant=flags) for table in tables]
 
 
 def check_tables(one: FeatureTable, other: FeatureTable) -> None:

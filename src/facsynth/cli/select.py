@@ -47,13 +47,13 @@ def select(
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import sample_row, write_jsonl
     from facsynth.select.select import select_samples
+    from facsynth.table.columns import read_samples
     from facsynth.table.table import open_table
 
     found = open_table(table)
     chosen = select_samples(_pool(found, settings, options), settings)
     if output:
-        samples = found.samples()
-        written = write_jsonl((sample_row(samples[i]) for i in chosen.rows), output)
+        written = write_jsonl(map(sample_row, read_samples(found, chosen.rows)), output)
         RichProgress().say(f"{written:,} samples written to {output}")
     show(chosen, as_json=as_json, notes=chosen.notes)
     if not output and not as_json:
@@ -65,6 +65,7 @@ def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
     from facsynth.cli.load import check_tables, load_included, load_relevant
     from facsynth.select.pool import Pool
     from facsynth.table.active import active_rows
+    from facsynth.table.columns import read_labels
     from facsynth.table.table import open_table
 
     relevant = load_relevant(options["relevant"], found.manifest.source.n_features)
@@ -73,16 +74,13 @@ def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
         if options[name]:
             tables[name] = open_table(options[name])
             check_tables(found, tables[name])
-    is_hidden = settings.space == "hidden"
     active = {
-        name: active_rows(
-            table.activations(hidden=is_hidden), threshold=options["threshold"], relevant=relevant
-        )
+        name: active_rows(table, threshold=options["threshold"], relevant=relevant)
         for name, table in tables.items()
     }
     labels: dict[str, Any] = {}
     if settings.objective == "direction" and "rejected" not in tables:
-        labels = {name: [one.label for one in table.samples()] for name, table in tables.items()}
+        labels = {name: read_labels(table) for name, table in tables.items()}
     rows = active["rows"]
     return Pool(
         rows,
@@ -90,5 +88,5 @@ def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
         labels=labels.get("rows"),
         anchor_labels=labels.get("anchor"),
         rejected=active.get("rejected"),
-        include=load_included(options["include"], rows.activations.sample_ids),
+        include=load_included(options["include"], rows.sample_ids),
     )

@@ -95,14 +95,14 @@ def match_features(
         DataError: The rows are other samples, or too few samples or features remain.
     """
     for other in (b, random_b):
-        if other is not None and other.activations.sample_ids != a.activations.sample_ids:
+        if other is not None and other.sample_ids != a.sample_ids:
             raise DataError("the tables hold other samples; take those that both have first")
     rng = np.random.default_rng(settings.random_seed)
     halves = np.array_split(rng.permutation(a.n_samples), 2)
     pair = _find_pairs(a, b, settings, halves, halves)
     shuffled: tuple[list[list[float]], ...] = ([], [])
     for kind, groups in [(0, 1), (1, _LENGTH_GROUPS)] * settings.shuffles:
-        others = [_shuffle(half, a.activations.n_tokens, groups, rng) for half in halves]
+        others = [_shuffle(half, a.n_tokens, groups, rng) for half in halves]
         shuffled[kind].append(_find_pairs(a, b, settings, halves, others).shares())
     random: list[float | None] = [None, None]
     if random_b is not None:

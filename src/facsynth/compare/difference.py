@@ -5,8 +5,9 @@ feature. By default samples are therefore compared within deciles of the pooled 
 Mantel and Haenszel).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from facsynth.compare.settings import DiffSettings
 from facsynth.compare.stratified import N_STRATA, common_odds, length_strata, stratified_test
 from facsynth.coverage.controls import length_auc
 from facsynth.errors import DataError
-from facsynth.records import Sample, sample_text
 from facsynth.show import TextTable, as_html
 from facsynth.table.active import ActiveRows, check_same_width
 
@@ -190,7 +190,7 @@ def compare_features(
     p = stratified_test(x, sizes_a, y, sizes_b)
     log_odds, error = common_odds(x, sizes_a, y, sizes_b)
     n_compared = (int(sizes_a.sum()), int(sizes_b.sum()))
-    lengths = [rows.activations.n_tokens for rows in (a, b)]
+    lengths = [rows.n_tokens for rows in (a, b)]
     return Difference(
         feature_ids=ids,
         n_a=a.counts[ids],
@@ -210,16 +210,21 @@ def compare_features(
     )
 
 
-def shared_texts(sets: Sequence[Sequence[Sample]]) -> tuple[str, ...]:
+def shared_texts(sets: Sequence[Iterable[str]]) -> tuple[str, ...]:
     """Notes on texts that are in both data sets, and on copies within one."""
-    texts = [{sample_text(sample) for sample in samples} for samples in sets]
+    n_texts, texts = 0, list[set[bytes]]()
+    for of_set in sets:
+        texts.append(set())
+        for text in of_set:
+            n_texts += 1
+            texts[-1].add(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
     notes = []
     if n_shared := len(texts[0] & texts[1]):
         notes.append(
             f"{n_shared:,} texts are in both sets, which hides differences; compare the rows that "
             "differ to see what changed"
         )
-    if n_copies := sum(map(len, sets)) - sum(map(len, texts)):
+    if n_copies := n_texts - sum(map(len, texts)):
         notes.append(f"{n_copies:,} samples are copies within their set; p-values are too small")
     return tuple(notes)
 
@@ -251,7 +256,7 @@ def _stratified_counts(
     a: ActiveRows, b: ActiveRows, by_length: bool
 ) -> tuple[Counts, Sizes, Counts, Sizes]:
     """Firing samples of each feature and all samples, of either set, in each shared group."""
-    lengths = [rows.activations.n_tokens for rows in (a, b)]
+    lengths = [rows.n_tokens for rows in (a, b)]
     for name, tokens in zip(("first", "second"), lengths, strict=True):
         if not (tokens > 0).any():
             raise DataError(f"the {name} data set has no sample with scored tokens")
@@ -269,5 +274,6 @@ def _stratified_counts(
 def _in_groups(
     rows: ActiveRows, groups: Int64[np.ndarray, " n_samples"], shared: NDArray[np.int64]
 ) -> tuple[Counts, Sizes]:
-    member = (groups == shared[:, None]).astype(np.float64)
-    return (member @ rows.fires).astype(np.int64), member.sum(axis=1).astype(np.int64)
+    members = [groups == group for group in shared]
+    sizes = np.array([np.count_nonzero(member) for member in members], dtype=np.int64)
+    return rows.firing.sum_samples(members).astype(np.int64), sizes

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from numpy.typing import NDArray
 
 from facsynth.compare.labels import (
     Agreement,
@@ -24,6 +25,8 @@ from facsynth.data.pairs import pair_numbers
 from facsynth.errors import DataError
 from facsynth.show import TextTable, as_html
 from facsynth.table.active import ActiveRows
+from facsynth.table.columns import has_pairs, read_labels
+from facsynth.table.firing import flag_rows
 from facsynth.table.table import FeatureTable
 
 __all__ = [
@@ -258,17 +261,16 @@ def label_tables(
     Raises:
         DataError: A table has fewer than two classes, or the chosen answers of pairs only.
     """
-    scale = common_scale([rows.activations for rows in active])
+    scale = common_scale(active)
     found = []
     for table, rows in zip(tables, active, strict=True):
-        samples = table.samples()
-        given = [sample.label for sample in samples]
-        if any(sample.rejected for sample in samples) and not any(given):
+        given = read_labels(table)
+        if not any(given) and has_pairs(table):
             raise DataError(
                 f"{table.folder} holds the chosen answers of preference pairs only; extract the "
                 "data again with --both-answers"
             )
-        pairs = pair_numbers([sample.sample_id for sample in samples], given)
+        pairs = pair_numbers(rows.sample_ids, given)
         named = [(renames or {}).get(label, label) if label else label for label in given]
         try:
             one = labelled_rows(rows, named, pair_ids=pairs, space=settings.space, scale=scale)
@@ -359,8 +361,9 @@ def measure_labels(
 
 def _class_counts(rows: LabelledRows, class_id: int) -> Int64[np.ndarray, " n_features"]:
     """Samples of one class that activate each feature."""
-    fires = rows.active.fires[rows.rows[rows.class_ids == class_id]]
-    return np.bincount(fires.indices, minlength=rows.active.n_features)
+    chosen = flag_rows(rows.active.n_samples, rows.rows[rows.class_ids == class_id])
+    counts: NDArray[np.int64] = rows.active.firing.sum_samples([chosen])[0].astype(np.int64)
+    return counts
 
 
 def _against(

@@ -8,7 +8,7 @@ the difference of the two means. Directions are taken in feature space, or in hi
 table keeps the mean hidden states of its samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from facsynth.compare.settings import Space
 from facsynth.coverage.hidden import hidden_states
 from facsynth.errors import DataError, MismatchError
-from facsynth.select.herding import square_norms
+from facsynth.select.vectors import as_rows, column_sums, square_norms, take
 from facsynth.table.active import ActiveRows
 
 __all__ = ["Agreement", "LabelledRows", "agreement", "labelled_rows", "length_cosines"]
 
 LEVEL = 0.95
 """Share of the resamples inside an interval."""
+
+_BLOCK = 8192
+"""Pairs whose differences are held at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +39,7 @@ class LabelledRows:
     """The whole table."""
 
     vectors: Any
-    """Sparse rows (n_samples, n_columns): one column for each feature that counts; or dense rows
-    of hidden states."""
+    """Rows (n_samples, n_columns): where features fire, or dense hidden states."""
 
     names: tuple[str, ...]
     """The classes, at least two, in alphabetical order."""
@@ -62,10 +64,9 @@ class LabelledRows:
     ) -> Float64[np.ndarray, "n_classes n_columns"]:
         """Mean vector of each class minus the mean of these means; samples may be weighted."""
         weights = np.ones(self.class_ids.size) if weights is None else weights
-        member = np.zeros((self.class_ids.size, len(self.names)))
-        member[np.arange(self.class_ids.size), self.class_ids] = weights
-        sizes = np.maximum(member.sum(axis=0), 1e-12)
-        means: NDArray[np.float64] = np.asarray(self.vectors.T @ (member / sizes)).T
+        members = [np.where(self.class_ids == c, weights, 0.0) for c in range(len(self.names))]
+        sizes = [max(float(member.sum()), 1e-12) for member in members]
+        means = column_sums(self.vectors, [m / n for m, n in zip(members, sizes, strict=True)])
         centred: NDArray[np.float64] = means - means.mean(axis=0)
         return centred
 
@@ -84,9 +85,9 @@ class LabelledRows:
         n_classes = len(self.names)
         if self.pair_ids is not None:
             order = np.lexsort((self.class_ids, self.pair_ids))
-            return _spread(self.vectors[order[::2]] - self.vectors[order[1::2]]) / 2
-        parts = [self.vectors[np.flatnonzero(self.class_ids == c)] for c in range(n_classes)]
-        return (1 - 1 / n_classes) * sum(_spread(part) for part in parts)
+            return _spread(_differences(self.vectors, order[::2], order[1::2])) / 2
+        parts = (take(self.vectors, np.flatnonzero(self.class_ids == c)) for c in range(n_classes))
+        return (1 - 1 / n_classes) * sum(_spread([part]) for part in parts)
 
     def resampled(self, rng: np.random.Generator) -> Float64[np.ndarray, " n_samples"]:
         """Weights of a bootstrap resample: of the pairs, or of each class by itself."""
@@ -156,7 +157,7 @@ def labelled_rows(
             does not have, or relevant features of hidden states.
         MismatchError: Labels and rows differ in number.
     """
-    n_tokens = active.activations.n_tokens
+    n_tokens = active.n_tokens
     if len(labels) != active.n_samples:
         raise MismatchError(f"{len(labels)} labels and {active.n_samples} rows")
     vectors = _vectors(active, space, scale)
@@ -177,7 +178,7 @@ def labelled_rows(
         pair_ids = np.unique(pair_ids[rows], return_inverse=True)[1].astype(np.int64)
     return LabelledRows(
         active=active,
-        vectors=vectors[rows],
+        vectors=vectors if rows.size == n_tokens.size else take(vectors, rows),
         names=tuple(names.tolist()),
         class_ids=class_ids.astype(np.int64),
         pair_ids=pair_ids,
@@ -252,27 +253,36 @@ def length_cosines(rows: LabelledRows) -> Float64[np.ndarray, " n_classes"]:
     logs = np.log(rows.n_tokens)
     logs = logs - logs.mean()
     # vectors are not centred: Σ (l - l̄) x = Σ (l - l̄)(x - x̄), because the weights sum to 0
-    longer = np.asarray(rows.vectors.T @ logs)
+    [longer] = column_sums(rows.vectors, [logs])
     return np.array([_cosine(part, longer) for part in rows.direction()])
 
 
 def _vectors(active: ActiveRows, space: Space, scale: NDArray[np.float64] | None) -> Any:
-    """The vectors of all rows, one column for each relevant feature or hidden dimension."""
+    """The vectors of all rows; features that do not count fire nowhere."""
     if space == "features":
-        return active.fires.astype(np.float64)[:, np.flatnonzero(active.relevant)]
+        return active.firing
     if not active.relevant.all():
         raise DataError("relevant features do not choose among hidden states; leave --relevant out")
-    return hidden_states(active.activations, scale)
+    return hidden_states(active, scale)
 
 
-def _spread(part: Any) -> float:
-    """Expected squared distance of the mean of these rows to their source's mean."""
-    n = part.shape[0]
+def _spread(parts: Iterable[Any]) -> float:
+    """Expected squared distance of the mean of these rows, in parts, to their source's mean."""
+    n, squares, sums = 0, 0.0, np.zeros(1)
+    for part in parts:
+        n += part.shape[0]
+        squares += float(square_norms(part).sum())
+        sums = sums + column_sums(part, [np.ones(part.shape[0], dtype=np.bool_)])[0]
     if n < 2:
         return float("inf")  # one sample says nothing about its own noise
-    squares = float(square_norms(part).sum()) / n
-    mean = float(np.square(np.asarray(part.sum(axis=0)) / n).sum())
-    return float(max(0.0, squares - mean) / (n - 1))
+    return float(max(0.0, squares / n - np.square(sums / n).sum()) / (n - 1))
+
+
+def _differences(vectors: Any, one: NDArray[np.int64], other: NDArray[np.int64]) -> Iterator[Any]:
+    """The vectors of some samples minus those of others, a few thousand at a time."""
+    for start in range(0, one.size, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        yield as_rows(take(vectors, one[rows])) - as_rows(take(vectors, other[rows]))
 
 
 def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -6,23 +6,24 @@ second set. The control is the same share between random parts of equal size and
 its diagonal is what two parts of one set share.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 from facsynth.compare.settings import OverlapSettings
 from facsynth.coverage.controls import length_matched_subset
 from facsynth.coverage.richness import expected_richness
 from facsynth.errors import DataError
-from facsynth.select.pool import Pool
-from facsynth.select.select import pick_rows
-from facsynth.select.settings import SelectSettings
+from facsynth.select.greedy import covering_rows
 from facsynth.show import TextTable, as_html
 from facsynth.table.active import ActiveRows, check_same_width
+from facsynth.table.firing import flag_rows
 
 __all__ = [
     "MatchedOverlap",
@@ -244,21 +245,14 @@ def matched_overlap(
         )
     size, n_sets = smallest // 2, len(tables)
     shares, ratios = np.full((2, n_draws, n_sets, n_sets), np.nan)
-    lengths = [one.activations.n_tokens for one in tables]
     for draw in range(n_draws):
-        for i, one in enumerate(tables):
-            chosen = rng.choice(one.n_samples, size, replace=False)
-            inside = _part(one, chosen)
-            tokens = max(1.0, float(lengths[i][chosen].mean()))
-            for j, other in enumerate(tables):
-                pool = np.arange(other.n_samples)
-                if i == j:
-                    pool = np.setdiff1d(pool, chosen)
-                near = length_matched_subset(lengths[j][pool], lengths[i][chosen], rng=rng)
-                ratios[draw, i, j] = float(lengths[j][pool[near]].mean()) / tokens
-                if inside.any():
-                    both = np.count_nonzero(inside & _part(other, pool[near]))
-                    shares[draw, i, j] = int(both) / int(np.count_nonzero(inside))
+        parts, ratios[draw] = _draw_parts([one.n_tokens for one in tables], size, rng)
+        seen = [one.firing.seen_in(found) for one, found in zip(tables, parts, strict=True)]
+        for i, j in product(range(n_sets), repeat=2):
+            inside = seen[i][0]
+            if inside.any():
+                both = np.count_nonzero(inside & seen[j][1 + i])
+                shares[draw, i, j] = int(both) / int(np.count_nonzero(inside))
     if np.isnan(shares).all(axis=0).any():
         raise DataError("random parts of a data set activate nothing; lower --threshold")
     return MatchedOverlap(
@@ -269,6 +263,29 @@ def matched_overlap(
     )
 
 
+def _draw_parts(
+    lengths: Sequence[Int64[np.ndarray, " _"]], size: int, rng: np.random.Generator
+) -> tuple[list[list[NDArray[np.bool_]]], Float64[np.ndarray, "n_sets n_sets"]]:
+    """A random part of each set, and one of each set with the lengths of each of the former.
+
+    Returns:
+        For each set flags of its samples: of its own part, then of those that match the part of
+        each set; and the length ratios.
+    """
+    parts: list[list[NDArray[np.bool_]]] = [[np.zeros(0, dtype=np.bool_)] for _ in lengths]
+    ratios = np.ones((len(lengths), len(lengths)))
+    for i, own in enumerate(lengths):
+        chosen = rng.choice(own.size, size, replace=False)
+        parts[i][0] = flag_rows(own.size, chosen)
+        tokens = max(1.0, float(own[chosen].mean()))
+        for j, others in enumerate(lengths):
+            pool = np.flatnonzero(~parts[i][0]) if i == j else np.arange(others.size)
+            near = pool[length_matched_subset(others[pool], own[chosen], rng=rng)]
+            ratios[i, j] = float(others[near].mean()) / tokens
+            parts[j].append(flag_rows(others.size, near))
+    return parts, ratios
+
+
 def measure_redundancy(rows: ActiveRows, name: str) -> Redundancy:
     """Greedy order of the samples by new features, until all features are seen.
 
@@ -277,28 +294,28 @@ def measure_redundancy(rows: ActiveRows, name: str) -> Redundancy:
     """
     _check([rows])
     total = int(np.count_nonzero(rows.features))
-    budget = min(rows.n_samples, total)  # each sample up to the last adds a feature
-    order = pick_rows(Pool(rows), SelectSettings(budget, quota="none"))
-    chosen = rows.fires[order]
+    order = covering_rows(rows)
+    chosen = rows.firing.take(order)
     # A feature is new with the first chosen sample that activates it.
-    _, first = np.unique(chosen.indices, return_index=True)
-    owner = np.searchsorted(chosen.indptr, first, side="right") - 1
+    _, first = np.unique(chosen.feature_ids, return_index=True)
+    owner = np.searchsorted(chosen.row_starts, first, side="right") - 1
     n_kept = np.cumsum(np.bincount(owner, minlength=order.size))
-    n_kept = n_kept[: int(np.searchsorted(n_kept, total)) + 1]
-    expected = expected_richness(rows.counts, rows.n_samples, np.arange(rows.n_samples + 1))
+
+    def expected(n_samples: int) -> float:
+        return float(expected_richness(rows.counts, rows.n_samples, np.array([n_samples]))[0])
 
     def needed(share: float) -> Needed:
         goal = share * total - 1e-6
         greedy = int(np.searchsorted(n_kept, goal)) + 1
-        return Needed(share, greedy, int(np.searchsorted(expected, goal)))
+        return Needed(share, greedy, bisect_left(range(rows.n_samples + 1), goal, key=expected))
 
     return Redundancy(
         name=name,
         n_samples=rows.n_samples,
-        mean_tokens=float(rows.activations.n_tokens.mean()),
+        mean_tokens=float(rows.n_tokens.mean()),
         n_features=total,
         needed=tuple(map(needed, SHARES)),
-        greedy_order=tuple(rows.activations.sample_ids[i] for i in order[: n_kept.size]),
+        greedy_order=tuple(rows.sample_ids[i] for i in order),
         n_kept=tuple(n_kept.tolist()),
     )
 
@@ -311,9 +328,3 @@ def _check(tables: Sequence[ActiveRows]) -> None:
                 f"data set {number} activates none of the {int(table.relevant.sum())} relevant "
                 "features, so its overlap is undefined; lower --threshold or leave it out"
             )
-
-
-def _part(rows: ActiveRows, chosen: NDArray[np.int64]) -> Bool[np.ndarray, " n_features"]:
-    active = np.zeros(rows.n_features, dtype=np.bool_)
-    active[rows.fires[chosen].indices] = True
-    return active

@@ -15,6 +15,7 @@ from facsynth.coverage.fac import goal_features
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.errors import DataError
 from facsynth.table.active import ActiveRows
+from facsynth.table.firing import flag_rows
 
 __all__ = [
     "Controls",
@@ -206,12 +207,14 @@ def measure_controls(
             "controls need at least one of each"
         )
     goal = goal_features(anchor.features, relevant)
-    lengths, seed_lengths = anchor.activations.n_tokens, seed.activations.n_tokens
+    lengths, seed_lengths = anchor.n_tokens, seed.n_tokens
     size = min(seed.n_samples, anchor.n_samples)
     picks = [rng.choice(anchor.n_samples, size, replace=False) for _ in range(n_draws)]
-    drawn = [_subset_counts(anchor, chosen)[goal] for chosen in picks]
+    members = [flag_rows(anchor.n_samples, chosen) for chosen in picks]
+    drawn = anchor.firing.sum_samples(members)[:, goal].astype(np.int64)
     matches = [length_matched_subset(lengths, seed_lengths, rng=rng) for _ in range(n_draws)]
-    matched = [_share(_subset_counts(anchor, chosen)[goal] > 0) for chosen in matches]
+    members = [flag_rows(anchor.n_samples, chosen) for chosen in matches]
+    matched = [_share(seen) for seen in anchor.firing.seen_in(members)[:, goal]]
     by_chance = summarize_draws([_share(counts > 0) for counts in drawn], size)
     by_frequency, ratio = frequency_control(
         anchor.counts, seed.features, relevant, n_draws=n_draws, rng=rng
@@ -274,15 +277,6 @@ def frequency_control(
 def summarize_draws(values: Sequence[float], size: int) -> Draws:
     """Mean and range of a measure over draws of `size` samples or features."""
     return Draws(float(np.mean(values)), min(values), max(values), len(values), size)
-
-
-def _subset_counts(
-    rows: ActiveRows, chosen: Int64[np.ndarray, " n_drawn"]
-) -> Int64[np.ndarray, " n_features"]:
-    is_chosen = np.zeros(rows.n_samples, dtype=np.bool_)
-    is_chosen[chosen] = True
-    entries = np.repeat(is_chosen, np.diff(rows.activations.row_starts))
-    return np.bincount(rows.activations.feature_ids[entries], minlength=rows.n_features)
 
 
 def _share(covered: Bool[np.ndarray, " n_goal"]) -> float:

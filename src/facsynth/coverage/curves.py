@@ -54,20 +54,18 @@ def richness_curve(
     Raises:
         DataError: There are no samples.
     """
-    n, table = rows.n_samples, rows.activations
+    n = rows.n_samples
     if not n:
         raise DataError("a table without samples has no richness curve")
     spaced = (np.linspace(1, n, n_points), np.geomspace(1, n, n_points))  # bent most at the start
     inside = np.unique(np.concatenate(spaced).round().astype(np.int64))
     sizes = np.concatenate([inside, n + inside])
-    owner = np.repeat(np.arange(n), np.diff(table.row_starts))
-    drawn = []
-    for _ in range(n_resamples):
-        times = np.bincount(rng.integers(0, n, n), minlength=n)
-        resampled = np.bincount(
-            table.feature_ids, weights=times[owner], minlength=rows.n_features
-        ).astype(np.int64)
-        drawn.append(_curve(resampled, n, inside))
+    times = [
+        np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float32)
+        for _ in range(n_resamples)
+    ]
+    resampled = rows.firing.sum_samples(times).astype(np.int64)
+    drawn = [_curve(counts, n, inside) for counts in resampled]
     error = Z95 * spread_scale(rows.counts, n) * np.std(drawn, axis=0)
     middle = _curve(rows.counts, n, inside)
     most = float(np.count_nonzero(rows.relevant))

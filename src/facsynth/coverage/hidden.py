@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from facsynth.coverage.controls import Draws, length_matched_subset, summarize_draws
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations
+from facsynth.table.active import ActiveRows
 
 __all__ = [
     "HiddenCloseness",
@@ -23,6 +24,10 @@ __all__ = [
     "spread",
     "standard_shift",
 ]
+
+
+HasHidden = FeatureActivations | ActiveRows
+"""Rows in memory, or the active rows of tables: with the mean hidden states if they were kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +53,35 @@ def spread(states: NDArray[np.floating]) -> Float64[np.ndarray, " d_model"]:
 
 
 def common_scale(
-    tables: Sequence[FeatureActivations],
+    tables: Sequence[HasHidden],
 ) -> Float64[np.ndarray, " d_model"] | None:
     """`spread` over all samples of several tables that have hidden states; None without any."""
-    states = [t.hidden[t.n_tokens > 0] for t in tables if t.hidden is not None]
+    found = [(table.n_tokens, table.hidden) for table in tables]
+    states = [hidden[n_tokens > 0] for n_tokens, hidden in found if hidden is not None]
     return spread(np.concatenate(states)) if states else None
 
 
 def hidden_states(
-    activations: FeatureActivations, scale: Float64[np.ndarray, " d_model"] | None = None
+    rows: HasHidden, scale: Float64[np.ndarray, " d_model"] | None = None
 ) -> Float64[np.ndarray, "n_samples d_model"]:
     """Mean hidden states with each dimension in units of its spread.
 
     A sample without scored tokens stands at the mean of the others.
 
     Args:
-        activations: A table.
+        rows: A table.
         scale: Unit of each dimension; the spread over the samples with scored tokens when None.
 
     Raises:
         DataError: The table keeps no hidden states.
     """
-    if activations.hidden is None:
+    hidden = rows.hidden
+    if hidden is None:
         raise DataError(
             "the table keeps no hidden states; extract the data again with `fac extract --hidden`"
         )
-    states: NDArray[np.float64] = activations.hidden / (
-        common_scale([activations]) if scale is None else scale
-    )
-    has_text = activations.n_tokens > 0
+    states: NDArray[np.float64] = hidden / (common_scale([rows]) if scale is None else scale)
+    has_text = rows.n_tokens > 0
     if has_text.any():
         states[~has_text] = states[has_text].mean(axis=0)
     return states
@@ -102,8 +107,8 @@ def standard_shift(
 
 
 def measure_hidden(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
+    anchor: HasHidden,
+    seed: HasHidden,
     *,
     n_draws: int = 20,
     rng: np.random.Generator,
@@ -119,9 +124,10 @@ def measure_hidden(
     Returns:
         The distance; None when a table keeps no hidden states or has no scored token.
     """
-    if anchor.hidden is None or seed.hidden is None:
+    states, seed_states = anchor.hidden, seed.hidden
+    if states is None or seed_states is None:
         return None
-    whole, part = anchor.hidden[anchor.n_tokens > 0], seed.hidden[seed.n_tokens > 0]
+    whole, part = states[anchor.n_tokens > 0], seed_states[seed.n_tokens > 0]
     if not len(whole) or not len(part):
         return None
     center, scale = whole.mean(axis=0, dtype=np.float64), spread(whole)

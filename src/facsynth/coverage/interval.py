@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from facsynth.coverage.unseen import chao2, extrapolated_richness
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations
 from facsynth.table.active import ActiveRows
+from facsynth.table.firing import FiringRows
 
 __all__ = ["Interval", "bootstrap_interval", "spread_scale"]
 
@@ -68,7 +68,7 @@ def bootstrap_interval(
     if not seed.n_samples:
         raise DataError("the seed has no samples to resample; check the seed table")
     counts, n_goal = np.where(goal, seed.counts, 0), int(np.count_nonzero(goal))
-    shares = _resampled_coverage(seed.activations, counts, n_resamples, rng) / n_goal
+    shares = _resampled_coverage(seed.firing, counts, n_resamples, rng) / n_goal
     low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2]).tolist()
     mean = float(shares.mean())
     fac = int(np.count_nonzero(counts)) / n_goal
@@ -113,18 +113,18 @@ def spread_scale(counts: Int64[np.ndarray, " n_features"], n_samples: int) -> fl
 
 
 def _resampled_coverage(
-    seed: FeatureActivations,
+    seed: FiringRows,
     counts: Int64[np.ndarray, " n_features"],
     n_resamples: int,
     rng: np.random.Generator,
 ) -> Float64[np.ndarray, " n_resamples"]:
     """Goal features that each resample of the seed activates, given how many samples do."""
-    n_samples = seed.n_tokens.size
+    n_samples = seed.shape[0]
     n_safe = int(np.count_nonzero(counts > NEVER_LOST))
     fragile = (counts > 0) & (counts <= NEVER_LOST)
-    kept = fragile[seed.feature_ids]
-    ids = seed.feature_ids[kept]
-    rows = np.repeat(np.arange(n_samples), np.diff(seed.row_starts))[kept]
+    entries = np.flatnonzero(fragile[seed.feature_ids])
+    ids = seed.feature_ids[entries]
+    rows = np.searchsorted(seed.row_starts, entries, side="right") - 1
     covered = np.empty(n_resamples)
     for i in range(n_resamples):
         drawn = np.zeros(n_samples, dtype=np.bool_)

@@ -18,14 +18,14 @@ from facsynth.coverage.settings import CoverageSettings
 from facsynth.coverage.variants import coverage_sweep, k_fold_coverage, weighted_coverage
 from facsynth.errors import MismatchError
 from facsynth.table.active import active_rows
-from facsynth.table.inputs import TableData, as_activations
+from facsynth.table.inputs import TableData
 
 __all__ = ["measure_coverage"]
 
 
 def measure_coverage(
-    anchor: TableData,
-    seed: TableData,
+    anchor: TableData | Sequence[TableData],
+    seed: TableData | Sequence[TableData],
     *,
     relevant: Bool[np.ndarray, " n_features"] | None = None,
     settings: CoverageSettings | None = None,
@@ -34,8 +34,8 @@ def measure_coverage(
     """FAC of a seed against an anchor, with its variants, its uncertainty and its controls.
 
     Args:
-        anchor: Table of the data that stands for the target domain.
-        seed: Table of the data to measure.
+        anchor: Table of the data that stands for the target domain; several count together.
+        seed: Table of the data to measure, or several.
         relevant: Features a judge marked as relevant; every feature when None.
         settings: See `CoverageSettings`.
         anchor_labels: Class of each anchor sample, for the coverage of each class's features.
@@ -46,21 +46,16 @@ def measure_coverage(
         MismatchError: The tables or the flags differ in their number of features.
     """
     settings = settings or CoverageSettings()
-    anchor, seed = as_activations(anchor), as_activations(seed)
-    if anchor.n_features != seed.n_features:
+    # Some controls also look at the features that do not count.
+    every, seed_every = (active_rows(one, threshold=settings.threshold) for one in (anchor, seed))
+    if every.n_features != seed_every.n_features:
         raise MismatchError(
-            f"the anchor has {anchor.n_features} features and the seed {seed.n_features}; "
+            f"the anchor has {every.n_features} features and the seed {seed_every.n_features}; "
             "extract both with the same SAE"
         )
     if relevant is None:
-        relevant = np.ones(anchor.n_features, dtype=np.bool_)
-    delta = settings.threshold
-    rows, seed_rows = (
-        active_rows(table, threshold=delta, relevant=relevant) for table in (anchor, seed)
-    )
-    every, seed_every = rows, seed_rows
-    if not relevant.all():  # some controls also look at the features that do not count
-        every, seed_every = (active_rows(table, threshold=delta) for table in (anchor, seed))
+        relevant = np.ones(every.n_features, dtype=np.bool_)
+    rows, seed_rows = every.only(relevant), seed_every.only(relevant)
     goal, missing = goal_features(rows.features, relevant), missing_features(rows, seed_rows)
     n_anchor = int(np.count_nonzero(goal))
     rng = np.random.default_rng(settings.random_seed)
@@ -75,7 +70,7 @@ def measure_coverage(
         frequency_weighted=weighted_coverage(rows.counts.astype(np.float64), seed_rows.features),
         magnitude_weighted=weighted_coverage(rows.sums, seed_rows.features),
         k_fold=k_fold_coverage(goal, seed_rows.counts),
-        sweep=coverage_sweep(anchor, seed, relevant),
+        sweep=coverage_sweep(every, seed_every, relevant),
         interval=bootstrap_interval(goal, seed_rows, n_resamples=settings.resamples, rng=rng),
         richness=compare_richness(rows, seed_rows, n_draws=settings.draws, rng=rng),
         representativeness=measure_representativeness(seed_rows.counts, rows.counts),
@@ -84,7 +79,7 @@ def measure_coverage(
         by_class=class_coverage(every, anchor_labels, seed_every, relevant)
         if anchor_labels
         else (),
-        hidden=measure_hidden(anchor, seed, n_draws=settings.draws, rng=rng),
+        hidden=measure_hidden(every, seed_every, n_draws=settings.draws, rng=rng),
         curves=richness_curves(
             {"anchor": rows, "seed": seed_rows}, random_seed=settings.random_seed
         )

@@ -68,17 +68,15 @@ def class_coverage(
     Raises:
         MismatchError: Labels and anchor samples differ in number.
     """
-    rows = anchor.activations
     if len(labels) != anchor.n_samples:
         raise MismatchError(f"{len(labels)} labels and {anchor.n_samples} anchor samples")
     names = sorted({label for label in labels if label is not None})
     if not 2 <= len(names) <= MAX_CLASSES:
         return ()
     found = []
-    for name in names:
-        member = np.array([label == name for label in labels])
-        entries = np.repeat(member, np.diff(rows.row_starts))
-        inside = np.bincount(rows.feature_ids[entries], minlength=anchor.n_features)
+    members = [np.array([label == name for label in labels]) for name in names]
+    counts = anchor.firing.sum_samples(members).astype(np.int64)
+    for name, member, inside in zip(names, members, counts, strict=True):
         _, z = log_odds(inside, anchor.counts - inside)
         usable = np.flatnonzero(relevant & (inside >= MIN_SAMPLES) & (z > 0))
         own = usable[np.lexsort((usable, -z[usable]))][:n_features]

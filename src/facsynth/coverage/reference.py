@@ -4,6 +4,7 @@ Coverage, closeness and what random samples reach follow from its counts; an int
 anchor and subsets of matched lengths do not.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ from facsynth.coverage.variants import (
 )
 from facsynth.errors import MismatchError
 from facsynth.models.default_model import default_sae_folder
-from facsynth.records import FeatureActivations
-from facsynth.table.active import active_rows
+from facsynth.table.active import ActiveRows, active_rows
+from facsynth.table.inputs import TableData
 from facsynth.table.manifest import TableSource
 
 __all__ = ["measure_reference", "profile_for"]
@@ -68,7 +69,7 @@ def profile_for(source: TableSource, path: Path | None = None) -> ReferenceProfi
 
 def measure_reference(
     profile: ReferenceProfile,
-    seed: FeatureActivations,
+    seed: TableData | Sequence[TableData],
     *,
     relevant: Bool[np.ndarray, " n_features"] | None = None,
     settings: CoverageSettings | None = None,
@@ -77,7 +78,7 @@ def measure_reference(
 
     Args:
         profile: The reference.
-        seed: Table of the data to measure, extracted with the profile's SAE.
+        seed: Table of the data to measure, or several, extracted with the profile's SAE.
         relevant: Features to count; all when None.
         settings: See `CoverageSettings`; the threshold is one of the profile's.
 
@@ -89,16 +90,17 @@ def measure_reference(
     settings = settings or CoverageSettings()
     everywhere = profile.counts(settings.threshold)
     relevant = np.ones(everywhere.size, dtype=np.bool_) if relevant is None else relevant
-    if not everywhere.size == seed.n_features == relevant.size:
+    every = active_rows(seed, threshold=settings.threshold)
+    if not everywhere.size == every.n_features == relevant.size:
         raise MismatchError(
-            f"the reference has {everywhere.size} features, the seed {seed.n_features} and the "
+            f"the reference has {everywhere.size} features, the seed {every.n_features} and the "
             f"relevance {relevant.size}; extract with the SAE that carries the reference"
         )
     goal, counts = goal_features(everywhere > 0, relevant), np.where(relevant, everywhere, 0)
-    rows = active_rows(seed, threshold=settings.threshold, relevant=relevant)
+    rows = every.only(relevant)
     rng = np.random.default_rng(settings.random_seed)
     interval = bootstrap_interval(goal, rows, n_resamples=settings.resamples, rng=rng)
-    controls = _controls(profile, seed, relevant, settings, rng)
+    controls = _controls(profile, every, relevant, settings, rng)
     missing = np.flatnonzero(goal & ~rows.features)
     missing = missing[np.lexsort((missing, -counts[missing]))]
     n_anchor = int(np.count_nonzero(goal))
@@ -113,13 +115,13 @@ def measure_reference(
         frequency_weighted=weighted_coverage(counts.astype(np.float64), rows.features),
         magnitude_weighted=None,
         k_fold=k_fold_coverage(goal, rows.counts),
-        sweep=_sweep(profile, seed, relevant),
+        sweep=_sweep(profile, every, relevant),
         interval=interval,
         richness=richness_at_equal_samples(
             counts,
             rows.counts,
             measure_richness(counts, profile.n_samples, profile.n_tokens),
-            measure_richness(rows.counts, rows.n_samples, int(seed.n_tokens.sum())),
+            measure_richness(rows.counts, rows.n_samples, int(rows.n_tokens.sum())),
         ),
         representativeness=measure_representativeness(rows.counts, counts),
         controls=controls,
@@ -136,16 +138,15 @@ def measure_reference(
 
 def _controls(
     profile: ReferenceProfile,
-    seed: FeatureActivations,
+    seed: ActiveRows,
     relevant: Bool[np.ndarray, " n_features"],
     settings: CoverageSettings,
     rng: np.random.Generator,
 ) -> Controls:
-    counts, size = profile.counts(settings.threshold), seed.n_tokens.size
+    counts, size = profile.counts(settings.threshold), seed.n_samples
     by_chance, distance = _random_samples(profile, counts[relevant & (counts > 0)], size, rng)
-    active = active_rows(seed, threshold=settings.threshold).features
     by_frequency, ratio = frequency_control(
-        counts, active, relevant, n_draws=settings.draws, rng=rng
+        counts, seed.features, relevant, n_draws=settings.draws, rng=rng
     )
     mean, wanted = float(seed.n_tokens.mean()), profile.n_tokens / profile.n_samples
     is_mismatched = abs(mean - wanted) > 0.2 * wanted
@@ -209,10 +210,9 @@ def _random_samples(
 
 
 def _sweep(
-    profile: ReferenceProfile, seed: FeatureActivations, relevant: Bool[np.ndarray, " n_features"]
+    profile: ReferenceProfile, seed: ActiveRows, relevant: Bool[np.ndarray, " n_features"]
 ) -> tuple[SweepPoint, ...]:
-    peaks = active_rows(seed, threshold=0.0).peaks
     return tuple(
-        sweep_point(threshold, None, relevant & (counts > 0), peaks > threshold)
+        sweep_point(threshold, None, relevant & (counts > 0), seed.highest > threshold)
         for threshold, counts in zip(profile.thresholds, profile.sample_counts, strict=True)
     )

@@ -21,6 +21,7 @@ from facsynth.coverage.unseen import (
 )
 from facsynth.errors import DataError
 from facsynth.table.active import ActiveRows
+from facsynth.table.firing import flag_rows
 
 __all__ = [
     "Richness",
@@ -141,19 +142,14 @@ def richness_at_token_budget(
         n_draws: Random orders; when the budget takes all samples, one is enough.
         rng: Source of the orders.
     """
-    table = rows.activations
-    lengths = np.diff(table.row_starts)
-    if n_tokens >= int(table.n_tokens.sum()):
+    if n_tokens >= int(rows.n_tokens.sum()):
         n_draws = 1
-    totals = []
+    taken = []
     for _ in range(n_draws):
-        order = rng.permutation(lengths.size)
-        taken = np.zeros(lengths.size, dtype=np.bool_)
-        taken[order[np.cumsum(table.n_tokens[order]) <= n_tokens]] = True
-        seen = np.zeros(rows.n_features, dtype=np.bool_)
-        seen[table.feature_ids[np.repeat(taken, lengths)]] = True
-        totals.append(int(np.count_nonzero(seen)))
-    return float(np.mean(totals))
+        order = rng.permutation(rows.n_samples)
+        inside = order[np.cumsum(rows.n_tokens[order]) <= n_tokens]
+        taken.append(flag_rows(rows.n_samples, inside))
+    return float(np.count_nonzero(rows.firing.seen_in(taken)) / n_draws)
 
 
 def measure_richness(
@@ -198,7 +194,7 @@ def compare_richness(
         rng: Source of the orders.
     """
     sides = [
-        measure_richness(rows.counts, rows.n_samples, int(rows.activations.n_tokens.sum()))
+        measure_richness(rows.counts, rows.n_samples, int(rows.n_tokens.sum()))
         for rows in (anchor, seed)
     ]
     tokens = min(side.n_tokens for side in sides)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from facsynth.records import FeatureActivations
-from facsynth.table.active import active_rows
+from facsynth.table.active import ActiveRows
 
 __all__ = [
     "THRESHOLDS",
@@ -95,8 +94,8 @@ def k_fold_coverage(
 
 
 def coverage_sweep(
-    anchor: FeatureActivations,
-    seed: FeatureActivations,
+    anchor: ActiveRows,
+    seed: ActiveRows,
     relevant: Bool[np.ndarray, " n_features"],
     *,
     thresholds: tuple[float, ...] = THRESHOLDS,
@@ -109,8 +108,8 @@ def coverage_sweep(
     threshold, because both of its sets shrink.
 
     Args:
-        anchor: Table of the anchor.
-        seed: Table of the seed.
+        anchor: The anchor at any threshold.
+        seed: The same for the seed.
         relevant: Features to count.
         thresholds: Absolute thresholds, in SAE units.
         quantiles: Quantiles in [0, 1]; left out when the anchor has no activations.
@@ -119,12 +118,16 @@ def coverage_sweep(
         One point per threshold, absolute ones first.
     """
     levels: list[tuple[float, float | None]] = [(float(t), None) for t in thresholds]
-    if anchor.values.size:
-        found = np.quantile(anchor.values, quantiles)
+    if anchor.highest.any():
+        found = anchor.quantiles(quantiles)
         levels += [(float(t), float(q)) for t, q in zip(found, quantiles, strict=True)]
-    in_anchor, in_seed = (active_rows(table, threshold=0.0).peaks for table in (anchor, seed))
     return tuple(
-        sweep_point(threshold, quantile, relevant & (in_anchor > threshold), in_seed > threshold)
+        sweep_point(
+            threshold,
+            quantile,
+            relevant & (anchor.highest > threshold),
+            seed.highest > threshold,
+        )
         for threshold, quantile in levels
     )
 

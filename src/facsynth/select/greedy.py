@@ -7,20 +7,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
 
-from facsynth.select.picks import Group, Spending, take_turns
+from facsynth.select.picks import Group, Spending, plan_groups, take_turns
+from facsynth.table.active import ActiveRows
+from facsynth.table.firing import FiringRows, row_entries
 
-__all__ = ["coverage_picks"]
+__all__ = ["coverage_picks", "covering_rows"]
 
 
 def coverage_picks(
-    fires: Any,
+    fires: FiringRows,
     groups: Sequence[Group],
     weights: NDArray[np.int64],
     spending: Spending,
     *,
     taken: Sequence[int] = (),
+    once: bool = False,
 ) -> Int64[np.ndarray, " n_selected"]:
     """Greedy maximum coverage: each pick adds the largest weight of features not yet covered.
 
@@ -36,77 +38,86 @@ def coverage_picks(
     recounts most samples many times.
 
     Args:
-        fires: Sparse rows (n_samples, n_features) of ones where a feature is active.
+        fires: Which features are active in which samples.
         groups: From `plan_groups`.
         weights: Weight of each feature; integers of at least 0, so that ties are exact.
         spending: Tokens that may be spent; a sample with more than are left is skipped.
         taken: Samples chosen before; what they activate counts as activated by picks.
+        once: Stop choosing from a group when nothing adds coverage.
     """
-    taken_rows = fires[np.asarray(taken, dtype=np.int64)]
-    seen = np.bincount(taken_rows.indices, minlength=weights.size).astype(np.int64)
+    seen = fires.take(taken).counts()
     parts = [_Part(fires, group.rows, weights) for group in groups]
     for part in parts:
         part.refresh(seen)
     picked = []
     for turn in take_turns(groups):
-        rank = parts[turn].best(seen, spending)
+        rank = parts[turn].best(seen, spending, once=once)
         if rank is None:
             continue
         row = int(groups[turn].rows[rank])
         parts[turn].gains[rank] = -np.inf
         picked.append(row)
         spending.pay(row)
-        features = fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
+        features = fires.row(row)
         seen[features] += 1
         for part in parts:
             part.cover(features[seen[features] == part.fold])
     return np.array(picked, dtype=np.int64)
 
 
+def covering_rows(rows: ActiveRows) -> Int64[np.ndarray, " n_selected"]:
+    """Few samples, in greedy order, that activate every feature that the table activates."""
+    most = min(rows.n_samples, int(np.count_nonzero(rows.features)))  # each adds a feature
+    groups = plan_groups(rows.n_tokens, budget=most, quota="none")
+    weights = rows.features.astype(np.int64)
+    return coverage_picks(rows.firing, groups, weights, Spending(rows.n_tokens), once=True)
+
+
 @dataclass(eq=False)
 class _Part:
     """The rows of one group with their gains; minus infinity for rows that are no longer free."""
 
-    fires: Any
+    fires: FiringRows
     rows: NDArray[np.int64]
     weights: NDArray[np.int64]
     fold: int = field(default=1, init=False)
     gains: NDArray[np.float64] = field(init=False)
-    columns: Any = field(init=False)
+    column_starts: NDArray[np.int64] = field(init=False)
+    columns: NDArray[np.int32] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fires = self.fires[self.rows]
-        self.columns = csc_array(self.fires)
+        self.fires = self.fires.take(self.rows)
+        self.column_starts, self.columns = self.fires.by_feature()
         self.gains = np.zeros(self.rows.size)
 
     def refresh(self, seen: NDArray[np.int64]) -> None:
         """Recompute the gains of the free rows."""
         open_weights = np.where(seen < self.fold, self.weights, 0).astype(np.float64)
-        self.gains = np.where(np.isinf(self.gains), -np.inf, self.fires @ open_weights)
+        self.gains = np.where(np.isinf(self.gains), -np.inf, self.fires.sum_features(open_weights))
 
     def cover(self, features: Any) -> None:
         """Subtract the weight of newly covered features from the rows that activate them."""
-        starts, ends = self.columns.indptr[features], self.columns.indptr[features + 1]
-        n_rows = ends - starts
-        if not n_rows.sum():
-            return
-        at = np.repeat(starts - np.cumsum(n_rows) + n_rows, n_rows) + np.arange(n_rows.sum())
-        weights = np.repeat(self.weights[features], n_rows)
-        np.subtract.at(self.gains, self.columns.indices[at], weights.astype(np.float64))
+        columns = features.astype(np.int64)
+        at = row_entries(self.column_starts, columns)
+        weights = np.repeat(self.weights[columns], np.diff(self.column_starts)[columns])
+        # `at` is slow with other types
+        np.subtract.at(self.gains, self.columns[at].astype(np.intp), weights.astype(np.float64))
 
-    def best(self, seen: NDArray[np.int64], spending: Spending) -> int | None:
+    def best(self, seen: NDArray[np.int64], spending: Spending, *, once: bool) -> int | None:
         """Rank of the best row within the budget; None if there is none."""
-        self.gains[spending.over_budget(self.rows)] = -np.inf
-        if np.isinf(self.gains).all():
+        if spending.left is not None:
+            self.gains[spending.over_budget(self.rows)] = -np.inf
+        rank = int(np.argmax(self.gains))
+        if self.gains[rank] == -np.inf or (once and self.gains[rank] == 0):
             return None
-        if self.gains.max() == 0:
+        if self.gains[rank] == 0:
             self._raise_fold(seen)
-        return int(np.argmax(self.gains))
+            rank = int(np.argmax(self.gains))
+        return rank
 
     def _raise_fold(self, seen: NDArray[np.int64]) -> None:
-        left = self.fires[np.flatnonzero(~np.isinf(self.gains))]
-        reached = np.unique(left.indices)
-        reached = reached[self.weights[reached] > 0]
+        [shown] = self.fires.seen_in([~np.isinf(self.gains)])
+        reached = np.flatnonzero(shown & (self.weights > 0))
         if reached.size:
             self.fold = int(seen[reached].min()) + 1
             self.refresh(seen)

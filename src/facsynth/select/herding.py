@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 
 from facsynth.select.picks import Group, Spending, take_turns
+from facsynth.select.vectors import dense_row, products, square_norms, take
 
-__all__ = ["direction_picks", "mean_picks", "square_norms"]
+__all__ = ["direction_picks", "mean_picks"]
 
 
 def mean_picks(
@@ -31,27 +31,27 @@ def mean_picks(
     ties go to the shorter sample, then to the earlier one.
 
     Args:
-        vectors: Dense or sparse rows (n_samples, d): ones where a feature is active, mean hidden
-            states, or the chosen answer minus the rejected one.
+        vectors: Rows (n_samples, d): where features fire, mean hidden states, or the chosen answer
+            minus the rejected one; see `facsynth.select.vectors`.
         groups: From `plan_groups`.
         target_sum: Sum of the target's vectors.
         n_target: Number of target samples.
         spending: Tokens that may be spent.
         taken: Samples chosen before.
     """
-    parts = [vectors[group.rows] for group in groups]
+    parts = [take(vectors, group.rows) for group in groups]
     norms = [square_norms(part) for part in parts]
     total = np.zeros_like(target_sum)
     n_picked = 0
 
     def add(row: int) -> None:
         nonlocal n_picked
-        total[:] += _dense_row(vectors, row)
+        total[:] += dense_row(vectors, row)
         n_picked += 1
 
     def costs(turn: int) -> NDArray[np.float64]:
         pull = n_target * total - (n_picked + 1) * target_sum
-        found: NDArray[np.float64] = n_target * norms[turn] + 2.0 * (parts[turn] @ pull)
+        found: NDArray[np.float64] = n_target * norms[turn] + 2.0 * products(parts[turn], pull)
         return found
 
     return _cheapest_picks(groups, spending, taken, costs, add)
@@ -74,7 +74,7 @@ def direction_picks(
     as e_c = 0. Classes and lengths follow the groups; ties go to the shorter, then the earlier.
 
     Args:
-        vectors: Dense or sparse rows (n_samples, d), such as ones where a feature is active.
+        vectors: Rows (n_samples, d), as in `mean_picks`.
         groups: From `plan_groups` with classes.
         means: Target mean of each class.
         spending: Tokens that may be spent.
@@ -82,13 +82,13 @@ def direction_picks(
         taken: Samples chosen before.
     """
     n_classes = means.shape[0]
-    parts = [vectors[group.rows] for group in groups]
+    parts = [take(vectors, group.rows) for group in groups]
     norms = [square_norms(part) for part in parts]
     sums, errors, sizes = np.zeros_like(means), np.zeros_like(means), np.zeros(n_classes)
 
     def add(row: int) -> None:
         label = int(class_ids[row])
-        sums[label] += _dense_row(vectors, row)
+        sums[label] += dense_row(vectors, row)
         sizes[label] += 1.0
         errors[label] = sums[label] / sizes[label] - means[label]
 
@@ -97,8 +97,7 @@ def direction_picks(
         n = sizes[label] + 1.0
         others = errors.sum(axis=0) - errors[label]
         pull = (n_classes - 1) * (sums[label] / n - means[label]) - others
-        found: NDArray[np.float64] = (n_classes - 1) * norms[turn] / n + 2.0 * (parts[turn] @ pull)
-        return found
+        return np.asarray((n_classes - 1) * norms[turn] / n + 2.0 * products(parts[turn], pull))
 
     return _cheapest_picks(groups, spending, taken, costs, add)
 
@@ -134,14 +133,3 @@ def _cheapest_picks(
         spending.pay(picked[-1])
         add(picked[-1])
     return np.array(picked, dtype=np.int64)
-
-
-def _dense_row(vectors: Any, row: int) -> NDArray[np.float64]:
-    return np.asarray(vectors[[row]].sum(axis=0), dtype=np.float64).ravel()
-
-
-def square_norms(part: Any) -> NDArray[np.float64]:
-    """Squared length of each row, sparse or dense."""
-    squares = part.multiply(part) if issparse(part) else part * part
-    norms: NDArray[np.float64] = np.asarray(squares.sum(axis=1), dtype=np.float64).ravel()
-    return norms

@@ -12,7 +12,9 @@ from facsynth.coverage.fac import goal_features
 from facsynth.coverage.hidden import common_scale, hidden_states
 from facsynth.errors import DataError, MismatchError
 from facsynth.select.settings import SelectSettings
+from facsynth.select.vectors import as_rows, column_sums
 from facsynth.table.active import ActiveRows, check_same_width
+from facsynth.table.firing import FiringRows
 
 __all__ = [
     "Pool",
@@ -48,23 +50,23 @@ class Pool:
     @property
     def n_tokens(self) -> Int64[np.ndarray, " n_samples"]:
         """Scored tokens of each sample."""
-        return self.rows.activations.n_tokens
+        return self.rows.n_tokens
 
 
 @dataclass(frozen=True)
 class SelectionTask:
     """A pool prepared for an objective."""
 
-    fires: Any
-    """Sparse rows (n_samples, n_features) of ones where a relevant feature is active."""
+    fires: FiringRows
+    """Where relevant features are active."""
 
     counts: Int64[np.ndarray, " n_features"]
     """Target samples that activate each feature."""
 
     n_target: int
     vectors: Any
-    """Rows (n_samples, d), sparse or dense, that herding works on: those of `fires`, hidden
-    states, or chosen minus rejected."""
+    """Rows (n_samples, d) that herding works on: `fires`, dense hidden states, or chosen minus
+    rejected, sparse or dense."""
 
     target_sum: Float64[np.ndarray, " d"]
     """Sum of the target's vectors."""
@@ -79,23 +81,21 @@ def prepare_task(pool: Pool, settings: SelectSettings) -> SelectionTask:
     rows, target = pool.rows, pool.anchor or pool.rows
     check_same_width(target, rows)
     goal_features(target.features, target.relevant)  # refuses a target that activates nothing
-    # float64, because SciPy converts float32 rows again at every product with a float64 vector
-    fires = rows.fires.astype(np.float64)
-    counts = target.counts
+    fires, counts = rows.firing, target.counts
     task = SelectionTask(fires, counts, target.n_samples, fires, counts.astype(np.float64))
     if settings.objective == "coverage":
         return task
 
     def vectors(table: ActiveRows) -> Any:
         if settings.space == "hidden":
-            return hidden_states(table.activations, common_scale([rows.activations]))
-        return fires if table is rows else table.fires.astype(np.float64)
+            return hidden_states(table, common_scale([rows]))
+        return table.firing
 
     if settings.objective == "direction":
         if pool.rejected is not None:
             return _with_differences(task, pool, pool.rejected, vectors)
         return _with_classes(task, pool, vectors)
-    return replace(task, vectors=vectors(rows), target_sum=_column_sums(vectors(target)))
+    return replace(task, vectors=vectors(rows), target_sum=_column_sum(vectors(target)))
 
 
 def _with_classes(
@@ -126,8 +126,8 @@ def _with_differences(
             f"the pool has {pool.rows.n_samples} samples and the rejected answers "
             f"{rejected.n_samples}; extract both sides of the same pairs"
         )
-    found = vectors(pool.rows) - vectors(rejected)
-    return replace(task, vectors=found, target_sum=_column_sums(found))
+    found = as_rows(vectors(pool.rows)) - as_rows(vectors(rejected))
+    return replace(task, vectors=found, target_sum=_column_sum(found))
 
 
 def _classes(
@@ -151,16 +151,17 @@ def class_means(
     vectors: Any, classes: NDArray[np.int64], n_classes: int
 ) -> Float64[np.ndarray, "n_classes d"]:
     """Mean row of each class; 0 for a class without rows."""
-    parts = [vectors[np.flatnonzero(classes == c)] for c in range(n_classes)]
-    return np.stack([column_means(part) for part in parts])
+    members = [classes == c for c in range(n_classes)]
+    sizes = np.maximum(1, np.bincount(classes, minlength=n_classes))
+    return column_sums(vectors, members) / sizes[:, None]
 
 
 def column_means(rows: Any) -> Float64[np.ndarray, " d"]:
     """Mean of rows, sparse or dense; 0 when there are none."""
-    means: NDArray[np.float64] = _column_sums(rows) / max(1, rows.shape[0])
+    means: NDArray[np.float64] = _column_sum(rows) / max(1, rows.shape[0])
     return means
 
 
-def _column_sums(rows: Any) -> Float64[np.ndarray, " d"]:
-    sums: NDArray[np.float64] = np.asarray(rows.sum(axis=0), dtype=np.float64).ravel()
+def _column_sum(rows: Any) -> Float64[np.ndarray, " d"]:
+    sums: NDArray[np.float64] = column_sums(rows, [np.ones(rows.shape[0], dtype=np.bool_)])[0]
     return sums

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.select.pool import Pool, SelectionTask, class_means, column_means
 from facsynth.select.settings import SelectSettings
+from facsynth.select.vectors import take
 from facsynth.show import TextTable, as_html
 
 __all__ = ["PickMeasures", "Selection", "measure_picks"]
@@ -150,7 +151,7 @@ def measure_picks(
     task: SelectionTask, pool: Pool, settings: SelectSettings, rows: NDArray[np.int64]
 ) -> PickMeasures:
     """Measure some samples of a pool against its target."""
-    counts = np.bincount(task.fires[rows].indices, minlength=task.counts.size)
+    counts = task.fires.take(rows).counts()
     goal = task.counts > 0
 
     def distance(other: NDArray[np.int64]) -> float:
@@ -159,12 +160,12 @@ def measure_picks(
     cosine = shift = None
     target = task.target_sum / task.n_target
     if task.means is not None and task.classes is not None:
-        means = class_means(task.vectors[rows], task.classes[rows], len(task.means))
+        means = class_means(take(task.vectors, rows), task.classes[rows], len(task.means))
         cosine = _cosine(means - means.mean(axis=0), task.means - task.means.mean(axis=0))
     elif settings.objective == "direction":
-        cosine = _cosine(column_means(task.vectors[rows]), target)
+        cosine = _cosine(column_means(take(task.vectors, rows)), target)
     elif settings.space == "hidden":
-        shift = float(np.sqrt(np.square(column_means(task.vectors[rows]) - target).mean()))
+        shift = float(np.sqrt(np.square(column_means(take(task.vectors, rows)) - target).mean()))
     return PickMeasures(
         fac=int(np.count_nonzero(counts[goal])) / int(np.count_nonzero(goal)),
         hellinger=distance(pool.rows.counts),

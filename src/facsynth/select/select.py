@@ -55,7 +55,7 @@ def select_samples(pool: Pool, settings: SelectSettings) -> Selection:
     measure = partial(measure_picks, task, pool, settings)
     return Selection(
         rows=picked,
-        sample_ids=tuple(pool.rows.activations.sample_ids[i] for i in picked),
+        sample_ids=tuple(pool.rows.sample_ids[i] for i in picked),
         selection=measure(picked),
         pool=measure(np.arange(pool.n_tokens.size)),
         random=tuple(measure(rows) for rows in draws),
@@ -111,7 +111,7 @@ def _check_include(pool: Pool, settings: SelectSettings) -> None:
             "raise --budget"
         )
     if (tokens == 0).any():
-        sample = pool.rows.activations.sample_ids[pool.include[int(np.argmin(tokens))]]
+        sample = pool.rows.sample_ids[pool.include[int(np.argmin(tokens))]]
         raise DataError(f"{sample} is to be included and has no scored tokens; leave it out")
     if settings.budget_tokens is not None and int(tokens.sum()) > settings.budget_tokens:
         raise DataError(

@@ -108,7 +108,7 @@ def choose_candidates(
         max_kept: Most candidates to keep.
         is_new: Asked once for each candidate about to be kept; False rejects it for good.
     """
-    fires, n_tokens = pool.fires, pool.activations.n_tokens
+    fires, n_tokens = pool.fires, pool.n_tokens
     open_rows = np.array(admissible, dtype=bool)
     remaining = missing.copy()
     kept: list[Kept] = []

@@ -91,7 +91,7 @@ def plan_aims(
         max_features: Features in all aims together, repetitions counted.
         by_length: Let the length deciles of the anchor take turns.
     """
-    fires, n_tokens = anchor.fires, anchor.activations.n_tokens
+    fires, n_tokens = anchor.fires, anchor.n_tokens
     left = np.where(weights > 0, counts, 0.0)
     free = np.ones(n_tokens.size, dtype=bool)
     bins = length_bins(n_tokens, n_tokens) if by_length else np.zeros_like(n_tokens)

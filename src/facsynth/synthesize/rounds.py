@@ -292,7 +292,7 @@ class Rounds:
                 max_kept=max_samples - len(self.kept),
                 is_new=is_new,
             )
-        lengths = self._in.anchor.activations.n_tokens
+        lengths = self._in.anchor.n_tokens
         bins = length_bins(rows.activations.n_tokens, lengths)
         n_kept = np.bincount([bins[kept.row] for kept in self.kept], minlength=N_LENGTHS)
         return choose_matching(

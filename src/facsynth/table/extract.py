@@ -6,12 +6,11 @@ threads, at most one part ahead of or behind the model.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import check_pair
+from facsynth.table.ahead import one_ahead
 from facsynth.table.manifest import TableSource
 from facsynth.table.partial import drop_batches, load_batches, save_batches
 from facsynth.table.pooling import PooledBatch
@@ -47,9 +47,6 @@ __all__ = [
 ]
 
 _NO_TOKEN = "no scored token"
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 def extract_features(
@@ -278,7 +275,7 @@ def _extract_parts(
         if not part.goals:
             meter.skip(len(part.samples))
     todo = [part for part in parts if part.goals]
-    tokenized = _one_ahead(lambda part: _tokenize(part.samples, lm, settings), todo)
+    tokenized = one_ahead(lambda part: _tokenize(part.samples, lm, settings), todo)
     with ThreadPoolExecutor(1, "write") as writer:
         written: Future[None] | None = None
         for part, texts in zip(todo, tokenized, strict=True):
@@ -318,18 +315,6 @@ def _n_saved(part: _Part) -> int:
     missing = [goal for goal in part.goals if not has_part(goal.folder, part.index)]
     saved = _saved_batches(replace(part, goals=missing))
     return sum(len(batches[0].rows) for batches in saved)
-
-
-def _one_ahead(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """`map` that computes the next result in another thread while this one is used."""
-    with ThreadPoolExecutor(1, "ahead") as pool:
-        ahead: Future[B] | None = None
-        for item in items:
-            made, ahead = ahead, pool.submit(function, item)
-            if made is not None:
-                yield made.result()
-        if ahead is not None:
-            yield ahead.result()
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""What a Python user has in hand becomes a table's rows, at the door of public functions."""
+"""What a Python user has in hand becomes open tables, at the door of public functions."""
 
 from pathlib import Path
 
@@ -6,26 +6,30 @@ from facsynth.errors import DataError
 from facsynth.records import FeatureActivations
 from facsynth.table.table import FeatureTable, open_table
 
-__all__ = ["TableData", "as_activations"]
+__all__ = ["OpenTable", "TableData", "open_tables"]
 
-TableData = FeatureActivations | FeatureTable | str | Path
+OpenTable = FeatureActivations | FeatureTable
+"""Rows in memory, or a table on disk, which is read when it is needed."""
+
+TableData = OpenTable | str | Path
 """Activations in memory, a feature table, or its folder."""
 
 
-def as_activations(table: object) -> FeatureActivations:
-    """The activations of what a caller passed as `TableData`.
-
-    Mean hidden states come along where the table keeps them.
+def open_tables(given: object) -> tuple[OpenTable, ...]:
+    """The tables that a caller passed as `TableData`, or as several that count together.
 
     Raises:
-        DataError: It is something else.
+        DataError: One is something else.
     """
-    if isinstance(table, FeatureActivations):
-        return table
+    several = given if isinstance(given, list | tuple) else (given,)
+    return tuple(map(_open, several))
+
+
+def _open(table: object) -> OpenTable:
     if isinstance(table, str | Path):
-        table = open_table(table)
-    if isinstance(table, FeatureTable):
-        return table.activations(hidden=True)
+        return open_table(table)
+    if isinstance(table, OpenTable):
+        return table
     raise DataError(
         f"expected a feature table, found {type(table).__name__}; extract_features and "
         "extract_table make one"

@@ -7,14 +7,14 @@ never a wrong answer further up.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations, Message, Sample, ToolCall
@@ -25,6 +25,7 @@ __all__ = [
     "SAMPLE_SCHEMA",
     "check_part_files",
     "read_part",
+    "read_part_columns",
     "read_part_hidden",
     "read_part_samples",
     "store_facts",
@@ -101,8 +102,10 @@ def read_part(folder: Path, index: int, part: TablePart, source: TableSource) ->
     return rows
 
 
-def read_part_samples(folder: Path, index: int, part: TablePart) -> list[Sample]:
-    """The samples of one part, checked, in the order of its rows.
+def read_part_samples(
+    folder: Path, index: int, part: TablePart, *, rows: Int64[np.ndarray, " n_rows"] | None = None
+) -> list[Sample]:
+    """The samples of one part, or of some of its rows, checked, in the order of the rows.
 
     Raises:
         DataError: The file is not the one that was written, or does not hold the samples of the
@@ -110,12 +113,34 @@ def read_part_samples(folder: Path, index: int, part: TablePart) -> list[Sample]
     """
     path = part_path(folder, index, "samples")
     table = _read(path, part.samples, part.n_samples, SAMPLE_SCHEMA)
+    _check_order(folder, index, part, _plain(path, table["sample_id"]), path)
+    if rows is not None:
+        table = table.take(rows)
     try:
-        samples = [_sample(row) for row in _plain(path, table)]
+        return [_sample(row) for row in _plain(path, table)]
     except (TypeError, ValueError) as error:
         raise _broken(path, f"a row is not a sample ({str(error)[:80]})") from error
-    _check_order(folder, index, part, [sample.sample_id for sample in samples], path)
-    return samples
+
+
+def read_part_columns(
+    folder: Path, index: int, part: TablePart, columns: Sequence[str]
+) -> dict[str, list[Any]]:
+    """Some columns of the samples of one part, by name, checked.
+
+    Args:
+        folder: The table.
+        index: The part.
+        part: What the manifest says of it.
+        columns: Columns, or fields inside them by their Parquet paths.
+
+    Raises:
+        DataError: As in `read_part_samples`.
+    """
+    path = part_path(folder, index, "samples")
+    wanted = ["sample_id", *columns]
+    table = _read(path, part.samples, part.n_samples, SAMPLE_SCHEMA, columns=wanted)
+    _check_order(folder, index, part, _plain(path, table["sample_id"]), path)
+    return {name: _plain(path, table[name]) for name in table.column_names}
 
 
 def read_part_hidden(
@@ -177,6 +202,7 @@ def _read(
     schema: pa.Schema | None,
     *,
     most_values: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """A Parquet file that is the one that was written, and has these rows and columns.
 
@@ -194,7 +220,7 @@ def _read(
             raise _broken(path, "its columns are not those of a feature table")
         if most_values is not None and _most_values(file.metadata) > most_values:
             raise _broken(path, "it has more values than the manifest says")
-        return file.read()
+        return file.read(columns=columns)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise _broken(path, f"it cannot be read as Parquet ({str(error)[:120]})") from error
 

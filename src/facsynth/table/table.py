@@ -11,17 +11,19 @@ TABLE/counts/part-00000.json   rows and checksums of the part; written when the 
 A folder without a manifest is unfinished; `plan.json` lets the same run resume it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations, Sample
 from facsynth.show import TextTable, as_html
+from facsynth.table.ahead import one_ahead
 from facsynth.table.manifest import Manifest, read_manifest
 from facsynth.table.parts import (
     check_part_files,
@@ -43,9 +45,7 @@ class FeatureTable:
 
     def activations(self, *, hidden: bool = False) -> FeatureActivations:
         """All rows; `hidden` adds the mean hidden states if the table keeps them."""
-        if hidden and self.manifest.source.hidden:
-            return replace(self._rows, hidden=self._hidden)
-        return self._rows
+        return replace(self._rows, hidden=self.hidden) if hidden else self._rows
 
     def samples(self) -> list[Sample]:
         """The samples, in the order of the rows."""
@@ -68,23 +68,37 @@ class FeatureTable:
 
     _repr_html_ = as_html
 
-    def parts(self) -> Iterator[FeatureActivations]:
-        """The rows part by part, without keeping them."""
-        for index, part in enumerate(self.manifest.parts):
-            yield read_part(self.folder, index, part, self.manifest.source)
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the rows have been read as a whole."""
+        return "_rows" in self.__dict__
 
-    @cached_property
-    def _rows(self) -> FeatureActivations:
-        rows = stack_rows(list(self.parts())) if self.manifest.parts else self._nothing()
-        if len(set(rows.sample_ids)) < len(rows.sample_ids):
+    def parts(self) -> Iterator[FeatureActivations]:
+        """The rows part by part, without keeping them; the next part is read ahead."""
+        given = enumerate(self.manifest.parts)
+        yield from one_ahead(
+            lambda part: read_part(self.folder, *part, self.manifest.source), given
+        )
+
+    def check_ids(self, sample_ids: Sequence[str]) -> None:
+        """Raise a DataError if ids of the table repeat."""
+        if len(set(sample_ids)) < len(sample_ids):
             raise DataError(
                 f"{self.folder} holds several samples of one id, so rows and samples cannot be "
                 "told apart; extract it again"
             )
+
+    @cached_property
+    def _rows(self) -> FeatureActivations:
+        rows = stack_rows(list(self.parts())) if self.manifest.parts else self._nothing()
+        self.check_ids(rows.sample_ids)
         return rows
 
     @cached_property
-    def _hidden(self) -> np.ndarray:
+    def hidden(self) -> Float32[np.ndarray, "n_samples d_model"] | None:
+        """Mean hidden states of all rows; None if the table keeps none."""
+        if not self.manifest.source.hidden:
+            return None
         parts = [
             read_part_hidden(self.folder, index, part)
             for index, part in enumerate(self.manifest.parts)

@@ -81,7 +81,7 @@ def understand_missing(
     """
     table = ReadTable.of(anchor, tokenizer)
     active = active_rows(table.activations, threshold=threshold)
-    covered = active_rows(seed.activations(), threshold=threshold)
+    covered = active_rows(seed, threshold=threshold)
     missing = missing_features(active, covered)
     first, grouped = missing[:MAX_NAMED].tolist(), missing[:MAX_GROUPED].tolist()
     words = count_terms(table.samples)
