@@ -21,6 +21,7 @@ from facsynth.compare.diversity import (
     cluster_entropy,
     compression_ratio,
     distinct_n,
+    draw_parts,
     find_clusters,
     mean_cosine_distance,
     measure_draws,
@@ -30,6 +31,7 @@ from facsynth.compare.diversity import (
     self_bleu,
     vendi_score,
 )
+from facsynth.compare.settings import DiversitySettings
 from facsynth.compare.side_by_side import DataSet, compare_diversity
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
@@ -245,9 +247,8 @@ def test_cluster_entropy_equals_that_of_scipy():
 
 
 def test_a_draw_of_everything_has_no_error():
-    found = measure_draws(
-        lambda rows: {"n": float(len(rows))}, 4, size=9, n_draws=5, rng=np.random.default_rng(0)
-    )
+    draws = draw_parts(4, size=9, n_draws=5, rng=np.random.default_rng(0))
+    found = measure_draws(lambda rows: {"n": float(len(rows))}, draws)
     assert (found["n"].value, found["n"].standard_error) == (4, None)
 
 
@@ -259,9 +260,23 @@ def test_standard_error_is_that_of_the_mean_over_draws():
         assert len(set(rows.tolist())) == 3
         return {"sum": seen[-1]}
 
-    found = measure_draws(measure, 10, size=3, n_draws=6, rng=np.random.default_rng(0))["sum"]
+    draws = draw_parts(10, size=3, n_draws=6, rng=np.random.default_rng(0))
+    found = measure_draws(measure, draws)["sum"]
     assert found.value == pytest.approx(np.mean(seen))
     assert found.standard_error == pytest.approx(np.std(seen, ddof=1) / math.sqrt(6))
+
+
+def test_vectors_that_are_read_from_a_table_measure_as_those_in_memory():
+    rng = np.random.default_rng(0)
+    fires = [{int(f): 1.0 + f for f in rng.choice(12, 4, replace=False)} for _ in range(40)]
+    rows = active_rows(make_activations(fires, n_features=12), threshold=0.0)
+    texts = tuple(f"w{i} w{i % 3}" for i in range(40))
+    small = DiversitySettings(sample=10, clusters=3)
+    found = [
+        compare_diversity([DataSet("set", texts, rows, vectors)], small).sets[0].metrics
+        for vectors in (rows, rows.matrix)
+    ]
+    assert found[0] == found[1]
 
 
 def test_measures_have_stable_names():

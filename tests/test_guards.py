@@ -58,6 +58,7 @@ ALIKE = {  # arrays of one container that do agree in these axes
     "models/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass
     "sae/module.py": {"n_tokens"},  # feature tiles of one batch
     "sae/train/data.py": {"d_model"},  # batches through one model
+    "table/firing.py": {"n_samples"},  # weightings of one table
     "tasks/results.py": {"n_items"},  # one test set
     "tasks/scorer.py": {"n_samples"},  # one test set
     "tasks/steering/answers.py": {"n_items", "d_model"},  # layers of one pass

@@ -63,7 +63,8 @@ def diversity(
     kind = "pooled feature activations"
     if embed:
         kind = "mean residual stream" if embed == "lm" else embed
-        vectors = _embed(samples, embed, options)
+        in_memory = [one if isinstance(one, list) else one.samples() for one in samples]
+        vectors = _embed(in_memory, embed, options)
         sets = [replace(one, vectors=found) for one, found in zip(sets, vectors, strict=True)]
     names = table_names([Path(name) for name in data])
     sets = [replace(one, name=name) for one, name in zip(sets, names, strict=True)]
@@ -74,29 +75,29 @@ def diversity(
 
 
 def _read(data: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], list[Any], Any]:
-    """Samples of every data set, what is measured of them, and the active rows of the anchor."""
+    """Samples or table of every data set, what is measured, and the active rows of the anchor."""
     from facsynth.cli.load import load_samples, load_tables
     from facsynth.compare.side_by_side import DataSet
     from facsynth.records import sample_text
     from facsynth.table.active import active_rows
+    from facsynth.table.columns import read_texts
 
     folders = [Path(name) for name in data if (Path(name) / "manifest.json").is_file()]
     anchor = [options["anchor"]] if options["anchor"] else []
     opened = load_tables([*folders, *anchor]) if folders or anchor else []
     tables = dict(zip(map(str, folders), opened, strict=False))
-    samples, sets = [], []
+    samples, sets, threshold = list[Any](), list[Any](), options["threshold"]
     for name in data:
         table = tables.get(str(Path(name)))
-        samples.append(table.samples() if table else load_samples(name, options["reading"]))
-        one = DataSet(name, tuple(map(sample_text, samples[-1])))
         if table:
-            rows = table.activations()
-            active = active_rows(rows, threshold=options["threshold"])
-            one = DataSet(name, one.texts, active, active_rows(rows, threshold=0.0).matrix)
-        sets.append(one)
-    if not anchor:
-        return samples, sets, None
-    return samples, sets, active_rows(opened[-1].activations(), threshold=options["threshold"])
+            samples.append(table)
+            active = active_rows(table, threshold=threshold)
+            vectors = active if threshold == 0 else active_rows(table, threshold=0.0)
+            sets.append(DataSet(name, tuple(read_texts(table)), active, vectors))
+        else:
+            samples.append(load_samples(name, options["reading"]))
+            sets.append(DataSet(name, tuple(map(sample_text, samples[-1]))))
+    return samples, sets, active_rows(opened[-1], threshold=threshold) if anchor else None
 
 
 def _embed(samples: list[Any], embed: str, options: dict[str, Any]) -> list[Any]:

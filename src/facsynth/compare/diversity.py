@@ -27,6 +27,7 @@ __all__ = [
     "cluster_entropy",
     "compression_ratio",
     "distinct_n",
+    "draw_parts",
     "find_clusters",
     "mean_cosine_distance",
     "measure_draws",
@@ -235,35 +236,44 @@ def measure_vectors(
     }
 
 
+def draw_parts(
+    n_samples: int, *, size: int, n_draws: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Positions of the samples of random parts; all samples, once, when there are no more.
+
+    Args:
+        n_samples: Samples of the data set.
+        size: Samples of a part, drawn without replacement.
+        n_draws: Parts, at least two.
+        rng: Source of the draws.
+    """
+    if size >= n_samples:
+        return [np.arange(n_samples)]
+    return [rng.choice(n_samples, size, replace=False) for _ in range(n_draws)]
+
+
 def measure_draws(
     measure: Callable[[NDArray[np.int64]], Mapping[str, float]],
-    n_samples: int,
-    *,
-    size: int,
-    n_draws: int,
-    rng: np.random.Generator,
+    draws: Sequence[NDArray[np.int64]],
 ) -> dict[str, Estimate]:
     """Measures of random parts of a data set, with their error.
 
     Args:
         measure: Measures of the samples at the given positions.
-        n_samples: Samples of the data set.
-        size: Samples of a draw, without replacement; all of them, once, when there are no more.
-        n_draws: At least two.
-        rng: Source of the draws.
+        draws: From `draw_parts`.
 
     Returns:
         For each measure the mean over the draws and its standard error, s / √n_draws. It is the
         error of drawing from this data set, not of the data set from its source.
     """
-    if size >= n_samples:
-        whole = measure(np.arange(n_samples))
-        return {name: Estimate(value, None) for name, value in whole.items()}
-    found = [measure(rng.choice(n_samples, size, replace=False)) for _ in range(n_draws)]
+    found = [measure(draw) for draw in draws]
+    errors = len(draws) > 1
     return {
         name: Estimate(
             value=float(np.mean([draw[name] for draw in found])),
-            standard_error=float(np.std([draw[name] for draw in found], ddof=1) / n_draws**0.5),
+            standard_error=float(np.std([draw[name] for draw in found], ddof=1) / len(found) ** 0.5)
+            if errors
+            else None,
         )
         for name in found[0]
     }

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from facsynth.compare.diversity import (
     Estimate,
+    draw_parts,
     find_clusters,
     measure_draws,
     measure_texts,
@@ -52,7 +53,8 @@ class DataSet:
     """Active features of each text, for closeness and FAC."""
 
     vectors: Any = None
-    """A vector of each text (n_texts, d), sparse or dense; None leaves the vector measures out."""
+    """A vector of each text (n_texts, d), sparse or dense, or the active rows that it is read from;
+    None leaves the vector measures out."""
 
 
 @dataclass(frozen=True)
@@ -146,21 +148,28 @@ def compare_diversity(
     size = min(settings.sample, *(len(one.texts) for one in sets))
     rng = np.random.default_rng(settings.random_seed)
     matrices: list[Any] = [None] * len(sets)
-    centres = None
+    loud = [_loud(one) for one in sets]
+    centres, clustered = None, [np.zeros(0, dtype=np.int64)] * len(sets)
     if sets[0].vectors is not None:
-        matrices = [csr_array(one.vectors, dtype=np.float64) for one in sets]
-        # Dense rows are made later, so columns that are zero everywhere are dropped.
-        columns = np.unique(np.concatenate([matrix.indices for matrix in matrices]))
-        matrices = [matrix[:, columns] for matrix in matrices]
-        centres = _shared_clusters(matrices, size, settings, rng)
+        each = max(2, min(size, settings.sample // len(sets)))
+        clustered = [rng.choice(rows, min(each, rows.size), replace=False) for rows in loud]
+    draws = [draw_parts(len(one.texts), size=size, n_draws=settings.draws, rng=rng) for one in sets]
+    if sets[0].vectors is not None:
+        matrices = _drawn_vectors(
+            sets, [[few, *many] for few, many in zip(clustered, draws, strict=True)]
+        )
+        vectors_to_cluster = [_dense(*pair) for pair in zip(matrices, clustered, strict=True)]
+        centres = find_clusters(
+            np.concatenate(vectors_to_cluster),
+            n_clusters=settings.clusters,
+            random_seed=settings.random_seed,
+        )
     found = []
-    for one, matrix in zip(sets, matrices, strict=True):
+    for one, matrix, drawn, heard in zip(sets, matrices, draws, loud, strict=True):
         n = len(one.texts)
-        measure = _Measures(one, anchor, matrix, centres)
-        metrics = measure_draws(measure, n, size=size, n_draws=settings.draws, rng=rng)
-        n_silent = 0 if matrix is None else int((np.diff(matrix.indptr) == 0).sum())
-        n_draws = 1 if size == n else settings.draws
-        found.append(SetDiversity(one.name, n, size, n_draws, n_silent, metrics))
+        metrics = measure_draws(_Measures(one, anchor, matrix, centres), drawn)
+        n_silent = 0 if matrix is None else n - heard.size
+        found.append(SetDiversity(one.name, n, size, len(drawn), n_silent, metrics))
     return Diversity(
         sets=tuple(found),
         vectors=None if centres is None else vectors,
@@ -175,20 +184,20 @@ class _Measures:
 
     data: DataSet
     anchor: ActiveRows | None
-    matrix: Any
+    matrix: "_Drawn | None"
     centres: Float64[np.ndarray, "n_clusters d"] | None
 
     def __call__(self, rows: NDArray[np.int64]) -> dict[str, float]:
         metrics = self._against(self.anchor, rows) if self.anchor else {}
         metrics |= measure_texts([self.data.texts[i] for i in rows])
-        if self.centres is not None:
+        if self.matrix is not None and self.centres is not None:
             metrics |= measure_vectors(_dense(self.matrix, rows), self.centres)
         return metrics
 
     def _against(self, anchor: ActiveRows, rows: NDArray[np.int64]) -> dict[str, float]:
         assert self.data.active is not None  # _check has seen to it
         goal = goal_features(anchor.features, anchor.relevant)
-        drawn = np.bincount(self.data.active.fires[rows].indices, minlength=goal.size)
+        drawn = self.data.active.firing.take(rows).counts()
         distance = hellinger_distance(drawn, anchor.counts) if drawn.any() else 1.0
         covered = int(np.count_nonzero(goal & (drawn > 0)))
         return {"hellinger": distance, "fac": covered / int(np.count_nonzero(goal))}
@@ -200,7 +209,7 @@ def _check(sets: Sequence[DataSet], anchor: ActiveRows | None) -> None:
         if n < 2:
             raise DataError(f"a data set has {n} samples; diversity needs two")
         n_active = n if one.active is None else one.active.n_samples
-        n_vectors = n if one.vectors is None else one.vectors.shape[0]
+        n_vectors = n if one.vectors is None else _n_rows(one.vectors)
         for n_rows in {n_active, n_vectors} - {n}:
             raise DataError(
                 f"{n} texts and {n_rows} rows of features or vectors; give one for each"
@@ -213,9 +222,55 @@ def _check(sets: Sequence[DataSet], anchor: ActiveRows | None) -> None:
             check_same_width(anchor, one.active)
 
 
-def _dense(matrix: Any, rows: NDArray[np.int64]) -> Float64[np.ndarray, "n_rows d"]:
+@dataclass(frozen=True)
+class _Drawn:
+    """The vectors of the samples of some draws."""
+
+    rows: NDArray[np.int64]
+    """Positions of these samples, ascending."""
+
+    matrix: Any
+    """Their sparse vectors, without the columns that are zero for every data set."""
+
+    def of(self, rows: NDArray[np.int64]) -> Any:
+        return self.matrix[np.searchsorted(self.rows, rows)]
+
+
+def _n_rows(vectors: Any) -> int:
+    return vectors.n_samples if isinstance(vectors, ActiveRows) else int(vectors.shape[0])
+
+
+def _loud(one: DataSet) -> NDArray[np.int64]:
+    """Positions of the samples whose vector is not zero; none without vectors."""
+    if one.vectors is None:
+        return np.zeros(0, dtype=np.int64)
+    if isinstance(one.vectors, ActiveRows):
+        return np.flatnonzero(one.vectors.firing.lengths)
+    return np.flatnonzero(np.diff(csr_array(one.vectors).indptr))
+
+
+def _drawn_vectors(
+    sets: Sequence[DataSet], draws: Sequence[Sequence[NDArray[np.int64]]]
+) -> list[_Drawn]:
+    """The vectors that the draws of each set need."""
+    rows = [np.unique(np.concatenate(drawn)) for drawn in draws]
+    found = [_vectors(one.vectors, wanted) for one, wanted in zip(sets, rows, strict=True)]
+    # Dense rows are made later, so columns that are zero everywhere are dropped.
+    columns = np.unique(np.concatenate([matrix.indices for matrix in found]))
+    return [_Drawn(*pair) for pair in zip(rows, [one[:, columns] for one in found], strict=True)]
+
+
+def _vectors(vectors: Any, rows: NDArray[np.int64]) -> Any:
+    if not isinstance(vectors, ActiveRows):
+        return csr_array(vectors, dtype=np.float64)[rows]
+    read = vectors.read_rows(rows)
+    parts = (read.values.astype(np.float64), read.feature_ids.astype(np.int64), read.row_starts)
+    return csr_array(parts, shape=(rows.size, vectors.n_features))
+
+
+def _dense(drawn: _Drawn, rows: NDArray[np.int64]) -> Float64[np.ndarray, "n_rows d"]:
     """Dense rows of the samples whose vector is not zero."""
-    part = matrix[rows]
+    part = drawn.of(rows)
     loud = np.flatnonzero(np.diff(part.indptr))
     if loud.size < 2:
         raise DataError(
@@ -224,21 +279,6 @@ def _dense(matrix: Any, rows: NDArray[np.int64]) -> Float64[np.ndarray, "n_rows 
         )
     vectors: NDArray[np.float64] = part[loud].toarray()
     return vectors
-
-
-def _shared_clusters(
-    matrices: Sequence[Any], size: int, settings: DiversitySettings, rng: np.random.Generator
-) -> Float64[np.ndarray, "n_clusters d"]:
-    """Clusters of equally many samples of each data set, at most `sample` in all."""
-    each = max(2, min(size, settings.sample // len(matrices)))
-    loud = [np.flatnonzero(np.diff(matrix.indptr)) for matrix in matrices]
-    drawn = [
-        _dense(matrix, rng.choice(rows, min(each, rows.size), replace=False))
-        for matrix, rows in zip(matrices, loud, strict=True)
-    ]
-    return find_clusters(
-        np.concatenate(drawn), n_clusters=settings.clusters, random_seed=settings.random_seed
-    )
 
 
 def _cell(found: Estimate) -> str:

@@ -19,7 +19,7 @@ from facsynth.records import FeatureActivations
 from facsynth.table.blocks import exact_quantiles, read_blocks
 from facsynth.table.firing import FiringRows, id_type
 from facsynth.table.inputs import OpenTable, TableData, open_tables
-from facsynth.table.rows import stack_rows
+from facsynth.table.rows import stack_rows, take_rows
 from facsynth.table.table import FeatureTable
 
 __all__ = ["ActiveRows", "active_rows", "check_same_width"]
@@ -92,10 +92,7 @@ class ActiveRows:
     def activations(self) -> FeatureActivations:
         """The same samples with the active entries of relevant features only."""
         rows = stack_rows([_in_memory(table) for table in self.tables])
-        kept = rows.values > np.float32(self.threshold)
-        if not self.relevant.all():
-            kept &= self.relevant[rows.feature_ids]
-        return rows.keep_entries(kept)
+        return rows.keep_entries(self._is_active(rows))
 
     @property
     def hidden(self) -> Float32[np.ndarray, "n_samples d_model"] | None:
@@ -115,10 +112,24 @@ class ActiveRows:
         """Float32 ones where a feature is active (n_samples, n_features); `firing` is smaller."""
         return self.firing.csr()
 
+    def read_rows(self, rows: NDArray[np.int64]) -> FeatureActivations:
+        """Active entries of some samples, whose positions in the table ascend."""
+        found, start = list[FeatureActivations](), 0
+        for block in (block for table in self.tables for block in read_blocks(table)):
+            end = start + block.n_tokens.size
+            here = take_rows(block, rows[(rows >= start) & (rows < end)] - start)
+            found.append(here.keep_entries(self._is_active(here)))
+            start = end
+        return stack_rows(found)
+
     def only(self, relevant: Bool[np.ndarray, " n_features"]) -> "ActiveRows":
         """The same samples, in which fewer features count."""
         _check_flags(relevant, self.n_features)
         return replace(self, relevant=relevant, firing=self.firing.only(relevant))
+
+    def _is_active(self, rows: FeatureActivations) -> Bool[np.ndarray, " n_entries"]:
+        kept = rows.values > np.float32(self.threshold)
+        return kept if self.relevant.all() else kept & self.relevant[rows.feature_ids]
 
     def quantiles(self, shares: Sequence[float]) -> Float64[np.ndarray, " n_shares"]:
         """Quantiles of all activations above 0, one per sample and feature; NaN without any."""

@@ -245,7 +245,11 @@ def _difference(
     length: Length,
 ) -> Difference:
     a, b = (
-        replace(rows, activations=take_rows(rows.activations, np.flatnonzero(side)))
+        active_rows(
+            take_rows(rows.activations, np.flatnonzero(side)),
+            threshold=rows.threshold,
+            relevant=rows.relevant,
+        )
         for side in (one, other)
     )
     return compare_features(a, b, DiffSettings(length=length, fdr=max(_FALSE_DISCOVERY.values())))
