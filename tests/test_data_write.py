@@ -1,6 +1,4 @@
-import errno
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -9,8 +7,8 @@ from hypothesis import given, settings
 
 from drawn_samples import ANY, named, samples_of
 from facsynth.data.read import read_samples
-from facsynth.data.write import atomic_path, sample_row, write_json, write_jsonl, write_text
-from facsynth.errors import DataError, SpaceError
+from facsynth.data.write import sample_row, write_json, write_jsonl, write_text
+from facsynth.errors import DataError
 from facsynth.records import Message, Sample
 
 
@@ -44,42 +42,6 @@ def test_failed_block_leaves_the_old_file_alone(tmp_path):
     with pytest.raises(KeyError):
         write_jsonl(rows(), tmp_path / "a.jsonl")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
-
-
-def test_folder_is_moved_as_a_whole(tmp_path):
-    with atomic_path(tmp_path / "model") as temporary:
-        temporary.mkdir()
-        (temporary / "config.json").write_text("{}")
-    assert [file.name for file in tmp_path.rglob("*")] == ["model", "config.json"]
-
-
-def test_failed_folder_is_removed(tmp_path):
-    def fail():
-        with atomic_path(tmp_path / "model") as temporary:
-            temporary.mkdir()
-            (temporary / "part").write_text("x")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_disk_that_refuses_is_a_space_error(tmp_path, monkeypatch, code):
-    def refuse(handle):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(SpaceError, match=f"a.json cannot be written: {os.strerror(code)}"):
-        write_json({}, tmp_path / "a.json")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_other_errors_of_the_system_stay_as_they_are(tmp_path):
-    (tmp_path / "a.txt").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_text("x", tmp_path / "a.txt")
 
 
 @pytest.mark.parametrize("value", [float("nan"), "\ud83d"])

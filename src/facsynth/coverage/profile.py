@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from facsynth.coverage.variants import THRESHOLDS
-from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
+from facsynth.folders import atomic_path
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample

@@ -10,9 +10,8 @@ from collections.abc import Collection
 from typing import Any
 
 from facsynth.data.wheels import WheelFile, read_wheel_file
-from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
-from facsynth.folders import cache_folder
+from facsynth.folders import atomic_path, cache_folder
 from facsynth.records import Message, Sample
 
 __all__ = ["chitchat_samples"]

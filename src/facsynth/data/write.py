@@ -1,21 +1,17 @@
 """Rows, JSON and text onto the disk: whole, or not at all."""
 
-import errno
 import gzip
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
-from facsynth.errors import DataError, SpaceError
+from facsynth.errors import DataError
+from facsynth.folders import atomic_path
 from facsynth.records import Message, Sample, ToolCall
 
 __all__ = [
-    "atomic_path",
     "message_row",
     "sample_row",
     "tool_call_row",
@@ -23,43 +19,6 @@ __all__ = [
     "write_jsonl",
     "write_text",
 ]
-
-_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that becomes `path` when the block succeeds.
-
-    The temporary name is hidden and ends like `path`. Missing parent folders are made. What
-    the block wrote there, one file or a folder, reaches the disk before it is renamed, so
-    that a reader, or a run started again after a kill, sees the old content or the new one.
-    When the block fails, the temporary is deleted and `path` stays as it was.
-
-    Args:
-        path: The final file, which is replaced where it exists; or the final folder, which
-            must then be absent or empty.
-
-    Raises:
-        SpaceError: The disk is full or read-only, or the folder is closed to this user.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        for written in (*temporary.rglob("*"), temporary):
-            _flush(written)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
-            raise
-        raise SpaceError(
-            f"{path} cannot be written: {error.strerror}; free space or choose another place"
-        ) from error
-    finally:
-        _delete(temporary)
 
 
 def write_jsonl(rows: Iterable[Mapping[str, object]], path: str | Path) -> int:
@@ -168,20 +127,3 @@ def _opened(path: Path) -> Iterator[TextIOWrapper]:
         TextIOWrapper(packed, encoding="utf-8", newline="") as stream,
     ):
         yield stream
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _delete(path: Path) -> None:
-    """Remove what a failed block left behind; the error of the block matters more."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()

@@ -3,9 +3,8 @@
 import struct
 from pathlib import Path
 
-from facsynth.data.write import atomic_path
 from facsynth.errors import ModelError
-from facsynth.folders import cache_folder
+from facsynth.folders import atomic_path, cache_folder
 from facsynth.models.hub import one_line
 from facsynth.models.weights import check_complete, file_hash
 

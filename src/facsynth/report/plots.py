@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from facsynth.data.write import atomic_path, write_text
+from facsynth.data.write import write_text
 from facsynth.errors import DataError
+from facsynth.folders import atomic_path
 
 __all__ = [
     "bar_charts",

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from facsynth.data.write import atomic_path, write_json
+from facsynth.data.write import write_json
+from facsynth.folders import atomic_path
 from facsynth.models.default_model import default_sae_folder
 from facsynth.sae.formats.layouts import detect_format, read_sae
 from facsynth.sae.formats.saelens import CONFIG_FILE, SCALER_FILE, WEIGHTS_FILE

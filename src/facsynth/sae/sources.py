@@ -14,9 +14,9 @@ A missing path is found without loading torch, which the formats need.
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from facsynth.data.write import atomic_path, write_json
+from facsynth.data.write import write_json
 from facsynth.errors import ModelError
-from facsynth.folders import cache_folder
+from facsynth.folders import atomic_path, cache_folder
 from facsynth.models.default_model import default_sae_folder
 from facsynth.models.hub import HubReference, hub_files, hub_folder, one_line, parse_hub
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from facsynth.data.write import atomic_path
+from facsynth.folders import atomic_path
 from facsynth.table.pooling import PooledBatch, PooledRows
 
 __all__ = ["drop_batches", "load_batches", "save_batches"]

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from facsynth.data.read import REJECTED_FILE
 from facsynth.data.report import ReadReport
 from facsynth.data.stored import read_json
-from facsynth.data.write import atomic_path, sample_row, write_json
+from facsynth.data.write import sample_row, write_json
 from facsynth.errors import DataError
+from facsynth.folders import atomic_path
 from facsynth.records import FeatureActivations, Sample
 from facsynth.settings import read_settings
 from facsynth.table.manifest import (

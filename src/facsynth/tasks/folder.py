@@ -25,8 +25,9 @@ from jaxtyping import Float32, Float64
 from safetensors.numpy import load_file, save_file
 
 from facsynth.data.copies import KnownTexts
-from facsynth.data.write import atomic_path, write_json
+from facsynth.data.write import write_json
 from facsynth.errors import DataError, MismatchError
+from facsynth.folders import atomic_path
 from facsynth.records import Sample
 from facsynth.table.write import samples_hash
 from facsynth.tasks.settings import TrainSettings

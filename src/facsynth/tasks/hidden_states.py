@@ -9,9 +9,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from facsynth.data.write import atomic_path
 from facsynth.errors import DataError, ModelError
-from facsynth.folders import cache_folder
+from facsynth.folders import atomic_path, cache_folder
 from facsynth.models.embed import embed_tokenized
 from facsynth.models.lm import LanguageModel, check_layer, text_config
 from facsynth.models.precision import precision

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from facsynth.data.write import atomic_path
 from facsynth.errors import MismatchError
+from facsynth.folders import atomic_path
 from facsynth.models.lm import LanguageModel
 from facsynth.models.tokens import TokenizedSample
 from facsynth.sae.train.ranks import Ranks

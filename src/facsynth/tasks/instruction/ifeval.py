@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
-from facsynth.folders import cache_folder
+from facsynth.folders import atomic_path, cache_folder
 from facsynth.tasks.instruction.benchmarks import Benchmark, BenchmarkItem
 from facsynth.tasks.metrics import bootstrap_share
 from facsynth.tasks.results import estimate_row
