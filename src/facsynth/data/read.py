@@ -20,8 +20,8 @@ from facsynth.data.report import ReadCounts, ReadReport
 from facsynth.data.roles import kind_of
 from facsynth.data.settings import ReadSettings
 from facsynth.data.shapes import PlacedRow, Reading, read_row
-from facsynth.data.write import atomic_path
 from facsynth.errors import DataError
+from facsynth.folders import atomic_path
 from facsynth.records import Sample
 
 __all__ = [
