@@ -28,8 +28,8 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 LAYERS = [  # bottom first; a module imports from its own package and from lower layers
-    {"errors", "folders", "show", "words"},
-    {"settings"},
+    {"errors", "show", "words"},
+    {"folders", "settings"},
     {"records"},
     {"progress"},
     {"data", "chat"},
