@@ -10,11 +10,11 @@ import click
 from facsynth.baselines.settings import BASELINES, BaselineSettings
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import (
-    data_options,
     generator_options,
     json_option,
     model_options,
     output_option,
+    unseeded_data_options,
 )
 from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @model_options
 @click.option("--generator", "writer", help="Local model that writes; the --model by default.")
 @generator_options(without=("model",))
-@data_options
+@unseeded_data_options
 @json_option
 def baseline(
     method: str,
@@ -62,6 +62,7 @@ def baseline(
     from facsynth.cli.show import RichProgress, show
 
     # All that needs no model comes first, so that errors are found before one is loaded.
+    reading = replace(reading, random_seed=settings.random_seed)
     seeds = [sample for name in data for sample in load_samples(name, reading)]
     anchor = [sample for name in anchors for sample in load_samples(name, reading)]
     run = BaselineRun(cast("Baseline", method), seeds, anchor, settings=settings)

@@ -21,8 +21,6 @@ from facsynth.chat.model import ChatModel
 from facsynth.chat.settings import Generator
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.copies import index_texts
-from facsynth.data.read import read_samples
-from facsynth.data.settings import ReadSettings
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
 from facsynth.experiment.settings import ExperimentRecipe, Wanted
@@ -196,7 +194,7 @@ class World:
         is_named = any(one.labels for one in self.recipe.classes)
         kept = [s for s in samples if not is_named or s.label in classes or s.label is None]
         if not kept:
-            raise DataError(f"{source.source} has no sample of the classes {sorted(classes)}")
+            raise DataError(f"{source.name} has no sample of the classes {sorted(classes)}")
         return kept
 
     def _read(self, source: DataSource) -> list[Sample]:
@@ -204,9 +202,9 @@ class World:
         if source.source in _HALVES:
             samples = _chitchat(source)
         else:
-            samples = read_samples(source.source, ReadSettings(limit=source.n_samples))
+            samples = list(source.read(rejected=self.folder / "data" / "rejected.jsonl"))
         if not samples:
-            raise DataError(f"{source.source} holds no samples")
+            raise DataError(f"{source.name} holds no samples")
         if self.recipe.extract.score == "user":
             samples = [_said_by_user(sample) for sample in samples]
         names = {label: one.label for one in self.recipe.classes for label in one.labels}
@@ -231,8 +229,8 @@ def has_label(sample: Sample, wanted: Wanted) -> bool:
 
 def _chitchat(source: DataSource) -> list[Sample]:
     if source.n_samples is None:
-        raise DataError(f"the source {source.source} needs n_samples")
-    half = source.source.partition(":")[2] or None
+        raise DataError(f"the source {source.name} needs n_samples")
+    half = source.name.partition(":")[2] or None
     samples = chitchat_samples(
         source.n_samples,
         prompts=source.prompts,
