@@ -7,6 +7,7 @@ import pytest
 
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.errors import DataError
+from facsynth.tasks.folder import save_task
 from facsynth.tasks.instruction.alpaca import score_alpaca
 from facsynth.tasks.instruction.benchmarks import read_benchmark, read_responses
 from facsynth.tasks.instruction.evaluate import score_responses, scorer_of
@@ -267,3 +268,14 @@ def test_alpaca_needs_a_judge(tmp_path):
     done = fac("task", "instruction", "evaluate", tmp_path, data, "--responses", data)
     assert done.exit_code == 1
     assert "name one with --chat-model" in done.stderr
+
+
+def test_a_dry_run_estimates_verdicts_and_writes_no_answer(tmp_path, monkeypatch):
+    folder = save_task("instruction", tmp_path, {"training": {"m": {}, "n": {}}}, []).folder
+    data = write_rows(tmp_path / "a.jsonl", [{"instruction": "i", "output": "o"}] * 3)
+    monkeypatch.setattr("facsynth.cli.load.load_model", None)  # loading would fail
+    words = ("--chat-model", "judge", "--api-base", "http://localhost:9/v1", "--dry-run")
+    done = fac("task", "instruction", "evaluate", folder, data, *words)
+    assert done.exit_code == 0, done.output
+    assert "12 calls" in done.stderr  # of 2 models, 3 instructions in both orders
+    assert not list(folder.glob("evaluation-*"))

@@ -1,6 +1,7 @@
 """Steering on a tiny model: items, the letter's position, vectors, controls."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from click.testing import CliRunner
 from facsynth.cli import main
 from facsynth.errors import DataError, ModelError
 from facsynth.models.lm import LanguageModel
+from facsynth.progress import SILENT
 from facsynth.report.plots import layer_chart
 from facsynth.tasks.steering.answers import Steer, answer_log_probs, ask, letter_states
-from facsynth.tasks.steering.data import parse_item, read_items, swapped
+from facsynth.tasks.steering.data import answer_texts, parse_item, read_items, swapped
 from facsynth.tasks.steering.evaluate import evaluate_steering
 from facsynth.tasks.steering.settings import ControlSettings, SteeringSettings
 from facsynth.tasks.steering.train import train_steering
@@ -151,13 +153,53 @@ def test_states_at_the_letters_are_those_of_whole_texts(family):
 
 def test_a_vector_is_the_mean_difference_at_a_share_of_the_median_length(train):
     trained = train(SteeringSettings((1,), strength=(0.5,)))
-    held_out = set(np.random.default_rng(0).permutation(12)[:6])  # for the choice of the strength
-    kept = [one for i, one in enumerate(ITEMS) if i not in held_out]
-    lm = tiny_lm()
-    states = letter_states([ask(one, lm) for one in [*kept, *map(swapped, kept)]], lm, [1])[1]
+    both = [*ITEMS, *map(swapped, ITEMS)]  # nothing is held out where nothing is chosen
+    states = letter_states([ask(one, tiny_lm()) for one in both], tiny_lm(), [1])[1]
     expected = (states[:, 0] - states[:, 1]).mean(axis=0)
     expected *= 0.5 * np.median(np.linalg.norm(states, axis=-1)) / np.linalg.norm(expected)
     np.testing.assert_allclose(trained.tensors["vector.42.1"], expected, rtol=1e-3, atol=1e-4)
+    assert (trained.config["n_train"], trained.config["n_sweep"]) == (12, 0)
+    assert trained.config["strengths"] == {"1": 0.5}
+
+
+def test_questions_are_kept_out_where_there_is_a_choice(train):
+    config = train(SteeringSettings((1,), strength=(0.5, 1.0))).config
+    assert (config["n_train"], config["n_sweep"]) == (6, 6)
+
+
+def test_three_questions_are_enough(train):
+    for settings in (SteeringSettings((1,), strength=(0.5,)), SteeringSettings((0, 1))):
+        trained = train(settings, ITEMS[:3])
+        found = evaluate_steering(trained, [item(8), item(9)], tiny_lm, allow_overlap=True)
+        assert -1 <= found["scr"] <= 1
+
+
+# Which answer shows the behaviour
+
+
+def test_the_other_answer_can_be_the_matching_one(tmp_path):
+    path = tmp_path / "a.jsonl"
+    row = {"question": "Tea?\n(A) Yes\n(B) No", "answer_matching_behavior": "(A)"}
+    path.write_text(json.dumps(row | {"answer_not_matching_behavior": "(B)"}) + "\n")
+    assert answer_texts(read_items(str(path))[0]) == ("Yes", "No")
+    assert answer_texts(read_items(str(path), matching="other")[0]) == ("No", "Yes")
+
+
+def test_words_tell_a_set_that_calls_the_opposite_answer_matching(train, capsys):
+    trained = train(SteeringSettings((1,), strength=(0.5,)))
+    others = [item(i, yes="ok", no="red") for i in range(20, 30)]
+    said = []
+    progress = SimpleNamespace(say=said.append, task=SILENT.task)
+    for items, opposite in ((others, True), ([item(i) for i in range(20, 30)], False)):
+        said.clear()
+        found = evaluate_steering(trained, items, tiny_lm, allow_overlap=True, progress=progress)
+        assert found["same_words"] == {"n_told": 10, "n_same": 0 if opposite else 10}
+        assert any("10 of 10 questions" in line for line in said) == opposite
+
+
+def test_a_folder_of_vectors_holds_no_word_of_a_question(train):
+    folder = train(SteeringSettings((1,), strength=(0.5,))).folder
+    assert not any(b"ball" in file.read_bytes() for file in folder.iterdir())
 
 
 def test_strength_and_layer_are_those_that_steer_kept_out_questions_best(train):

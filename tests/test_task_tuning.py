@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from facsynth.data.export import Row, export_samples
 from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError, ModelError
-from facsynth.models.lm import LanguageModel
+from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.records import Sample
 from facsynth.tasks import fit
 from facsynth.tasks.instruction.models import answer_rows, chat_tokenizer, tuned_model
@@ -56,6 +56,14 @@ def test_a_tuned_classifier_learns_a_planted_word_and_not_shuffled_labels(tmp_pa
     assert found["auprc"] > 0.95
     assert found["shuffled_auprc"] < 0.75
     assert trained.config["method"] == method
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_trained_classifier_is_refused_as_a_language_model(tmp_path, full):
+    settings = ToxicitySettings(train=quick(full=full, optimizer={"epochs": 1.0}))
+    train_toxicity(labelled(8, 0), load, tmp_path, settings)
+    with pytest.raises(ModelError, match="model-42 is a classifier .*writes no text"):
+        load_language_model(str(tmp_path / "model-42"))
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 Nothing here loads torch before a model's files are found.
 """
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +40,12 @@ def model_folder(source: str | None, *, code: bool = False) -> Path:
         code: Whether to download Python code, too.
 
     Raises:
-        ModelError: It does not exist, or cannot be downloaded or converted.
+        ModelError: It does not exist, cannot be downloaded or converted, or is a classifier.
     """
     if source is None or source == DEFAULT_MODEL:
         return default_model_folder()
     if Path(source).is_dir():
+        _refuse_classifier(Path(source))
         return Path(source)
     is_file = Path(source).is_file() or source.startswith(("/", ".", "~")) or source.count("/") < 2
     if source.endswith(".gguf") and is_file:
@@ -80,6 +83,25 @@ def load_tokenizer(source: str | None = None) -> Any:
                 "take a model whose tokenizer Transformers knows"
             ) from error
         raise ModelError(f"{folder} has no readable tokenizer: {one_line(error)}") from error
+
+
+def _refuse_classifier(folder: Path) -> None:
+    """Say clearly that a classifier, or an adapter that makes one, writes no text.
+
+    Transformers would load it with the model that it was trained on, as if it were a language
+    model.
+    """
+    for name, key, ending in (
+        ("adapter_config.json", "task_type", "SEQ_CLS"),
+        ("config.json", "architectures", "ForSequenceClassification"),
+    ):
+        with suppress(OSError, ValueError):
+            found = json.loads((folder / name).read_text(encoding="utf-8")).get(key) or ""
+            if str(found).strip("[]'").endswith(ending):
+                raise ModelError(
+                    f"{folder} is a classifier ({key} {ending} in {name}), which gives scores and "
+                    "writes no text; name a language model, or evaluate it with `fac task`"
+                )
 
 
 def _download(source: str, *, code: bool = False) -> Path:

@@ -2,20 +2,24 @@
 
 A row has `question` with the options in it, each on a line that starts with `(A)`, and the answers
 `answer_matching_behavior` and `answer_not_matching_behavior`; or `prompt`, `correct` and
-`incorrect`. Some data sets name the opposite of what their title says: the vector always points
-to the matching answer.
+`incorrect`. The matching answer is the one that shows the behaviour in the title, and the vector
+points to it. Some data sets have it the other way round: in CAA's survival instinct the matching
+answer accepts to be switched off. They are read with `matching="other"`.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from facsynth.data.read import read_placed_rows
 from facsynth.data.settings import ReadSettings
 from facsynth.data.shapes import PlacedRow
 from facsynth.errors import DataError
 
-__all__ = ["Item", "parse_item", "read_items", "swapped"]
+__all__ = ["Item", "Matching", "answer_texts", "parse_item", "read_items", "swapped"]
+
+Matching = Literal["given", "other"]
+"""Which answer of a row shows the behaviour."""
 
 _OPTION = re.compile(r"^[ \t]*\(([A-Z])\)[ \t]*", re.MULTILINE)
 _ANSWER = re.compile(r"\(?([A-Z])\)?")
@@ -40,8 +44,17 @@ class Item:
     """Letter of the answer that does not."""
 
 
-def read_items(source: str, *, split: str = "train", limit: int | None = None) -> list[Item]:
+def read_items(
+    source: str, *, matching: Matching = "given", split: str = "train", limit: int | None = None
+) -> list[Item]:
     """Read questions with options.
+
+    Args:
+        source: What `read_samples` takes.
+        matching: Which of the two answers shows the behaviour: the one that the data name as
+            matching, or the other one.
+        split: Split of a Hub data set.
+        limit: Read at most this many rows.
 
     Raises:
         DataError: A row lacks the fields or the options that its answers name, or there is none.
@@ -49,7 +62,16 @@ def read_items(source: str, *, split: str = "train", limit: int | None = None) -
     found = [_item(row) for row in read_placed_rows(source, ReadSettings(split=split, limit=limit))]
     if not found:
         raise DataError(f"no questions in {source}: it has no rows")
-    return found
+    if matching == "given":
+        return found
+    return [replace(item, matching=item.other, other=item.matching) for item in found]
+
+
+def answer_texts(item: Item) -> tuple[str, str]:
+    """The texts of the matching and of the other answer."""
+    spans = _spans(item)
+    matching, other = (item.question[slice(*spans[name])] for name in (item.matching, item.other))
+    return matching, other
 
 
 def parse_item(item_id: str, question: str, matching: str, other: str) -> Item:

@@ -8,6 +8,7 @@ from facsynth.tasks.folder import TrainedTask, near_copies
 from facsynth.tasks.results import Items, TaskResult, mean_and_sd, rows_table
 from facsynth.tasks.settings import Loader
 from facsynth.tasks.steering.data import Item
+from facsynth.tasks.steering.polarity import agreement, is_opposite
 from facsynth.tasks.steering.settings import ControlSettings
 
 __all__ = ["evaluate_steering"]
@@ -17,7 +18,7 @@ _TITLES = {
     "  of random vectors": "random_scr",
     "rate in the given order only": "plain_scr",
     "rate without the preference for a letter": "balanced_scr",
-    "layer, chosen on training questions": "layer",
+    "layer": "layer",
 }
 _BASE_TITLES = {
     "right in both orders": "robust",
@@ -50,12 +51,13 @@ def evaluate_steering(
         progress: Where the bar is drawn.
 
     Returns:
-        Control rates in [-1, 1] at `layer`, which was chosen on training questions: `scr`,
+        Control rates in [-1, 1] at `layer`, given or chosen on training questions: `scr`,
         `plain_scr` (by the given order alone), `balanced_scr` (by the mean log-odds of both
         orders), `random_scr` (of random vectors of the same length); `unsteered`, how questions
         are answered without steering; `layers`, the rates at every layer with their controls;
-        `prompt_only`, of showing answered questions instead; `n_items`. See
-        `facsynth.tasks.steering.rates`.
+        `prompt_only`, of showing answered questions instead; `same_words`, in how many questions
+        the words of the answers tell which one matches, and in how many they agree with the
+        training questions; `n_items`. See `facsynth.tasks.steering.rates`.
 
     Raises:
         DataError: Evaluation items are near-copies of training items.
@@ -64,6 +66,13 @@ def evaluate_steering(
     settings = settings or ControlSettings()
     questions = [(item.item_id, item.question) for item in items]
     copies = near_copies(trained, questions, allow=allow_overlap)
+    n_told, n_same = agreement(trained.tensors["words"], items)
+    if is_opposite(n_told, n_same):
+        progress.say(
+            f"warning: by the words of their answers, {n_told - n_same} of {n_told} questions call "
+            "the answer matching that the training questions call the other one; if so, the rate "
+            "has the wrong sign: read one of the two sets with --matching other"
+        )
     from facsynth.tasks.steering.measure import measure_vectors  # loads torch: after the checks
 
     lm = load()
@@ -85,6 +94,7 @@ def evaluate_steering(
             "unsteered": found.unsteered,
             "layers": found.layers,
             "prompt_only": found.prompt_only,
+            "same_words": {"n_told": n_told, "n_same": n_same},
             "n_items": len(items),
         },
         titles=_TITLES,

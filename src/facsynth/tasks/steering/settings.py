@@ -29,7 +29,8 @@ class SteeringSettings(Settings):
     """Length of the vector to try, as a share of the median state of the layer; repeatable."""
 
     sweep_items: int = 20
-    """Questions kept out of the vectors to choose strength and layer; at most half of all."""
+    """Questions kept out of the vectors to choose strength and layer; at most half of all, and none
+    where one layer and one strength are given."""
 
     sae_features: int = 10
     """Features that make the vector, with --sae."""

@@ -4,7 +4,8 @@ Settings of the paper (arXiv 2602.10388): mean difference of the states at the l
 matching and of the other answer, normalised, added after the user's words. A normalised vector
 needs a length. It is measured in median lengths of the states at that layer, so that it means the
 same for every behaviour, layer and model. Of several lengths and layers, those are taken that
-steer training questions best; these questions are kept out of the vectors.
+steer training questions best; these questions are kept out of the vectors. With one length and
+one layer nothing is chosen, and every question goes into the vectors.
 
 Where this differs: every training item is read in both option orders, so that the vector holds
 nothing of the letters themselves. With an SAE the vector is made of the decoder directions of the
@@ -24,6 +25,7 @@ from facsynth.progress import SILENT, Progress
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.tasks.steering.answers import Asked, Steer, answer_log_probs, ask, letter_states
 from facsynth.tasks.steering.data import Item, swapped
+from facsynth.tasks.steering.polarity import word_odds
 from facsynth.tasks.steering.rates import accuracies, control_rate
 from facsynth.tasks.steering.settings import SteeringSettings
 
@@ -55,7 +57,8 @@ def make_vectors(
     """
     for layer in layers:
         check_layer(lm, layer)
-    kept, swept = _split(items, settings)
+    given = len(layers) == len(settings.strength) == 1
+    kept, swept = _split(items, 0 if given else settings.sweep_items)
     random_seeds = _drawing_seeds(settings, len(kept), progress)
     read = [*kept, *map(swapped, kept)]
     tested = [ask(item, lm) for item in [*swept, *map(swapped, swept)]]
@@ -67,9 +70,11 @@ def make_vectors(
     first = {layer: directions[f"vector.{random_seeds[0]}.{layer}"] for layer in layers}
     medians = {k: float(np.median(np.linalg.norm(states[k], axis=-1))) for k in layers}
     tried = [(k, strength, strength * medians[k]) for k in layers for strength in settings.strength]
-    sweep = _sweep(tested, lm, first, tried, progress)
-    best = {layer: max((r for r in sweep if r["layer"] == layer), key=_rank) for layer in first}
-    tensors = {
+    sweep = _sweep(tested, lm, first, tried, progress) if tested else []
+    best = {k: max((r for r in sweep if r["layer"] == k), key=_rank) for k in first if sweep}
+    for layer, strength, length in tried if not sweep else ():
+        best[layer] = {"layer": layer, "strength": strength, "length": length}
+    tensors = {"words": word_odds(items)} | {
         name: of_length(vector, best[int(name.rsplit(".", 1)[1])]["length"])
         for name, vector in directions.items()
     }
@@ -82,9 +87,9 @@ def make_vectors(
         "n_train": min(len(kept), settings.max_samples or len(kept)),
         "n_sweep": len(swept),
         "layers": list(layers),
-        "layer": max(best.values(), key=_rank)["layer"],
+        "layer": max(best.values(), key=_rank)["layer"] if sweep else layers[0],
         "strengths": {str(layer): row["strength"] for layer, row in best.items()},
-        "read_share": {str(k): _read_share(held_out[k], vector) for k, vector in first.items()},
+        "read_share": {str(k): _read_share(held_out[k], v) for k, v in first.items() if tested},
         "sweep": sweep,
         "features": features,
     }
@@ -104,10 +109,10 @@ def _drawing_seeds(settings: SteeringSettings, n_items: int, progress: Progress)
     return settings.random_seed
 
 
-def _split(items: Sequence[Item], settings: SteeringSettings) -> tuple[list[Item], list[Item]]:
-    """Items for the vectors, and those on which strengths and layers are tried."""
+def _split(items: Sequence[Item], n_swept: int) -> tuple[list[Item], list[Item]]:
+    """Items for the vectors, and those on which strengths and layers are tried, at most half."""
     order = np.random.default_rng(0).permutation(len(items))
-    n = min(settings.sweep_items, len(items) // 2)
+    n = min(n_swept, len(items) // 2)
     return [items[i] for i in sorted(order[n:])], [items[i] for i in sorted(order[:n])]
 
 
