@@ -1,5 +1,7 @@
 """What people see of a coverage measurement."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,8 @@ SEED = make_activations([{0: 2.0}, {1: 2.0}], n_features=6)
 
 
 def measured(seed=SEED, **settings):
-    return measure_coverage(ANCHOR, seed, settings=CoverageSettings(**settings))
+    at_one = CoverageSettings(threshold=1.0)
+    return measure_coverage(ANCHOR, seed, settings=replace(at_one, **settings))
 
 
 def test_coverage_is_a_result_that_a_notebook_shows():

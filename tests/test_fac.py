@@ -29,7 +29,8 @@ THRESHOLDS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0])
 FLAGS = st.lists(st.booleans(), min_size=N, max_size=N).map(np.array)
 ALL = np.ones(N, dtype=bool)
 ROW_KEYS = {
-    *("fac", "n_relevant", "n_anchor", "n_covered", "n_missing", "n_seed_only", "threshold"),
+    *("fac", "n_relevant", "n_anchor", "n_covered", "n_missing", "n_seed_only"),
+    *("threshold", "threshold_rule"),
     *("weighted", "k_fold", "sweep", "interval", "richness", "representativeness", "controls"),
     *("by_class", "hidden", "curves", "reference"),
     *("n_samples", "n_tokens"),
@@ -134,7 +135,7 @@ def test_missing_features_are_described_above_the_threshold():
 
 def test_missing_features_of_a_measurement_are_ranked_and_described():
     anchor = make_activations([{0: 2.0, 1: 2.0}, {1: 4.0}])
-    found = measure_coverage(anchor, make_activations([{2: 2.0}]))
+    found = measure_coverage(anchor, make_activations([{2: 2.0}]), settings=quick(1.0))
     assert [(m.feature_id, m.mean_activation) for m in found.missing] == [(1, 3.0), (0, 2.0)]
 
 
@@ -251,7 +252,7 @@ def test_features_only_the_seed_activates_are_counted_apart():
 def test_features_that_are_not_relevant_do_not_count():
     anchor, relevant = make_activations([{0: 2.0, 1: 3.0}]), np.array([True, True, False, False])
     seed = make_activations([{0: 2.0, 1: 3.0, 2: 9.0}] + [{2: 9.0}] * 5)
-    found = measure_coverage(anchor, seed, relevant=relevant)
+    found = measure_coverage(anchor, seed, relevant=relevant, settings=quick(1.0))
     assert (found.fac, found.n_seed_only, found.richness.seed.n_seen) == (1.0, 0, 2)
     assert found.representativeness.hellinger == pytest.approx(0.0, abs=1e-7)
 

@@ -44,10 +44,19 @@ def profile_of(table, **changes):
     return replace(profile, **changes)
 
 
+AT_ONE = CoverageSettings(threshold=1.0)
+
+
+def test_without_a_threshold_the_profile_picks_one_of_its_own_that_leaves_room():
+    found = measure_reference(profile_of(REFERENCE), make_activations([{0: 9.0}]))
+    assert found.threshold in PROFILE_THRESHOLDS
+    assert "the lowest with room" in found.threshold_rule
+
+
 def test_profile_measures_what_the_table_behind_it_measures():
     seed = make_activations([{0: 2.0, 3: 9.0}, {1: 0.9}])
-    of_profile = measure_reference(profile_of(REFERENCE), seed)
-    of_table = measure_coverage(REFERENCE, seed)
+    of_profile = measure_reference(profile_of(REFERENCE), seed, settings=AT_ONE)
+    of_table = measure_coverage(REFERENCE, seed, settings=AT_ONE)
     for name in ("fac", "n_anchor", "n_covered", "n_missing", "frequency_weighted"):
         assert getattr(of_profile, name) == getattr(of_table, name)
     assert of_profile.representativeness == of_table.representativeness
@@ -73,7 +82,8 @@ def test_profile_and_table_give_rows_of_one_shape():
 
 def test_features_outside_the_relevant_ones_are_matched_with_a_profile_too():
     relevant = np.array([True, False, True, False])
-    found = measure_reference(profile_of(REFERENCE), REFERENCE, relevant=relevant)
+    profile = profile_of(REFERENCE)
+    found = measure_reference(profile, REFERENCE, relevant=relevant, settings=AT_ONE)
     assert found.controls.frequency_matched.mean == 1.0
 
 

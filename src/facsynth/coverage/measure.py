@@ -15,6 +15,7 @@ from facsynth.coverage.representative import measure_representativeness
 from facsynth.coverage.result import Coverage
 from facsynth.coverage.richness import compare_richness
 from facsynth.coverage.settings import CoverageSettings
+from facsynth.coverage.threshold import ChosenThreshold, choose_threshold, count_samples
 from facsynth.coverage.variants import coverage_sweep, k_fold_coverage, weighted_coverage
 from facsynth.errors import MismatchError
 from facsynth.table.active import active_rows
@@ -46,8 +47,13 @@ def measure_coverage(
         MismatchError: The tables or the flags differ in their number of features.
     """
     settings = settings or CoverageSettings()
+    chosen = (
+        choose_threshold(anchor, count_samples(seed), relevant)
+        if settings.threshold is None
+        else ChosenThreshold(settings.threshold)
+    )
     # Some controls also look at the features that do not count.
-    every, seed_every = (active_rows(one, threshold=settings.threshold) for one in (anchor, seed))
+    every, seed_every = (active_rows(one, threshold=chosen.threshold) for one in (anchor, seed))
     if every.n_features != seed_every.n_features:
         raise MismatchError(
             f"the anchor has {every.n_features} features and the seed {seed_every.n_features}; "
@@ -66,7 +72,8 @@ def measure_coverage(
         n_covered=n_anchor - missing.size,
         n_missing=missing.size,
         n_seed_only=int(np.count_nonzero(seed_rows.features & ~goal)),
-        threshold=float(settings.threshold),
+        threshold=float(chosen.threshold),
+        threshold_rule=chosen.rule,
         frequency_weighted=weighted_coverage(rows.counts.astype(np.float64), seed_rows.features),
         magnitude_weighted=weighted_coverage(rows.sums, seed_rows.features),
         k_fold=k_fold_coverage(goal, seed_rows.counts),

@@ -69,6 +69,11 @@ class ReferenceProfile:
     source: str = ""
     """What the text was, in words."""
 
+    @property
+    def n_features(self) -> int:
+        """Width of the SAE."""
+        return int(self.sample_counts.shape[1])
+
     def counts(self, threshold: float) -> Int64[np.ndarray, " n_features"]:
         """Samples that activate each feature above one of the profile's thresholds.
 

@@ -23,6 +23,7 @@ from facsynth.coverage.richness import (
     richness_at_equal_samples,
 )
 from facsynth.coverage.settings import CoverageSettings
+from facsynth.coverage.threshold import ChosenThreshold, choose_level, count_samples
 from facsynth.coverage.variants import (
     SweepPoint,
     k_fold_coverage,
@@ -88,9 +89,14 @@ def measure_reference(
         MismatchError: Profile, table and flags differ in their number of features.
     """
     settings = settings or CoverageSettings()
-    everywhere = profile.counts(settings.threshold)
-    relevant = np.ones(everywhere.size, dtype=np.bool_) if relevant is None else relevant
-    every = active_rows(seed, threshold=settings.threshold)
+    relevant = np.ones(profile.n_features, dtype=np.bool_) if relevant is None else relevant
+    chosen = (
+        _choose(profile, count_samples(seed), relevant)
+        if settings.threshold is None
+        else ChosenThreshold(settings.threshold)
+    )
+    everywhere = profile.counts(chosen.threshold)
+    every = active_rows(seed, threshold=chosen.threshold)
     if not everywhere.size == every.n_features == relevant.size:
         raise MismatchError(
             f"the reference has {everywhere.size} features, the seed {every.n_features} and the "
@@ -100,7 +106,7 @@ def measure_reference(
     rows = every.only(relevant)
     rng = np.random.default_rng(settings.random_seed)
     interval = bootstrap_interval(goal, rows, n_resamples=settings.resamples, rng=rng)
-    controls = _controls(profile, every, relevant, settings, rng)
+    controls = _controls(profile, every, relevant, n_draws=settings.draws, rng=rng)
     missing = np.flatnonzero(goal & ~rows.features)
     missing = missing[np.lexsort((missing, -counts[missing]))]
     n_anchor = int(np.count_nonzero(goal))
@@ -111,7 +117,8 @@ def measure_reference(
         n_covered=n_anchor - missing.size,
         n_missing=missing.size,
         n_seed_only=int(np.count_nonzero(rows.features & ~goal)),
-        threshold=float(settings.threshold),
+        threshold=float(chosen.threshold),
+        threshold_rule=chosen.rule,
         frequency_weighted=weighted_coverage(counts.astype(np.float64), rows.features),
         magnitude_weighted=None,
         k_fold=k_fold_coverage(goal, rows.counts),
@@ -140,13 +147,14 @@ def _controls(
     profile: ReferenceProfile,
     seed: ActiveRows,
     relevant: Bool[np.ndarray, " n_features"],
-    settings: CoverageSettings,
+    *,
+    n_draws: int,
     rng: np.random.Generator,
 ) -> Controls:
-    counts, size = profile.counts(settings.threshold), seed.n_samples
+    counts, size = profile.counts(seed.threshold), seed.n_samples
     by_chance, distance = _random_samples(profile, counts[relevant & (counts > 0)], size, rng)
     by_frequency, ratio = frequency_control(
-        counts, seed.features, relevant, n_draws=settings.draws, rng=rng
+        counts, seed.features, relevant, n_draws=n_draws, rng=rng
     )
     mean, wanted = float(seed.n_tokens.mean()), profile.n_tokens / profile.n_samples
     is_mismatched = abs(mean - wanted) > 0.2 * wanted
@@ -168,7 +176,7 @@ def _controls(
             "random samples of that size reach is unknown"
         )
     elif is_saturated:
-        can_raise = settings.threshold < max(profile.thresholds)
+        can_raise = seed.threshold < max(profile.thresholds)
         advice = "raise --threshold" if can_raise else "read the distance, or measure smaller parts"
         warnings.append(
             f"{size:,} random reference samples already cover {by_chance.mean:.1%}, so FAC cannot "
@@ -185,6 +193,21 @@ def _controls(
         is_saturated=is_saturated,
         is_length_mismatched=is_mismatched,
         warnings=tuple(warnings),
+    )
+
+
+def _choose(
+    profile: ReferenceProfile, n_seed: int, relevant: Bool[np.ndarray, " n_features"]
+) -> ChosenThreshold:
+    """The lowest threshold of the profile, from 1 on, at which random samples leave room."""
+    levels = [level for level in profile.thresholds if level >= 1] or list(profile.thresholds)
+    counts = [np.where(relevant, profile.counts(level), 0) for level in levels]
+    size = max(1, min(n_seed, profile.n_samples // 2))
+    at, share = choose_level(counts, profile.n_samples, size)
+    return ChosenThreshold(
+        levels[at],
+        f"of the profile's thresholds, the lowest with room: {size:,} random reference samples "
+        f"cover {share:.0%}",
     )
 
 

@@ -49,6 +49,9 @@ class Coverage:
     threshold: float
     """Activation above which a feature counts as active, in SAE units."""
 
+    threshold_rule: str | None
+    """How the threshold was chosen; None where it was given."""
+
     frequency_weighted: float
     magnitude_weighted: float | None
     k_fold: tuple[FoldCoverage, ...]

@@ -12,8 +12,9 @@ __all__ = ["CoverageSettings"]
 class CoverageSettings(Settings):
     """How coverage is measured."""
 
-    threshold: float = 1.0
-    """Activation above which a feature is active, in SAE units."""
+    threshold: float | None = None
+    """Activation above which a feature is active, in SAE units; by default the lowest quantile of
+    the anchor's activations at which random samples leave room."""
 
     controls: bool = False
     """Show all controls: richness at equal size and what more samples would bring, coverage by at

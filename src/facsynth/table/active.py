@@ -22,7 +22,7 @@ from facsynth.table.inputs import OpenTable, TableData, open_tables
 from facsynth.table.rows import stack_rows, take_rows
 from facsynth.table.table import FeatureTable
 
-__all__ = ["ActiveRows", "active_rows", "check_same_width"]
+__all__ = ["ActiveRows", "active_rows", "check_flags", "check_same_width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class ActiveRows:
 
     def only(self, relevant: Bool[np.ndarray, " n_features"]) -> "ActiveRows":
         """The same samples, in which fewer features count."""
-        _check_flags(relevant, self.n_features)
+        check_flags(relevant, self.n_features)
         return replace(self, relevant=relevant, firing=self.firing.only(relevant))
 
     def _is_active(self, rows: FeatureActivations) -> Bool[np.ndarray, " n_entries"]:
@@ -167,7 +167,7 @@ def active_rows(
     n_features = widths[0]
     if relevant is None:
         relevant = np.ones(n_features, dtype=np.bool_)
-    _check_flags(relevant, n_features)
+    check_flags(relevant, n_features)
     return _gather(tables, threshold, relevant)
 
 
@@ -180,7 +180,8 @@ def check_same_width(*tables: ActiveRows) -> None:
         )
 
 
-def _check_flags(relevant: NDArray[np.bool_], n_features: int) -> None:
+def check_flags(relevant: NDArray[np.bool_], n_features: int) -> None:
+    """Raise a MismatchError unless there is a flag for each feature."""
     if relevant.size != n_features:
         raise MismatchError(
             f"{relevant.size} features are judged and the table has {n_features}; "

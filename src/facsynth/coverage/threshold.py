@@ -1,0 +1,125 @@
+"""The threshold δ where nobody sets one: as low as tells sets of this size apart.
+
+Activations have another scale in every SAE, and long texts activate most features, so that at a
+low threshold any two sets cover nearly everything. The threshold is therefore taken from the
+anchor: the lowest of some quantiles of its activations at which a random part of it, as large as
+the seed, leaves room above it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from facsynth.coverage.richness import expected_richness
+from facsynth.records import FeatureActivations
+from facsynth.table.active import check_flags
+from facsynth.table.blocks import exact_quantiles, read_blocks
+from facsynth.table.inputs import TableData, open_tables
+from facsynth.table.table import FeatureTable
+
+__all__ = ["ChosenThreshold", "choose_level", "choose_threshold", "count_samples"]
+
+QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+"""Of the anchor's activations above 0, one per sample and feature. From the median on: in the
+paper thresholds of 1 to 2 served best, which is about there, and lower ones count noise."""
+
+ROOM = 0.8
+"""Random parts of the anchor cover no larger share of its features at the chosen threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenThreshold:
+    """A threshold and where it comes from."""
+
+    threshold: float
+    """δ, in SAE units."""
+
+    rule: str | None = None
+    """Which threshold it is and what random samples reach at it, in words; None if it was set."""
+
+
+def choose_threshold(
+    anchor: TableData | Sequence[TableData],
+    n_seed: int,
+    relevant: Bool[np.ndarray, " n_features"] | None = None,
+) -> ChosenThreshold:
+    """The lowest of `QUANTILES` at which random anchor samples cover at most `ROOM`.
+
+    Where none leaves as much room, it is the highest one.
+
+    Args:
+        anchor: Table of the anchor, or several that count together.
+        n_seed: Samples of the seed. Half of the anchor at most is drawn, for all of it covers
+            everything at any threshold.
+        relevant: Features that count; all when None.
+    """
+    tables = open_tables(anchor)
+
+    def blocks() -> Iterator[FeatureActivations]:
+        return (block for table in tables for block in read_blocks(table))
+
+    found = exact_quantiles(lambda: (block.values for block in blocks()), QUANTILES)
+    if np.isnan(found).any():
+        return ChosenThreshold(0.0, "0, for the anchor activates no feature at all")
+    # Three digits, so that the printed value is the one that was used.
+    levels = [float(f"{level:.3g}") for level in found]
+    counts, n_samples = _count(blocks(), levels)
+    if relevant is not None:
+        check_flags(relevant, counts.shape[1])
+        counts[:, ~relevant] = 0
+    size = max(1, min(n_seed, n_samples // 2))
+    at, share = choose_level(list(counts), n_samples, size)
+    if not counts[at].any():
+        return ChosenThreshold(0.0, "0, for no activation stands out in the anchor")
+    return ChosenThreshold(
+        levels[at],
+        f"the {QUANTILES[at]:.0%} quantile of the anchor's activations, at which {size:,} random "
+        f"anchor samples cover {share:.0%}",
+    )
+
+
+def count_samples(tables: TableData | Sequence[TableData]) -> int:
+    """Samples of a table, or of several together."""
+    return sum(
+        table.manifest.n_samples if isinstance(table, FeatureTable) else table.n_tokens.size
+        for table in open_tables(tables)
+    )
+
+
+def _count(
+    blocks: Iterator[FeatureActivations], levels: Sequence[float]
+) -> tuple[Int64[np.ndarray, "n_levels n_features"], int]:
+    """Samples that activate each feature above each level, and samples in all."""
+    counts, n_samples = np.zeros((len(levels), 0), dtype=np.int64), 0
+    for block in blocks:
+        above = [block.feature_ids[block.values > np.float32(level)] for level in levels]
+        more = np.stack([np.bincount(ids, minlength=block.n_features) for ids in above])
+        counts = counts + more if n_samples else more
+        n_samples += block.n_tokens.size
+    return counts, n_samples
+
+
+def choose_level(
+    counts: Sequence[Int64[np.ndarray, " n_features"]], n_samples: int, size: int
+) -> tuple[int, float]:
+    """The first level at which random samples cover at most `ROOM`, or else the last that counts.
+
+    Args:
+        counts: Samples that activate each feature, for rising levels.
+        n_samples: Samples behind the counts.
+        size: Samples in a random part, at most `n_samples`.
+
+    Returns:
+        Its place, and the share of its features that random parts cover.
+    """
+    best = (0, 1.0)
+    for at, level in enumerate(counts):
+        n_active = int(np.count_nonzero(level))
+        if not n_active:
+            break
+        best = at, float(expected_richness(level, n_samples, np.array([size]))[0]) / n_active
+        if best[1] <= ROOM:
+            break
+    return best
