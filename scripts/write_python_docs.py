@@ -29,7 +29,10 @@ COMMANDS = {
         *_PAIR,
         *("ExtractSettings", "extract_features", "extract_table", "extract_tables", "open_table"),
     ),
-    "coverage": ("CoverageSettings", "measure_coverage", "measure_reference", "read_profile"),
+    "coverage": (
+        *("CoverageSettings", "explain_coverage", "measure_coverage", "measure_reference"),
+        "read_profile",
+    ),
     "explain": (
         *_CHATS,
         "ReadTable",

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from activations import make_activations
+from facsynth.coverage.fac import Topic
 from facsynth.coverage.measure import measure_coverage
+from facsynth.coverage.result import around_peak
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.errors import DataError
 from facsynth.show import Result
@@ -25,11 +27,32 @@ def test_coverage_is_a_result_that_a_notebook_shows():
     assert "<caption>Coverage at threshold 1</caption>" in measured()._repr_html_()
 
 
-def test_the_last_table_ends_with_the_meaning_and_the_next_command():
-    note = measured().tables()[-1].note
-    assert note.startswith("The seed activates 33.3% of the 6 features of the anchor; random")
-    assert note.endswith("`fac synthesize` writes samples for them.")
-    assert [table.note for table in measured().tables()[:-1]] == [""]
+def test_without_names_the_numbers_say_what_they_mean():
+    (table,) = measured().tables()
+    assert table.note.startswith(
+        "The seed's 2 samples activate 33% of the 6 features of the anchor"
+    )
+
+
+def test_with_names_the_finding_comes_first():
+    found = measured().named({}, [Topic("cat, dog", (2, 3), 20, "a «cat» and a dog")])
+    finding = found.tables()[0]
+    assert "Nothing in the seed is about: cat, dog." in finding.title
+    assert finding.rows == [("missing", "cat, dog", "0%", "33%", "a «cat» and a dog")]
+
+
+def test_without_topics_the_missing_features_themselves_are_named():
+    finding = measured().named({2: ("cat", "the «cat»")}).tables()[0]
+    assert finding.rows[0] == ("missing", "cat", "0%", "17%", "the «cat»")
+
+
+@pytest.mark.parametrize("at", [0, 40, 90])
+def test_a_long_example_is_cut_around_its_peak(at):
+    words = [f"w{i}" for i in range(91)]
+    words[at] = "«peak»"
+    shown = around_peak(" ".join(words))
+    assert "«peak»" in shown
+    assert len(shown) <= 32
 
 
 @pytest.mark.parametrize(

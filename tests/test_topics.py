@@ -28,6 +28,7 @@ def test_topic_has_the_words_of_all_its_features_and_their_samples():
         "n_features": 2,
         "n_anchor_samples": 3,
         "feature_ids": [1, 0],
+        "example": "look «venus»",
     }
 
 

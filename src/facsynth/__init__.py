@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.understand.evidence import collect_evidence as collect_evidence
     from facsynth.understand.explain import explain_by_llm as explain_by_llm
     from facsynth.understand.explain import explain_by_terms as explain_by_terms
+    from facsynth.understand.findings import explain_coverage as explain_coverage
     from facsynth.understand.names import count_terms as count_terms
     from facsynth.understand.relevance import judge_by_llm as judge_by_llm
     from facsynth.understand.relevance import load_rubric as load_rubric
@@ -128,6 +129,7 @@ _EXPORTS = {
     "evaluate_sae": "facsynth.sae.evaluate",
     "explain_by_llm": "facsynth.understand.explain",
     "explain_by_terms": "facsynth.understand.explain",
+    "explain_coverage": "facsynth.understand.findings",
     "export_samples": "facsynth.data.export",
     "extract_features": "facsynth.table.extract",
     "extract_table": "facsynth.table.extract",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.naming import NamingSettings, feature_names
+from facsynth.cli.naming import NamingSettings
 from facsynth.cli.options import json_option, plot_option, relevant_option
 from facsynth.coverage.settings import CoverageSettings
 
@@ -75,14 +75,15 @@ def coverage(
     measure = _against_profile if is_profile else _against_table
     found, anchors, tables = measure(anchor, seeds, relevant, settings)
     notes = list(found.controls.warnings)
-    if naming.spans and (missing or settings.controls):
-        n_named = N_NAMED if missing else 0
-        found, remarks = _named(found, anchors, tables, n_named, naming.model)
+    if naming.spans and (missing or settings.controls or not as_json):
+        found, remarks = _named(found, anchors, tables, N_NAMED if missing else 0, naming)
         notes += remarks
     if missing:
         n_written = write_jsonl(map(asdict, found.missing), missing)
         RichProgress().say(f"{n_written:,} missing features written to {missing}")
     show(found, as_json=as_json, notes=notes)
+    if not as_json:
+        click.echo(f"Next: {_next(found, anchor, seeds)}.")
     if plot:
         write_chart(curve_chart(found.row()["curves"]), plot)
 
@@ -132,28 +133,43 @@ def _named(
     anchors: "Sequence[FeatureTable]",
     seeds: "Sequence[FeatureTable]",
     n_missing: int,
-    model: str | None,
+    naming: NamingSettings,
 ) -> tuple["Coverage", list[str]]:
-    """Name what the seed fires too much by its own words, all else by those of the anchor.
+    """The measurement in words, and what stood in the way.
 
-    Coverage needs no model, names need its tokenizer: without one there is a note instead.
+    Coverage needs no model. Names need its tokenizer and topics the SAE: without one there is a
+    note instead.
     """
-    from facsynth.coverage.result import N_SHIFTS
+    from facsynth.cli.load import load_table_sae, load_table_tokenizer
     from facsynth.errors import FacsynthError
-    from facsynth.table.active import active_rows
-    from facsynth.table.rows import stack_rows
+    from facsynth.understand.findings import explain_coverage
 
-    close = found.representativeness
-    over = [s.feature_id for s in close.over_fired[:N_SHIFTS]] if close else []
-    under = [s.feature_id for s in close.under_fired[:N_SHIFTS]] if close else []
-    missing = [m.feature_id for m in found.missing[:n_missing]]
-    wanted = [(seeds, over), (anchors, under + missing)] if anchors else [(seeds, over + under)]
-    names: dict[int, tuple[str, str | None]] = {}
+    source, decoder = seeds[0].manifest.source, None
+    notes: list[str] = []
     try:
-        for tables, features in wanted:
-            rows = stack_rows([table.activations() for table in tables])
-            active = active_rows(rows, threshold=found.threshold).activations
-            names |= feature_names(features, tables, active, model=model)
+        tokenizer = load_table_tokenizer(source, naming.model)
     except FacsynthError as error:
         return found, [f"the listed features have no names (--model or --no-spans): {error}"]
-    return found.named(names), []
+    try:
+        if anchors:
+            decoder = load_table_sae(source, naming.sae).W_dec.detach().float().cpu().numpy()
+    except FacsynthError as error:
+        notes.append(f"the missing features are not grouped into topics (--sae): {error}")
+    named = explain_coverage(found, anchors, seeds, tokenizer, decoder=decoder, n_missing=n_missing)
+    return named, notes
+
+
+def _next(found: "Coverage", anchor: Path, seeds: Sequence[Path]) -> str:
+    """The command that comes next."""
+    pair = f"--anchor {anchor} {' '.join(f'--seed {seed}' for seed in seeds)}"
+    if found.reference is not None:
+        return (
+            "extract a data set of your own domain and pass it as --anchor; general text knows "
+            "nothing of what your task needs"
+        )
+    if not found.n_missing:
+        return f"`fac diff {seeds[0]} {anchor}` shows which features fire too rarely"
+    return (
+        f"`fac synthesize {pair} --threshold {found.threshold:g} -o OUT` writes samples for the "
+        f"{found.n_missing:,} missing features; `fac coverage {pair} --missing FILE` lists them"
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from facsynth.cli.from_settings import settings_options
-from facsynth.cli.naming import NamingSettings, feature_names
+from facsynth.cli.naming import NamingSettings
 from facsynth.cli.options import json_option, relevant_option, threshold_option
 from facsynth.compare.settings import DiffSettings
 
@@ -14,7 +14,7 @@ from facsynth.compare.settings import DiffSettings
 @click.argument("a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="B", type=click.Path(path_type=Path))
 @settings_options(DiffSettings, "settings")
-@settings_options(NamingSettings, "naming")
+@settings_options(NamingSettings, "naming", without=("sae",))
 @relevant_option
 @threshold_option
 @json_option
@@ -36,17 +36,21 @@ def diff(
     """
     from dataclasses import replace
 
-    from facsynth.cli.load import load_active
+    from facsynth.cli.load import load_active, load_table_tokenizer
     from facsynth.cli.show import show
     from facsynth.compare.difference import compare_features, shared_texts
     from facsynth.table.columns import read_texts
+    from facsynth.understand.findings import name_features
 
     tables, rows = load_active((a, b), threshold=threshold, relevant=relevant)
     found = compare_features(rows[0], rows[1], settings)
-    names: dict[int, tuple[str, str | None]] = {}
+    names: dict[int, tuple[str, str]] = {}
     for side in (0, 1) if naming.spans else ():
         ids = [int(found.feature_ids[i]) for i in found.more_in(side)[: settings.top]]
-        names |= feature_names(ids, [tables[side]], rows[side].activations, model=naming.model)
+        if not ids:
+            continue
+        tokenizer = load_table_tokenizer(tables[side].manifest.source, naming.model)
+        names |= name_features(ids, [tables[side]], rows[side], tokenizer)
     notes = found.notes + shared_texts(list(map(read_texts, tables)))
     found = replace(found, sets=(str(a), str(b)), names=names, notes=notes)
     show(found, as_json=as_json, notes=notes)

@@ -5,7 +5,8 @@ covered when it is relevant, active in some anchor sample and active in some see
 FAC is the share of the relevant anchor features that are covered (arXiv 2602.10388, section 3).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -15,6 +16,7 @@ from facsynth.table.active import ActiveRows
 
 __all__ = [
     "MissingFeature",
+    "Topic",
     "describe_missing",
     "feature_activation_coverage",
     "goal_features",
@@ -41,6 +43,28 @@ class MissingFeature:
 
     example: str | None = None
     """The strongest text span, its peak marked; None where it was not named."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Features that are alike, as one entry of a list."""
+
+    name: str
+    """Terms that the spans of all its features have in common; may be "(no name)"."""
+
+    feature_ids: tuple[int, ...]
+    """Two or more, in the order in which they were ranked."""
+
+    n_anchor_samples: int
+    """Anchor samples that activate at least one of them."""
+
+    example: str | None = None
+    """The strongest text span of the first feature, its peak marked."""
+
+    def row(self) -> dict[str, Any]:
+        """The JSONL row of the topic."""
+        row = asdict(self) | {"feature_ids": list(self.feature_ids)}
+        return row | {"n_features": len(self.feature_ids)}
 
 
 def feature_activation_coverage(

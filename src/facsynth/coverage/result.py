@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from facsynth.coverage.controls import Controls, Draws
 from facsynth.coverage.curves import CurvePoint
-from facsynth.coverage.fac import MissingFeature
+from facsynth.coverage.fac import MissingFeature, Topic
 from facsynth.coverage.hidden import HiddenCloseness
 from facsynth.coverage.interval import Interval
 from facsynth.coverage.off_task import ClassCoverage
@@ -15,7 +15,7 @@ from facsynth.coverage.richness import Richness, RichnessComparison
 from facsynth.coverage.variants import FoldCoverage, SweepPoint
 from facsynth.show import TextTable, as_html
 
-__all__ = ["N_SHIFTS", "Coverage"]
+__all__ = ["N_SHIFTS", "Coverage", "around_peak", "headline"]
 
 T = TypeVar("T", FiringShift, MissingFeature)
 
@@ -67,6 +67,10 @@ class Coverage:
     missing: tuple[MissingFeature, ...]
     """The missing features: those of most anchor samples first."""
 
+    topics: tuple[Topic, ...] = ()
+    """Groups of missing features that are alike, those of most anchor samples first; empty unless
+    they were named."""
+
     by_class: tuple[ClassCoverage, ...] = ()
     """Coverage of the features of each class of the anchor; empty without labels."""
 
@@ -79,13 +83,16 @@ class Coverage:
     reference: str | None = None
     """The text that the profile was counted on; None against an anchor."""
 
-    def named(self, names: Mapping[int, tuple[str, str | None]]) -> "Coverage":
-        """The same with the names and examples of listed features."""
+    def named(
+        self, names: Mapping[int, tuple[str, str]], topics: Sequence[Topic] = ()
+    ) -> "Coverage":
+        """The same with the names and examples of listed features, and with topics."""
         close = self.representativeness
         if close:
             over, under = _named(close.over_fired, names), _named(close.under_fired, names)
             close = replace(close, over_fired=over, under_fired=under)
-        return replace(self, missing=_named(self.missing, names), representativeness=close)
+        missing = _named(self.missing, names)
+        return replace(self, missing=missing, topics=tuple(topics), representativeness=close)
 
     def row(self) -> dict[str, Any]:
         """All measures under stable keys, without the list of missing features.
@@ -93,8 +100,9 @@ class Coverage:
         The keys are the fields, except that the two weighted values are under `weighted`; the
         sizes of both sets are repeated under `n_samples` and `n_tokens`.
         """
-        row = asdict(replace(self, missing=()))
+        row = asdict(replace(self, missing=(), topics=()))
         del row["missing"]
+        row["topics"] = [topic.row() for topic in self.topics]
         row["weighted"] = {
             "frequency": row.pop("frequency_weighted"),
             "magnitude": row.pop("magnitude_weighted"),
@@ -104,16 +112,17 @@ class Coverage:
         return row
 
     def tables(self) -> list[TextTable]:
-        """Closeness, FAC with its controls, sizes, the sweep; all controls if there are curves."""
-        more = _control_tables(self) if self.curves is not None else []
-        tables = [_main_table(self), _sweep_table(self), *more]
-        tables[-1] = replace(tables[-1], note=_reading(self))
-        return tables
+        """The finding in words, then closeness and FAC with controls; all controls if asked for."""
+        finding = _finding_table(self)
+        more = [_sweep_table(self), *_control_tables(self)] if self.curves is not None else []
+        if finding is None:
+            return [replace(_main_table(self), note=headline(self)), *more]
+        return [finding, _main_table(self), *more]
 
     _repr_html_ = as_html
 
 
-def _named(listed: tuple[T, ...], names: Mapping[int, tuple[str, str | None]]) -> tuple[T, ...]:
+def _named(listed: tuple[T, ...], names: Mapping[int, tuple[str, str]]) -> tuple[T, ...]:
     empty = (None, None)
     texts = (names.get(one.feature_id, empty) for one in listed)
     return tuple(
@@ -149,7 +158,9 @@ def _main_table(found: Coverage) -> TextTable:
         ("scored tokens, seed / anchor", f"{seed.n_tokens:,} / {anchor.n_tokens:,}"),
         ("  mean of a sample", f"{_mean_tokens(seed)} / {_mean_tokens(anchor)}"),
     ]
-    return TextTable(f"Coverage at threshold {found.threshold:g}", ("measure", "value"), rows)
+    rule = f" ({found.threshold_rule})" if found.threshold_rule else ""
+    title = f"Coverage at threshold {found.threshold:g}{rule}"
+    return TextTable(title, ("measure", "value"), rows)
 
 
 def _sweep_table(found: Coverage) -> TextTable:
@@ -224,25 +235,6 @@ def _richness_table(found: RichnessComparison) -> TextTable:
     return TextTable("Richness", ("measure", "seed", "anchor"), rows)
 
 
-def _reading(found: Coverage) -> str:
-    """What the numbers mean, and what to do next."""
-    whole = "the reference" if found.reference is not None else "the anchor"
-    said = f"The seed activates {found.fac:.1%} of the {found.n_anchor:,} features of {whole}"
-    chance = found.controls.random_subset
-    if chance is not None:
-        said += f"; random samples of its size activate {chance.mean:.1%}"
-    if found.controls.is_saturated:
-        return f"{said}, so raise --threshold to tell sets apart."
-    if not found.n_missing:
-        return f"{said}. Nothing is missing; `fac diff` shows which features fire too rarely."
-    if found.reference is not None:
-        return f"{said}. Next: `--missing FILE` lists the {found.n_missing:,} missing features."
-    return (
-        f"{said}. Next: `--missing FILE` lists the {found.n_missing:,} missing features, and "
-        "`fac synthesize` writes samples for them."
-    )
-
-
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
@@ -255,3 +247,76 @@ def _draws(draws: Draws | None) -> object:
     if draws is None or draws.low is None:
         return draws and draws.mean
     return f"{draws.mean:.3f} ({draws.low:.3f} to {draws.high:.3f})"
+
+
+N_TOPICS, N_SHOWN_SHIFTS = 10, 5
+"""Missing topics, and features that fire too much or too little, among the findings."""
+
+_NAME_WIDTH, _EXAMPLE_WIDTH = 24, 30
+"""Characters of a finding's cells, so that its table fits 80 columns."""
+
+
+def _finding_table(found: Coverage) -> TextTable | None:
+    """What is missing or out of proportion, by name; None where nothing is named."""
+    anchor, seed = found.richness.anchor.n_samples, found.richness.seed.n_samples
+    rows: list[tuple[str, str | None, float, float, str | None]] = [
+        ("missing", t.name, 0.0, t.n_anchor_samples / anchor, t.example)
+        for t in found.topics[:N_TOPICS]
+    ]
+    if not found.topics:
+        rows += [
+            ("missing", m.name, 0.0, m.n_anchor_samples / anchor, m.example)
+            for m in found.missing[:N_TOPICS]
+        ]
+    if close := found.representativeness:
+        for what, shifts in (("too much", close.over_fired), ("too little", close.under_fired)):
+            rows += [
+                (what, s.name, s.n_seed_samples / seed, s.n_anchor_samples / anchor, s.example)
+                for s in shifts[:N_SHOWN_SHIFTS]
+            ]
+    shown = [
+        (what, _cut(name, _NAME_WIDTH), _percent(ours), _percent(theirs), around_peak(example))
+        for what, name, ours, theirs, example in rows
+        if name is not None
+    ]
+    columns = ("finding", "named by", "seed", "anchor", "strongest example")
+    return TextTable(headline(found), columns, shown) if shown else None
+
+
+def headline(found: Coverage) -> str:
+    """What was found, in one or two sentences."""
+    whole = "the anchor" if found.reference is None else "the reference"
+    seed, chance = found.richness.seed, found.controls.random_subset
+    said = (
+        f"The seed's {seed.n_samples:,} samples activate {found.fac:.0%} of the "
+        f"{found.n_anchor:,} features of {whole}"
+    )
+    if chance is not None:
+        said += f"; {chance.size:,} random samples of {whole} activate {chance.mean:.0%}"
+    if found.controls.is_saturated:
+        return f"{said}, which leaves no room to tell sets apart: raise --threshold."
+    if not found.n_missing:
+        return f"{said}. Nothing is missing."
+    named = [topic.name for topic in found.topics[:3]]
+    more = f" Nothing in the seed is about: {'; '.join(named)}." if named else ""
+    return f"{said}.{more}"
+
+
+def around_peak(example: str | None) -> str:
+    """A short piece of an example with its peak in it."""
+    if example is None:
+        return "–"
+    start, end = example.find("«"), example.find("»")
+    first = max(0, min(start - _EXAMPLE_WIDTH // 3, len(example) - _EXAMPLE_WIDTH))
+    last = max(first + _EXAMPLE_WIDTH, end + 1)
+    before, after = "…" * (first > 0), "…" * (last < len(example))
+    return f"{before}{example[first:last].strip()}{after}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1].rstrip(' ,')}…"
+
+
+def _percent(share: float) -> str:
+    """A share in percent, with a digit more where it is small."""
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"

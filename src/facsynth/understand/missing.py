@@ -1,13 +1,13 @@
 """What is missing, as a person reads it: names, tests, spans, neighbours and topics."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from facsynth.coverage.fac import MissingFeature, describe_missing, missing_features
+from facsynth.coverage.fac import MissingFeature, Topic, describe_missing, missing_features
 from facsynth.records import Span
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.table import FeatureTable
@@ -16,12 +16,11 @@ from facsynth.understand.explain import Explanation, explain_by_terms
 from facsynth.understand.names import TermCounts, count_terms, name_feature
 from facsynth.understand.neighbours import Neighbour, cluster_features, find_neighbours
 from facsynth.understand.settings import EvidenceSettings
-from facsynth.understand.spans import ReadTable, collect_spans
+from facsynth.understand.spans import ReadTable, collect_spans, mark_peak
 
 __all__ = [
     "MAX_GROUPED",
     "MAX_NAMED",
-    "Topic",
     "find_topics",
     "name_others",
     "neighbour_rows",
@@ -33,29 +32,6 @@ MAX_NAMED = 400
 
 MAX_GROUPED = 2_000
 """Missing features that are sorted into topics; the first by rank."""
-
-
-@dataclass(frozen=True)
-class Topic:
-    """Features that are alike, as one entry of a list."""
-
-    name: str
-    """Terms that the spans of all its features have in common; may be "(no name)"."""
-
-    feature_ids: tuple[int, ...]
-    """Two or more, in the order in which they were ranked."""
-
-    n_samples: int
-    """Samples of the anchor that activate at least one of them."""
-
-    def row(self) -> dict[str, Any]:
-        """The JSONL row of the topic."""
-        return {
-            "name": self.name,
-            "n_features": len(self.feature_ids),
-            "n_anchor_samples": self.n_samples,
-            "feature_ids": list(self.feature_ids),
-        }
 
 
 def understand_missing(
@@ -138,8 +114,10 @@ def find_topics(
         wanted = np.zeros(active.n_features, dtype=np.float32)
         wanted[list(group)] = 1.0
         n_samples = int(np.count_nonzero(active.fires @ wanted))
-        topics.append(Topic(name_feature(shown, background), group, n_samples))
-    return sorted(topics, key=lambda topic: -topic.n_samples)
+        strongest = spans.get(group[0])
+        example = mark_peak(strongest[0]) if strongest else None
+        topics.append(Topic(name_feature(shown, background), group, n_samples, example))
+    return sorted(topics, key=lambda topic: -topic.n_anchor_samples)
 
 
 def name_others(
