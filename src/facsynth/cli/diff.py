@@ -44,7 +44,7 @@ def diff(
 
     tables, rows = load_active((a, b), threshold=threshold, relevant=relevant)
     found = compare_features(rows[0], rows[1], settings)
-    names: dict[int, tuple[str, str]] = {}
+    names: dict[int, tuple[str, str | None]] = {}
     for side in (0, 1) if naming.spans else ():
         ids = [int(found.feature_ids[i]) for i in found.more_in(side)[: settings.top]]
         if not ids:

@@ -70,7 +70,7 @@ class Difference:
     sets: tuple[str, str] = ("A", "B")
     """Names of the two data sets."""
 
-    names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    names: Mapping[int, tuple[str, str | None]] = field(default_factory=dict)
     """Name and strongest example of features, where known."""
 
     def more_in(self, side: int) -> list[int]:

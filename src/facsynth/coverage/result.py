@@ -84,7 +84,7 @@ class Coverage:
     """The text that the profile was counted on; None against an anchor."""
 
     def named(
-        self, names: Mapping[int, tuple[str, str]], topics: Sequence[Topic] = ()
+        self, names: Mapping[int, tuple[str, str | None]], topics: Sequence[Topic] = ()
     ) -> "Coverage":
         """The same with the names and examples of listed features, and with topics."""
         close = self.representativeness
@@ -122,7 +122,7 @@ class Coverage:
     _repr_html_ = as_html
 
 
-def _named(listed: tuple[T, ...], names: Mapping[int, tuple[str, str]]) -> tuple[T, ...]:
+def _named(listed: tuple[T, ...], names: Mapping[int, tuple[str, str | None]]) -> tuple[T, ...]:
     empty = (None, None)
     texts = (names.get(one.feature_id, empty) for one in listed)
     return tuple(

@@ -16,7 +16,7 @@ from facsynth.understand.spans import ReadTable, collect_spans, extract_settings
 
 __all__ = ["Names", "explain_coverage", "name_features"]
 
-Names = dict[int, tuple[str, str]]
+Names = dict[int, tuple[str, str | None]]
 """Name and strongest example by feature."""
 
 N_GROUPED = 400
