@@ -55,6 +55,7 @@ CONTAINERS = {"Collection", "Iterable", "Iterator", "Mapping", "Sequence", "dict
 ALIKE = {  # arrays of one container that do agree in these axes
     "compare/matching.py": {"n_features_b"},  # tiles of one product
     "compare/paired.py": {"n_items"},  # one test set
+    "coverage/threshold.py": {"n_features"},  # levels of one table
     "models/prefix.py": {"n_rows", "n_tail", "d_model"},  # layers of one pass
     "models/residual.py": {"n_rows", "max_tokens", "n_tokens", "d_model"},  # layers of one pass
     "sae/module.py": {"n_tokens"},  # feature tiles of one batch

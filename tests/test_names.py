@@ -13,6 +13,7 @@ from facsynth.understand.names import (
     count_terms,
     name_feature,
     name_terms,
+    name_topic,
     peak_word,
     terms_of,
 )
@@ -90,6 +91,29 @@ def test_pair_of_words_names_a_feature_of_that_pair_alone():
     found = [span("in the ", "united", " states of old") for _ in range(4)]
     counts = count_terms([*texts * 200, talk("t", "in the united states of old")])
     assert name_terms(found, counts)[0] == "united states"
+
+
+def test_words_come_before_marks_and_at_most_one_mark_is_named():
+    found = [span("the array ", mark, " array of them") for mark in ("{", "{", ";", ";", "=")]
+    named = name_terms(found, TermCounts({"the": 400, "{": 5, ";": 5, "=": 9}, {}, 900), n_terms=4)
+    assert named[0] == "array"
+    assert sum(not term.isalpha() for term in named) == 1
+
+
+def test_a_mark_is_named_rather_than_words_that_stand_by_it_once():
+    found = [span(f"{word} ", ".", "") for word in ("solvers", "comets", "laws")]
+    assert name_terms(found, TermCounts({".": 9, "the": 90}, {}, 200))[0] == "."
+
+
+def test_a_topic_is_named_by_the_words_around_the_marks_that_its_features_peak_at():
+    groups = [[span("return the array ", mark, " array") for _ in range(3)] for mark in "{;"]
+    name = name_topic(groups, TermCounts({"the": 400, "array": 9, "return": 8}, {}, 600))
+    assert set(name.split(", ")) == {"array", "return", "the"}
+
+
+def test_a_topic_without_common_words_is_named_by_all_its_spans():
+    groups = [[span("", "comet", "")], [span("", "star", "")]]
+    assert set(name_topic(groups, BACKGROUND).split(", ")) == {"comet", "star"}
 
 
 def test_pair_is_not_named_beside_its_own_word():

@@ -1,7 +1,7 @@
 """What is missing, as a person reads it: names, tests, spans, neighbours and topics."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.table import FeatureTable
 from facsynth.understand.evidence import collect_evidence
 from facsynth.understand.explain import Explanation, explain_by_terms
-from facsynth.understand.names import TermCounts, count_terms, name_feature
+from facsynth.understand.names import TermCounts, count_terms, name_feature, name_topic
 from facsynth.understand.neighbours import Neighbour, cluster_features, find_neighbours
 from facsynth.understand.settings import EvidenceSettings
 from facsynth.understand.spans import ReadTable, collect_spans, mark_peak
@@ -104,20 +104,22 @@ def find_topics(
         background: Counts of the whole anchor, from `count_terms`.
 
     Returns:
-        Groups of two and more features, those in most anchor samples first.
+        Groups of two and more features, those with most firings in the anchor first: many features
+        in some samples weigh more than a few in many.
     """
     topics = []
     for group in cluster_features(active, decoder, features):
         if len(group) < 2:
             continue
-        shown = [span for feature in group for span in _as_shares(spans.get(feature, ()))]
+        name = name_topic([spans.get(feature, ()) for feature in group], background)
         wanted = np.zeros(active.n_features, dtype=np.float32)
         wanted[list(group)] = 1.0
         n_samples = int(np.count_nonzero(active.fires @ wanted))
         strongest = spans.get(group[0])
         example = mark_peak(strongest[0]) if strongest else None
-        topics.append(Topic(name_feature(shown, background), group, n_samples, example))
-    return sorted(topics, key=lambda topic: -topic.n_anchor_samples)
+        topics.append(Topic(name, group, n_samples, example))
+    counts = active.counts
+    return sorted(topics, key=lambda topic: -int(counts[list(topic.feature_ids)].sum()))
 
 
 def name_others(
@@ -145,12 +147,6 @@ def neighbour_rows(
 ) -> list[dict[str, Any]]:
     """JSON of a feature's neighbours with their names."""
     return [{**asdict(near), "name": names[near.feature_id]} for near in neighbours]
-
-
-def _as_shares(spans: Sequence[Span]) -> list[Span]:
-    """Spans with activations as shares of the strongest, so that features count alike."""
-    strongest = max((span.activation for span in spans), default=1.0)
-    return [replace(span, activation=span.activation / strongest) for span in spans]
 
 
 def _row(feature: MissingFeature, named: Explanation | None) -> dict[str, Any]:

@@ -8,17 +8,19 @@ nothing unless a feature really is about "the".
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from facsynth.records import Sample, Span, sample_text
 from facsynth.words import find_words, is_word, split_words
 
 __all__ = [
     "TermCounts",
+    "as_shares",
     "count_terms",
     "name_feature",
     "name_terms",
+    "name_topic",
     "peak_word",
     "terms_of",
     "word_weights",
@@ -93,17 +95,78 @@ def name_terms(
         is_usual = weight >= max(words.get(word, 0.0) for word in parts) / 2
         if is_usual and z > _PAIR_FACTOR * max(scores.get(word, 0.0) for word in parts):
             scores[pair] = z
+    n_spans = Counter(term for span in spans for term in terms_of(span.text))
+    # A word beside the mark that all spans share says something only if it is there again.
+    peaks = {peak_word(span) for span in spans}
+    telling = {t for t in scores if not _is_short(t) and (t in peaks or n_spans[t] > 1)}
+    return _best_terms(scores, telling, background, n_terms)
+
+
+def name_topic(
+    groups: Sequence[Sequence[Span]], background: TermCounts, *, n_words: int = 3
+) -> str:
+    """The words that the spans of several features have in common, as one line.
+
+    A feature of a group often peaks at a mark or a short word, such as a bracket in code; what the
+    group is about stands around it. So every word of a span counts, once, whether it is at the
+    peak or not, and a word is named only if it is in the spans of two features.
+
+    Args:
+        groups: Spans of each feature.
+        background: Counts of the whole anchor, from `count_terms`.
+        n_words: Most words in the name.
+
+    Returns:
+        The words, the most telling first; where no word is common, the name of all spans together.
+    """
+    weights: defaultdict[str, float] = defaultdict(float)
+    owners: Counter[str] = Counter()
+    for spans in groups:
+        words = Counter(word for span in spans for word in set(split_words(span.text)))
+        owners.update(words.keys())
+        for word, n in words.items():
+            weights[word] += n
+    common = {w: n for w, n in weights.items() if owners[w] > 1 and not _is_short(w, least=3)}
+    total, n_all = sum(weights.values()), float(background.n_words)
+    scores = {
+        word: _log_odds_z(weight, total, float(background.frequency(word)), n_all)
+        for word, weight in common.items()
+    }
+    named = _best_terms({w: z for w, z in scores.items() if z > 0}, scores, background, n_words)
+    together = [span for spans in groups for span in as_shares(spans)]
+    return ", ".join(named) or name_feature(together, background, n_words=n_words)
+
+
+def as_shares(spans: Sequence[Span]) -> list[Span]:
+    """Spans with activations as shares of the strongest, so that features count alike."""
+    return [replace(span, activation=share) for span, share in _shares(spans)]
+
+
+def _best_terms(
+    scores: Mapping[str, float], telling: Collection[str], background: TermCounts, n_terms: int
+) -> tuple[str, ...]:
+    """The best terms that share no word: telling ones first, and at most one mark or letter."""
+
+    def rank(term: str) -> tuple[bool, float, int, str]:  # of equal ones, that of the rarer words
+        rarest = max(map(background.frequency, split_words(term)), default=0)
+        return term not in telling, -scores[term], rarest, term
+
     named: list[str] = []
-
-    def rank(term: str) -> tuple[float, int, str]:  # of equal ones, that of the rarer words
-        return -scores[term], max(map(background.frequency, split_words(term)), default=0), term
-
     for term in sorted(scores, key=rank):
-        if len(named) == n_terms or (named and scores[term] < _LEAST_SHARE * scores[named[0]]):
+        if len(named) == n_terms:
             break
+        is_weak = bool(named) and scores[term] < _LEAST_SHARE * scores[named[0]]
+        is_second_mark = _is_short(term) and any(map(_is_short, named))
+        if is_weak or is_second_mark:
+            continue
         if not any(set(split_words(term)) & set(split_words(other)) for other in named):
             named.append(term)
     return tuple(named)
+
+
+def _is_short(term: str, least: int = 2) -> bool:
+    """Whether a term has few letters; marks, numbers and letters say little by themselves."""
+    return term.isascii() and sum(map(str.isalpha, term)) < least
 
 
 def terms_of(text: str) -> set[str]:
