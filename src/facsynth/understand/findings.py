@@ -8,7 +8,6 @@ from jaxtyping import Float32
 
 from facsynth.coverage.result import N_SHIFTS, Coverage
 from facsynth.table.active import ActiveRows, active_rows
-from facsynth.table.rows import stack_rows
 from facsynth.table.table import FeatureTable
 from facsynth.understand.missing import find_topics
 from facsynth.understand.names import count_terms, name_feature
@@ -86,7 +85,7 @@ def name_features(
 
 
 def _active(tables: Sequence[FeatureTable], threshold: float) -> ActiveRows:
-    return active_rows(stack_rows([t.activations() for t in tables]), threshold=threshold)
+    return active_rows(tuple(tables), threshold=threshold)
 
 
 def _read(tables: Sequence[FeatureTable], active: ActiveRows, tokenizer: Any) -> ReadTable:
