@@ -698,7 +698,7 @@ def test_a_missing_tensor_is_named_beside_those_there(tmp_path):
 
 
 def test_a_configuration_of_another_size_is_an_error(tmp_path):
-    with pytest.raises(ModelError, match=r"shape \(12, 40\), but cfg.json says d_sae=64"):
+    with pytest.raises(ModelError, match=r"says d_sae=64, and the encoder has shape \(12, 40\)"):
         read_sae(saelens(tmp_path, "standard", d_sae=64))
 
 

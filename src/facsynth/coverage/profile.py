@@ -5,7 +5,6 @@ user has something to compare with. It knows how many samples fire a feature, no
 """
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from facsynth.coverage.variants import THRESHOLDS
+from facsynth.data.stored import read_arrays
 from facsynth.errors import DataError
 from facsynth.folders import atomic_path
 from facsynth.models.lm import LanguageModel
@@ -187,13 +187,13 @@ def read_profile(path: str | Path) -> ReferenceProfile:
             "of your choice, or pass a feature table as --anchor"
         )
     try:
-        with np.load(path, allow_pickle=False) as held:
-            facts: dict[str, Any] = json.loads(held["facts"].tobytes())
-            facts["thresholds"] = tuple(facts["thresholds"])
-            return ReferenceProfile(
-                sample_counts=held["sample_counts"].astype(np.int64),
-                max_activations=held["max_activations"].astype(np.float64),
-                **facts,
-            )
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        held = read_arrays(path, what="a reference profile")
+        facts: dict[str, Any] = json.loads(held["facts"].tobytes())
+        facts["thresholds"] = tuple(facts["thresholds"])
+        return ReferenceProfile(
+            sample_counts=held["sample_counts"].astype(np.int64),
+            max_activations=held["max_activations"].astype(np.float64),
+            **facts,
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is not a reference profile: {error}") from error

@@ -131,7 +131,7 @@ def _licence(metadata: Mapping[str, Any], files: Iterable[Path]) -> str | None:
             return str(metadata[key])
     for folder in dict.fromkeys(file.parent for file in files):
         card = folder / "README.md"
-        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+        lines = _first_lines(card) if card.is_file() else []
         front = (
             lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
         )
@@ -140,3 +140,8 @@ def _licence(metadata: Mapping[str, Any], files: Iterable[Path]) -> str | None:
             if name in _LICENCE_KEYS and value.strip():
                 return value.strip().strip("\"'")
     return None
+
+
+def _first_lines(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.read(1 << 16).splitlines()

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from facsynth.data.stored import read_arrays
+from facsynth.errors import DataError
 from facsynth.folders import atomic_path
 from facsynth.table.pooling import PooledBatch, PooledRows
 
@@ -29,14 +31,21 @@ def save_batches(folder: Path, index: int, batches: Sequence[PooledBatch]) -> No
     if hidden:
         arrays["hidden"] = np.concatenate(hidden)
     path = _folder(folder, index)
-    n_files = len(list(path.glob("*.npz")))
+    n_files = len(list(path.glob("[0-9]*.npz")))
     with atomic_path(path / f"{n_files:05d}.npz") as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)
 
 
 def load_batches(folder: Path, index: int) -> list[PooledBatch]:
-    """What `save_batches` wrote, one batch per file in the order of writing."""
-    return [_load(path) for path in sorted(_folder(folder, index).glob("*.npz"))]
+    """What `save_batches` wrote, one batch per file in the order of writing, up to a broken one."""
+    found: list[PooledBatch] = []
+    for path in sorted(_folder(folder, index).glob("[0-9]*.npz")):
+        try:
+            found.append(_load(path))
+        except (DataError, KeyError, ValueError):
+            path.unlink()
+            break
+    return found
 
 
 def drop_batches(folder: Path, index: int | None = None) -> None:
@@ -45,9 +54,12 @@ def drop_batches(folder: Path, index: int | None = None) -> None:
 
 
 def _load(path: Path) -> PooledBatch:
-    with np.load(path, allow_pickle=False) as held:
-        hidden = held.get("hidden")
-        return PooledBatch(held["rows"], PooledRows(*(held[n] for n in _ENTRIES)), hidden)
+    held = read_arrays(path)
+    rows, pooled = held["rows"], PooledRows(*(held[n] for n in _ENTRIES))
+    sizes = {len(values) for values in (pooled.feature_ids, pooled.values, pooled.positions)}
+    if len(rows) != len(pooled.n_entries) or sizes != {int(pooled.n_entries.sum())}:
+        raise ValueError("the arrays differ in length")
+    return PooledBatch(rows, pooled, held.get("hidden"))
 
 
 def _folder(folder: Path, index: int | None) -> Path:

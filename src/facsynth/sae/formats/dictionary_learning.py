@@ -14,10 +14,12 @@ from facsynth.sae.formats.parts import (
     Layout,
     ReadOptions,
     SaeParts,
+    check_sizes,
     fold_decoder_norm,
     fold_gated,
     kept_features,
     tensor,
+    whole_number,
 )
 from facsynth.sae.formats.stored import read_json, read_pickle
 
@@ -38,7 +40,8 @@ def read_dictionary_learning(folder: Path, options: ReadOptions) -> SaeParts:
     if re.search(r"mlp|att", submodule):
         raise ModelError(f"{config_path} reads {submodule}; use an SAE of the residual stream")
     weights = read_pickle(path)
-    parts = _matrices(weights, trainer, path)
+    claimed = {name: trainer.get(name) for name in ("activation_dim", "dict_size")}
+    parts = check_sizes(_matrices(weights, trainer, path), claimed, config_path)
     kind = trainer.get("dict_class")
     if kind == "AutoEncoderNew":
         return parts
@@ -69,7 +72,7 @@ def _matrices(weights: Mapping[str, Any], trainer: Mapping[str, Any], path: Path
         w_dec=tensor(weights, "W_dec", path) if bare else tensor(weights, "decoder.weight", path).T,
         b_enc=tensor(weights, next((n for n in biases if n in weights), biases[0]), path),
         b_dec=tensor(weights, next((n for n in outputs if n in weights), outputs[0]), path),
-        layer=None if layer is None else int(layer),
+        layer=None if layer is None else whole_number(layer, "layer", path),
         subtract_b_dec=trainer.get("dict_class") not in ("JumpReluAutoEncoder", "AutoEncoderNew"),
         model_name=str(trainer.get("lm_name") or ""),
     )

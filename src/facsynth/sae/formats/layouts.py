@@ -48,6 +48,12 @@ LAYOUTS = (
 )
 """Every format; the first that fits is taken, so the more specific ones stand first."""
 
+_BROKEN = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, OSError),
+    *(RuntimeError, MemoryError, ZeroDivisionError),
+)
+"""What a reader meets in files that are not what their names say."""
+
 
 def detect_format(path: str | Path) -> str:
     """Name of the layout of an SAE on disk: a folder, a pickle, or any file of the folder.
@@ -85,7 +91,13 @@ def read_sae(path: str | Path, options: ReadOptions | None = None) -> SparseAuto
     layout, source = _find(Path(path))
     if options.input_scale is not None and layout.name != "saelens":
         raise ModelError(f"{source}: the layout {layout.name} takes no input_scale; drop it")
-    parts = layout.read(source, options)
+    try:
+        parts = layout.read(source, options)
+    except _BROKEN as error:
+        raise ModelError(
+            f"{source} is not an SAE in the layout {layout.name}: {type(error).__name__} "
+            f"{str(error)[:200]}"
+        ) from error
     if options.k is not None and parts.k is None:
         raise ModelError(f"{source} is not a top-k SAE; drop k={options.k}")
     if layout.name != "saelens":  # whose metadata already says where the SAE comes from

@@ -13,11 +13,14 @@ from facsynth.sae.formats.parts import (
     Layout,
     ReadOptions,
     SaeParts,
+    check_sizes,
+    flag,
     fold_decoder_norm,
     fold_input_scale,
     hooked_layer,
     kept_features,
     named,
+    scale_factor,
     tensor,
 )
 from facsynth.sae.formats.stored import read_json, read_safetensors
@@ -46,18 +49,20 @@ def read_llama_scope(folder: Path, options: ReadOptions) -> SaeParts:
         if has_bias
         else encoder.new_zeros(len(encoder)),
         layer=hooked_layer(str(config.get("hook_point_in")), config_path),
-        subtract_b_dec=bool(config.get("apply_decoder_bias_to_pre_encoder", False)),
+        subtract_b_dec=flag(config, "apply_decoder_bias_to_pre_encoder", False, config_path),
         model_name="meta-llama/Llama-3.1-8B" if named(path, "Llama3_1-8B-Base") else "",
     )
+    check_sizes(parts, {name: config.get(name) for name in ("d_model", "d_sae")}, config_path)
     norms = parts.w_dec.norm(dim=1)
-    if config.get("sparsity_include_decoder_norm", True) and not torch.allclose(
+    if flag(config, "sparsity_include_decoder_norm", True, config_path) and not torch.allclose(
         norms,
         torch.ones(()),
         atol=0.01,  # what bfloat16 makes of a norm of 1
     ):
         parts = fold_decoder_norm(parts)
-    threshold = float(config.get("jump_relu_threshold") or 0)
-    if threshold > 0:
+    threshold = config.get("jump_relu_threshold") or 0
+    if threshold:
+        threshold = scale_factor(threshold, "jump_relu_threshold", config_path)
         parts = replace(parts, threshold=torch.full_like(parts.b_enc, threshold * scale))
     elif config.get("act_fn") == "topk":
         parts = replace(parts, k=kept_features(options.k, config.get("top_k"), config_path))
@@ -82,7 +87,8 @@ def _scale(config: Mapping[str, Any], path: Path) -> float:
         )
     if not isclose(norm, norms.get("out", norm), rel_tol=1e-6):
         raise ModelError(f"{path} scales input and output differently ({norms}), as transcoders do")
-    return sqrt(width) / float(norm)
+    one, other = (scale_factor(n, "a norm or width", path) for n in (width, norm))
+    return sqrt(one) / other
 
 
 LAYOUT = Layout(

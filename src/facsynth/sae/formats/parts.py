@@ -5,6 +5,7 @@ returns `SaeParts`: matrices as [d_model, n_features] and [n_features, d_model],
 the layer counted from 0. What our SAE cannot express exactly is an error, never an approximation.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,13 +24,17 @@ __all__ = [
     "ReadOptions",
     "SaeParts",
     "build_sae",
+    "check_sizes",
+    "flag",
     "fold_decoder_norm",
     "fold_gated",
     "fold_input_scale",
     "hooked_layer",
     "kept_features",
     "named",
+    "scale_factor",
     "tensor",
+    "whole_number",
 ]
 
 
@@ -115,7 +120,13 @@ def build_sae(parts: SaeParts, source: Path, *, options: ReadOptions) -> SparseA
         "b_enc": parts.b_enc,
         "b_dec": parts.b_dec,
     }
+    for name, value in tensors.items():
+        # In double precision a sum of finite numbers is finite; it takes no memory.
+        if not math.isfinite(value.sum(dtype=torch.float64).item()):
+            raise ModelError(f"{source}: {name} is not finite everywhere; the file is damaged")
     if parts.threshold is not None:  # negative pre-activations are never active
+        if bool(parts.threshold.isnan().any()):
+            raise ModelError(f"{source}: a threshold is not a number; the file is damaged")
         tensors["threshold"] = parts.threshold.clamp_min(0)
     with torch.device("meta"):  # no memory for zeros that are replaced at once
         sae = SparseAutoencoder(config)
@@ -190,7 +201,19 @@ def tensor(weights: Mapping[str, Any], name: str, source: Path) -> Tensor:
     """
     value = weights.get(name)
     if not isinstance(value, Tensor):
-        raise ModelError(f"{source} lacks the tensor {name}; it has {', '.join(sorted(weights))}")
+        found = ", ".join(sorted(weights))[:300]
+        raise ModelError(f"{source} lacks the tensor {name}; it has {found}")
+    if (
+        value.layout != torch.strided
+        or value.device.type != "cpu"
+        or not value.dtype.is_floating_point
+    ):
+        raise ModelError(f"{source}: {name} is {value.dtype} ({value.layout}), not plain numbers")
+    # A stride of 0 repeats a number without end: its copy would take more memory than the file.
+    if value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), 1):
+        raise ModelError(
+            f"{source}: {name} has shape {tuple(value.shape)}, and the file holds fewer numbers"
+        )
     return value.detach().float()
 
 
@@ -199,7 +222,63 @@ def kept_features(given: int | None, stored: Any, source: Path) -> int:
     value = stored if given is None else given
     if value is None:
         raise ModelError(f"{source} does not say how many features a token keeps; pass k")
+    return whole_number(value, "k", source)
+
+
+def whole_number(value: Any, name: str, source: Path) -> int:
+    """A count in a file, as a number or a tensor of one.
+
+    Raises:
+        ModelError: It is something else.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta:
+        value = value.item()
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not is_whole or not 0 <= value < 2**31:
+        raise ModelError(f"{source}: {name} is {str(value)[:40]!r}, not a whole number")
     return int(value)
+
+
+def flag(config: Mapping[str, Any], name: str, default: bool, source: Path) -> bool:
+    """A yes or no of a configuration.
+
+    Raises:
+        ModelError: It is something else, such as the text "false".
+    """
+    value = config.get(name, default)
+    if not isinstance(value, bool):
+        raise ModelError(f"{source}: {name} is {str(value)[:40]!r}, neither true nor false")
+    return value
+
+
+def scale_factor(value: Any, name: str, source: Path) -> float:
+    """A factor of a file.
+
+    Raises:
+        ModelError: It is not a finite number above 0.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise ModelError(f"{source}: {name} is {str(value)[:40]!r}, not a number above 0")
+    return float(value)
+
+
+def check_sizes(parts: SaeParts, claimed: Mapping[str, Any], source: Path) -> SaeParts:
+    """The parts, unless the configuration speaks of another width.
+
+    Args:
+        parts: What the tensors say.
+        claimed: Inputs and features under the names of the format, in this order; None where the
+            configuration does not say.
+        source: The configuration, for errors.
+    """
+    for (name, value), size in zip(claimed.items(), parts.w_enc.shape, strict=False):
+        if value is not None and (isinstance(value, bool) or value != size):
+            raise ModelError(
+                f"{source} says {name}={str(value)[:40]}, and the encoder has shape "
+                f"{tuple(parts.w_enc.shape)}; the two files do not belong together"
+            )
+    return parts
 
 
 def hooked_layer(hook: str, source: Path) -> int:

@@ -20,7 +20,7 @@ def read_qwen_scope(path: Path, options: ReadOptions) -> SaeParts:
         b_dec=tensor(weights, "b_dec", path),
         layer=int(counted[1]) if counted else None,
         subtract_b_dec=False,
-        k=kept_features(options.k, repository and repository[2], path),
+        k=kept_features(options.k, int(repository[2]) if repository else None, path),
         model_name=f"Qwen/{repository[1]}" if repository else "",
     )
 

@@ -16,11 +16,15 @@ from facsynth.sae.formats.parts import (
     Layout,
     ReadOptions,
     SaeParts,
+    check_sizes,
+    flag,
     fold_decoder_norm,
     fold_gated,
     fold_input_scale,
     hooked_layer,
+    scale_factor,
     tensor,
+    whole_number,
 )
 from facsynth.sae.formats.stored import read_json, read_safetensors
 
@@ -64,13 +68,8 @@ def read_saelens(folder: Path, options: ReadOptions) -> SaeParts:
             f"{', '.join(_ARCHITECTURES)} with relu"
         )
     parts = _ungated_parts(config, weights, folder)
-    for name, size in zip(("d_in", "d_sae"), parts.w_enc.shape, strict=False):
-        if config.get(name, size) != size:
-            raise ModelError(
-                f"{weights_path}: W_enc has shape {tuple(parts.w_enc.shape)}, but {CONFIG_FILE} "
-                f"says {name}={config[name]}; the two files do not belong together"
-            )
-    if config.get("rescale_acts_by_decoder_norm"):
+    check_sizes(parts, {name: config.get(name) for name in ("d_in", "d_sae")}, config_path)
+    if flag(config, "rescale_acts_by_decoder_norm", False, config_path):
         parts = fold_decoder_norm(parts)
     parts = _with_gate(parts, config, weights, folder, k=options.k)
     scale = _input_scale(config, folder, options)
@@ -79,7 +78,9 @@ def read_saelens(folder: Path, options: ReadOptions) -> SaeParts:
 
 def _migrated(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration of any version with today's names, `metadata` also at the top level."""
-    metadata = dict(raw.get("metadata") or {})
+    metadata = raw.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise ModelError(f"{CONFIG_FILE}: metadata is {str(metadata)[:40]!r}, not a table")
     facts = {name: raw[name] for name in _FACTS if raw.get(name) is not None}
     config: dict[str, Any] = {**metadata, "metadata": {**facts, **metadata}}
     config |= {
@@ -110,7 +111,7 @@ def _ungated_parts(
         b_enc=tensor(weights, bias, path),
         b_dec=tensor(weights, "b_dec", path),
         layer=hooked_layer(str(hook), folder / CONFIG_FILE) if hook else None,
-        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
+        subtract_b_dec=flag(config, "apply_b_dec_to_input", True, folder / CONFIG_FILE),
         model_name=str(config.get("model_name") or ""),
         metadata=config["metadata"],
     )
@@ -144,7 +145,7 @@ def _with_gate(
         kept = config.get("k") if k is None else k
         if kept is None:
             raise ModelError(f"{folder / CONFIG_FILE} has no k; pass the k of the SAE")
-        return replace(parts, k=int(kept))
+        return replace(parts, k=whole_number(kept, "k", folder / CONFIG_FILE))
     if architecture == "gated":
         gate = {name: tensor(weights, name, path) for name in ("b_gate", "b_mag", "r_mag")}
         return fold_gated(parts, **gate)
@@ -180,7 +181,7 @@ def _input_scale(config: Mapping[str, Any], folder: Path, options: ReadOptions) 
             "input_scale: sqrt(d_in) divided by the mean norm of the activations (SAELens' "
             "registry calls it norm_scaling_factor)"
         )
-    return float(scale)
+    return scale_factor(scale, "the scale of the input", folder)
 
 
 LAYOUT = Layout("saelens", read_saelens, files=(CONFIG_FILE, WEIGHTS_FILE))

@@ -4,7 +4,14 @@ import re
 from pathlib import Path
 
 from facsynth.errors import ModelError
-from facsynth.sae.formats.parts import Layout, ReadOptions, SaeParts, kept_features, tensor
+from facsynth.sae.formats.parts import (
+    Layout,
+    ReadOptions,
+    SaeParts,
+    check_sizes,
+    kept_features,
+    tensor,
+)
 from facsynth.sae.formats.stored import read_json, read_safetensors
 
 __all__ = ["LAYOUT"]
@@ -25,7 +32,7 @@ def read_sparsify(folder: Path, options: ReadOptions) -> SaeParts:
         if is_so:
             raise ModelError(f"{config_path}: this SAE is {what}, which is not supported")
     run = folder.parent / "config.json"
-    return SaeParts(
+    parts = SaeParts(
         w_enc=tensor(weights, "encoder.weight", path).T,
         w_dec=tensor(weights, "W_dec", path),
         b_enc=tensor(weights, "encoder.bias", path),
@@ -35,6 +42,7 @@ def read_sparsify(folder: Path, options: ReadOptions) -> SaeParts:
         k=kept_features(options.k, config.get("k"), config_path),
         model_name=str(read_json(run).get("model", "")) if run.is_file() else "",
     )
+    return check_sizes(parts, {"d_in": config.get("d_in")}, config_path)
 
 
 def _layer(folder: Path, options: ReadOptions) -> int | None:

@@ -1,27 +1,33 @@
 """Readers of the files that SAE formats consist of; none of them runs code from a file."""
 
-import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from facsynth.errors import ModelError
+from facsynth.data import stored
+from facsynth.errors import DataError, ModelError
 
 __all__ = ["read_arrays", "read_json", "read_pickle", "read_safetensors"]
+
+_UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, KeyError, TypeError),
+    *(AttributeError, IndexError, OverflowError, AssertionError, MemoryError, struct.error),
+)
+"""What torch raises on damaged files, besides what it should."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read an object of a JSON file; a ModelError when it is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
+        value = stored.read_json(path, what="the settings of an SAE", allow_nan=True)
+    except DataError as error:
+        raise ModelError(str(error)) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} holds a {type(value).__name__}, not the settings of an SAE")
     return value
@@ -41,10 +47,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 def read_arrays(path: Path) -> dict[str, Tensor]:
     """Read all arrays of an `.npz` file, without pickles; a ModelError when it is none."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} cannot be read as arrays without pickles: {error}") from error
+        arrays = stored.read_arrays(path, what="an .npz of arrays without pickles")
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    except (DataError, TypeError) as error:
+        raise ModelError(str(error)) from error
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         value = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(
             f"{path} is damaged or holds more than tensors and plain values, which facsynth does "
