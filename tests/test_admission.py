@@ -33,11 +33,47 @@ def admission():
         (written("Mostly fish, and a little bit of milk"), "near-copy"),
         (written("what do cats like to eat in winter", LONG), "near-copy"),
         (written("how do dogs sleep when snow is falling", LONG), None),
-        (written("how do dogs sleep when snow is falling", "well " * 50), "repetitive"),
     ],
 )
 def test_flaw_of_a_candidate(admission, candidate, flaw):
     assert admission.find_flaw(candidate) == flaw
+
+
+ASKED = "how do dogs sleep when snow is falling"
+
+
+@pytest.mark.parametrize(
+    ("answer", "flaw"),
+    [
+        (LONG, None),
+        ("well " * 50, "answer: repetitive"),
+        ("Mostly fish, and a little bit of milk.", "answer: near-copy"),
+    ],
+)
+def test_flaw_of_an_answer(admission, answer, flaw):
+    assert admission.find_flaw_of_answers(written(ASKED, answer).sample) == flaw
+
+
+def test_run_of_words_that_an_anchor_answer_has_is_a_copy_unless_it_is_a_phrase():
+    run = "one may say that it is as good as it can ever be there"
+    texts = [talk(f"a{i}", f"what is {i} {i} {i} {i}", f"{i} {i} {i} {i} {run}") for i in range(3)]
+    copy = written(ASKED, f"{LONG} {run}").sample
+    once, common = (Admission(texts[:n], [], max_overlap=0.9) for n in (1, 3))
+    assert once.find_flaw_of_answers(copy) == "answer: copies more than 12 words"
+    assert common.find_flaw_of_answers(copy) is None
+
+
+def test_only_evaluation_sets_count_without_strict_admission():
+    free = Admission(ANCHOR, [], max_overlap=0.5, evaluation=ANCHOR[:1], is_strict=False)
+    assert free.find_flaw(written("dogs")) is None
+    assert free.find_flaw(written(ANCHOR[1].messages[0].content)) is None
+    copied = "near-copy of an evaluation set"
+    assert free.find_flaw(written(ANCHOR[0].messages[0].content)) == copied
+
+
+def test_shared_words_are_told_by_their_share_and_longest_run(admission):
+    shares, runs = admission.shared(["what do cats like to eat in summer", ASKED])
+    assert (shares, runs) == ([0.8, 0.0], [7, 0])
 
 
 def test_answer_that_copies_an_evaluation_set_is_a_flaw_and_a_short_one_is_none():
@@ -45,9 +81,9 @@ def test_answer_that_copies_an_evaluation_set_is_a_flaw_and_a_short_one_is_none(
     evaluation = [talk("e", "why is it warm", answer), talk("f", "who was it", "The cat.")]
     admission = Admission(ANCHOR, [], max_overlap=0.5, evaluation=evaluation)
     asked = "how do dogs sleep when snow is falling"
-    copied = "near-copy of an evaluation set"
-    assert admission.find_flaw(written(asked, answer)) == copied
-    assert admission.find_flaw(written(asked, "The cat.")) is None
+    copied = "answer: near-copy of an evaluation set"
+    assert admission.find_flaw_of_answers(written(asked, answer).sample) == copied
+    assert admission.find_flaw_of_answers(written(asked, "The cat.").sample) is None
 
 
 def test_text_of_unknown_words_is_in_another_language_where_the_anchor_tells_one():
@@ -59,23 +95,6 @@ def test_text_of_unknown_words_is_in_another_language_where_the_anchor_tells_one
     assert wide.find_flaw(german) == "other language"
     assert wide.find_flaw(english) is None
     assert narrow.find_flaw(german) is None
-
-
-def test_copy_of_a_short_seed_text_is_a_near_copy(admission):
-    candidate = written("hello there my friend")
-    assert not admission.admit(candidate)
-
-
-def test_admitted_text_is_known_from_then_on(admission):
-    candidate = written("how do dogs sleep when snow is falling")
-    assert admission.admit(candidate)
-    assert not admission.admit(candidate)
-
-
-def test_refused_text_stays_unknown(admission):
-    copy = written("what do cats like to eat at noon on old boats near home")
-    assert not Admission(ANCHOR, [], max_overlap=0.1).admit(copy)
-    assert admission.admit(copy)
 
 
 def test_limits_are_the_lengths_of_user_messages():

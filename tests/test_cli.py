@@ -34,6 +34,7 @@ COVERAGE_KEYS = {
 SYNTHESIS_KEYS = {
     *("n_samples", "n_missing", "n_filled", "outcomes", "rounds", "data"),
     *("stopped", "n_unanswered", "fac", "generator", "sensitive"),
+    *("method", "n_wanted", "length_distance", "copying"),
 }
 
 
@@ -219,19 +220,38 @@ def test_explain_names_features_by_their_planted_words(desk, tmp_path):
     assert rows[0]["spans"][0]["peak"] == "cat"
 
 
-def test_synthesize_writes_verified_samples(desk, writer, tmp_path):
-    options = ("--chat-model", "scripted", "-o", tmp_path / "out")
+FEW = ("--max-samples", "12", "--round-size", "12")
+
+
+def test_synthesize_writes_as_many_samples_as_wanted(desk, writer, tmp_path):
+    options = ("--chat-model", "scripted", "-o", tmp_path / "out", *FEW)
     row = desk.json("synthesize", *desk.tables, *desk.pair, *options)
     assert set(row) == SYNTHESIS_KEYS
     assert row["n_filled"] == row["n_missing"] == 6
-    assert len(lines(row["data"])) == row["n_samples"]
+    assert len(lines(row["data"])) == row["n_samples"] == 12
     assert writer.history
     seeds = ("--seed", desk.seed, "--seed", tmp_path / "out" / "table")
     assert desk.json("coverage", "--anchor", desk.anchor, *seeds)["fac"] == 1.0
 
 
+def test_explanations_reach_the_prompts_and_doubtful_ones_do_not_count(desk, writer, tmp_path):
+    rows = [
+        {"feature_id": 1, "explanation": "loyal animals"},
+        {"feature_id": 2, "explanation": "wet animals", "doubtful": True},
+        {"feature_id": 3, "explanation": "cannot tell"},
+    ]
+    path = tmp_path / "explained.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    options = ("--chat-model", "x", "--method", "paper", "--explanations", path)
+    row = desk.json("synthesize", *desk.tables, *desk.pair, *options, "-o", tmp_path / "out")
+    asked = "\n".join(str(request.messages) for request in writer.history)
+    assert row["n_missing"] == 4
+    assert "share a theme (loyal animals)" in asked
+    assert "wet animals" not in asked
+
+
 def test_dry_run_estimates_and_asks_nothing(desk, writer, tmp_path):
-    prices = ("--price-in", "1", "--price-out", "2", "--dry-run")
+    prices = ("--price-in", "1", "--price-out", "2", "--dry-run", *FEW)
     words = ("synthesize", *desk.tables, *desk.pair, "--chat-model", "x", "-o", tmp_path / "out")
     row = desk.json(*words, *prices)
     assert (row["n_features"], row["first"]["n_calls"]) == (6, 12)
@@ -241,20 +261,20 @@ def test_dry_run_estimates_and_asks_nothing(desk, writer, tmp_path):
 
 def test_limit_ends_synthesis_with_what_there_is_and_a_higher_one_goes_on(desk, writer, tmp_path):
     words = ("synthesize", *desk.tables, *desk.pair, "--chat-model", "x", "-o", tmp_path / "out")
-    cut = desk.json(*words, "--budget-calls", "4")
+    cut = desk.json(*words, *FEW, "--budget-calls", "4")
     assert (cut["stopped"], cut["outcomes"]["not asked: budget"]) == ("budget", 8)
     assert len(writer.history) == 4
     assert cut["n_samples"] == cut["n_unanswered"] > 0
-    whole = desk.json(*words, "--budget-calls", "40")
-    assert (whole["n_filled"], whole["n_unanswered"]) == (6, 0)
+    whole = desk.json(*words, *FEW, "--budget-calls", "90")
+    assert (whole["n_samples"], whole["n_filled"], whole["n_unanswered"]) == (12, 6, 0)
     assert len({request.key for request in writer.history}) == len(writer.history)
 
 
 def test_synthesize_with_a_local_generator(desk, tmp_path):
-    options = ("--max-features", "2", "--max-rounds", "1", "--no-reply", "-o", tmp_path / "out")
-    row = desk.json("synthesize", *desk.tables, *desk.pair, *options)
+    options = ("--max-samples", "2", "--max-candidates", "4", "--no-reply")
+    row = desk.json("synthesize", *desk.tables, *desk.pair, *options, "-o", tmp_path / "out")
     assert row["n_missing"] == 6
-    assert sum(row["outcomes"].values()) >= 4
+    assert sum(row["outcomes"].values()) == 4
 
 
 @pytest.mark.parametrize(

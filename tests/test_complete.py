@@ -1,6 +1,7 @@
 """What tasks add to written texts, and how strictly replies are read."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -126,3 +127,20 @@ def test_halves_of_characters_never_reach_a_sample():
     reply = json.dumps({"chosen": "Blue \ud83d.", "rejected": "Green."}, ensure_ascii=False)
     (candidate,) = completed("reward", reply)[0].candidates
     assert candidate.sample.messages[-1].content == "Blue ."
+
+
+def test_conversation_has_as_many_questions_as_the_anchors_sample():
+    chat = ScriptedChat(["Blue.", "Green.", '"And the sea?"', "Blue too."])
+    two, one = replace(written(0), n_turns=2), written(1)
+    done = complete([two, one], read_task(), chat)
+    first, second = ([m.content for m in c.sample.messages] for c in done.candidates)
+    assert first == ["What is the sky like?", "Blue.", "And the sea?", "Blue too."]
+    assert second == ["What is the sky like?", "Green."]
+    asked = chat.history[2].messages[-1].content
+    assert "person: <text>What is the sky like?</text>\nassistant: <text>Blue.</text>" in asked
+
+
+def test_conversation_that_breaks_off_ends_with_its_last_answer():
+    chat = ScriptedChat(["Blue.", '""'])
+    done = complete([replace(written(), n_turns=2)], read_task(), chat)
+    assert done.candidates[0].sample == talk("c0", "What is the sky like?", "Blue.")

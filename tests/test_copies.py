@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facsynth.data.copies import KnownTexts, SketchedTexts, index_texts
+from facsynth.data.copies import KnownRuns, KnownTexts, SketchedTexts, index_texts, longest_runs
 
 ANCHOR = "I took the early train to the coast and walked along the beach until noon."
 WORDS = st.lists(st.sampled_from(["sea", "cat", "tea", "sun", "ice", "dog"]), min_size=1)
@@ -93,3 +93,22 @@ def test_sketches_take_in_texts_and_know_short_ones_as_a_whole():
 @pytest.mark.parametrize(("limit", "kind"), [(20, KnownTexts), (10, SketchedTexts)])
 def test_many_texts_are_sketched(limit, kind):
     assert isinstance(index_texts([ANCHOR], exact_limit=limit), kind)
+
+
+def test_run_that_three_anchor_texts_have_is_a_phrase():
+    run = "a b c d e"
+    texts = [f"{i} {run} {i}" for i in range(3)]
+    rare, common = (KnownRuns(texts[:n], 5, anchor=texts[:n]) for n in (2, 3))
+    assert (rare.copies(f"x {run} y"), common.copies(f"x {run} y")) == (True, False)
+    assert not rare.copies("a b c d")
+
+
+LETTERS = st.lists(st.sampled_from("abc"), max_size=12).map(" ".join)
+
+
+@given(LETTERS, st.lists(LETTERS, max_size=3))
+def test_longest_run_is_that_of_a_search_by_hand(text, known):
+    words = text.split()
+    runs = [words[i:j] for i in range(len(words)) for j in range(i + 4, len(words) + 1)]
+    found = [len(run) for run in runs for other in known if f" {' '.join(run)} " in f" {other} "]
+    assert longest_runs([text], known) == [max(found, default=0)]

@@ -46,11 +46,9 @@ part_samples = 20
 [synthesize]
 min_anchor_samples = 2
 [synthesize.effort]
-max_features = 6
-features_per_round = 3
-max_rounds = 2
-first_candidates = 2
-second_candidates = 1
+max_samples = 6
+max_candidates = 18
+round_size = 9
 [synthesize.sampling]
 max_length = 24
 [generator]

@@ -4,43 +4,40 @@ from facsynth.chat.model import ChatRequest
 from facsynth.chat.settings import Policy
 from facsynth.records import Message
 from facsynth.synthesize.forecast import forecast
-from facsynth.synthesize.settings import Effort
 
 ASK = ChatRequest((Message("user", "x" * 36),), max_tokens=50)
 """9 tokens of text and 4 of the template."""
 
-EFFORT = Effort(
-    max_features=3, max_rounds=9, features_per_round=2, first_candidates=2, second_candidates=1
-)
 
-
-def test_whole_run_aims_at_each_feature_twice_with_both_steps_and_its_answers():
+def test_whole_run_asks_for_every_text_and_its_answer():
     prices = Policy(price_in=1e6, price_out=2e6)
-    expected = forecast([ASK] * 4, n_features=99, effort=EFFORT, n_answers=5, policy=prices)
+    expected = forecast([ASK] * 4, n_features=3, n_texts=18, answer=(1, 128), policy=prices)
     assert (expected.n_features, expected.first.prompt_tokens) == (3, 4 * 13)
-    most = expected.at_most  # 6 slots of 3 texts, 5 answers to texts of up to 50 + 8 tokens
-    assert (most.n_calls, most.prompt_tokens) == (18 + 5, 18 * 13 + 5 * 58)
-    assert most.max_completion_tokens == 18 * 50 + 5 * 128
+    most = expected.at_most
+    assert (most.n_calls, most.prompt_tokens) == (18 + 18, 18 * 13 + 18 * 58)
+    assert most.max_completion_tokens == 18 * 50 + 18 * 128
     assert most.max_cost == most.prompt_tokens + 2 * most.max_completion_tokens
 
 
-def test_features_that_are_aimed_at_again_and_again_fill_every_slot():
-    expected = forecast([ASK], n_features=99, effort=EFFORT, n_answers=0, is_repeated=True)
-    assert expected.at_most.n_calls == 9 * 2 * 3  # rounds, features, texts
-
-
-def test_judge_grades_each_text_once():
-    grade = ChatRequest((Message("user", "x" * 40),), max_tokens=64)
-    plain, judged = (
-        forecast([ASK], n_features=3, effort=EFFORT, n_answers=0, grade=one).at_most
-        for one in (None, grade)
+def test_conversation_of_two_questions_asks_three_times_and_reads_what_was_said():
+    plain, talk = (
+        forecast([ASK], n_features=1, n_texts=1, answer=one).at_most for one in (None, (3, 10))
     )
-    n_texts = plain.n_calls
-    assert judged.n_calls == 2 * n_texts
-    assert judged.prompt_tokens == plain.prompt_tokens + n_texts * (10 + 4 + 50)
-    assert judged.max_completion_tokens == plain.max_completion_tokens + n_texts * 64
+    assert talk.n_calls == plain.n_calls + 3
+    assert talk.prompt_tokens == plain.prompt_tokens + 3 * 58 + 10 * (1 + 2)
+    assert talk.max_completion_tokens == plain.max_completion_tokens + 3 * 10
+
+
+def test_judge_grades_each_text_once_and_labels_are_asked_twice():
+    asked = ChatRequest((Message("user", "x" * 40),), max_tokens=64)
+    plain = forecast([ASK], n_features=3, n_texts=6).at_most
+    for name, times in (("grade", 1), ("check", 2)):
+        most = forecast([ASK], n_features=3, n_texts=6, **{name: asked}).at_most
+        assert most.n_calls == 6 * (1 + times)
+        assert most.prompt_tokens == plain.prompt_tokens + 6 * times * (10 + 4 + 50)
+        assert most.max_completion_tokens == plain.max_completion_tokens + 6 * times * 64
 
 
 def test_nothing_to_aim_at_costs_nothing():
-    expected = forecast([], n_features=0, effort=EFFORT, n_answers=None)
+    expected = forecast([], n_features=0, n_texts=99)
     assert (expected.at_most.n_calls, expected.at_most.max_cost) == (0, 0.0)

@@ -12,7 +12,7 @@ from facsynth.table.table import open_table
 from test_rounds import SETTINGS, World
 from tiny_pair import obedient, planted_pair
 
-FEW = replace(SETTINGS, effort=replace(SETTINGS.effort, max_samples=2))
+FEW = replace(SETTINGS, effort=replace(SETTINGS.effort, max_samples=4, max_attempts=1))
 
 
 def test_second_run_fills_what_the_first_one_left(tmp_path):

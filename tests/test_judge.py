@@ -11,8 +11,9 @@ from facsynth.chat.settings import Generator
 from facsynth.cli.synthesize import _judge
 from facsynth.errors import ChatError, DataError, MismatchError
 from facsynth.synthesize.candidates import Candidate
-from facsynth.synthesize.judge import QualityJudge
+from facsynth.synthesize.judge import QualityJudge, check_labels
 from facsynth.synthesize.settings import JudgeSettings
+from facsynth.synthesize.task_format import read_task
 from test_chat_budget import within
 from test_rounds import World, rows_of
 from tiny_pair import PLANTED, asked_for, obedient, planted_in, talk
@@ -57,6 +58,25 @@ def test_budget_of_the_judge_ends_the_grading():
     assert "budget_calls = 1" in done.stopped
 
 
+FIRST, SECOND = '{"answer": 1}', '{"answer": 2}'
+
+
+@pytest.mark.parametrize(
+    ("replies", "outcome"),
+    [
+        ((FIRST, SECOND), ""),
+        ((FIRST, FIRST), "label not confirmed"),
+        ((SECOND, FIRST), "label not confirmed"),
+    ],
+)
+def test_label_is_confirmed_when_it_is_chosen_in_both_orders(replies, outcome):
+    chat = ScriptedChat(list(replies))
+    done = check_labels([("what?", "yes it is", "no way")], read_task("reward"), chat)
+    assert done.outcomes == (outcome,)
+    shown = [r.messages[-1].content for r in chat.history]
+    assert ["Answer 1: <text>yes it is</text>" in text for text in shown] == [True, False]
+
+
 def test_grade_out_of_range_is_an_error():
     with pytest.raises(DataError, match="grades go from 1 to 5"):
         QualityJudge(ScriptedChat(FAIR), min_grade=6)
@@ -69,7 +89,8 @@ def world(tmp_path_factory):
 
 def strict(request):
     """Grades texts about the first planted word down."""
-    return POOR if planted_in(asked_for(request)) == PLANTED[0] else FAIR
+    written = asked_for(request).partition("What was written:")[2]
+    return POOR if planted_in(written) == PLANTED[0] else FAIR
 
 
 def test_run_keeps_nothing_that_the_judge_rejects(world):

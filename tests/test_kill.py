@@ -46,9 +46,9 @@ min_anchor_samples = 1
 [synthesize.sampling]
 max_length = 28
 [synthesize.effort]
-max_rounds = 9
-features_per_round = 3
-first_candidates = 4
+max_samples = 6
+max_candidates = 60
+round_size = 12
 """)
     return recipe
 

@@ -22,7 +22,7 @@ ANCHOR = [
         f"they always liked {word} with a very good evening on my road again",
     )
 ]
-KILLS = (1, 25, 50, 70)
+KILLS = (1, 25, 45, 60)
 """Renames of files, each counted before and after, at which the run is killed."""
 
 SEED = ["we saw some old cat and the tea under my tree", "the house was very good today"]
@@ -47,7 +47,7 @@ anchor.source = "{folder / "anchor.jsonl"}"
 seed.source = "{folder / "seed.jsonl"}"
 extract.score = "user"
 generator.chat_model = "scripted"
-synthesize.effort = {{ features_per_round = 4, max_samples = 5 }}
+synthesize.effort = {{ round_size = 8, max_samples = 6 }}
 """)
     return recipe
 
@@ -102,7 +102,7 @@ def fac_by_pandas(anchor, *parts, threshold=1.0):
 def test_run_fills_what_the_seed_misses(whole):
     result, _ = whole
     assert result.before["fac"] == pytest.approx(3 / 9)  # cat, tea and "the"
-    assert result.n_synthetic == 5
+    assert result.n_synthetic == 6
     assert result.after["n_covered"] > result.before["n_covered"]
     names = {line["feature_id"]: line["name"] for line in missing_rows(result.folder)}
     assert {f: name.split(", ")[0] for f, name in names.items()} == {
@@ -140,7 +140,7 @@ def test_fac_equals_ten_lines_of_pandas(whole):
     seed, synthetic = folder / "seed", folder / "synthesize" / "table"
     assert before["fac"] == fac_by_pandas(folder / "anchor", seed)
     assert after["fac"] == fac_by_pandas(folder / "anchor", seed, synthetic)
-    assert before["fac"] < after["fac"] < 1.0
+    assert before["fac"] < after["fac"]
 
 
 def test_run_leaves_a_manifest_and_a_report(whole):
@@ -159,8 +159,8 @@ def test_run_leaves_a_manifest_and_a_report(whole):
 def test_second_run_loads_no_model_and_asks_nobody(whole, run, monkeypatch):
     result, _ = whole
     before = files(result.folder)
-    monkeypatch.setattr("facsynth.pipeline.state.load_language_model", None)
-    monkeypatch.setattr("facsynth.pipeline.state.load_sae", None)
+    monkeypatch.setattr("facsynth.pipeline.load_language_model", None)
+    monkeypatch.setattr("facsynth.pipeline.load_sae", None)
     again = run(result.folder, ScriptedChat([]))
     assert again == result
     assert files(result.folder) == before
@@ -192,7 +192,7 @@ def test_killed_run_ends_as_an_undisturbed_one(whole, run, tmp_path, monkeypatch
 def test_changed_recipe_is_refused_with_what_changed(whole, run, recipe, tmp_path):
     changed = tmp_path / "changed.toml"
     changed.write_text(
-        recipe.read_text().replace("max_samples = 5", "max_samples = 6") + "seed.random_seed = 1"
+        recipe.read_text().replace("max_samples = 6", "max_samples = 7") + "seed.random_seed = 1"
     )
     with pytest.raises(
         MismatchError,
@@ -224,7 +224,7 @@ def test_error_in_a_recipe_is_found_before_a_model_is_loaded(recipe, tmp_path, m
     def load(*args, **options):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("facsynth.pipeline.state.load_language_model", load)
+    monkeypatch.setattr("facsynth.pipeline.load_language_model", load)
     key = line.split(" = ")[0]
     lines = [old for old in recipe.read_text().splitlines() if not old.startswith(f"{key} =")]
     wrong = tmp_path / "wrong.toml"
@@ -244,12 +244,12 @@ def test_local_model_can_write(recipe, run, tmp_path):
     assert result.after["fac"] >= result.before["fac"]
 
 
-def test_complete_seed_needs_no_synthesis(recipe, run, tmp_path):
+def test_complete_seed_stays_complete(recipe, run, tmp_path):
     text = recipe.read_text().replace("seed.jsonl", "anchor.jsonl")
     complete = tmp_path / "complete.toml"
     complete.write_text(text)
-    result = run(tmp_path / "run", ScriptedChat([]), complete)
-    assert (result.n_synthetic, result.before["fac"], result.after["fac"]) == (0, 1.0, 1.0)
+    result = run(tmp_path / "run", obedient, complete)
+    assert (result.n_synthetic, result.before["fac"], result.after["fac"]) == (6, 1.0, 1.0)
 
 
 def test_run_folder_is_named_after_the_recipe(recipe, run, tmp_path, monkeypatch):
@@ -261,5 +261,5 @@ def test_chitchat_needs_a_number_of_samples(recipe, run, tmp_path):
     path = tmp_path / "chitchat.toml"
     path.write_text(recipe.read_text() + "anchor.random_seed = 3\n")
     path.write_text(path.read_text().replace(str(recipe.parent / "anchor.jsonl"), "chitchat"))
-    with pytest.raises(DataError, match="`chitchat` of `anchor` needs"):
+    with pytest.raises(DataError, match="`chitchat` needs n_samples"):
         run(tmp_path / "run", path=path)

@@ -1,97 +1,110 @@
 """Plans of what is aimed at, on matrices small enough to follow by hand."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from activations import make_activations
-from facsynth.errors import DataError
-from facsynth.synthesize.plan import Aim, length_bins, length_room, measure_shortage, plan_aims
-from facsynth.synthesize.settings import PlanSettings
+from facsynth.synthesize.plan import (
+    Aim,
+    Wanted,
+    anchor_strengths,
+    length_classes,
+    length_distance,
+    length_quotas,
+    plan_aims,
+)
 from facsynth.table.active import active_rows
 
-
-def anchor_of(rows, tokens):
-    """An anchor of which each sample activates the features with a 1 in its row."""
-    lists = [{f: 2.0 for f, is_active in enumerate(row) if is_active} for row in rows]
-    table = make_activations(lists, n_features=len(rows[0]), n_tokens=tokens)
-    return active_rows(table, threshold=1.0)
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60).map(np.array)
 
 
-def plan(rows, weights, tokens=None, counts=None, **options):
-    anchor = anchor_of(rows, tokens or [9] * len(rows))
-    weights = np.array(weights, dtype=float)
-    counts = weights if counts is None else np.array(counts, dtype=float)
-    settings = {"group_size": 2, "max_features": 9, **options}
-    return plan_aims(anchor, weights, counts, **settings)
+def anchor_of(rows, tokens=None):
+    """An anchor whose samples have these activations, by feature; 0 stands for none."""
+    lists = [{f: float(v) for f, v in enumerate(row) if v} for row in rows]
+    n_tokens = tokens or [9] * len(rows)
+    table = make_activations(lists, n_features=len(rows[0]), n_tokens=n_tokens)
+    return active_rows(table, threshold=0.5)
 
 
-def test_features_that_fire_together_are_aimed_at_together():
-    aims = plan([[1, 0, 0, 0], [0, 1, 0, 1], [1, 0, 1, 0]], [1, 1, 1, 1])
-    assert aims == [Aim((1, 3), 1), Aim((0, 2), 2)]
+def wanted_by(anchor, counts=None, is_open=None, **options):
+    counts = np.zeros(anchor.n_features, dtype=np.int64) if counts is None else np.array(counts)
+    is_open = np.ones(anchor.n_features, dtype=bool) if is_open is None else np.array(is_open)
+    settings = {"per_feature": 1, "n_final": anchor.n_samples, **options}
+    return Wanted.measure(anchor, counts, is_open=is_open, **settings)
 
 
-def test_shorter_of_two_equal_samples_is_taken():
-    assert plan([[1, 1], [1, 1]], [1, 1], tokens=[40, 10]) == [Aim((0, 1), 1)]
+def plan(rows, *, n=1, tokens=None, room=None, uses=None, **options):
+    anchor = anchor_of(rows, tokens)
+    n_tokens = anchor.activations.n_tokens
+    return plan_aims(
+        anchor_strengths(anchor),
+        wanted_by(anchor, **options),
+        length_classes(n_tokens, n_tokens),
+        length_quotas(n_tokens, len(rows)) if room is None else np.array(room),
+        n=n,
+        uses=np.zeros(len(rows), dtype=np.int64) if uses is None else np.array(uses),
+        is_shown=np.ones(len(rows), dtype=bool),
+    )
 
 
-def test_long_sample_gains_no_more_than_a_group():
-    aims = plan([[1, 1, 1, 1], [1, 1, 0, 0]], [1, 1, 1, 1], tokens=[90, 10])
-    assert aims == [Aim((0, 1), 1), Aim((2, 3), 0)]
+def test_text_that_fires_the_most_wanted_features_is_imitated_first():
+    assert plan([[1, 0, 0], [0, 1, 1]], n=2) == [Aim((1, 2), 1, True), Aim((0,), 0, True)]
 
 
-def test_feature_that_lacks_more_samples_is_aimed_at_more_often():
-    rows = [[1, 0]] * 5 + [[0, 1]] * 5
-    aims = plan(rows, [0.9, 0.5], counts=[3, 1], group_size=1)
-    assert [aim.feature_ids for aim in aims] == [(0,), (0,), (0,), (1,)]
+def test_text_that_fires_a_feature_most_is_imitated():
+    assert plan([[1], [4], [2]]) == [Aim((0,), 1, True)]
 
 
-def test_length_deciles_take_turns():
-    aims = plan([[1]] * 20, [1], tokens=list(range(1, 21)), counts=[9], by_length=True)
-    tokens = np.array([aim.row + 1 for aim in aims])
-    assert len(set(length_bins(tokens, np.arange(1, 21)))) == len(aims) == 9
+def test_frequent_features_weigh_by_the_root_of_their_counts():
+    anchor = anchor_of([[1, 0], [1, 0], [1, 0], [1, 1]])
+    assert wanted_by(anchor).missing.tolist() == [2.0, 1.0]
 
 
-def test_no_more_features_are_aimed_at_than_allowed():
-    aims = plan([[1, 1, 1]], [1, 1, 1], group_size=3, max_features=2)
-    assert aims == [Aim((0, 1), 0)]
+def test_text_that_was_used_gives_way_to_another():
+    assert plan([[3], [2]], uses=[1, 0]) == [Aim((0,), 1, True)]
 
 
-@given(
-    st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=8),
-    st.lists(st.integers(0, 1), min_size=4, max_size=4),
-)
-def test_cover_aims_at_every_needed_feature_of_the_anchor_exactly_once(rows, weights):
-    n_rows = len(rows)
-    aims = plan(rows, weights, group_size=4, tokens=list(range(1, n_rows + 1)))
-    aimed = [feature for aim in aims for feature in aim.feature_ids]
-    assert len(aimed) == len(set(aimed))
-    assert all(rows[aim.row][f] for aim in aims for f in aim.feature_ids)
-    needed = {f for f in range(4) if weights[f] and any(row[f] for row in rows)}
-    assert set(aimed) == needed
+def test_covered_features_count_only_when_nothing_is_missing():
+    rows = [[1, 0], [0, 1]]
+    assert plan(rows, counts=[1, 0]) == [Aim((1,), 1, True)]
+    assert plan(rows, counts=[1, 2], per_feature=2) == [Aim((0,), 0)]
 
 
-def test_shortage_is_what_the_rate_of_the_anchor_expects():
-    rows = [[1, 1, 0]] * 10 + [[1, 0, 0]] * 40 + [[0, 0, 0]] * 50
-    short = measure_shortage(anchor_of(rows, [9] * 100), np.array([30, 1, 2]), n_final=40)
-    assert short.expected.tolist() == [20, 4, 0]
-    assert short.lacking.tolist() == [-10, 3, -2]
-    assert short.need.tolist() == [0, 0.75, 0]
+def test_rates_name_no_feature():
+    # Expected are 2 and 1 of 3 samples; the second feature fires too seldom by its whole share.
+    assert plan([[1, 0], [1, 0], [0, 1]], counts=[2, 0], is_open=[False, False]) == [Aim((), 2)]
 
 
-def test_lengths_fall_into_the_deciles_of_the_anchor():
-    anchor = np.arange(1, 101)
-    assert length_bins(np.array([1, 10, 11, 50, 100, 999]), anchor).tolist() == [0, 0, 1, 4, 9, 9]
+def test_without_room_only_missing_features_are_aimed_at():
+    rows = [[1, 0], [0, 1]]
+    assert plan(rows, n=5, room=[0] * 11, counts=[0, 1]) == [Aim((0,), 0, True)]
+    assert plan(rows, n=5, room=[0] * 11, counts=[1, 1]) == []
 
 
-def test_room_is_the_share_of_each_length_in_the_anchor():
-    even = np.arange(1, 101)
-    assert length_room([0, 1, 7] + [0] * 7, even, 25)[:4] == [3, 2, 0, 3]
-    two_lengths = np.array([8] * 6 + [12] * 4)
-    assert sorted(length_room([0] * 10, two_lengths, 10))[-3:] == [0, 4, 6]
+def test_length_classes_take_turns_by_their_room():
+    rows, tokens = [[1], [1], [1], [1]], [2, 2, 8, 8]
+    short, long = length_classes(np.array([2, 8]), np.array(tokens))
+    room = [2 * (c == short) + (c == long) for c in range(11)]
+    aims = plan(rows, n=3, tokens=tokens, room=room, counts=[9])
+    assert sorted(tokens[aim.row] for aim in aims) == [2, 2, 8]
 
 
-def test_empty_group_is_an_error():
-    with pytest.raises(DataError, match="group_size is 0"):
-        PlanSettings(group_size=0)
+@given(LENGTHS, st.integers(0, 50))
+def test_quotas_sum_to_the_size_and_differ_from_the_shares_by_less_than_one(lengths, n):
+    quotas = length_quotas(lengths, n)
+    shares = np.bincount(length_classes(lengths, lengths), minlength=11) / lengths.size
+    assert quotas.sum() == n
+    assert (np.abs(quotas - n * shares) < 1).all()
+
+
+@given(LENGTHS)
+def test_classes_are_ordered_and_what_is_longer_than_the_anchor_is_in_none(lengths):
+    assert length_classes(np.array([lengths.max() + 1]), lengths).tolist() == [10]
+    assert (np.diff(length_classes(np.sort(lengths), lengths)) >= 0).all()
+
+
+@given(LENGTHS, LENGTHS)
+def test_length_distance_is_the_largest_difference_of_shares(one, other):
+    gaps = [abs(np.mean(one <= x) - np.mean(other <= x)) for x in range(41)]
+    assert abs(length_distance(one, other) - max(gaps)) < 1e-12

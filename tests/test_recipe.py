@@ -5,7 +5,6 @@ import json
 import pytest
 
 from facsynth.chat.settings import Generator
-from facsynth.coverage.settings import CoverageSettings
 from facsynth.errors import DataError
 from facsynth.recipe import DataSource, Recipe, read_recipe
 from facsynth.synthesize.settings import Effort, Sampling, SynthesisSettings
@@ -37,7 +36,7 @@ chat_model = "writer"
 [synthesize]
 threshold = 2
 [synthesize.effort]
-max_rounds = 1
+round_size = 5
 [synthesize.sampling]
 temperature = 0.5
 """
@@ -47,12 +46,10 @@ temperature = 0.5
         seed=DataSource("b.jsonl"),
         model="m",
         sae="s",
-        threshold=2.0,
-        coverage=CoverageSettings(threshold=2.0),
         extract=ExtractSettings(score="user"),
         generator=Generator(chat_model="writer"),
         synthesize=SynthesisSettings(
-            threshold=2.0, effort=Effort(max_rounds=1), sampling=Sampling(temperature=0.5)
+            threshold=2.0, effort=Effort(round_size=5), sampling=Sampling(temperature=0.5)
         ),
     )
 
@@ -67,24 +64,14 @@ def test_sources_take_several_files_and_how_they_are_read(tmp_path):
     assert [sample.sample_id for sample in recipe.seed.read()] == ["a", "b", "c"]
 
 
-def test_one_threshold_counts_for_every_stage_without_its_own(tmp_path):
-    stages = "[relevance]\nlabel = 'x'\n[explain]\n[explain.evidence]\nthreshold = 3.0\n"
-    recipe = read(tmp_path, f"threshold = 2.0\n{LEAST}{stages}")
-    assert (recipe.synthesize.threshold, recipe.coverage.threshold) == (2.0, 2.0)
-    assert (recipe.relevance.threshold, recipe.explain.evidence.threshold) == (2.0, 3.0)
-    recipe = read(tmp_path, f"{LEAST}[synthesize]\nthreshold = 4.0\n{stages}")
-    assert (recipe.threshold, recipe.relevance.threshold) == (4.0, 4.0)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (LEAST + "colour = 1", "small.toml: unknown key `seed.colour`"),
         ("x = 1\ny = 2\n" + LEAST, "unknown key `x`; .* unknown key `y`; "),
-        (LEAST + "[synthesize.effort]\nmax_round = 1", "did you mean `max_rounds`"),
+        (LEAST + "[synthesize.effort]\nround_sizes = 1", "did you mean `round_size`"),
         (LEAST + "[generator.policy]\nbudget_call = 1", "did you mean `budget_calls`"),
         (LEAST + "[extract]\nscores = 'all'", "did you mean `score`"),
-        (LEAST + "[export]\nformat = 'hf'", "did you mean `formats`"),
         ('[anchor]\nsource = "a"', "the key `seed` is missing"),
         ("[anchor]\n[seed]", "the key `anchor.source` is missing"),
         ('seed = "b"\n[anchor]\nsource = "a"', '`seed` is "b"; '),
@@ -93,10 +80,7 @@ def test_one_threshold_counts_for_every_stage_without_its_own(tmp_path):
         (LEAST + "prompts = [1]", "is 1; input should be a valid string"),
         (LEAST + "[synthesize]\nmax_overlap = 2", "max_overlap is a share"),
         (LEAST + "[synthesize]\nthreshold = -1", "threshold is -1"),
-        (LEAST.replace("b.jsonl", "chitchat"), "`chitchat` of `seed` needs n_samples"),
-        (LEAST + "[relevance]\ntask = 'toxicity'", "sees explanations; add a table .explain."),
-        (LEAST + "[select]\npool = 'all'", "the key `select.budget` is missing"),
-        (LEAST + "[task]\nname = 'maths'\ntest = 't'", '`task.name` is "maths"'),
+        (LEAST.replace("b.jsonl", "chitchat"), "`chitchat` needs n_samples"),
         ("anchor = a.jsonl", "small.toml cannot be read as a recipe: .*line 1"),
     ],
 )

@@ -36,6 +36,7 @@ from tiny_pair import (
     planted_sae,
     planted_table,
     talk,
+    wordy,
     write_about,
 )
 
@@ -43,7 +44,7 @@ DULL = "we found a small old table near your house today"
 """A text that activates no planted feature and copies nothing."""
 
 SETTINGS = SynthesisSettings(
-    effort=Effort(features_per_round=3, first_candidates=2, second_candidates=1),
+    effort=Effort(max_samples=16, round_size=12),
     max_overlap=0.6,
 )
 
@@ -117,7 +118,7 @@ def aimed_at(folder):
     """Features that each round aimed at, in order."""
     steps_1 = sorted(folder.glob("round-*/step-1.json"))
     rounds = [json.loads(path.read_text())["candidates"] for path in steps_1]
-    return [list(dict.fromkeys(c["target"] for c in candidates)) for candidates in rounds]
+    return [[c["target"] for c in candidates] for candidates in rounds]
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,7 @@ def test_every_missing_feature_is_covered_by_a_text_with_its_word(finished):
     result, folder, _ = finished
     assert set(result.missing_before) == set(range(len(PLANTED)))
     assert {f for kept in result.kept for f in kept.new_features} == set(result.missing_before)
+    assert (len(result.kept), result.stopped) == (16, "max_samples")
     for row in rows_of(folder):
         words = row["messages"][0]["content"].split()
         assert all(PLANTED[f] in words for f in row["provenance"]["new_features"])
@@ -156,7 +158,9 @@ def test_round_rows_end_at_full_coverage(finished):
     assert [row["round"] for row in result.rounds] == list(range(1, len(result.rounds) + 1))
     last = result.rounds[-1]
     assert (last["fac"], last["n_covered"], last["n_kept"]) == (1.0, 8, len(result.kept))
-    assert sum(result.outcomes.values()) == last["n_candidates"]
+    assert (
+        sum(result.outcomes.values()) == last["n_candidates"] == len(result.kept + result.rejected)
+    )
     assert result.outcomes["kept"] == len(result.kept)
     assert result.fac == (0.0, 1.0)
 
@@ -166,7 +170,7 @@ def test_round_rows_end_at_full_coverage(finished):
 )
 def test_provenance_is_what_extraction_of_the_final_samples_gives(tmp_path, score, plain):
     world = World(tmp_path, score, plain)
-    result = world.run("run", obedient)
+    result = world.run("run", wordy if score == "assistant" else obedient)
     assert set(result.missing_before) == {f for k in result.kept for f in k.new_features}
     samples = read_samples(tmp_path / "run" / "synthetic.jsonl")
     assert [kept.sample for kept in result.kept] == samples
@@ -177,7 +181,6 @@ def test_provenance_is_what_extraction_of_the_final_samples_gives(tmp_path, scor
         values = dict(zip(found.feature_ids[entries], found.values[entries], strict=True))
         credited = {c["feature_id"]: c["activation"] for c in row["provenance"]["credited"]}
         assert credited == {f: v for f, v in values.items() if v > 1.0 and f != THE}
-        assert row["provenance"]["target_feature"] in credited
 
 
 def test_conversations_get_an_answer_and_plain_texts_do_not(world, tmp_path):
@@ -192,18 +195,21 @@ def test_conversations_get_an_answer_and_plain_texts_do_not(world, tmp_path):
 
 def test_answer_counts_where_the_assistant_is_scored(tmp_path):
     world = World(tmp_path, "assistant", n_words=2)
-    asked = except_for(PLANTED, lambda r: write_about("hello", r))
-    assert world.run("dull", asked).kept == ()
-    kept = world.run("told", obedient).kept
+
+    def dull_answer(request):
+        is_answer = request.messages[0].role != "system"
+        return write_about("hello", request) if is_answer else obedient(request)
+
+    assert {f for k in world.run("dull", dull_answer).kept for f in k.new_features} == set()
+    kept = world.run("told", wordy).kept
     assert {f for k in kept for f in k.new_features} == {0, 1}
 
 
 def test_sample_is_credited_with_every_missing_feature_that_it_activates(world):
     both = except_for(["cat"], lambda request: write_about("cat so dog", request))
-    result = world.run("both", both)
-    first = result.kept[0]
+    first = world.run("both", both).kept[0]
     assert first.new_features == (0, 1)
-    assert set(first.credited) >= {0, 1}
+    assert set(first.credited) == {0, 1}
 
 
 def test_activation_before_is_the_largest_of_the_seed(tmp_path):
@@ -227,14 +233,14 @@ def test_copies_of_the_anchor_are_rejected(world):
     known = "we saw some old dog under my red table"
     result = world.run("copies", except_for(["dog"], known))
     assert 1 not in {f for kept in result.kept for f in kept.credited}
-    assert result.outcomes["near-copy"] >= 3
+    assert result.outcomes["near-copy"] >= 2
 
 
-def test_copies_of_a_kept_text_are_rejected(world):
-    one = "so my cat found tea with his good red fish today"
+def test_copies_of_a_kept_text_are_kept_once(world):
+    one = "so my cat found tea with his good red fish"
     result = world.run("one text", lambda r: one if r.messages[0].role == "system" else "good")
     assert [kept.sample.messages[0].content for kept in result.kept] == [one]
-    assert result.outcomes["near-copy"] >= 1
+    assert (result.stopped, result.row()["n_wanted"]) == ("max_candidates", 16)
 
 
 @pytest.mark.parametrize(
@@ -245,15 +251,8 @@ def test_texts_that_are_none_are_rejected(world, reply, flaw):
     result = world.run(f"flaw {flaw}", except_for(PLANTED, reply))
     assert result.kept == ()
     assert set(result.outcomes) == {flaw}
-
-
-def test_text_that_misses_its_feature_is_asked_for_again_with_a_pair(world):
-    chat = ScriptedChat(except_for(["cat"], dull))
-    result = world.run("unhit", chat, replace(SETTINGS, prompt="request"))
-    second = [r.messages[-1].content for r in chat.history if "This text misses" in str(r.messages)]
-    assert all(planted_in(text) == "cat" for text in second)
-    assert "<text>we saw some old cat under my red table</text>" in second[0]
-    assert 0 not in {f for kept in result.kept for f in kept.new_features}
+    rejected = (result.folder / "rejected.jsonl").read_text().splitlines()
+    assert {json.loads(line)["reason"] for line in rejected} == {flaw}
 
 
 def test_relevant_features_are_the_only_ones_that_count(world):
@@ -261,57 +260,60 @@ def test_relevant_features_are_the_only_ones_that_count(world):
     relevant[[2, THE]] = True
     result = world.run("relevant", obedient, relevant=relevant)
     assert result.missing_before == (2,)
-    assert [kept.new_features for kept in result.kept] == [(2,)]
+    assert [kept.new_features for kept in result.kept[:2]] == [(2,), ()]
 
 
-def test_answers_that_copy_an_evaluation_set_are_left_out(world, tmp_path):
+def test_without_relevant_features_nobody_is_asked(world):
+    chat = ScriptedChat([])
+    result = world.run("irrelevant", chat, relevant=np.zeros(len(PLANTED) + 1, dtype=bool))
+    assert (result.kept, result.stopped, chat.history) == ((), "covered", [])
+
+
+def test_texts_whose_answers_copy_an_evaluation_set_are_not_kept(world, tmp_path):
     answer = "it was some old red road with a very good tree near my table"
     (tmp_path / "eval.jsonl").write_text(json.dumps({"text": answer}), encoding="utf-8")
 
     def script(request):
-        return obedient(request) if request.messages[0].role == "system" else answer
+        copies = request.messages[0].role != "system" and planted_in(asked_for(request)) == "cat"
+        return answer if copies else obedient(request)
 
     settings = replace(SETTINGS, decontaminate=(str(tmp_path / "eval.jsonl"),))
     result = world.run("evaluated", script, settings)
-    assert result.n_unanswered == len(result.kept) > 0
-    assert all(len(kept.sample.messages) == 1 for kept in result.kept)
+    assert result.outcomes["answer: near-copy of an evaluation set"] > 0
+    assert (len(result.kept), result.n_unanswered) == (16, 0)
 
 
 # Budget
 
 
-def test_no_more_features_are_aimed_at_than_the_budget_says(world):
-    effort = Effort(max_features=5, features_per_round=2, max_rounds=9)
-    script = except_for(["dog", "bird", "sun", "snow"], dull)
-    world.run("few features", script, replace(SETTINGS, effort=effort))
-    rounds = aimed_at(world.folder / "few features")
-    assert rounds[:3] == [[0, 1], [2, 3], [4, 1]]
-    assert {f for features in rounds for f in features} == {0, 1, 2, 3, 4}
-    assert max(sum(f in features for features in rounds) for f in range(5)) == 2
+def test_each_missing_feature_is_aimed_at_as_often_as_the_effort_says(world):
+    settings = replace(SETTINGS, effort=replace(SETTINGS.effort, max_attempts=1))
+    world.run("attempts", except_for(["dog"], dull), settings)
+    features = [f for targets in aimed_at(world.folder / "attempts") for f in targets]
+    assert [features.count(f) for f in range(len(PLANTED))] == [1] * len(PLANTED)
 
 
-def test_no_more_samples_are_kept_than_the_budget_says(world):
-    effort = Effort(max_samples=4, features_per_round=3)
-    result = world.run("few samples", obedient, replace(SETTINGS, effort=effort))
-    assert len(result.kept) == 4
+def test_no_more_features_are_aimed_at_than_the_effort_says(world):
+    effort = replace(SETTINGS.effort, max_features=2)
+    world.run("few features", obedient, replace(SETTINGS, effort=effort))
+    assert {f for features in aimed_at(world.folder / "few features") for f in features} == {
+        0,
+        1,
+        -1,
+    }
 
 
-def test_round_without_a_kept_sample_is_the_last(world):
-    result = world.run("fruitless", except_for(PLANTED, dull))
-    assert [row["n_new"] for row in result.rounds] == [0]
-    assert result.kept == ()
-
-
-def test_patient_run_goes_on_after_poor_rounds_and_spreads_its_attempts(world):
-    effort = Effort(features_per_round=4, max_rounds=9, max_attempts=3, patience=5)
-    result = world.run("patient", except_for(PLANTED, dull), replace(SETTINGS, effort=effort))
-    assert [row["n_new"] for row in result.rounds] == [0] * 5
-    assert aimed_at(world.folder / "patient") == [[0, 1, 2, 3], [4, 5, 6, 7]] * 2 + [[0, 1, 2, 3]]
+def test_run_without_room_for_more_candidates_stops_short_and_says_so(world):
+    settings = replace(SETTINGS, effort=replace(SETTINGS.effort, max_candidates=10))
+    result = world.run("short", obedient, settings)
+    assert sum(result.outcomes.values()) == 10
+    assert (len(result.kept) < 16, result.stopped) == (True, "max_candidates")
+    assert "every text that --max-candidates allows" in result.tables()[0].note
 
 
 def test_rare_features_are_not_aimed_at(world):
     result = world.run("rare", obedient, replace(SETTINGS, min_anchor_samples=3))
-    assert (result.kept, result.rounds) == ((), ())
+    assert {f for features in aimed_at(world.folder / "rare") for f in features} == {-1}
     assert len(result.missing_before) == len(PLANTED)
 
 
@@ -327,31 +329,40 @@ def test_impossible_budget_is_an_error(change, message):
         Effort(**change)
 
 
-def test_impossible_overlap_is_an_error():
-    with pytest.raises(DataError, match="between 0 and 1, not 1.5"):
-        SynthesisSettings(max_overlap=1.5)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_overlap": 1.5}, "between 0 and 1, not 1.5"),
+        ({"per_feature": 0}, "per_feature is 0; it must be 1 or more"),
+    ],
+)
+def test_impossible_setting_is_an_error(change, message):
+    with pytest.raises(DataError, match=message):
+        SynthesisSettings(**change)
 
 
 # Nothing to do, and failures
 
 
-def test_nothing_missing_writes_nothing_and_asks_nobody(world):
-    folder, chat = world.folder / "complete", ScriptedChat([])
-    result = SynthesisRun(world.anchor, world.anchor).execute(*planted_pair(), chat, folder)
-    table = result.table
-    assert (result.kept, result.rounds, result.outcomes, chat.history) == ((), (), {}, [])
-    assert (folder / "synthetic.jsonl").read_bytes() == b""
-    assert (table.samples(), table.activations().sample_ids) == ([], ())
+def test_complete_seed_gets_samples_by_the_rates_of_the_anchor(world):
+    chat, folder = ScriptedChat(obedient), world.folder / "complete"
+    run = SynthesisRun(world.anchor, world.anchor, settings=SETTINGS)
+    result = run.execute(*planted_pair(), chat, folder)
+    found = [sum(f in kept.new_features for kept in result.kept) for f in range(len(PLANTED))]
+    rows = active_rows(result.table.activations(), threshold=1.0)
+    assert (found, result.missing_before, result.fac) == ([0] * 8, (), None)
+    assert rows.counts[: len(PLANTED)].tolist() == [2] * len(PLANTED)
 
 
 def test_requests_that_all_fail_are_an_error(world):
-    with pytest.raises(ChatError, match="6 of 6 texts .* from scripted failed.*no such model"):
+    with pytest.raises(ChatError, match="12 of 12 texts .* from scripted failed.*no such model"):
         world.run("down", lambda request: ChatFailure("no such model"))
 
 
-def test_replies_without_words_end_the_run_and_are_counted(world):
-    result = world.run("wordless", lambda request: '""')
-    assert (result.kept, result.outcomes) == ((), {"no words": 6})
+def test_replies_without_words_are_counted(world):
+    effort = replace(SETTINGS.effort, max_candidates=20)
+    result = world.run("wordless", lambda request: '""', replace(SETTINGS, effort=effort))
+    assert (result.kept, result.outcomes) == ((), {"no words": 20})
 
 
 def test_some_failures_are_counted_and_the_rest_is_kept(world):
@@ -359,7 +370,7 @@ def test_some_failures_are_counted_and_the_rest_is_kept(world):
     flaky = ScriptedChat(lambda r: ChatFailure("busy") if next(calls) % 7 == 3 else obedient(r))
     result = world.run("flaky", flaky)
     assert result.outcomes["failed request"] >= 2
-    assert len(result.kept) > 4
+    assert len(result.kept) == 16
 
 
 # Stopped and started again
@@ -387,9 +398,9 @@ def kill_at(monkeypatch, where, n):
 @pytest.mark.parametrize(
     ("where", "n"),
     [
-        *(("chat", n) for n in (0, 5, 6, 17, 20)),
-        *(("extract", n) for n in (0, 3, 5)),
-        *(("rename", n) for n in (0, 10, 20, 35, 45)),
+        *(("chat", n) for n in (0, 5, 12, 30, 33)),
+        *(("extract", n) for n in (0, 1, 3)),
+        *(("rename", n) for n in (0, 7, 14, 21, 28)),
     ],
 )
 def test_killed_run_ends_as_an_undisturbed_one_and_asks_nothing_twice(
@@ -425,7 +436,7 @@ def test_request_that_failed_before_a_kill_may_succeed_after_it(world, monkeypat
             world.run("late", lambda r: obedient(r) if next(calls) else ChatFailure("busy"))
     result = world.run("late", obedient)
     assert result.outcomes["failed request"] == 1
-    assert {f for kept in result.kept for f in kept.new_features} == set(range(len(PLANTED)))
+    assert len(result.kept) == 16
 
 
 @pytest.mark.parametrize(

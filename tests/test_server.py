@@ -40,11 +40,8 @@ max_length = 128
 [synthesize]
 min_anchor_samples = 2
 [synthesize.effort]
-max_features = 3
-features_per_round = 3
-max_rounds = 1
-first_candidates = 2
-second_candidates = 1
+max_samples = 3
+max_candidates = 9
 [synthesize.sampling]
 max_length = 24
 [generator]

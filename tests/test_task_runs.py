@@ -1,6 +1,7 @@
 """Runs of each task on the planted pair, from missing features to exported rows."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -11,9 +12,9 @@ from facsynth.data.export import export_samples
 from facsynth.errors import MismatchError
 from facsynth.table.table import open_table
 from test_rounds import SETTINGS, World, rows_of
-from tiny_pair import obedient, write_about
+from tiny_pair import obedient, planted_in, write_about
 
-SHORT = replace(SETTINGS, effort=replace(SETTINGS.effort, max_rounds=1))
+SHORT = replace(SETTINGS, effort=replace(SETTINGS.effort, max_samples=6, max_candidates=24))
 MATCHED = "Write a message about the same subject"
 
 
@@ -25,6 +26,8 @@ def world(tmp_path_factory):
 def script(request):
     """Writes about the theme; completes what the tasks ask for with placeholders."""
     text = request.messages[-1].content
+    if '{"answer": 1}' in text:
+        return checked(text)
     if '"chosen"' in text:
         return '{"chosen": "a good answer", "rejected": "a worse answer"}'
     if '"matching"' in text:
@@ -32,6 +35,13 @@ def script(request):
     if MATCHED in text:
         return write_about("hello", replace(request, seed=hash_of(text)))
     return obedient(request)
+
+
+def checked(text):
+    """What the other label, answer or option would not be."""
+    first = re.search(r"1: <text>(.*?)</text>", text)[1]
+    right = ["a good answer", "one option", "toxic" if planted_in(text) else "benign"]
+    return json.dumps({"answer": 1 if first in right else 2})
 
 
 def hash_of(text):

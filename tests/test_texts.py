@@ -12,8 +12,8 @@ def span(before, peak, after=""):
     return Span("s", before, peak, after, 2.0)
 
 
-def shown(text, *args, **options):
-    return shown_text(Sample("s", text=text), *args, **options)
+def shown(text, around=None, *, max_words):
+    return shown_text(Sample("s", text=text), around, max_words)
 
 
 def test_short_text_is_shown_whole_with_its_lines():
@@ -43,9 +43,9 @@ def test_beginning_is_shown_without_a_span():
 
 def test_question_is_shown_where_the_peak_is_in_the_answer():
     sample = Sample("s", messages=(Message("user", "a cat?"), Message("assistant", "It is.")))
-    assert shown_text(sample, span("It", " is"), max_words=9) == "a cat?"
+    assert shown_text(sample, span("It", " is"), 9) == "a cat?"
 
 
 def test_message_with_the_peak_is_shown_of_several():
     turns = (Message("user", "hello"), Message("assistant", "hi"), Message("user", "a cat?"))
-    assert shown_text(Sample("s", messages=turns), span("a", " cat"), max_words=9) == "a cat?"
+    assert shown_text(Sample("s", messages=turns), span("a", " cat"), 9) == "a cat?"

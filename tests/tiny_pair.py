@@ -5,6 +5,7 @@ its layers add nothing. Strong words activate their feature with 2, weak ones wi
 """
 
 import random
+import re
 from functools import cache
 
 import torch
@@ -127,28 +128,43 @@ def planted_table(samples, folder, *, pair=None, **settings):
 
 
 def planted_in(text):
-    """The first planted word of a text; of a prompt, that of its theme."""
-    theme = text.partition("theme")[2].split() or text.split()
-    words = [word.strip("(),:.") for word in theme]
+    """The first planted word of a text."""
     known = dict(zip([*PLANTED, *WEAK], [*PLANTED, *PLANTED], strict=True))
-    return next((known[word] for word in words if word in known), None)
+    return next((known[word] for word in re.findall(r"[a-z]+", text) if word in known), None)
 
 
-def write_about(word, request, n_words=11):
-    """A text about a word, another one for every seed."""
+def write_about(word, request, n_words=None):
+    """A text about a word, another one for every seed; as long as what the request shows."""
     rng = random.Random(request.seed)
+    n_words = n_words or shown_length(request)
     words = rng.sample([w for w in FILLERS if w != "the"], n_words - 1)
     return " ".join([*words[:4], word, *words[4:]])
 
 
 def asked_for(request):
-    """The first thing that a request says to the generator; it names the theme."""
-    return next(message.content for message in request.messages if message.role == "user")
+    """Everything that a request says to the generator or shows to it."""
+    return "\n".join(message.content for message in request.messages if message.role != "system")
+
+
+def shown_length(request):
+    """Words of the text that the generator is to imitate."""
+    if told := re.search(r"in about (\d+) words", asked_for(request)):
+        return int(told[1])
+    quoted = re.findall(r"<text>(.*?)</text>", asked_for(request))
+    answers = [m.content for m in request.messages if m.role == "assistant"]
+    return len((answers or quoted or [request.messages[-1].content])[-1].split())
 
 
 def obedient(request):
-    """A script: writes about the theme; answers a message with what it is about."""
-    text = asked_for(request)
+    """A script: writes about the planted word that it is shown; answers in four words."""
+    word = planted_in(asked_for(request))
     if request.messages[0].role != "system":
-        return f"it was {planted_in(text) or 'so'} again"
-    return write_about(planted_in(text), request)
+        return f"it was {word or 'so'} again"
+    return write_about(word or "hello", request)
+
+
+def wordy(request):
+    """Obedient, with answers as long as the question."""
+    is_answer = request.messages[0].role != "system"
+    word = planted_in(asked_for(request)) or "hello"
+    return write_about(word, request) if is_answer else obedient(request)

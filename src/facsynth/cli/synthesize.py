@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 )
 @output_option("Run folder: synthetic.jsonl, its feature table, candidates and replies.")
 @relevant_option
+@click.option(
+    "--explanations",
+    type=click.Path(path_type=Path, exists=True),
+    help="File of `fac explain`, or of another tool; prompts say what features stand for.",
+)
 @settings_options(SynthesisSettings, "settings")
 @model_options
 @click.option("--sae", help="Folder of the SAE; the embedded one by default.")
@@ -50,6 +55,7 @@ def synthesize(
     seeds: tuple[Path, ...],
     output: Path,
     relevant: Path | None,
+    explanations: Path | None,
     settings: SynthesisSettings,
     model: ModelSettings,
     grading: JudgeSettings,
@@ -58,8 +64,9 @@ def synthesize(
 ) -> None:
     """Write samples for the features that the anchor activates and the seed does not.
 
-    The --model writes, or the local --generator, or the --chat-model at an endpoint. A run that
-    reaches a limit keeps what it has; raise the limit and run again to resume.
+    Exactly --max-samples are kept, with the lengths of the anchor; --method paper writes as
+    published. The --model writes, or the local --generator, or the --chat-model at an endpoint. A
+    run that reaches a limit keeps what it has; raise the limit and run again to resume.
     """
     from facsynth.synthesize.task_format import read_task
     from facsynth.table.table import open_table
@@ -73,13 +80,17 @@ def synthesize(
     from facsynth.cli.show import RichProgress, show
     from facsynth.pipeline import load_generator
     from facsynth.synthesize.run import SynthesisRun
+    from facsynth.understand.descriptions import read_explanations
 
     # All that needs no model comes first, so that errors are found before one is loaded.
     progress = RichProgress()
     table, *seed_tables = load_tables((anchor, *seeds))
     source = table.manifest.source
     flags = load_relevant(relevant, source.n_features)
-    run = SynthesisRun(table, seed_tables, settings=settings, relevant=flags)
+    described = read_explanations(explanations) if explanations else None
+    run = SynthesisRun(
+        table, seed_tables, settings=settings, relevant=flags, explanations=described
+    )
     generator = replace(options["generator"], model=options["writer"])
     spending = Spending(generator.policy, output / "replies.sqlite")
     judge = _judge(grading, generator, spending)

@@ -5,17 +5,20 @@ bytes each) and by MinHash sketches (datasketch) beyond, whose size does not gro
 """
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from facsynth.words import split_words
+from facsynth.words import count_words, split_words
 
 __all__ = [
     "EXACT_LIMIT",
+    "KnownRuns",
     "KnownTexts",
     "SketchedTexts",
     "TextIndex",
     "index_texts",
+    "longest_runs",
 ]
 
 EXACT_LIMIT = 20_000_000
@@ -109,6 +112,55 @@ class SketchedTexts:
         return most
 
 
+class KnownRuns:
+    """Runs of words that must not be copied, in texts of which some phrases are common."""
+
+    def __init__(
+        self, texts: Iterable[str], n_words: int, *, anchor: Iterable[str] = (), n_common: int = 3
+    ) -> None:
+        """Take the runs of the texts.
+
+        Args:
+            texts: Known texts.
+            n_words: Length of a run.
+            anchor: Runs that so many of these texts have are phrases, which may be used.
+            n_common: How many.
+        """
+        self._n_words = n_words
+        seen = Counter(gram for text in anchor for gram in set(_n_grams(text, n_words)))
+        self._phrases = {gram for gram, n in seen.items() if n >= n_common}
+        self._runs = {gram for text in texts for gram in _n_grams(text, n_words)} - self._phrases
+
+    def copies(self, text: str) -> bool:
+        """Whether the text has a known run that is no phrase."""
+        grams = _n_grams(text, self._n_words) if count_words(text) >= self._n_words else []
+        return any(gram in self._runs for gram in grams)
+
+
+def longest_runs(texts: Sequence[str], known: Iterable[str]) -> list[int]:
+    """Words of the longest run that each text has in common with a known text; 0 below four."""
+    words = [split_words(text) for text in texts]
+    places: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for number, found in enumerate(words):
+        for start, gram in enumerate(_grams_of(found, _N_GRAM)):
+            places[gram].append((number, start))
+    longest = [0] * len(texts)
+    for text in known:
+        other = split_words(text)
+        for at, gram in enumerate(_grams_of(other, _N_GRAM)):
+            for number, start in places.get(gram, ()):
+                here = words[number]
+                if at and start and other[at - 1] == here[start - 1]:
+                    continue  # inside a run that has been measured
+                size = _N_GRAM
+                while other[at + size : at + size + 1] == here[start + size : start + size + 1]:
+                    if at + size >= len(other):
+                        break
+                    size += 1
+                longest[number] = max(longest[number], size)
+    return longest
+
+
 def index_texts(texts: Sequence[str], *, exact_limit: int = EXACT_LIMIT) -> TextIndex:
     """Remember texts exactly, or by sketches where they have about more 4-grams than the limit."""
     # A gram begins at a word, and English words take about five characters with their space.
@@ -125,13 +177,15 @@ def _sketch(grams: Iterable[int]) -> Any:
     return sketch
 
 
-def _n_grams(text: str) -> list[int]:
-    """Hashes of the word 4-grams, in order."""
+def _n_grams(text: str, size: int = _N_GRAM) -> list[int]:
+    """Hashes of the word n-grams, in order; a shorter text is one gram."""
     words = split_words(text)
-    if not words:
-        return []
-    starts = range(max(1, len(words) - _N_GRAM + 1))
-    return [_hash(" ".join(words[i : i + _N_GRAM])) for i in starts]
+    return _grams_of(words, size) or ([_hash(" ".join(words))] if words else [])
+
+
+def _grams_of(words: Sequence[str], size: int) -> list[int]:
+    """Hashes of the n-grams of words; none of fewer words."""
+    return [_hash(" ".join(words[i : i + size])) for i in range(len(words) - size + 1)]
 
 
 def _hash(gram: str) -> int:

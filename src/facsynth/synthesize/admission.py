@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from facsynth.data.copies import index_texts
+from facsynth.data.copies import KnownRuns, index_texts, longest_runs
 from facsynth.data.flaws import find_flaw, repetition_limit
 from facsynth.records import Sample
 from facsynth.synthesize.candidates import Candidate
@@ -85,7 +85,10 @@ class Admission:
         seed: Sequence[Sample],
         *,
         max_overlap: float,
+        max_run: int = 12,
         evaluation: Sequence[Sample] = (),
+        language: str = "",
+        is_strict: bool = True,
     ) -> None:
         """Take lengths and scripts from the anchor, and known texts from both sets.
 
@@ -93,16 +96,25 @@ class Admission:
             anchor: What the texts are to be like.
             seed: What they are added to.
             max_overlap: Share of word 4-grams that a text may have in common with known texts.
+            max_run: Words in a row that a text may have in common with a known text.
             evaluation: Samples of evaluation sets, which must not come into training data.
+            language: Language that was asked for; that of anchor and seed is checked without one.
+            is_strict: Whether form, language and novelty count; else only evaluation sets do.
         """
-        self._evaluation = index_texts([t for sample in evaluation for t in _texts(sample)])
-        self._scripts = main_scripts(text for sample in anchor for text in _texts(sample))
-        self._known = index_texts([t for sample in (*anchor, *seed) for t in _texts(sample)])
-        counts = Counter(w for x in (*anchor, *seed) for t in _texts(x) for w in split_words(t))
-        self._common = {word for word, _ in counts.most_common(_N_COMMON)}
+        self._is_strict, self._max_overlap = is_strict, max_overlap
+        self._anchor_texts = [text for sample in anchor for text in _texts(sample)]
+        self._seed_texts = [text for sample in seed for text in _texts(sample)]
+        held_out = [text for sample in evaluation for text in _texts(sample)]
+        self._evaluation = index_texts(held_out)
+        self._known = index_texts([*self._anchor_texts, *self._seed_texts])
+        everything = [*self._anchor_texts, *self._seed_texts, *held_out]
+        self._runs = KnownRuns(everything, max_run + 1, anchor=self._anchor_texts)
+        counts = Counter(w for text in everything for w in split_words(text))
+        self._common = {w for w, _ in counts.most_common(_N_COMMON)} if not language else set()
+        self._scripts = main_scripts(self._anchor_texts) if not language else frozenset()
         self._limits = word_limits(anchor)
-        self._most_repeated = repetition_limit(t for sample in anchor for t in _texts(sample))
-        self._max_overlap = max_overlap
+        self._most_repeated = repetition_limit(self._anchor_texts)
+        self._copied = f"copies more than {max_run} words"
 
     @property
     def max_words(self) -> int:
@@ -110,36 +122,42 @@ class Admission:
         return self._limits[1]
 
     def find_flaw(self, candidate: Candidate) -> str | None:
-        """Why a candidate cannot be kept, or None."""
-        low, high = self._limits
-        repeated = self._most_repeated
-        if flaw := find_flaw(
-            candidate.written, min_words=low, max_words=high, most_repeated=repeated
-        ):
-            return flaw
-        if has_remark(candidate.written):
-            return "remark about the task"
-        if self._scripts and script_share(candidate.written, self._scripts) < _LEAST_SHARE:
-            return "other script"
-        if self._is_foreign(candidate.written):
-            return "other language"
-        if self._evaluation.overlap(candidate.written) > self._max_overlap:
+        """Why a text cannot be kept, or None; what its answers are like does not count."""
+        text, (low, high) = candidate.written, self._limits
+        if self._evaluation.overlap(text) > self._max_overlap:
             return "near-copy of an evaluation set"
-        if self._known.overlap(candidate.written) > self._max_overlap:
+        if not self._is_strict:
+            return None
+        repeated = self._most_repeated
+        if flaw := find_flaw(text, min_words=low, max_words=high, most_repeated=repeated):
+            return flaw
+        if has_remark(text):
+            return "remark about the task"
+        if self._scripts and script_share(text, self._scripts) < _LEAST_SHARE:
+            return "other script"
+        if self._is_foreign(text):
+            return "other language"
+        if self._known.overlap(text) > self._max_overlap:
             return "near-copy"
-        return self.find_flaw_of_answers(candidate.sample)
+        return self._copied if self._runs.copies(text) else None
 
     def find_flaw_of_answers(self, sample: Sample) -> str | None:
-        """Why the answers to a sample's first message cannot be used, or None.
+        """Why what follows a sample's first message cannot be used, or None.
 
-        A short answer, such as a letter or a name, occurs in many evaluation sets without copying.
+        A short answer, such as a letter or a name, occurs in many data sets without copying.
         """
         for message in (*sample.messages[1:], *sample.rejected[1:]):
-            if flaw := find_flaw(message.content, most_repeated=self._most_repeated):
-                return flaw
-            is_long = count_words(message.content) >= _LEAST_WORDS_JUDGED
-            if is_long and self._evaluation.overlap(message.content) > self._max_overlap:
-                return "near-copy of an evaluation set"
+            text, is_long = message.content, count_words(message.content) >= _LEAST_WORDS_JUDGED
+            if is_long and self._evaluation.overlap(text) > self._max_overlap:
+                return "answer: near-copy of an evaluation set"
+            if not self._is_strict:
+                continue
+            if flaw := find_flaw(text, most_repeated=self._most_repeated):
+                return f"answer: {flaw}"
+            if is_long and self._known.overlap(text) > self._max_overlap:
+                return "answer: near-copy"
+            if self._runs.copies(text):
+                return f"answer: {self._copied}"
         return None
 
     def _is_foreign(self, text: str) -> bool:
@@ -163,12 +181,10 @@ class Admission:
                 return "near-copy of an evaluation set"
         return None
 
-    def admit(self, candidate: Candidate) -> bool:
-        """Whether the candidate is still new; if so, its text counts as known from now on."""
-        if self._known.overlap(candidate.written) > self._max_overlap:
-            return False
-        self._known.add(candidate.written)
-        return True
+    def shared(self, texts: Sequence[str]) -> tuple[list[float], list[int]]:
+        """Of each text the share of known word 4-grams, and the longest run with a known text."""
+        known = [*self._anchor_texts, *self._seed_texts]
+        return [self._known.overlap(text) for text in texts], longest_runs(texts, known)
 
 
 def word_limits(samples: Sequence[Sample]) -> tuple[int, int]:

@@ -1,14 +1,14 @@
 """Asking the generator: requests become candidates, with what their task adds."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, Outcome
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
-from facsynth.synthesize.candidates import NOT_ASKED, Asking, Candidate, Written
+from facsynth.synthesize.candidates import NO_TARGET, NOT_ASKED, Asking, Candidate, Written
 from facsynth.synthesize.complete import complete
 from facsynth.synthesize.prompts import written_text
 from facsynth.synthesize.task_format import TaskFormat
@@ -36,6 +36,9 @@ class Writer:
     completion_seed: int | None = None
     """Random seed of what the task adds; None if candidates are scored without it."""
 
+    find_flaw: Callable[[Candidate], str | None] = lambda _: None
+    """Why a text cannot be kept; nothing is added to such a text."""
+
     progress: Progress = SILENT
 
     def write(self, requests: Sequence[Asking], *, round_: int, step: int) -> Written:
@@ -57,27 +60,32 @@ class Writer:
             if not text:
                 lost[_why_lost(reply)] += 1
                 continue
-            sample = self._sample(f"fac-{self.run_id}-{round_}-{step}-{one.target}-{number}", text)
-            number = one.request.seed
-            candidates.append(Candidate(sample, one.target, step, round_, number, one.also))
+            sample = self._sample(
+                f"fac-{self.run_id}-{round_}-{step}-{_name(one.target)}-{number}", text
+            )
+            seed = one.request.seed
+            made = Candidate(sample, one.target, step, round_, seed, one.also)
+            candidates.append(replace(made, n_turns=one.n_turns))
         if self.completion_seed is None:
             return Written(tuple(candidates), lost, asked.stopped)
+        sound = [c for c in candidates if not self.find_flaw(c)]
         done = complete(
-            candidates,
-            self.task,
-            self.chat,
-            random_seed=self.completion_seed,
-            progress=self.progress,
+            sound, self.task, self.chat, random_seed=self.completion_seed, progress=self.progress
         )
-        found = tuple(candidate for candidate in done.candidates if candidate is not None)
+        added = dict(zip(map(id, sound), done.candidates, strict=True))
+        found = [c for one in candidates if (c := added.get(id(one), one)) is not None]
         if n_bare := len(candidates) - len(found):
-            lost["without the task's form"] = n_bare
-        return Written(found, lost, asked.stopped or done.stopped)
+            lost[NOT_ASKED if done.stopped else "without the task's form"] += n_bare
+        return Written(tuple(found), lost, asked.stopped or done.stopped)
 
     def _sample(self, sample_id: str, text: str) -> Sample:
         if self.as_text:
             return Sample(sample_id, text=text, label=self.task.label)
         return Sample(sample_id, messages=(Message("user", text),), label=self.task.label)
+
+
+def _name(target: int) -> str:
+    return "any" if target == NO_TARGET else str(target)
 
 
 def _why_lost(reply: Outcome | None) -> str:

@@ -5,57 +5,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from facsynth.chat.model import ChatRequest
-from facsynth.records import Message, Sample, Span
-from facsynth.synthesize.prompts import first_prompt, joint_prompt, second_prompt, turns_prompt
-from facsynth.synthesize.settings import Prompt, Sampling
+from facsynth.records import Message, Sample
+from facsynth.synthesize.prompts import request_prompt, second_prompt, turns_prompt
+from facsynth.synthesize.settings import Sampling
 from facsynth.synthesize.task_format import TaskFormat
 
 __all__ = [
     "NOT_ASKED",
+    "NO_TARGET",
     "Asking",
     "Candidate",
-    "Joint",
     "Pair",
-    "Target",
+    "Shown",
     "Wording",
     "Written",
     "first_requests",
     "second_requests",
 ]
 
-_SPANS_IN_PROMPT, _STRONGEST_IN_PROMPT = 4, 2
-
 NOT_ASKED = "not asked: budget"
 """Outcome of a text for which the budget allowed no call."""
 
-
-@dataclass(frozen=True)
-class Target:
-    """A missing feature that is to be filled."""
-
-    feature_id: int
-    name: str
-    """Words that distinguish its spans."""
-
-    spans: tuple[Span, ...]
-    """Anchor spans, strongest first."""
-
-    texts: tuple[str, ...] = ()
-    """For each span the text around it that is shown where the generator is asked in turns."""
+NO_TARGET = -1
+"""Target of a text that any feature will do for."""
 
 
 @dataclass(frozen=True)
-class Joint:
-    """Missing features that one text is to fill: a group, or one alone."""
+class Shown:
+    """What a prompt shows for an aim."""
 
-    targets: tuple[Target, ...]
-    """The most needed first; the first one represents the group."""
+    feature_ids: tuple[int, ...]
+    """Features aimed at, the most wanted first."""
 
-    n_words: int | None = None
-    """Length to ask for: that of an anchor text with all of these features."""
+    themes: tuple[str, ...]
+    """What they mean, in words; empty where prompts do not say it."""
 
-    text: str = ""
-    """This anchor text, or as much of it as is shown."""
+    texts: tuple[str, ...]
+    """Evidence of the anchor; the last text is imitated most."""
+
+    n_words: int
+    """Length to ask for: that of the anchor sample."""
+
+    n_turns: int = 1
+    """Messages of the user that the anchor sample has."""
 
 
 @dataclass(frozen=True)
@@ -69,44 +61,47 @@ class Wording:
     task: TaskFormat
     """Whose templates are used."""
 
-    prompt: Prompt = "turns"
+    is_request: bool = False
+    """Whether evidence is quoted in one message; else it appears as earlier answers."""
 
 
 @dataclass(frozen=True)
 class Asking:
-    """A request with what it is for."""
+    """One request, and what it is for."""
 
     target: int
-    """Feature that it aims at."""
+    """Feature that it is to activate, or `NO_TARGET`."""
 
     request: ChatRequest
     also: tuple[int, ...] = ()
-    """Further features that it aims at."""
+    """Further features that it is to activate."""
+
+    n_turns: int = 1
+    """Messages of the user that the sample is to have."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The contrastive pair of step 1 (arXiv 2602.10388, section 5)."""
+    """Step 1's strong and weak text for a feature."""
 
     strong: str
-    """Text that activates the feature most: a candidate, or else an anchor span."""
-
     weak: str
-    """Text that activates it least."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A text written for a feature."""
+    """A text that the generator wrote, as a sample."""
 
     sample: Sample
     target: int
-    """Feature that it was written for."""
+    """Feature that it was written for, or `NO_TARGET`."""
 
     step: int
-    """1, or 2 with a contrastive pair."""
+    """1 or 2."""
 
     round: int
+    """From 0."""
+
     random_seed: int
     """Random seed of its request."""
 
@@ -118,6 +113,9 @@ class Candidate:
 
     fields: Mapping[str, object] = field(default_factory=dict)
     """What the task adds to the row of the sample."""
+
+    n_turns: int = 1
+    """Messages of the user that the sample is to have."""
 
     @property
     def written(self) -> str:
@@ -140,89 +138,59 @@ class Written:
 
 
 def first_requests(
-    joints: Sequence[Joint], n: int, wording: Wording, *, random_seed: int
+    shown: Sequence[Shown], n: int, wording: Wording, *, random_seed: int
 ) -> list[Asking]:
-    """Step 1: `n` requests per feature or group, each with other evidence in another order."""
-    requests = []
-    for joint in joints:
-        lead, *others = (target.feature_id for target in joint.targets)
+    """`n` requests for each aim, with its evidence in another order each time."""
+    found = []
+    for place, one in enumerate(shown):
         for index in range(n):
-            number = _number(random_seed, lead, index)
-            asked = _first_prompt(joint, wording, random.Random(number))
-            requests.append(Asking(lead, _request(asked, wording, number), tuple(others)))
-    return requests
+            number = _number(random_seed, place * n + index)
+            texts = list(one.texts[:-1])
+            random.Random(number).shuffle(texts)
+            texts += one.texts[-1:]
+            ask = request_prompt if wording.is_request else turns_prompt
+            asked = ask(
+                one.themes, texts, n_words=one.n_words, form=wording.form, task=wording.task
+            )
+            found.append(_asking(one, asked, wording, number))
+    return found
 
 
 def second_requests(
-    targets: Sequence[Target],
+    shown: Sequence[Shown],
     pairs: Mapping[int, Pair],
     n: int,
     wording: Wording,
     *,
     random_seed: int,
 ) -> list[Asking]:
-    """Step 2: `n` requests per target.
-
-    A request shows the target's contrastive pair; a prompt in turns shows the strongest texts of
-    the anchor alone, because a generator imitates a weak one as readily.
-    """
-    requests = []
-    form, task = wording.form, wording.task
-    for target in targets:
-        pair = pairs[target.feature_id]
-        if wording.prompt == "turns":
-            shown = _distinct(_texts(target)[:_STRONGEST_IN_PROMPT][::-1])
-            asked = turns_prompt([target.name], shown, form=form, task=task)
-        else:
-            asked = second_prompt(target.name, pair.strong, pair.weak, form=form, task=task)
+    """Step 2: `n` requests for each feature, which show its contrastive pair."""
+    found = []
+    for place, one in enumerate(shown):
+        pair = pairs[one.feature_ids[0]]
+        asked = second_prompt(
+            one.themes, pair.strong, pair.weak, form=wording.form, task=wording.task
+        )
         for index in range(n):
-            number = _number(random_seed, target.feature_id, index)
-            requests.append(Asking(target.feature_id, _request(asked, wording, number)))
-    return requests
+            number = _number(random_seed, place * n + index)
+            found.append(_asking(one, asked, wording, number))
+    return found
 
 
-def _first_prompt(joint: Joint, wording: Wording, rng: random.Random) -> tuple[Message, ...]:
-    form, task = wording.form, wording.task
-    names = [target.name for target in joint.targets]
-    n_spans = max(1, _SPANS_IN_PROMPT // len(names))
-    drawn = [_draw(target, n_spans, rng) for target in joint.targets]
-    if wording.prompt == "turns":
-        shown = _distinct([text for _, texts in drawn for text in texts], last=joint.text)
-        return turns_prompt(names, shown, form=form, task=task)
-    themes = [(name, spans) for name, (spans, _) in zip(names, drawn, strict=True)]
-    if joint.n_words is None:
-        return first_prompt(*themes[0], form=form, task=task)
-    return joint_prompt(themes, n_words=joint.n_words, form=form, task=task)
-
-
-def _draw(target: Target, n: int, rng: random.Random) -> tuple[list[Span], list[str]]:
-    """Some of the strongest spans of a target in any order, and the texts around them."""
-    order = list(range(len(target.spans[: 2 * _SPANS_IN_PROMPT])))
-    rng.shuffle(order)
-    texts = _texts(target)
-    return [target.spans[i] for i in order[:n]], [texts[i] for i in order[:n]]
-
-
-def _texts(target: Target) -> list[str]:
-    return list(target.texts) or [span.text for span in target.spans]
-
-
-def _distinct(texts: Sequence[str], *, last: str = "") -> list[str]:
-    """Each text once, in order; one of them at the end."""
-    return [*dict.fromkeys(text for text in texts if text != last), *([last] if last else [])]
-
-
-def _request(messages: tuple[Message, ...], wording: Wording, number: int) -> ChatRequest:
+def _asking(one: Shown, asked: tuple[Message, ...], wording: Wording, number: int) -> Asking:
     sampling = wording.sampling
-    return ChatRequest(
-        messages=messages,
+    assert sampling.max_length is not None  # a run settles it
+    request = ChatRequest(
+        messages=asked,
         seed=number,
         max_tokens=sampling.max_length,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
     )
+    lead = one.feature_ids[0] if one.feature_ids else NO_TARGET
+    return Asking(lead, request, one.feature_ids[1:], one.n_turns)
 
 
-def _number(random_seed: int, feature_id: int, index: int) -> int:
+def _number(random_seed: int, index: int) -> int:
     """The random seed of one request."""
-    return (random_seed * 1_000_003 + feature_id * 1_009 + index) % 2**31
+    return (random_seed * 1_000_003 + index) % 2**31

@@ -1,4 +1,4 @@
-"""What a task adds to a written text: an answer, a contrast, a pair of answers, or a choice.
+"""What a task adds to a written text: answers, a contrast, a pair of answers, or a choice.
 
 Replies are read strictly. One that does not fit is asked for once more and then is a recorded
 failure; it never becomes part of a sample.
@@ -15,23 +15,18 @@ from facsynth.chat.ask import Asked, ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
 from facsynth.errors import MismatchError
 from facsynth.progress import SILENT, Progress
-from facsynth.records import FeatureActivations, Message, Sample
-from facsynth.synthesize.admission import Admission
+from facsynth.records import Message, Sample
 from facsynth.synthesize.candidates import Candidate
-from facsynth.synthesize.prompts import completion_prompt, whole_sentences, written_text
+from facsynth.synthesize.prompts import (
+    completion_prompt,
+    next_prompt,
+    whole_sentences,
+    written_text,
+)
 from facsynth.synthesize.task_format import TaskFormat
 from facsynth.words import split_words
 
-__all__ = [
-    "Completed",
-    "Contrasts",
-    "Finished",
-    "Moment",
-    "complete",
-    "finish",
-    "moment_of",
-    "write_contrasts",
-]
+__all__ = ["Completed", "Contrasts", "Moment", "complete", "moment_of", "write_contrasts"]
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -64,7 +59,7 @@ class ChoiceReply(_Reply):
 R = TypeVar("R", bound=_Reply)
 
 Moment = Literal["before", "after"] | None
-"""When a task adds what it adds: before scoring, after keeping, or never."""
+"""When a task adds what it adds: before scoring, after choosing, or never."""
 
 
 @dataclass(frozen=True)
@@ -89,27 +84,6 @@ class Contrasts:
     """Which limit ended the asking; None if every request was asked."""
 
 
-@dataclass(frozen=True)
-class Finished:
-    """Kept candidates with what their task adds."""
-
-    candidates: tuple[Candidate, ...]
-    stopped: str | None = None
-    """Which limit ended the asking; None if every request was asked."""
-
-    contrasts: tuple[Sample, ...] = ()
-    """Samples with the other label."""
-
-    owners: tuple[int, ...] = ()
-    """Number of the candidate that each contrast belongs to."""
-
-    rows: FeatureActivations | None = None
-    """Activations of the contrasts; None without any."""
-
-    n_bare: int = 0
-    """Candidates without what the task adds."""
-
-
 def complete(
     candidates: Sequence[Candidate],
     task: TaskFormat,
@@ -119,8 +93,6 @@ def complete(
     progress: Progress = SILENT,
 ) -> Completed:
     """Add answers, pairs or choices to written texts.
-
-    A text without an answer stays a sample; one without its pair or choice does not.
 
     Args:
         candidates: Conversations of one user message.
@@ -137,14 +109,7 @@ def complete(
     if done is None or done.kind == "contrast" or not candidates:
         return Completed(tuple(candidates))
     if done.kind == "answer":
-        asked = ask(
-            chat,
-            [ChatRequest(c.sample.messages, random_seed, done.max_tokens) for c in candidates],
-            what="answers",
-            progress=progress,
-        )
-        answered = map(_with_answer, candidates, asked.outcomes)
-        return Completed(tuple(answered), asked.stopped)
+        return _converse(candidates, task, chat, random_seed, progress)
     draws = [random.Random(f"{random_seed}/{c.random_seed}/{done.kind}") for c in candidates]
     if done.kind == "choice":
         requests = [_request(task, c.written, random_seed) for c in candidates]
@@ -189,14 +154,17 @@ def write_contrasts(
     return Contrasts(tuple(found), asked.stopped)
 
 
-def moment_of(task: TaskFormat, score: str, *, as_text: bool, reply: bool) -> Moment:
+def moment_of(
+    task: TaskFormat, score: str, *, as_text: bool, reply: bool, has_turns: bool = False
+) -> Moment:
     """When the task's completion is asked for: as late as scoring allows, because it costs calls.
 
     Args:
         task: What a sample is.
-        score: Whose words of the anchor are scored; answers that are scored must be there before.
+        score: Whose words of the anchor are scored; what is scored must be there before.
         as_text: Whether samples are plain texts.
         reply: Whether the assistant's answers are wanted at all.
+        has_turns: Whether samples have further messages of the user, which follow answers.
 
     Raises:
         MismatchError: The task cannot be written for this anchor.
@@ -216,72 +184,62 @@ def moment_of(task: TaskFormat, score: str, *, as_text: bool, reply: bool) -> Mo
                 "--score assistant; extract it again with --score user"
             )
         return "after"
-    return "before" if kind == "choice" or score != "user" else "after"
+    is_early = kind == "choice" or score != "user" or (has_turns and kind == "answer")
+    return "before" if is_early else "after"
 
 
-def finish(
-    kept: Sequence[Candidate],
+def _converse(
+    candidates: Sequence[Candidate],
     task: TaskFormat,
     chat: ChatModel,
-    *,
-    admission: Admission,
-    score: Callable[[Sequence[Sample]], FeatureActivations],
     random_seed: int,
     progress: Progress,
-) -> Finished:
-    """Add what the task adds to kept texts, and score what is a sample of its own.
+) -> Completed:
+    """Let the generator play both sides until each conversation has its turns.
 
-    A kept text whose completion failed, loops or copies an evaluation set is kept without it and
-    counted. A contrast that is unusable or copies an evaluation set is left out.
-
-    Args:
-        kept: What was kept.
-        task: A task with a completion.
-        chat: The generator.
-        admission: What may be used.
-        score: Extracts the activations of samples.
-        random_seed: See `complete`.
-        progress: Where bars are drawn.
-
-    Raises:
-        ChatError: More requests failed than the policy allows.
+    One that breaks off ends with its last answer; without any it is none.
     """
     assert task.completion is not None
-    if task.completion.kind != "contrast":
-        done = complete(kept, task, chat, random_seed=random_seed, progress=progress)
-        pairs = zip(kept, done.candidates, strict=True)
-        made = tuple(
-            old if new is None or admission.find_flaw_of_answers(new.sample) else new
-            for old, new in pairs
-        )
-        n_bare = sum(len(c.sample.messages) < 2 for c in made)
-        return Finished(made, done.stopped, n_bare=n_bare)
-    written = write_contrasts(kept, task, chat, random_seed=random_seed, progress=progress)
-    usable = [
-        (owner, sample)
-        for owner, sample in enumerate(written.samples)
-        if sample is not None and admission.find_flaw_of_contrast(sample) is None
-    ]
-    contrasts = tuple(sample for _, sample in usable)
-    return Finished(
-        tuple(kept),
-        written.stopped,
-        contrasts,
-        owners=tuple(owner for owner, _ in usable),
-        rows=score(contrasts) if contrasts else None,
-        n_bare=len(kept) - len(contrasts),
+    talks = [candidate.sample.messages for candidate in candidates]
+    todo, stopped = list(range(len(talks))), None
+    while todo and stopped is None:
+        requests = [ChatRequest(talks[i], random_seed, task.completion.max_tokens) for i in todo]
+        answers = ask(chat, requests, what="answers", progress=progress)
+        stopped, answered = answers.stopped, []
+        for i, outcome in zip(todo, answers.outcomes, strict=True):
+            if text := _answer(outcome):
+                talks[i] = (*talks[i], Message("assistant", text))
+                answered.append(i)
+        todo = [i for i in answered if len(talks[i]) < 2 * candidates[i].n_turns]
+        if not todo or stopped is not None:
+            break
+        requests = [
+            ChatRequest(next_prompt(task, talks[i]), random_seed, task.completion.max_tokens)
+            for i in todo
+        ]
+        asked = ask(chat, requests, what="next messages", progress=progress)
+        stopped, open_talks = asked.stopped, []
+        for i, outcome in zip(todo, asked.outcomes, strict=True):
+            if text := written_text(outcome):
+                talks[i] = (*talks[i], Message("user", text))
+                open_talks.append(i)
+        todo = open_talks
+    ended = [talk if talk[-1].role == "assistant" else talk[:-1] for talk in talks]
+    return Completed(
+        tuple(
+            replace(one, sample=replace(one.sample, messages=talk)) if talk else None
+            for one, talk in zip(candidates, ended, strict=True)
+        ),
+        stopped,
     )
 
 
-def _with_answer(candidate: Candidate, reply: ChatReply | ChatFailure | None) -> Candidate:
-    """The candidate with an answer, if there is one; a cut one ends with a whole sentence."""
+def _answer(reply: ChatReply | ChatFailure | None) -> str:
+    """The text of an answer; a cut one ends with a whole sentence."""
     if not isinstance(reply, ChatReply):
-        return candidate
+        return ""
     text = reply.text.strip()
-    if not (answer := whole_sentences(text) if reply.truncated else text):
-        return candidate
-    messages = (*candidate.sample.messages, Message("assistant", answer))
-    return replace(candidate, sample=replace(candidate.sample, messages=messages))
+    return whole_sentences(text) if reply.truncated else text
 
 
 def _with_pair(candidate: Candidate, reply: PairReply, flaw: str) -> Candidate:

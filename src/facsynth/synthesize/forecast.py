@@ -8,7 +8,6 @@ from facsynth.chat.model import ChatRequest
 from facsynth.chat.policy import Estimate, estimate
 from facsynth.chat.settings import Policy
 from facsynth.show import TextTable, as_html
-from facsynth.synthesize.settings import Effort
 
 __all__ = ["Forecast", "forecast"]
 
@@ -21,11 +20,11 @@ class Forecast:
     """Features that the run may aim at."""
 
     first: Estimate
-    """Step 1 of the first round."""
+    """The first step."""
 
     at_most: Estimate
-    """The whole run, if every round is needed, no candidate hits at once, and all slots are
-    filled; runs usually end far below."""
+    """The whole run, if every text that is allowed is asked for and completed; runs by the method
+    `cover` usually end far below."""
 
     def row(self) -> dict[str, Any]:
         """The estimates under stable keys."""
@@ -56,45 +55,40 @@ def forecast(
     requests: list[ChatRequest],
     *,
     n_features: int,
-    effort: Effort,
-    n_answers: int | None,
-    answer_tokens: int = 128,
-    is_repeated: bool = False,
+    n_texts: int,
+    answer: tuple[int, int] | None = None,
+    check: ChatRequest | None = None,
     grade: ChatRequest | None = None,
     policy: Policy | None = None,
 ) -> Forecast:
     """Estimate a run from the requests of its first step.
 
     Args:
-        requests: Step 1 of the first round.
+        requests: The first step.
         n_features: Features that are missing and common enough to be aimed at.
-        effort: How much the run may write.
-        n_answers: Completions, such as answers of the assistant, at most; None for one per
-            candidate.
-        answer_tokens: Longest completion.
-        is_repeated: Whether a feature may be aimed at in every round; else in `max_attempts`.
+        n_texts: Texts that the run may ask for.
+        answer: Calls that complete one text, and tokens of their longest reply; None without.
+        check: What is asked about the label of an empty text, twice; None without a check.
         grade: What a judge is asked about an empty text; None without a judge.
         policy: Prices.
     """
     policy = policy or Policy()
     first = estimate(requests, policy)
-    n_aimed = min(n_features, effort.max_features)
-    slots = effort.max_rounds * effort.features_per_round
-    if not is_repeated:
-        slots = min(effort.max_attempts * n_aimed, slots)
-    n_texts = slots * (effort.first_candidates + effort.second_candidates)
-    n_answers = n_texts if n_answers is None else min(n_answers, n_texts)
     if not requests:
-        return Forecast(n_aimed, first, first)
+        return Forecast(n_features, first, first)
+    length, n_calls = requests[0].max_tokens, n_texts
     n_prompt = -(-first.prompt_tokens * n_texts // len(requests))
-    length = requests[0].max_tokens
-    n_prompt += n_answers * (length + 8)
-    n_out = n_texts * length + n_answers * answer_tokens
-    n_calls = n_texts + n_answers
-    if grade is not None:  # each text is graded once at most
-        graded = estimate([grade])
-        n_calls += n_texts
-        n_prompt += n_texts * (graded.prompt_tokens + length)
-        n_out += n_texts * graded.max_completion_tokens
+    n_out = n_texts * length
+    if answer is not None:  # each text is completed once at most
+        n_each, tokens = answer
+        n_calls += n_texts * n_each
+        n_prompt += n_texts * (n_each * (length + 8) + tokens * n_each * (n_each - 1) // 2)
+        n_out += n_texts * n_each * tokens
+    for asked, times in ((grade, 1), (check, 2)):
+        if asked is not None:
+            one = estimate([asked])
+            n_calls += n_texts * times
+            n_prompt += n_texts * times * (one.prompt_tokens + length)
+            n_out += n_texts * times * one.max_completion_tokens
     at_most = Estimate(n_calls, n_prompt, n_out, policy.cost(n_prompt, n_out))
-    return Forecast(n_aimed, first, at_most)
+    return Forecast(n_features, first, at_most)

@@ -1,4 +1,4 @@
-"""An optional second opinion: an LLM grades texts before they are kept."""
+"""Second opinions before texts are kept: a judge's grade, and whether a text has its label."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message
 from facsynth.synthesize.candidates import NOT_ASKED, Candidate
-from facsynth.synthesize.prompts import between_tags
+from facsynth.synthesize.prompts import between_tags, check_prompt
+from facsynth.synthesize.task_format import TaskFormat
 
-__all__ = ["GradeReply", "Graded", "QualityJudge"]
+__all__ = ["GradeReply", "Graded", "QualityJudge", "check_labels", "check_request"]
 
 _SYSTEM = (
     "You grade samples of training data for language models: how well a text reads, whether it "
@@ -30,9 +31,15 @@ class GradeReply(BaseModel):
     grade: int = Field(ge=1, le=5)
 
 
+class CheckReply(BaseModel):
+    """Which of two labels, answers or options is the right one."""
+
+    answer: int = Field(ge=1, le=2)
+
+
 @dataclass(frozen=True)
 class Graded:
-    """What a judge said of several texts."""
+    """What was said of several texts."""
 
     outcomes: tuple[str, ...]
     """Empty where a text may be kept; else why not."""
@@ -87,3 +94,47 @@ class QualityJudge:
         asked = f"What was asked for: {form}.\nWhat was written:\n{between_tags(text)}"
         messages = (Message("system", _SYSTEM), Message("user", asked))
         return ChatRequest(messages=messages, max_tokens=64, temperature=0.0)
+
+
+def check_labels(
+    options: Sequence[tuple[str, str, str]],
+    task: TaskFormat,
+    chat: ChatModel,
+    *,
+    progress: Progress = SILENT,
+) -> Graded:
+    """Ask whether texts carry their labels, in both orders, since a model may prefer a place.
+
+    Args:
+        options: Text, right and wrong label, answer or option.
+        task: A task with a `check`.
+        chat: Who is asked.
+        progress: Where the bar is drawn.
+
+    Raises:
+        ChatError: More requests failed than the policy allows.
+    """
+    requests = [
+        check_request(task, text, *order)
+        for text, right, wrong in options
+        for order in ((right, wrong), (wrong, right))
+    ]
+    asked = ask(chat, requests, what="labels", schema=CheckReply, progress=progress)
+    pairs = zip(asked.outcomes[::2], asked.outcomes[1::2], strict=True)
+    return Graded(tuple(_agreement(*pair) for pair in pairs), asked.stopped)
+
+
+def check_request(task: TaskFormat, text: str, first: str, second: str) -> ChatRequest:
+    """What is asked about the label of a text."""
+    asked = check_prompt(task, text, first, second)
+    return ChatRequest(asked, max_tokens=32, temperature=0.0)
+
+
+def _agreement(
+    first: CheckReply | ChatFailure | None, second: CheckReply | ChatFailure | None
+) -> str:
+    if first is None or second is None:
+        return NOT_ASKED
+    if isinstance(first, ChatFailure) or isinstance(second, ChatFailure):
+        return "label not checked"
+    return "" if (first.answer, second.answer) == (1, 2) else "label not confirmed"

@@ -1,31 +1,31 @@
-"""The candidates of a run, and which are kept: a sample counts for all features it activates."""
+"""The candidates of a run, and which of them are kept."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
+from facsynth.data.copies import KnownTexts
 from facsynth.records import FeatureActivations, sample_text
-from facsynth.synthesize.candidates import Candidate, Pair, Target
-from facsynth.synthesize.plan import Shortage
+from facsynth.synthesize.candidates import Candidate, Pair
+from facsynth.synthesize.plan import Wanted
 from facsynth.table.active import ActiveRows
 from facsynth.table.rows import stack_rows
 
-__all__ = ["Kept", "Pool", "choose_candidates", "choose_matching"]
+__all__ = ["Kept", "Pool", "choose_cover", "choose_own", "contrastive_pairs"]
 
 
+@dataclass
 class Pool:
     """Candidates in the order in which they were written."""
 
-    def __init__(self, threshold: float) -> None:
-        """Start without candidates; `threshold` is δ."""
-        self._threshold = np.float32(threshold)
-        self.candidates: list[Candidate] = []
-        self.outcomes: list[str] = []
-        """Empty while a candidate is open; else `kept` or why not."""
-        self._rows: FeatureActivations | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
+    """Empty while a candidate may be kept; else why not."""
+
+    parts: list[FeatureActivations] = field(default_factory=list)
 
     def add(
         self, candidates: Sequence[Candidate], rows: FeatureActivations, outcomes: Sequence[str]
@@ -33,54 +33,32 @@ class Pool:
         """Take candidates in, with one row of activations and one outcome each."""
         self.candidates += candidates
         self.outcomes += outcomes
-        self._rows = rows if self._rows is None else stack_rows([self._rows, rows])
+        self.parts = [stack_rows([*self.parts, rows])]
 
     def rows(self) -> FeatureActivations:
         """Activations of all candidates; there must be some."""
-        assert self._rows is not None
-        return self._rows
+        return self.parts[0]
 
-    def is_open(self) -> list[bool]:
-        """Which candidates may still be kept."""
-        return [not outcome for outcome in self.outcomes]
+    def open_rows(self) -> list[int]:
+        """Candidates that may be kept."""
+        return [row for row, outcome in enumerate(self.outcomes) if not outcome]
 
-    def is_hit(self, feature: int) -> bool:
-        """Whether some open candidate activates the feature."""
-        active = self.activation(feature) > self._threshold
-        return bool((active & np.array(self.is_open(), dtype=bool)).any())
-
-    def activation(self, feature: int) -> Float64[np.ndarray, " n_candidates"]:
-        """Activation of one feature by every candidate, in SAE units; 0 where there is none."""
-        values = np.zeros(len(self.candidates))
-        if self._rows is not None:
-            entries = np.flatnonzero(self._rows.feature_ids == feature)
-            owner = np.searchsorted(self._rows.row_starts, entries, side="right") - 1
-            values[owner] = self._rows.values[entries]
+    def own_activations(self) -> Float64[np.ndarray, " n_candidates"]:
+        """Activation of the feature that each candidate was written for, in SAE units."""
+        if not self.parts:
+            return np.zeros(0)
+        rows = self.rows()
+        targets = np.array([c.target for c in self.candidates], dtype=np.int64)
+        owners = np.repeat(np.arange(targets.size), np.diff(rows.row_starts))
+        own = rows.feature_ids == targets[owners]
+        values = np.zeros(targets.size)
+        values[owners[own]] = rows.values[own]
         return values
-
-    def pair(self, target: Target) -> Pair:
-        """Strongest and weakest text for a feature, from the candidates of all features.
-
-        If no candidate activates the feature, the strong text is the strongest anchor span. The
-        weak text is one that was written for the feature, if possible. There must be candidates.
-        """
-        values = self.activation(target.feature_id)
-        texts = [sample_text(candidate.sample) for candidate in self.candidates]
-        strong = int(values.argmax())
-        hit = len(texts) > 1 and values[strong] > self._threshold
-        others = [i for i in range(len(texts)) if not (hit and i == strong)]
-        own = [i for i in others if self.candidates[i].target == target.feature_id]
-        weak = min(own or others, key=lambda i: (values[i], i))
-        return Pair(texts[strong] if hit else target.spans[0].text, texts[weak])
-
-    def outcome_counts(self) -> Counter[str]:
-        """Candidates by what became of them."""
-        return Counter(outcome or "nothing new" for outcome in self.outcomes)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One candidate that was kept."""
+    """One candidate that is kept."""
 
     row: int
     """Its row in the pool."""
@@ -89,89 +67,110 @@ class Kept:
     """Missing features that it was the first to activate."""
 
 
-def choose_candidates(
-    pool: ActiveRows,
-    missing: Bool[np.ndarray, " n_features"],
-    *,
-    admissible: Sequence[bool],
-    max_kept: int,
-    is_new: Callable[[int], bool],
-) -> list[Kept]:
-    """Greedy set cover: again and again the candidate that activates most missing features.
+def contrastive_pairs(pool: Pool, spans: Mapping[int, str], *, threshold: float) -> dict[int, Pair]:
+    """For each feature its strongest and weakest text among those written for it in step 1.
 
-    Ties go to the shorter candidate, then to the earlier one.
+    Where no text reaches δ, the strongest anchor span takes the place of the strong one.
+
+    Args:
+        pool: The candidates of step 1.
+        spans: Strongest anchor span of each feature.
+        threshold: δ.
+    """
+    own = pool.own_activations()
+    rows: dict[int, list[int]] = {feature: [] for feature in spans}
+    for row, candidate in enumerate(pool.candidates):
+        rows[candidate.target].append(row)
+    texts = [sample_text(candidate.sample) for candidate in pool.candidates]
+    pairs = {}
+    for feature, found in rows.items():
+        ordered = sorted(found, key=lambda row: (-own[row], row))
+        is_hit = bool(ordered) and own[ordered[0]] > np.float32(threshold)
+        strong = texts[ordered[0]] if is_hit else spans[feature]
+        weak = texts[ordered[-1]] if len(ordered) > is_hit else ""
+        pairs[feature] = Pair(strong, weak)
+    return pairs
+
+
+def choose_own(
+    pool: Pool, features: Sequence[int], *, step: int, threshold: float, n: int, per_feature: int
+) -> list[Kept]:
+    """The texts that activate their own feature most: one of each feature, then seconds, ….
+
+    Args:
+        pool: All candidates.
+        features: The features, in order of rank.
+        step: Only texts of this step are kept.
+        threshold: δ; what does not activate its own feature above it is not kept.
+        n: Texts to keep.
+        per_feature: Texts to keep of one feature, at most.
+    """
+    own, ranks, chosen = pool.own_activations(), {f: i for i, f in enumerate(features)}, []
+    seen = Counter[int]()
+    hits = [row for row in pool.open_rows() if own[row] > np.float32(threshold)]
+    for row in sorted(hits, key=lambda row: (-own[row], row)):
+        target = pool.candidates[row].target
+        if pool.candidates[row].step == step and seen[target] < per_feature:
+            chosen.append((seen[target], ranks[target], row))
+            seen[target] += 1
+    return [
+        Kept(row, (pool.candidates[row].target,) if not turn else ())
+        for turn, _, row in sorted(chosen)[:n]
+    ]
+
+
+def choose_cover(
+    pool: ActiveRows,
+    texts: Sequence[str],
+    wanted: Wanted,
+    *,
+    counts: Int64[np.ndarray, " n_features"],
+    per_feature: int,
+    open_rows: Sequence[int],
+    classes: Int64[np.ndarray, " n_candidates"],
+    quotas: Int64[np.ndarray, " n_classes"],
+    max_overlap: float,
+) -> list[Kept]:
+    """Fill the quotas of the length classes, again and again with the candidate that gains most.
+
+    A candidate gains the weights of the missing features that it activates. When no candidate has
+    one, it gains those of the features that too few samples have; then it gains what it lowers
+    Σ (lacking)² / max(expected, 1), Pearson's distance from the anchor's rates, whatever its sign.
+    Ties go to the earlier candidate.
 
     Args:
         pool: Activations of the candidates.
-        missing: Features that nothing covers yet.
-        admissible: Candidates that may be kept at all.
-        max_kept: Most candidates to keep.
-        is_new: Asked once for each candidate about to be kept; False rejects it for good.
+        texts: What was written, by candidate.
+        wanted: What is wanted before.
+        counts: Samples that activate each feature before.
+        per_feature: Samples that each feature should have.
+        open_rows: Candidates that may be kept.
+        classes: Length class of each candidate.
+        quotas: Samples to keep of each length class.
+        max_overlap: Share of word 4-grams that a text may have in common with kept ones.
     """
-    fires, n_tokens = pool.fires, pool.n_tokens
-    open_rows = np.array(admissible, dtype=bool)
-    remaining = missing.copy()
-    kept: list[Kept] = []
-    while len(kept) < max_kept and open_rows.any():
-        gains = (fires @ remaining.astype(np.float32)) * open_rows
-        best = int(gains.max(initial=0))
-        if best == 0:
-            break
-        ties = np.flatnonzero(gains == best)
-        row = int(ties[np.argmin(n_tokens[ties])])
-        open_rows[row] = False
-        if not is_new(row):
+    fires, left, kept, known = pool.fires, quotas.copy(), list[Kept](), KnownTexts()
+    is_open = np.zeros(pool.n_samples, dtype=bool)
+    is_open[list(open_rows)] = True
+    missing, rare, counts = wanted.missing.copy(), wanted.rare.copy(), counts.copy()
+    lacking = wanted.lacking.copy()
+    while (allowed := is_open & (left[classes] > 0)).any():
+        gains = fires @ missing
+        if not (gains[allowed] > 0).any():
+            gains = fires @ rare
+        if not (gains[allowed] > 0).any():
+            gains = fires @ (wanted.scale * (2.0 * lacking - 1.0))
+        row = int(np.where(allowed, gains, -np.inf).argmax())
+        is_open[row] = False
+        if known.overlap(texts[row]) > max_overlap:
             continue
+        known.add(texts[row])
         active = fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
-        new = active[remaining[active]]
-        remaining[new] = False
-        kept.append(Kept(row, tuple(int(f) for f in np.sort(new))))
-    return kept
-
-
-def choose_matching(
-    pool: ActiveRows,
-    shortage: Shortage,
-    missing: Bool[np.ndarray, " n_features"],
-    *,
-    bins: Int64[np.ndarray, " n_candidates"],
-    room: Sequence[int],
-    admissible: Sequence[bool],
-    is_new: Callable[[int], bool],
-) -> list[Kept]:
-    """Greedy matching: the candidate that brings firing counts nearest to what is expected.
-
-    The distance is Pearson's Σ (lacking)² / max(expected, 1) over the features of the anchor, so a
-    candidate gains Σ (2 · lacking - 1) / max(expected, 1) over its features: too frequent features
-    count against it. Candidates without a gain are not kept. Ties go to the earlier candidate.
-
-    Args:
-        pool: Activations of the candidates.
-        shortage: What is lacking before.
-        missing: Features that nothing covers yet.
-        bins: Length group of each candidate; see `length_bins`.
-        room: Candidates that may still be kept of each length group.
-        admissible: Candidates that may be kept at all.
-        is_new: Asked once for each candidate about to be kept; False rejects it for good.
-    """
-    fires = pool.fires
-    open_rows = np.array(admissible, dtype=bool)
-    remaining, left = missing.copy(), np.array(room)
-    lacking = shortage.lacking.copy()
-    scale = np.where(shortage.expected > 0, 1.0 / np.maximum(shortage.expected, 1.0), 0.0)
-    kept: list[Kept] = []
-    while (allowed := open_rows & (left[bins] > 0)).any():
-        gains = np.where(allowed, fires @ (scale * (2.0 * lacking - 1.0)), 0.0)
-        row = int(gains.argmax())
-        if gains[row] <= 0:
-            break
-        open_rows[row] = False
-        if not is_new(row):
-            continue
-        active = fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
-        new = active[remaining[active]]
-        remaining[new] = False
+        new = active[missing[active] > 0]
+        missing[active] = 0.0
+        counts[active] += 1
+        rare[active[counts[active] >= per_feature]] = 0.0
         lacking[active] -= 1.0
-        left[bins[row]] -= 1
+        left[classes[row]] -= 1
         kept.append(Kept(row, tuple(int(f) for f in np.sort(new))))
     return kept

@@ -1,143 +1,225 @@
-"""Which features are aimed at together, and how many samples each of them lacks.
+"""Which anchor texts are imitated next, and how many samples of each length are wanted.
 
-Features that fire in the same anchor text can be asked for in one text. `plan_aims` is a greedy
-weighted set cover over anchor co-activation: it repeatedly takes the anchor text whose features
-are needed most. With `cover` every missing feature is needed once; with `match` a feature is needed
-as often as it falls short of the anchor's rate.
+An aim is one anchor text with the features that a new text like it is to activate. What is wanted
+is a list of tiers: weights of the missing features first, then of those that too few samples
+activate, then of those that fire less often than in the anchor. A tier counts only where the tiers
+before it have nothing left. Features weigh by the square root of how often the anchor fires them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
+from scipy.sparse import csr_array
 
 from facsynth.table.active import ActiveRows
 
 __all__ = [
     "Aim",
-    "Shortage",
-    "length_bins",
-    "length_room",
-    "measure_shortage",
+    "Wanted",
+    "anchor_strengths",
+    "length_classes",
+    "length_distance",
+    "length_quotas",
     "plan_aims",
 ]
 
 N_LENGTHS = 10
-"""Length groups of the anchor: deciles."""
+"""Length classes of the anchor: deciles."""
+
+_MOST_NAMED = 3
+"""Features of an aim that are named, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Features that one text is to activate."""
+    """What one text is asked for."""
 
     feature_ids: tuple[int, ...]
-    """The most needed first."""
+    """Features that it is to activate, the most wanted first; none if only rates count."""
 
     row: int
-    """Anchor sample that activates all of them."""
+    """The anchor sample that it is to be like."""
+
+    is_missing: bool = False
+    """Whether the first feature is still missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shortage:
-    """How far firing counts are from what the anchor's rates expect of a set of the final size."""
+@dataclass(frozen=True)
+class Wanted:
+    """How much each feature is wanted, from the most urgent tier to the least."""
 
-    expected: Float64[np.ndarray, " n_features"]
-    """Samples of the final set that would activate each feature at the anchor's rate."""
+    missing: Float64[np.ndarray, " n_features"]
+    """Weights of features that nothing covers yet."""
+
+    rare: Float64[np.ndarray, " n_features"]
+    """Weights of features that too few samples cover."""
 
     lacking: Float64[np.ndarray, " n_features"]
-    """Expected minus present count; below 0 where a feature fires more than enough."""
+    """Samples of the final set that would activate a feature at the anchor's rate, less those that
+    do; below 0 where it fires too often."""
+
+    scale: Float64[np.ndarray, " n_features"]
+    """1 / max(expected count, 1); 0 for features that the anchor does not activate."""
+
+    @classmethod
+    def measure(
+        cls,
+        anchor: ActiveRows,
+        counts: Int64[np.ndarray, " n_features"],
+        *,
+        is_open: Bool[np.ndarray, " n_features"],
+        per_feature: int,
+        n_final: int,
+    ) -> "Wanted":
+        """What a set with these firing counts still wants.
+
+        Args:
+            anchor: The anchor.
+            counts: Samples that activate each feature.
+            is_open: Features that may be asked for because they are missing, or too rare.
+            per_feature: Samples that each feature should have.
+            n_final: Size of the final set.
+        """
+        weights = np.sqrt(anchor.counts) * is_open
+        expected = anchor.counts * (n_final / max(1, anchor.n_samples))
+        scale = np.where(expected > 0, 1.0 / np.maximum(expected, 1.0), 0.0)
+        return cls(
+            weights * (counts == 0), weights * (counts < per_feature), expected - counts, scale
+        )
 
     @property
-    def need(self) -> Float64[np.ndarray, " n_features"]:
-        """Lacking share of what is expected, in [0, 1]."""
-        short = np.maximum(self.lacking, 0.0)
-        return np.where(self.expected > 0, short / np.maximum(self.expected, 1e-12), 0.0)
+    def short(self) -> Float64[np.ndarray, " n_features"]:
+        """The lacking share of what is expected, in [0, 1]."""
+        short: Float64[np.ndarray, " n_features"] = np.maximum(self.lacking, 0.0) * self.scale
+        return short
 
 
-def measure_shortage(
-    anchor: ActiveRows, counts: Int64[np.ndarray, " n_features"], *, n_final: int
-) -> Shortage:
-    """Compare firing counts with the anchor's rates at a final size.
-
-    Args:
-        anchor: The anchor.
-        counts: Samples of the growing set that activate each feature.
-        n_final: Samples that the set is to have in the end.
-    """
-    expected = anchor.counts * (n_final / anchor.n_samples)
-    return Shortage(expected, expected - counts)
+def anchor_strengths(anchor: ActiveRows) -> csr_array:
+    """Activations as a share of each feature's largest one in the anchor, in (0, 1]."""
+    matrix = anchor.matrix
+    values = matrix.data / np.maximum(anchor.peaks[matrix.indices], 1e-12)
+    return csr_array((values.astype(np.float64), matrix.indices, matrix.indptr), matrix.shape)
 
 
 def plan_aims(
-    anchor: ActiveRows,
-    weights: Float64[np.ndarray, " n_features"],
-    counts: Float64[np.ndarray, " n_features"],
+    strengths: csr_array,
+    wanted: Wanted,
+    classes: Int64[np.ndarray, " n_samples"],
+    room: Int64[np.ndarray, " n_classes"],
     *,
-    group_size: int,
-    max_features: int,
-    by_length: bool = False,
+    n: int,
+    uses: Int64[np.ndarray, " n_samples"],
+    is_shown: Bool[np.ndarray, " n_samples"],
 ) -> list[Aim]:
-    """Greedy weighted set cover of needed features by anchor samples.
+    """Choose anchor texts for one round, greedily.
 
-    A sample gains the weights of its needed features, at most `group_size`; ties go to the
-    shorter sample, then to the earlier one. Each sample is taken at most once.
+    Each turn goes to the length class with the most room, in proportion. Within it the text is
+    taken whose strengths of the wanted features weigh most, half as much for each time that it was
+    used; what it is to fill is wanted less from then on. Ties go to the earlier text. Without any
+    room only missing features are aimed at, in texts of any length.
 
     Args:
-        anchor: The anchor.
-        weights: How much each feature counts, in [0, 1]; 0 leaves it out.
-        counts: In how many aims a feature is wanted.
-        group_size: Most features of an aim.
-        max_features: Features in all aims together, repetitions counted.
-        by_length: Let the length deciles of the anchor take turns.
+        strengths: See `anchor_strengths`.
+        wanted: What is still wanted.
+        classes: Length class of each anchor sample.
+        room: Samples still wanted of each length class.
+        n: Texts to ask for.
+        uses: How often each anchor sample was aimed with before.
+        is_shown: Anchor samples that have a text to show.
     """
-    fires, n_tokens = anchor.fires, anchor.n_tokens
-    left = np.where(weights > 0, counts, 0.0)
-    free = np.ones(n_tokens.size, dtype=bool)
-    bins = length_bins(n_tokens, n_tokens) if by_length else np.zeros_like(n_tokens)
-    # Deciles in a mixed order, so that a short plan has short and long texts.
-    turns = [(3 * i) % N_LENGTHS for i in range(N_LENGTHS)] if by_length else [0]
-    aims, n_features, n_fruitless, turn = list[Aim](), 0, 0, 0
-    while n_features < max_features and n_fruitless < len(turns):
-        wanted = weights * np.minimum(left, 1.0)
-        gains = np.minimum(fires @ wanted, group_size)
-        gains = np.where(free & (bins == turns[turn % len(turns)]), gains, 0.0)
-        turn += 1
-        if (best := float(gains.max(initial=0.0))) <= 0:
-            n_fruitless += 1
-            continue
-        n_fruitless = 0
-        ties = np.flatnonzero(gains >= best - 1e-9)
-        row = int(ties[np.argmin(n_tokens[ties])])
-        active = fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
-        active = active[wanted[active] > 0]
-        order = active[np.lexsort((active, -wanted[active]))]
-        chosen = order[: min(group_size, max_features - n_features)]
-        left[chosen] = np.maximum(left[chosen] - 1.0, 0.0)
-        free[row] = False
-        aims.append(Aim(tuple(int(f) for f in chosen), row))
-        n_features += len(chosen)
+    tiers = [wanted.missing.copy(), wanted.rare.copy(), wanted.short.copy()]
+    uses, aims, given = uses.copy(), list[Aim](), np.zeros(room.size)
+    only_missing = not room.any()
+    for _ in range(n):
+        allowed = is_shown.copy()
+        if not only_missing:
+            turns = np.where(room > 0, (given + 1.0) / np.maximum(room, 1), np.inf)
+            has_text = np.bincount(classes[is_shown], minlength=room.size) > 0
+            turn = int(np.argmin(np.where(has_text, turns, np.inf)))
+            given[turn] += 1.0
+            allowed &= classes == turn
+        if not allowed.any():
+            break
+        fresh = np.where(allowed, 0.5**uses, 0.0)
+        found = _best_row(strengths, tiers[:1] if only_missing else tiers, fresh)
+        if found is None and only_missing:
+            break
+        row, tier = found or (int(fresh.argmax()), None)
+        uses[row] += 1
+        aims.append(_aim(strengths, tiers, row, tier))
     return aims
 
 
-def length_bins(
+def _best_row(
+    strengths: csr_array,
+    tiers: Sequence[Float64[np.ndarray, " n_features"]],
+    fresh: Float64[np.ndarray, " n_samples"],
+) -> tuple[int, int] | None:
+    """The row that gains most by the first tier with a gain, and the number of that tier.
+
+    `fresh` weighs the rows; those with 0 are not allowed.
+    """
+    for number, weights in enumerate(tiers):
+        if not weights.any():
+            continue
+        gains = fresh * (strengths @ weights)
+        row = int(gains.argmax())
+        if gains[row] > 1e-9:
+            return row, number
+    return None
+
+
+def _aim(
+    strengths: csr_array,
+    tiers: Sequence[Float64[np.ndarray, " n_features"]],
+    row: int,
+    tier: int | None,
+) -> Aim:
+    """The features of a row that are wanted most; all tiers want what it has less from now on."""
+    start, end = strengths.indptr[row : row + 2]
+    features, shares = strengths.indices[start:end], strengths.data[start:end]
+    named: tuple[int, ...] = ()
+    if tier is not None and tier < len(tiers) - 1:
+        gains = tiers[tier][features] * shares
+        order = np.lexsort((features, -gains))[:_MOST_NAMED]
+        named = tuple(int(features[i]) for i in order if gains[i] > 0)
+    for weights in tiers:
+        weights[features] *= 1.0 - shares
+    return Aim(named, row, tier == 0)
+
+
+def length_classes(
     n_tokens: Int64[np.ndarray, " n"], anchor_tokens: Int64[np.ndarray, " m"]
 ) -> Int64[np.ndarray, " n"]:
-    """Which decile of the anchor's lengths each length falls into, from 0 to 9."""
-    inner = np.quantile(anchor_tokens, np.arange(1, N_LENGTHS) / N_LENGTHS, method="lower")
+    """Which decile of the anchor's lengths each length falls into, from 0 to 9; 10 if none."""
+    inner = np.quantile(anchor_tokens, np.arange(1, N_LENGTHS + 1) / N_LENGTHS, method="lower")
     return np.searchsorted(inner, n_tokens, side="left").astype(np.int64)
 
 
-def length_room(
-    n_kept: Sequence[int], anchor_tokens: Int64[np.ndarray, " m"], max_samples: int
-) -> list[int]:
-    """Samples that may still be kept of each length group, by its share of the anchor.
+def length_quotas(
+    anchor_tokens: Int64[np.ndarray, " m"], n_samples: int
+) -> Int64[np.ndarray, " n_classes"]:
+    """Samples of each length class in a set of some size, by its share of the anchor.
 
-    Args:
-        n_kept: Samples kept of each group.
-        anchor_tokens: Lengths of the anchor; where many are equal, groups differ in size.
-        max_samples: Samples kept in the end.
+    Where many lengths are equal, classes differ in size. Largest remainders, so the sum is exact.
     """
-    sizes = np.bincount(length_bins(anchor_tokens, anchor_tokens), minlength=N_LENGTHS)
-    shares = np.ceil(max_samples * sizes / anchor_tokens.size).astype(int)
-    return [max(0, int(share) - n) for share, n in zip(shares, n_kept, strict=True)]
+    sizes = np.bincount(length_classes(anchor_tokens, anchor_tokens), minlength=N_LENGTHS + 1)
+    exact = n_samples * sizes / anchor_tokens.size
+    quotas = np.floor(exact).astype(np.int64)
+    rest = np.argsort(quotas - exact, kind="stable")[: n_samples - int(quotas.sum())]
+    quotas[rest] += 1
+    return quotas
+
+
+def length_distance(
+    n_tokens: Int64[np.ndarray, " n"], anchor_tokens: Int64[np.ndarray, " m"]
+) -> float:
+    """Kolmogorov-Smirnov distance between two distributions of lengths, in [0, 1]."""
+    points = np.union1d(n_tokens, anchor_tokens)
+    shares = [
+        np.searchsorted(np.sort(x), points, side="right") / x.size
+        for x in (n_tokens, anchor_tokens)
+    ]
+    return float(np.abs(shares[0] - shares[1]).max())

@@ -9,24 +9,25 @@ from collections.abc import Sequence
 
 from facsynth.chat.model import ChatReply, Outcome
 from facsynth.chat.quoting import break_turn_marks
-from facsynth.records import Message, Span
+from facsynth.records import Message
 from facsynth.synthesize.task_format import TaskFormat
 from facsynth.words import count_words, find_sentence_ends
 
 __all__ = [
     "PROMPT_VERSION",
     "between_tags",
+    "check_prompt",
     "clean_reply",
     "completion_prompt",
-    "first_prompt",
-    "joint_prompt",
+    "next_prompt",
+    "request_prompt",
     "second_prompt",
     "turns_prompt",
     "whole_sentences",
     "written_text",
 ]
 
-PROMPT_VERSION = "2"
+PROMPT_VERSION = "3"
 """Part of every sample's provenance; raised when the wording below changes."""
 
 _OPENINGS = ("here is", "here's", "here are", "sure", "certainly", "of course", "okay")
@@ -36,7 +37,7 @@ _TAG = re.compile(r"<\s*(/?)\s*text\s*>", re.IGNORECASE)
 
 
 def turns_prompt(
-    themes: Sequence[str], texts: Sequence[str], *, form: str, task: TaskFormat
+    themes: Sequence[str], texts: Sequence[str], *, n_words: int, form: str, task: TaskFormat
 ) -> tuple[Message, ...]:
     """Ask for one more text, after texts that appear as the generator's own earlier answers.
 
@@ -44,49 +45,40 @@ def turns_prompt(
     (docs/studies/fill_rate.md).
 
     Args:
-        themes: What the texts share, in words; one for each feature.
-        texts: Texts with these themes; the last one is imitated most.
+        themes: What the texts share, in words; one for each feature, or none.
+        texts: Texts of the anchor; the last one is imitated most.
+        n_words: Length to ask for.
         form: What kind of text is wanted, such as "a message in a casual chat".
         task: Whose templates are used.
     """
-    values = {"themes": [_harmless(theme) for theme in themes], "form": form}
+    values = {"themes": [_harmless(theme) for theme in themes], "form": form, "n_words": n_words}
     again = Message("user", task.fill("again", **values))
     shown = [part for text in texts for part in (Message("assistant", _harmless(text)), again)]
     return (*_ask(task, task.fill("opening", **values)), *shown)
 
 
-def first_prompt(
-    name: str, spans: Sequence[Span], *, form: str, task: TaskFormat
+def request_prompt(
+    themes: Sequence[str], texts: Sequence[str], *, n_words: int, form: str, task: TaskFormat
 ) -> tuple[Message, ...]:
-    """Step 1 as one request: ask for a new text that shares something with excerpts.
+    """Ask for a new text that shares something with quoted texts or excerpts, in one message.
 
     Args:
-        name: What the excerpts share, in words.
-        spans: Excerpts of the anchor in which the feature is active.
+        themes: What the texts share, in words; one for each feature, or none.
+        texts: Texts of the anchor, or excerpts in which the feature is active.
+        n_words: Length to ask for.
         form: What kind of text is wanted.
         task: Whose templates are used.
     """
-    texts = [_quoted(span.text) for span in spans]
-    return _ask(task, task.fill("first", theme=_harmless(name), texts=texts, form=form))
-
-
-def joint_prompt(
-    themes: Sequence[tuple[str, Sequence[Span]]], *, n_words: int, form: str, task: TaskFormat
-) -> tuple[Message, ...]:
-    """Step 1 for several features as one request: one new text of `n_words` with all themes."""
-    listed = [
-        {"theme": _harmless(name), "texts": [_quoted(span.text) for span in spans]}
-        for name, spans in themes
-    ]
-    return _ask(task, task.fill("joint", themes=listed, form=form, n_words=n_words))
+    quoted, theme = [_quoted(text) for text in texts], _joined(themes)
+    return _ask(task, task.fill("first", theme=theme, texts=quoted, form=form, n_words=n_words))
 
 
 def second_prompt(
-    name: str, strong: str, weak: str, *, form: str, task: TaskFormat
+    themes: Sequence[str], strong: str, weak: str, *, form: str, task: TaskFormat
 ) -> tuple[Message, ...]:
-    """Step 2 as one request: ask again, with a strong and a weak example of the feature."""
-    shown = {"strong": _quoted(strong), "weak": _quoted(weak)}
-    return _ask(task, task.fill("second", theme=_harmless(name), form=form, **shown))
+    """Step 2: ask again, with a strong and, if there is one, a weak example of the feature."""
+    shown = {"strong": _quoted(strong), "weak": _quoted(weak) if weak else ""}
+    return _ask(task, task.fill("second", theme=_joined(themes), form=form, **shown))
 
 
 def completion_prompt(task: TaskFormat, text: str, *, flaw: str = "") -> tuple[Message, ...]:
@@ -99,6 +91,19 @@ def completion_prompt(task: TaskFormat, text: str, *, flaw: str = "") -> tuple[M
     """
     # Lines stay: a text may be a list or code, and its answer depends on them.
     return _ask(task, task.fill("ask", text=between_tags(text), flaw=flaw))
+
+
+def check_prompt(task: TaskFormat, text: str, first: str, second: str) -> tuple[Message, ...]:
+    """Ask which of two labels, answers or options is the right one for a text."""
+    shown = {"first": between_tags(first), "second": between_tags(second)}
+    return _ask(task, task.fill("check", text=between_tags(text), **shown))
+
+
+def next_prompt(task: TaskFormat, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Ask for the user's next message of a conversation."""
+    roles = {"user": "person"}
+    turns = [{"role": roles.get(m.role, m.role), "text": between_tags(m.content)} for m in messages]
+    return _ask(task, task.fill("next", turns=turns))
 
 
 def between_tags(text: str) -> str:
@@ -178,6 +183,10 @@ def _ask(task: TaskFormat, request: str) -> tuple[Message, ...]:
 def _quoted(text: str) -> str:
     """An excerpt between tags, on one line."""
     return between_tags(" ".join(text.split()))
+
+
+def _joined(themes: Sequence[str]) -> str:
+    return "; ".join(_harmless(theme) for theme in themes)
 
 
 def _harmless(text: str) -> str:

@@ -2,13 +2,14 @@
 
 ```
 RUN/synthetic.jsonl   the kept samples, with their provenance
+RUN/rejected.jsonl    all other candidates, each with the reason
 RUN/table/            their feature table
 RUN/summary.json      what came of the run; written last
 ```
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,24 @@ from jaxtyping import Float32
 from facsynth.data.write import sample_row, write_json, write_jsonl
 from facsynth.records import FeatureActivations, Sample
 from facsynth.show import TextTable, as_html
-from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.candidates import NO_TARGET, Candidate
 from facsynth.synthesize.prompts import PROMPT_VERSION
 from facsynth.table.manifest import TableSource
 from facsynth.table.table import FeatureTable, open_table
 from facsynth.table.write import finish_table, samples_hash, write_part
 
-__all__ = ["KeptSample", "Synthesis", "write_synthesis"]
+__all__ = ["Copying", "KeptSample", "Synthesis", "write_synthesis"]
+
+
+@dataclass(frozen=True)
+class Copying:
+    """How much of texts is in known texts."""
+
+    mean_share: float
+    """Mean share of word 4-grams that known texts have, in [0, 1]."""
+
+    longest_run: int
+    """Words of the longest run in common with a known text; 0 below four."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +77,16 @@ class Synthesis:
 
     generator: str
 
+    method: str
+    """`cover` or `paper`."""
+
+    n_wanted: int
+    """Samples that were asked for."""
+
     stopped: str
-    """Why the run ended: `covered` (nothing left to aim at), `no_gain` (no kept sample in the
-    last rounds that patience allows), `diminishing` (too few), `max_samples`, `max_rounds` or
-    `budget`."""
+    """Why the run ended: `max_samples` (as many as asked for), `covered` (nothing to aim at),
+    `no_hit` (too few texts that activate their own feature), `max_candidates` (all texts that were
+    allowed) or `budget`."""
 
     n_unanswered: int
     """Kept texts without what the task adds, such as the assistant's answer."""
@@ -81,6 +99,17 @@ class Synthesis:
 
     is_sensitive: bool = False
     """Whether texts may offend or harm."""
+
+    rejected: tuple[tuple[Candidate, str], ...] = ()
+    """Candidates that were not kept, each with the reason."""
+
+    copying: Mapping[str, "Copying"] = field(default_factory=dict)
+    """What kept samples have in common with anchor and seed: `text`, and `answer` where there are
+    any."""
+
+    length_distance: float | None = None
+    """Kolmogorov-Smirnov distance of the scored tokens of kept samples from the anchor's; None
+    where nothing is kept."""
 
     @property
     def n_filled(self) -> int:
@@ -95,6 +124,8 @@ class Synthesis:
     def row(self) -> dict[str, Any]:
         """The numbers of the run under stable keys."""
         return {
+            "method": self.method,
+            "n_wanted": self.n_wanted,
             "n_samples": len(self.kept),
             "n_missing": len(self.missing_before),
             "n_filled": self.n_filled,
@@ -103,6 +134,8 @@ class Synthesis:
             "rounds": list(self.rounds),
             "stopped": self.stopped,
             "n_unanswered": self.n_unanswered,
+            "length_distance": self.length_distance,
+            "copying": {name: asdict(one) for name, one in self.copying.items()},
             "generator": self.generator,
             "sensitive": self.is_sensitive,
             "data": str(self.folder / "synthetic.jsonl"),
@@ -113,11 +146,27 @@ class Synthesis:
         rows = [
             ("newly covered features", self.n_filled),
             ("missing features before", len(self.missing_before)),
-            ("samples kept", len(self.kept)),
+            (f"samples kept of {self.n_wanted:,} asked for", len(self.kept)),
+            ("length distance from the anchor (0 best)", self.length_distance),
             *((f"candidates: {outcome}", n) for outcome, n in self.outcomes.items()),
         ]
+        for name, one in self.copying.items():
+            rows.append((f"{name}: share of known word 4-grams", one.mean_share))
+            rows.append((f"{name}: longest run in common, in words", one.longest_run))
         title = f"Synthetic data {self.folder / 'synthetic.jsonl'}"
-        return [TextTable(title, ("what", "count"), rows)]
+        return [TextTable(title, ("what", "value"), rows, self._note())]
+
+    def _note(self) -> str:
+        """Why fewer samples are kept than were asked for; empty if they are not."""
+        why = {
+            "max_candidates": "every text that --max-candidates allows was asked for",
+            "budget": "a limit was reached",
+            "no_hit": "no more texts activate their own feature; see --second-candidates",
+            "covered": "there was nothing to aim at",
+        }
+        if len(self.kept) >= self.n_wanted or self.stopped not in why:
+            return ""
+        return f"Fewer samples than asked for: {why[self.stopped]}."
 
     _repr_html_ = as_html
 
@@ -134,6 +183,7 @@ def write_synthesis(
     """
     folder, rows = synthesis.folder, synthesis.activations
     write_jsonl(_sample_rows(synthesis, before), folder / "synthetic.jsonl")
+    write_jsonl(_rejected_rows(synthesis), folder / "rejected.jsonl")
     samples = [kept.sample for kept in synthesis.kept]
     write_part(folder / "table", 0, rows, samples)
     source = replace(source, hidden=False)  # candidates are extracted without hidden states
@@ -157,19 +207,37 @@ def _sample_rows(
     ]
 
 
+def _rejected_rows(synthesis: Synthesis) -> list[dict[str, object]]:
+    return [
+        {
+            "reason": reason,
+            **sample_row(candidate.sample),
+            "provenance": _origin(candidate, synthesis.generator),
+        }
+        for candidate, reason in synthesis.rejected
+    ]
+
+
 def _provenance(
     kept: KeptSample, before: Float32[np.ndarray, " n_features"], generator: str
 ) -> dict[str, object]:
     candidate = kept.candidate
     return {
-        "target_feature": candidate.target,
-        **({"also_aimed_at": list(candidate.also)} if candidate.also else {}),
+        **_origin(candidate, generator),
         "new_features": list(kept.new_features),
         "credited": [
             {"feature_id": f, "before": float(before[f]), "activation": value}
             for f, value in sorted(kept.credited.items())
         ],
         **({"contrast_to": candidate.sample.sample_id} if kept.is_contrast else {}),
+    }
+
+
+def _origin(candidate: Candidate, generator: str) -> dict[str, object]:
+    """How a candidate came to be."""
+    return {
+        "target_feature": None if candidate.target == NO_TARGET else candidate.target,
+        **({"also_aimed_at": list(candidate.also)} if candidate.also else {}),
         "step": candidate.step,
         "round": candidate.round + 1,
         "generator": generator,

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,26 +22,35 @@ from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.settings import changed_settings
-from facsynth.synthesize.admission import Admission
+from facsynth.synthesize.admission import Admission, count_written_words
 from facsynth.synthesize.ask import Writer
-from facsynth.synthesize.candidates import Wording
-from facsynth.synthesize.complete import Finished, finish, moment_of
+from facsynth.synthesize.candidates import Candidate, Wording
+from facsynth.synthesize.complete import moment_of
+from facsynth.synthesize.cover import CoverRounds
+from facsynth.synthesize.finish import Finisher, Twins
 from facsynth.synthesize.forecast import Forecast, forecast
-from facsynth.synthesize.judge import QualityJudge
+from facsynth.synthesize.judge import QualityJudge, check_request
+from facsynth.synthesize.paper import PaperRounds
+from facsynth.synthesize.plan import length_distance
 from facsynth.synthesize.prompts import PROMPT_VERSION
-from facsynth.synthesize.result import KeptSample, Synthesis, write_synthesis
-from facsynth.synthesize.rounds import Inputs, RoundRow, Rounds
+from facsynth.synthesize.result import Copying, KeptSample, Synthesis, write_synthesis
+from facsynth.synthesize.rounds import Inputs, Rounds
 from facsynth.synthesize.score import Steps
 from facsynth.synthesize.settings import SynthesisSettings
-from facsynth.synthesize.task_format import read_task
+from facsynth.synthesize.task_format import TaskFormat, read_task
 from facsynth.synthesize.texts import AnchorTexts
 from facsynth.table.active import active_rows
 from facsynth.table.alike import check_same_features
 from facsynth.table.rows import stack_rows, take_rows
 from facsynth.table.table import FeatureTable
+from facsynth.understand.descriptions import Described
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["SynthesisRun"]
+
+
+_LEAST_TOKENS, _MOST_TOKENS = 32, 1024
+"""Longest text, where it follows from the anchor."""
 
 
 class SynthesisRun:
@@ -56,6 +66,7 @@ class SynthesisRun:
         *,
         settings: SynthesisSettings | None = None,
         relevant: Bool[np.ndarray, " n_features"] | None = None,
+        explanations: Mapping[int, Described] | None = None,
     ) -> None:
         """Plan a run.
 
@@ -65,6 +76,7 @@ class SynthesisRun:
                 as a seed with what an earlier run wrote for it, are one seed together.
             settings: See `SynthesisSettings`.
             relevant: Features that count; all by default.
+            explanations: What features stand for; see `read_explanations`.
 
         Raises:
             DataError: A task or an evaluation set cannot be read, or there is no seed.
@@ -77,34 +89,32 @@ class SynthesisRun:
             raise DataError("there is no seed table; give at least one")
         for one in self._seeds:
             check_same_features(anchor, one)
-        self._source = source = anchor.manifest.source
+        self._source = anchor.manifest.source
         self._task = task = read_task(settings.task)
         samples = anchor.samples()
         # The first sample tells conversations from plain texts; data sets do not mix them.
         self._as_text = bool(samples) and not samples[0].messages
-        self._moment = moment_of(task, source.score, as_text=self._as_text, reply=settings.reply)
-        prompt = task.prompt if settings.prompt == "auto" else settings.prompt
-        form = settings.form or task.form
-        self._settings = settings = replace(settings, form=form, prompt=prompt)
+        self._n_turns = max((_count_turns(sample) for sample in samples), default=1)
+        self._moment = moment_of(
+            task,
+            self._source.score,
+            as_text=self._as_text,
+            reply=settings.reply,
+            has_turns=self._n_turns > 1,
+        )
+        admission = self._admission(samples, settings)
+        self._settings = settings = resolve_settings(settings, task, admission.max_words)
+        relevant = _without(
+            [f for f, d in (explanations or {}).items() if d.why_left_out(settings.leave_out)],
+            np.ones(self._source.n_features, dtype=np.bool_) if relevant is None else relevant,
+        )
+        self._explanations = {
+            f: d.text for f, d in (explanations or {}).items() if not d.cannot_tell
+        }
         rows, seed_rows = anchor.activations(), stack_rows([s.activations() for s in self._seeds])
         self._before = active_rows(seed_rows, threshold=0.0).peaks
-        active, seed_active = (
-            active_rows(part, threshold=settings.threshold, relevant=relevant)
-            for part in (rows, seed_rows)
-        )
-        admission = self._admission(samples)
-        # A text is shown if it is neither too long to be kept nor longer than the generator may
-        # write; most tokenizers need less than three tokens for two words.
-        max_words = max(1, min(admission.max_words, settings.sampling.max_length * 2 // 3))
-        self._in = Inputs(
-            settings,
-            Wording(form, settings.sampling, task, prompt),
-            active,
-            seed_active,
-            missing_features(active, seed_active),
-            admission,
-            AnchorTexts(samples, rows, extract=extract_settings(source), max_words=max_words),
-        )
+        self._in = self._inputs(samples, rows, seed_rows, admission, relevant)
+        self._planned: Rounds | None = None
 
     def forecast(
         self, tokenizer: Any, *, policy: Policy | None = None, judge: QualityJudge | None = None
@@ -116,20 +126,19 @@ class SynthesisRun:
             policy: Prices.
             judge: Who grades texts before they are kept; nobody by default.
         """
-        rounds, effort, done = (
-            Rounds(self._in, tokenizer),
-            self._settings.effort,
-            self._task.completion,
-        )
-        requests = [one.request for one in rounds.plan_round(0).requests]
-        n_answers = {"before": None, "after": effort.max_samples}.get(str(self._moment), 0)
+        rounds, done = self._rounds(tokenizer), self._task.completion
+        answer = check = None
+        if done and self._moment:
+            n_each = 2 * self._n_turns - 1 if done.kind == "answer" else 1
+            answer = (n_each, done.max_tokens)
+        if done and done.check and self._settings.check_labels:
+            check = check_request(self._task, "", "", "")
         return forecast(
-            requests,
-            n_features=rounds.n_wanted(),
-            is_repeated=self._settings.plan.objective == "match",
-            effort=effort,
-            n_answers=n_answers,
-            answer_tokens=done.max_tokens if done else 0,
+            [one.request for one in rounds.first],
+            n_features=rounds.n_wanted,
+            n_texts=rounds.max_candidates,
+            answer=answer,
+            check=check,
             grade=judge.request("", self._in.wording.form) if judge else None,
             policy=policy,
         )
@@ -170,42 +179,94 @@ class SynthesisRun:
         self._check("model", self._source.model_hash, lm.content_hash, "--model")
         folder = Path(folder)
         run_id = self._claim(folder, chat, judge)
-        seed = self._settings.random_seed
+        seed, admission = self._settings.random_seed, self._in.admission
         writer = Writer(
             chat,
             self._task,
             self._as_text,
             run_id=run_id,
-            max_words=self._in.admission.max_words,
+            max_words=admission.max_words,
             completion_seed=seed if self._moment == "before" else None,
+            find_flaw=admission.find_flaw,
             progress=progress,
         )
-        steps = Steps(writer, lm, sae, self._source, folder)
-        rounds = Rounds(self._in, lm.tokenizer, progress=progress, judge=judge)
-        rows = rounds.run(steps)
-        kept = tuple(rounds.pool.candidates[one.row] for one in rounds.kept)
-        n_bare = sum(len(c.sample.messages) < 2 for c in kept) if self._moment == "before" else 0
-        finished = Finished(kept, n_bare=n_bare)
-        if self._moment == "after" and kept:
-            finished = finish(
-                kept,
-                self._task,
-                chat,
-                admission=self._in.admission,
-                score=steps.score,
-                random_seed=seed,
-                progress=progress,
-            )
-        result = self._result(rounds, finished, rows, folder, chat.name)
+        finisher = Finisher(
+            chat,
+            self._task,
+            admission,
+            self._in.wording.form,
+            moment=self._moment,
+            judge=judge,
+            check_labels=self._settings.check_labels,
+            random_seed=seed,
+            progress=progress,
+        )
+        steps = Steps(writer, lm, sae, self._source, folder, finisher)
+        rounds = self._rounds(lm.tokenizer)
+        rounds.run(steps, progress=progress)
+        made = [rounds.pool.candidates[one.row] for one in rounds.kept]
+        done, twins = self._task.completion, Twins()
+        if done and done.kind == "contrast" and self._settings.twins == "yes" and made:
+            twins = finisher.write_twins(made)
+        rows = [take_rows(rounds.pool.rows(), [one.row for one in rounds.kept])] if made else []
+        rows += [steps.score(twins.samples)] if twins.samples else []
+        result = self._result(rounds, twins, rows, folder, chat.name)
         write_synthesis(result, self._source, self._before)
         return result
 
-    def _admission(self, samples: Sequence[Sample]) -> Admission:
+    def _rounds(self, tokenizer: Any) -> Rounds:
+        """The rounds, whose first step is planned once."""
+        if self._planned is None:
+            method = PaperRounds if self._settings.method == "paper" else CoverRounds
+            self._planned = method(self._in, tokenizer)
+        return self._planned
+
+    def _inputs(
+        self,
+        samples: Sequence[Sample],
+        rows: FeatureActivations,
+        seed_rows: FeatureActivations,
+        admission: Admission,
+        relevant: Bool[np.ndarray, " n_features"] | None,
+    ) -> Inputs:
+        """All that rounds are given."""
+        settings, sampling = self._settings, self._settings.sampling
+        active, seed_active = (
+            active_rows(part, threshold=settings.threshold, relevant=relevant)
+            for part in (rows, seed_rows)
+        )
+        # A text is shown if it is neither too long to be kept nor longer than the generator may
+        # write; most tokenizers need less than three tokens for two words.
+        assert sampling.max_length is not None
+        texts = AnchorTexts(
+            samples,
+            rows,
+            extract=extract_settings(self._source),
+            max_words=max(1, min(admission.max_words, sampling.max_length * 2 // 3)),
+            evidence=settings.evidence,
+            describe=settings.describe == "yes",
+            explanations=self._explanations,
+        )
+        return Inputs(
+            settings,
+            Wording(settings.form, sampling, self._task, settings.prompt == "request"),
+            active,
+            seed_active,
+            missing_features(active, seed_active),
+            admission,
+            texts,
+            np.array(list(map(count_written_words, samples))) if self._moment == "before" else None,
+        )
+
+    def _admission(self, samples: Sequence[Sample], settings: SynthesisSettings) -> Admission:
         return Admission(
             samples,
             [sample for seed in self._seeds for sample in seed.samples()],
-            max_overlap=self._settings.max_overlap,
-            evaluation=[x for name in self._settings.decontaminate for x in read_samples(name)],
+            max_overlap=settings.max_overlap,
+            max_run=settings.max_run,
+            evaluation=[x for name in settings.decontaminate for x in read_samples(name)],
+            language=settings.language,
+            is_strict=settings.method == "cover",
         )
 
     def _check(self, what: str, wanted: str, given: str, option: str) -> None:
@@ -228,6 +289,7 @@ class SynthesisRun:
             "task": {"name": self._task.name, "content_hash": self._task.content_hash},
             "settings": asdict(self._settings),
             "judge": judge and judge.row(),
+            "explanations": _digest(self._explanations),
         }
         run_id = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
         path, source = folder / "plan.json", asdict(self._source)
@@ -250,18 +312,16 @@ class SynthesisRun:
     def _result(
         self,
         rounds: Rounds,
-        finished: Finished,
-        rows: Sequence[RoundRow],
+        twins: Twins,
+        rows: Sequence[FeatureActivations],
         folder: Path,
         generator: str,
     ) -> Synthesis:
         """What came of the run."""
-        chosen = [kept.row for kept in rounds.kept]
-        everything = rounds.pool.rows() if chosen else self._in.anchor.activations
-        activations = take_rows(everything, chosen)
-        if finished.rows is not None:
-            activations = stack_rows([activations, finished.rows])
-        made, missing = finished.candidates, self._in.missing
+        none = take_rows(self._in.anchor.activations, [])
+        activations = stack_rows(rows) if rows else none
+        pool, missing = rounds.pool, self._in.missing
+        made = [pool.candidates[one.row] for one in rounds.kept]
         kept = [
             KeptSample(made[i], made[i].sample, one.new_features, self._credited(activations, i))
             for i, one in enumerate(rounds.kept)
@@ -269,22 +329,40 @@ class SynthesisRun:
         kept += [
             KeptSample(made[owner], sample, (), self._credited(activations, i), is_contrast=True)
             for i, (owner, sample) in enumerate(
-                zip(finished.owners, finished.contrasts, strict=True), start=len(made)
+                zip(twins.owners, twins.samples, strict=True), start=len(made)
             )
         ]
+        lengths = activations.n_tokens[: len(made)]
+        anchor_lengths = self._in.anchor.n_tokens
         return Synthesis(
             kept=tuple(kept),
             activations=activations,
             missing_before=tuple(int(feature) for feature in missing),
-            rounds=tuple(rows),
-            outcomes=dict(sorted((rounds.pool.outcome_counts() + rounds.lost).items())),
+            rounds=tuple(rounds.rows),
+            outcomes=dict(sorted((Counter(pool.outcomes) + rounds.lost).items())),
             generator=generator,
-            stopped="budget" if finished.stopped else rounds.stopped,
-            n_unanswered=finished.n_bare,
+            method=self._settings.method,
+            n_wanted=self._settings.effort.max_samples,
+            stopped="budget" if twins.stopped else rounds.stopped,
+            n_unanswered=self._n_unanswered(made, twins),
             folder=folder,
             fac=(rounds.coverage(), rounds.coverage(rounds.kept)) if len(missing) else None,
             is_sensitive=self._task.sensitive,
+            rejected=tuple(
+                (candidate, outcome)
+                for candidate, outcome in zip(pool.candidates, pool.outcomes, strict=True)
+                if outcome != "kept"
+            ),
+            copying=_copying(made, self._in.admission),
+            length_distance=length_distance(lengths, anchor_lengths) if made else None,
         )
+
+    def _n_unanswered(self, made: Sequence[Candidate], twins: Twins) -> int:
+        """Kept texts without what the task adds."""
+        done = self._task.completion
+        if done and done.kind == "contrast":
+            return len(made) - len(twins.samples) if self._settings.twins == "yes" else 0
+        return sum(len(c.sample.messages) < 2 for c in made) if self._moment else 0
 
     def _credited(self, rows: FeatureActivations, index: int) -> dict[int, float]:
         """Activation of each feature missing before the run that a row activates."""
@@ -293,3 +371,62 @@ class SynthesisRun:
         wanted = np.isin(features, self._in.missing)
         wanted &= values > np.float32(self._settings.threshold)
         return {int(f): float(v) for f, v in zip(features[wanted], values[wanted], strict=True)}
+
+
+def resolve_settings(
+    settings: SynthesisSettings, task: TaskFormat, max_words: int
+) -> SynthesisSettings:
+    """The settings with what the method, the task and the anchor decide where they do not say.
+
+    Args:
+        settings: What was asked for.
+        task: What a sample is.
+        max_words: Words of the longest text that may be kept.
+    """
+    is_paper = settings.method == "paper"
+    form = settings.form or task.form
+    prompt = "request" if is_paper else task.prompt
+    length = settings.sampling.max_length or min(_MOST_TOKENS, max(_LEAST_TOKENS, 2 * max_words))
+    return replace(
+        settings,
+        form=f"{form}, in {settings.language}" if settings.language else form,
+        prompt=prompt if settings.prompt == "auto" else settings.prompt,
+        evidence=_either(settings.evidence, "spans" if is_paper else "texts"),
+        describe=_either(settings.describe, "yes" if is_paper else "no"),
+        twins=_either(settings.twins, "no" if is_paper else "yes"),
+        min_anchor_samples=settings.min_anchor_samples or (1 if is_paper else 2),
+        check_labels=settings.check_labels and not is_paper,
+        sampling=replace(settings.sampling, max_length=length),
+    )
+
+
+def _without(
+    left_out: Sequence[int], relevant: Bool[np.ndarray, " n_features"]
+) -> Bool[np.ndarray, " n_features"]:
+    """The relevant features without some of them."""
+    return relevant & ~np.isin(np.arange(relevant.size), left_out)
+
+
+def _either(value: Any, otherwise: str) -> Any:
+    return otherwise if value == "auto" else value
+
+
+def _digest(explanations: Mapping[int, str]) -> str | None:
+    if not explanations:
+        return None
+    return hashlib.sha256(json.dumps(sorted(explanations.items())).encode()).hexdigest()
+
+
+def _count_turns(sample: Sample) -> int:
+    return max(1, sum(message.role == "user" for message in sample.messages))
+
+
+def _copying(made: Sequence[Candidate], admission: Admission) -> dict[str, Copying]:
+    """What kept samples have in common with anchor and seed: texts and answers apart."""
+    answers = [m.content for c in made for m in c.sample.messages[1:] if m.role == "assistant"]
+    found = {}
+    for name, texts in (("text", [c.written for c in made]), ("answer", answers)):
+        if texts:
+            shares, runs = admission.shared(texts)
+            found[name] = Copying(float(np.mean(shares)), max(runs))
+    return found

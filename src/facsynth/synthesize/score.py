@@ -3,6 +3,7 @@
 ```
 RUN/round-00/step-1.json   the candidates, and how many requests gave none
 RUN/round-00/step-1/       their feature table
+RUN/settled-00.json        what was added to chosen candidates, and which of them were refused
 ```
 
 A step whose candidates are on disk is not asked for again, so a resumed run works with the same
@@ -24,6 +25,7 @@ from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.ask import Writer
 from facsynth.synthesize.candidates import Asking, Candidate, Written
+from facsynth.synthesize.finish import Finished, Finisher
 from facsynth.table.extract import extract_features, extract_table
 from facsynth.table.manifest import TableSource
 from facsynth.understand.spans import extract_settings
@@ -57,6 +59,7 @@ class Steps:
     """How the anchor was extracted; candidates are extracted in the same way."""
 
     folder: Path
+    finisher: Finisher
 
     def take(self, requests: Sequence[Asking], *, round_: int, step: int) -> Step:
         """Ask for candidates and score them against every feature.
@@ -75,10 +78,36 @@ class Steps:
             written = self.writer.write(requests, round_=round_, step=step)
             if written.stopped is not None:
                 return self._cut_short(written, place)
-            write_json(_row(written), path)
+            rows = [_row(candidate) for candidate in written.candidates]
+            write_json({"lost": written.lost, "candidates": rows}, path)
         found = json.loads(path.read_text(encoding="utf-8"))
         candidates = tuple(_candidate(row, path, round_, step) for row in found["candidates"])
         return Step(candidates, found["lost"], self._score(candidates, place))
+
+    def settle(self, candidates: Sequence[Candidate], number: int) -> Finished:
+        """Have chosen candidates finished; what is on disk is not asked for again.
+
+        Args:
+            candidates: What was chosen.
+            number: How often this was done before.
+
+        Raises:
+            ChatError: More requests failed than the policy allows.
+        """
+        path = self.folder / f"settled-{number:02d}.json"
+        if not path.is_file():
+            done = self.finisher.finish(candidates)
+            if done.stopped is not None:
+                return done
+            pairs = zip(done.candidates, done.outcomes, strict=True)
+            rows = [_row(candidate) | {"outcome": outcome} for candidate, outcome in pairs]
+            write_json({"settled": rows}, path)
+        found = json.loads(path.read_text(encoding="utf-8"))["settled"]
+        made = tuple(
+            _candidate(row, path, old.round, old.step)
+            for row, old in zip(found, candidates, strict=True)
+        )
+        return Finished(made, tuple(row["outcome"] for row in found))
 
     def score(self, samples: Sequence[Sample]) -> FeatureActivations:
         """Activations of samples, in memory."""
@@ -107,20 +136,17 @@ class Steps:
         return table.activations()
 
 
-def _row(written: Written) -> dict[str, object]:
-    """What `step-N.json` holds."""
-    rows = [
-        {
-            "target": c.target,
-            **({"also": c.also} if c.also else {}),
-            **({"query": c.query} if c.query is not None else {}),
-            **({"fields": dict(c.fields)} if c.fields else {}),
-            "random_seed": c.random_seed,
-            "sample": sample_row(c.sample),
-        }
-        for c in written.candidates
-    ]
-    return {"lost": written.lost, "candidates": rows}
+def _row(c: Candidate) -> dict[str, object]:
+    """A candidate as JSON; its round and step are in the path."""
+    return {
+        "target": c.target,
+        **({"also": c.also} if c.also else {}),
+        **({"query": c.query} if c.query is not None else {}),
+        **({"fields": dict(c.fields)} if c.fields else {}),
+        **({"n_turns": c.n_turns} if c.n_turns > 1 else {}),
+        "random_seed": c.random_seed,
+        "sample": sample_row(c.sample),
+    }
 
 
 def _candidate(row: Mapping[str, object], path: Path, round_: int, step: int) -> Candidate:
@@ -129,4 +155,5 @@ def _candidate(row: Mapping[str, object], path: Path, round_: int, step: int) ->
     also = tuple(cast(list[int], row.get("also", [])))
     query = cast("str | None", row.get("query"))
     fields = cast(Mapping[str, object], row.get("fields", {}))
-    return Candidate(sample, target, step, round_, seed, also, query, fields)
+    n_turns = cast(int, row.get("n_turns", 1))
+    return Candidate(sample, target, step, round_, seed, also, query, fields, n_turns)

@@ -1,4 +1,4 @@
-"""What a synthesis run aims at, how much it writes, and what it keeps."""
+"""How a synthesis run aims, how much it writes, and what it keeps."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -6,10 +6,7 @@ from typing import Literal
 from facsynth.errors import DataError
 from facsynth.settings import Settings
 
-__all__ = ["Effort", "JudgeSettings", "PlanSettings", "Prompt", "Sampling", "SynthesisSettings"]
-
-Prompt = Literal["turns", "request"]
-"""How the generator is asked."""
+__all__ = ["Effort", "JudgeSettings", "Sampling", "SynthesisSettings"]
 
 
 @dataclass(frozen=True)
@@ -22,70 +19,52 @@ class Sampling(Settings):
     top_p: float = 0.9
     """Nucleus of the generator's sampling, in (0, 1]."""
 
-    max_length: int = 96
-    """Longest written text, in the generator's tokens."""
-
-
-@dataclass(frozen=True)
-class PlanSettings(Settings):
-    """Which features are aimed at together."""
-
-    objective: Literal["rank", "cover", "match"] = "rank"
-    """`rank`: missing features one by one, the most frequent first. `cover`: missing features in
-    groups that fire together in the anchor. `match`: features that fire too rarely, in proportion,
-    with the lengths of the anchor."""
-
-    group_size: int = 3
-    """Features aimed at in one text, at most; not used by `rank`."""
-
-    def __post_init__(self) -> None:
-        if self.group_size < 1:
-            raise DataError(f"group_size is {self.group_size}; it must be 1 or more")
+    max_length: int | None = None
+    """Longest written text, in the generator's tokens; by default enough for 99 % of the anchor's
+    texts, at most 1,024."""
 
 
 @dataclass(frozen=True)
 class Effort(Settings):
     """How much is written."""
 
-    max_features: int = 200
-    """Missing features aimed at, at most, in order of rank."""
+    max_samples: int = 200
+    """Samples to keep."""
 
-    max_samples: int = 500
-    """Samples kept, at most."""
+    max_candidates: int | None = None
+    """Texts to ask for, at most. By default ten per sample with the method `cover`, and what the
+    missing features need with `paper`."""
 
-    max_rounds: int = 4
-    """Rounds, at most."""
-
-    features_per_round: int = 50
-    """Features aimed at in one round."""
+    max_features: int | None = None
+    """Missing features to aim at, at most, the most frequent first; all by default."""
 
     max_attempts: int = 2
-    """Rounds that aim at one feature, at most; not used by `match`."""
+    """Texts asked for each missing feature, at most; only with `cover`."""
+
+    round_size: int = 64
+    """Texts asked for in one round; only with `cover`."""
 
     first_candidates: int = 2
-    """Step-1 texts per feature (n in the paper)."""
+    """Texts of step 1 per feature (n in the paper); only with `paper`."""
 
     second_candidates: int = 2
-    """Step-2 texts per feature that no text has hit (m in the paper); 0 skips step 2."""
-
-    min_kept_share: float = 0.0
-    """A round that keeps no larger share of its texts is poor."""
-
-    patience: int = 1
-    """Consecutive poor rounds that end the run."""
+    """Texts of step 2 per feature (m in the paper); 0 keeps those of step 1; only with `paper`."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_kept_share <= 1:
-            raise DataError(f"min_kept_share is a share between 0 and 1, not {self.min_kept_share}")
         for name, value in asdict(self).items():
-            least = 0 if name in ("second_candidates", "min_kept_share") else 1
-            if value < least:
+            least = 0 if name == "second_candidates" else 1
+            if value is not None and value < least:
                 raise DataError(f"{name} is {value}; it must be {least} or more")
 
 
 @dataclass(frozen=True)
 class SynthesisSettings(Settings):
     """What is written, and what is kept."""
+
+    method: Literal["cover", "paper"] = "cover"
+    """`cover`: every sample counts for all features that it activates; the samples follow the
+    anchor's lengths. `paper`: two steps for each missing feature, a sample counts for its own
+    feature (arXiv 2602.10388)."""
 
     threshold: float = 1.0
     """Activation above which a feature is active, in SAE units."""
@@ -97,18 +76,51 @@ class SynthesisSettings(Settings):
     form: str = ""
     """What to write, in words that complete "Write …"; by default as the task says."""
 
+    language: str = ""
+    """Language to write in, such as German; by default that of the anchor, which is checked."""
+
     prompt: Literal["auto", "turns", "request"] = "auto"
-    """`turns`: show anchor texts as earlier answers of the generator. `request`: quote spans, and
-    in step 2 a contrastive pair, in one message. `auto`: as the task says."""
+    """`turns`: show anchor texts as earlier answers of the generator. `request`: quote them in one
+    message. `auto`: a request with the method `paper`, else as the task says."""
+
+    evidence: Literal["auto", "text", "texts", "spans", "none"] = "auto"
+    """What a prompt shows of a feature: one whole anchor `text` that activates it, up to four
+    `texts`, `spans` around its peaks, or `none`. `auto`: `spans` with `paper`, `texts` with
+    `cover`."""
+
+    describe: Literal["auto", "yes", "no"] = "auto"
+    """Whether a prompt says in words what a feature means: its explanation, or else the terms of
+    its spans. `auto`: only with `paper`."""
+
+    leave_out: Literal["none", "cannot-tell", "doubtful"] = "doubtful"
+    """Features that do not count although they are relevant: those whose description is `doubtful`
+    and those that the explainer could not describe, the latter alone (`cannot-tell`), or `none`."""
+
+    per_feature: int = 1
+    """`paper`: samples kept for one feature, at most. `cover`: samples that each feature should
+    have before the anchor's rates decide."""
 
     reply: bool = True
     """Write the assistant's answers too."""
 
-    min_anchor_samples: int = 2
-    """Aim only at features that are active in at least this many anchor samples."""
+    twins: Literal["auto", "yes", "no"] = "auto"
+    """Whether to write the counterpart with the other label where a task has one; `auto`: only with
+    `cover`."""
+
+    check_labels: bool = True
+    """Ask the judge, or else the generator, whether a text carries the label of its task; texts
+    that do not are not kept. Only with `cover`."""
+
+    min_anchor_samples: int | None = None
+    """Aim only at features that are active in at least this many anchor samples; by default 2 with
+    `cover` and 1 with `paper`."""
 
     max_overlap: float = 0.5
     """Largest share of its word 4-grams that a text may have in common with known texts."""
+
+    max_run: int = 12
+    """Most words in a row that a text may have in common with a known text, unless three anchor
+    samples have them too."""
 
     decontaminate: tuple[str, ...] = ()
     """Evaluation set, a file or Hub data set; near-copies of it are not kept."""
@@ -122,14 +134,15 @@ class SynthesisSettings(Settings):
     sampling: Sampling = field(default_factory=Sampling)
     """How the generator samples."""
 
-    plan: PlanSettings = field(default_factory=PlanSettings)
-    """Which features are aimed at together."""
-
     def __post_init__(self) -> None:
         if not self.threshold >= 0:
             raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
         if not 0 <= self.max_overlap <= 1:
             raise DataError(f"max_overlap is a share between 0 and 1, not {self.max_overlap}")
+        for name, least in (("per_feature", 1), ("max_run", 3), ("min_anchor_samples", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise DataError(f"{name} is {value}; it must be {least} or more")
 
 
 @dataclass(frozen=True)

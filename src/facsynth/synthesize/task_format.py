@@ -25,18 +25,19 @@ __all__ = ["TASKS", "Completion", "TaskFormat", "read_task"]
 TASKS = ("generic", "toxicity", "reward", "sycophancy", "survival", "instruction")
 """Tasks with templates in the package."""
 
-_TURNS, _REQUESTS = ("opening", "again"), ("first", "joint", "second")
-_INHERITED = ("form", "system", *_TURNS, *_REQUESTS)
-_ASKED = {"themes": ["a"], "form": "d"}
+_TURNS, _REQUESTS = ("opening", "again"), ("first", "second")
+_INHERITED = ("form", "system", "next", *_TURNS, *_REQUESTS)
+_ASKED = {"themes": ["a"], "form": "d", "n_words": 9}
 
 _TRIALS: dict[str, dict[str, Any]] = {
     "system": {},
     "opening": _ASKED,
     "again": _ASKED,
-    "first": {"theme": "a", "texts": ["b"], "form": "c"},
-    "joint": {"themes": [{"theme": "a", "texts": ["b"]}], "form": "d", "n_words": 9},
+    "first": {"theme": "a", "texts": ["b"], "form": "c", "n_words": 9},
     "second": {"theme": "a", "strong": "b", "weak": "c", "form": "d"},
+    "next": {"turns": [{"role": "person", "text": "b"}]},
     "ask": {"text": "a", "flaw": "b"},
+    "check": {"text": "a", "first": "b", "second": "c"},
 }
 """What each template may use, with values to try it on."""
 
@@ -51,6 +52,10 @@ class Completion(Settings):
 
     ask: str = ""
     """Template of the request, with `text` and, for a pair, `flaw`; an answer needs none."""
+
+    check: str = ""
+    """Template of the question that tests a sample's label, with `text`, `first` and `second`: the
+    number of the right one of two labels, answers or options. Without it nothing is tested."""
 
     label: str | None = None
     """Only of `contrast`: label of the second sample."""
@@ -72,19 +77,20 @@ class TaskFormat(Settings):
 
     system: str
     opening: str
-    """Template of the first turn of a prompt in turns, with `themes` and `form`."""
+    """Template of the first turn of a prompt in turns, with `themes`, `form` and `n_words`."""
 
     again: str
     """Template of the further turns, each after a text that is shown as an answer."""
 
     first: str
-    """Template of step 1 as a request, with `theme`, `texts` and `form`."""
-
-    joint: str
-    """Template of step 1 for several features as a request, with `themes`, `form` and `n_words`."""
+    """Template of step 1 as a request, with `theme`, `texts`, `form` and `n_words`; any of the
+    first two may be empty."""
 
     second: str
     """Template of step 2 as a request, with `theme`, `strong`, `weak` and `form`."""
+
+    next: str
+    """Template of the request for the user's next message, with `turns` (`role`, `text`)."""
 
     prompt: Literal["turns", "request"] = "turns"
     """How the generator is asked where the run does not say. A task file with templates of requests
@@ -122,7 +128,8 @@ class TaskFormat(Settings):
         from jinja2 import TemplateError
 
         done = self.completion
-        template = (done.ask if done else "") if part == "ask" else str(getattr(self, part))
+        where = done if part in ("ask", "check") else self
+        template = str(getattr(where, part)) if where else ""
         try:
             return _environment().from_string(template).render(values).strip()
         except TemplateError as error:

@@ -1,12 +1,15 @@
-"""The anchor as evidence for the generator: names and spans of features, and their texts."""
+"""The anchor as evidence for the generator: its texts, and spans and names of features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
+
 from facsynth.records import FeatureActivations, Sample, Span
 from facsynth.synthesize.admission import count_written_words
-from facsynth.synthesize.candidates import Joint, Target
+from facsynth.synthesize.candidates import Shown
 from facsynth.synthesize.plan import Aim
 from facsynth.table.settings import ExtractSettings
 from facsynth.understand.names import TermCounts, count_terms, name_feature
@@ -14,6 +17,9 @@ from facsynth.understand.spans import ReadTable, collect_spans
 from facsynth.words import count_words, find_sentence_ends
 
 __all__ = ["AnchorTexts", "shown_text"]
+
+_N_SHOWN = 4
+"""Spans or texts in a prompt, at most."""
 
 
 class AnchorTexts:
@@ -26,6 +32,9 @@ class AnchorTexts:
         *,
         extract: ExtractSettings,
         max_words: int,
+        evidence: str,
+        describe: bool,
+        explanations: Mapping[int, str],
     ) -> None:
         """Take the anchor.
 
@@ -33,39 +42,70 @@ class AnchorTexts:
             samples: Its samples.
             activations: Their activations, in the same order.
             extract: How they were extracted.
-            max_words: Longest text that is shown as an earlier answer of the generator.
+            max_words: Longest text that is shown whole.
+            evidence: `text`, `texts`, `spans` or `none`; see `SynthesisSettings`.
+            describe: Whether prompts say what a feature means.
+            explanations: What features mean, where it is known; else terms of their spans say it.
         """
         self._samples, self._activations = samples, activations
         self._extract, self._max_words = extract, max_words
-        self._known: dict[int, Target] = {}
+        self._evidence, self._describe, self._explanations = evidence, describe, explanations
+        self._spans: dict[int, tuple[Span, ...]] = {}
 
-    def targets(self, features: Sequence[int], tokenizer: Any) -> list[Target]:
-        """The features with their spans and names.
+    def is_shown(self) -> Bool[np.ndarray, " n_samples"]:
+        """Anchor samples that have a text to show."""
+        return np.array([bool(self._text(sample)) for sample in self._samples], dtype=np.bool_)
+
+    def shown(self, aims: Sequence[Aim], tokenizer: Any) -> list[Shown]:
+        """What prompts show for the aims.
 
         Args:
-            features: Features that the anchor activates.
+            aims: Features, and the anchor samples to imitate.
             tokenizer: Tokenizer of the model that extracted the anchor.
         """
-        table = ReadTable(self._samples, self._activations, tokenizer, self._extract)
-        spans = collect_spans(table, set(features) - set(self._known))
-        for feature, found in spans.items():
-            texts = tuple(self._shown(self._by_id[span.sample_id], span) for span in found)
-            name = name_feature(found, self._word_counts)
-            self._known[feature] = Target(feature, name, found, texts)
-        return [self._known[feature] for feature in features]
-
-    def joints(self, aims: Sequence[Aim], tokenizer: Any) -> list[Joint]:
-        """The groups of features, each with a text of the anchor that has them all."""
-        features = list(dict.fromkeys(feature for aim in aims for feature in aim.feature_ids))
-        known = dict(zip(features, self.targets(features, tokenizer), strict=True))
-        return [
-            Joint(
-                tuple(known[feature] for feature in aim.feature_ids),
-                n_words=max(3, count_written_words(self._samples[aim.row])),
-                text=self._shown(self._samples[aim.row]),
-            )
+        needs_spans = self._evidence in ("texts", "spans")
+        wanted = [
+            feature
             for aim in aims
+            for place, feature in enumerate(aim.feature_ids)
+            if (needs_spans and not place) or (self._describe and feature not in self._explanations)
         ]
+        self._find_spans(wanted, tokenizer)
+        return [self._shown(aim) for aim in aims]
+
+    def strongest_spans(self, features: Sequence[int], tokenizer: Any) -> dict[int, str]:
+        """Strongest anchor span of each feature."""
+        self._find_spans(features, tokenizer)
+        return {feature: self._spans[feature][0].text for feature in features}
+
+    def _find_spans(self, features: Sequence[int], tokenizer: Any) -> None:
+        if new := set(features) - set(self._spans):
+            table = ReadTable(self._samples, self._activations, tokenizer, self._extract)
+            self._spans |= collect_spans(table, new)
+
+    def _shown(self, aim: Aim) -> Shown:
+        sample = self._samples[aim.row]
+        spans = self._spans.get(aim.feature_ids[0], ())[:_N_SHOWN] if aim.feature_ids else ()
+        texts = [self._text(sample)]
+        if self._evidence == "none":
+            texts = []
+        elif self._evidence == "spans" and spans:
+            texts = [span.text for span in spans]
+        elif self._evidence == "texts":
+            around = [shown_text(self._by_id[s.sample_id], s, self._max_words) for s in spans]
+            texts = [*[text for text in dict.fromkeys(around) if text != texts[0]], *texts]
+        n_turns = sum(message.role == "user" for message in sample.messages)
+        return Shown(
+            aim.feature_ids,
+            tuple(map(self._name, aim.feature_ids)) if self._describe else (),
+            tuple(texts),
+            n_words=max(3, count_written_words(sample)),
+            n_turns=max(1, n_turns),
+        )
+
+    def _name(self, feature: int) -> str:
+        known = self._explanations.get(feature)
+        return known or name_feature(self._spans[feature], self._word_counts)
 
     @cached_property
     def _word_counts(self) -> TermCounts:
@@ -75,11 +115,11 @@ class AnchorTexts:
     def _by_id(self) -> dict[str, Sample]:
         return {sample.sample_id: sample for sample in self._samples}
 
-    def _shown(self, sample: Sample, span: Span | None = None) -> str:
-        return shown_text(sample, span, max_words=self._max_words)
+    def _text(self, sample: Sample) -> str:
+        return shown_text(sample, None, self._max_words)
 
 
-def shown_text(sample: Sample, span: Span | None = None, *, max_words: int) -> str:
+def shown_text(sample: Sample, span: Span | None, max_words: int) -> str:
     """The user's message or plain text of a sample, or the sentences of it around a span.
 
     Args:
