@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest
 from facsynth.chat.scripted import ScriptedChat
-from facsynth.chat.structured import reply_schema
+from facsynth.chat.structured import read_reply, reply_schema
 from facsynth.errors import ChatError
 from facsynth.records import Message
 from test_chat_budget import many, within
@@ -36,7 +36,7 @@ class Bar:
     """Progress that remembers."""
 
     def __init__(self):
-        self.steps, self.lines = [], []
+        self.steps, self.lines, self.notes = [], [], []
         self.say = self.lines.append
 
     def task(self, name, total, unit):
@@ -50,6 +50,19 @@ class Bar:
 
     def advance(self, n=1, note=""):
         self.steps.append(n)
+        self.notes.append(note)
+
+
+def test_progress_tells_what_was_spent_and_why_calls_failed():
+    bar, replies = Bar(), ["hello", BUSY, BUSY]
+    ask(within(ScriptedChat(replies), max_failures=1.0), many(3), what="texts", progress=bar)
+    assert bar.notes[0] == "3 calls, 3 tokens"
+    assert bar.notes[-1].endswith("2 failed: 2 × busy")
+
+
+def test_reply_that_was_cut_off_says_what_to_raise():
+    value = read_reply(ChatReply('{"name": "pl', 5, 7, truncated=True), Item)
+    assert value.reason.endswith("it was cut off at 7 tokens: raise reply_tokens (--reply-tokens)")
 
 
 def test_request_carries_the_schema_and_its_own_words():
@@ -116,7 +129,7 @@ def test_share_of_failures_is_that_of_the_policy():
         ask(ScriptedChat(replies), many(4), what="texts")
     bar = Bar()
     ask(within(ScriptedChat(replies), max_failures=0.8), many(4), what="texts", progress=bar)
-    assert bar.lines == ["3 of 4 texts from scripted failed; 2 times: busy"]
+    assert bar.lines == ["3 of 4 texts from scripted failed; 2 times: busy; 1 times: tired"]
 
 
 def test_model_that_keeps_failing_is_not_asked_to_the_end():

@@ -331,7 +331,10 @@ def test_lasting_fault_becomes_a_recorded_failure(serve):
     [
         (completion(""), "the answer is empty"),
         (completion(None), "the answer is empty"),
-        (completion(" \n", "length"), "before the first word; raise thinking_tokens"),
+        (
+            completion(" \n", "length"),
+            "it had 256 tokens: raise thinking_tokens",
+        ),
         (completion(None, refusal="I cannot."), "the model refused"),
         (completion("half", "content_filter"), "content filter"),
         ((400, {"error": {"message": f"too long, {SECRET}"}}, {}), r"HTTP 400: too long, \*\*\*"),

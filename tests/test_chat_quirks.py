@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 
 import pytest
 from pydantic import BaseModel
@@ -10,8 +11,10 @@ from facsynth.chat import endpoint as endpoint_module
 from facsynth.chat.ask import ask as ask_many
 from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.dialect import read_options
+from facsynth.chat.endpoint import open_endpoint
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
-from facsynth.chat.settings import EndpointSettings, Policy
+from facsynth.chat.policy import estimate
+from facsynth.chat.settings import EndpointSettings, Generator, Policy, ReplySettings
 from facsynth.errors import BudgetError, ChatError, DataError
 from facsynth.records import Message
 from test_chat_endpoint import SECRET, ask, chat_with, completion
@@ -100,6 +103,23 @@ def test_room_for_thinking_is_added_to_the_reply_length(serve):
     assert server.bodies[0]["max_tokens"] == 1060
 
 
+def test_lengths_and_sampling_of_replies_are_settings(serve):
+    server = serve(sends(completion("ok")))
+    replies = ReplySettings(reply_tokens=9, temperature=0.0, top_p=1.0)
+    wanted = Generator(chat_model="m", api_base=server.url, replies=replies)
+    chat = open_endpoint(wanted)
+    chat.reply([ask(max_tokens=60)])
+    names = ("max_tokens", "temperature", "top_p")
+    assert [server.bodies[0][name] for name in names] == [9, 0.0, 1.0]
+    assert chat.name != open_endpoint(replace(wanted, replies=ReplySettings())).name
+
+
+def test_estimates_count_the_length_that_is_asked_for():
+    endpoint, replies = EndpointSettings(thinking_tokens=100), ReplySettings(reply_tokens=9)
+    wanted = Generator(chat_model="m", endpoint=endpoint, replies=replies)
+    assert estimate([ask(max_tokens=60)], wanted).max_completion_tokens == 109
+
+
 def test_room_for_thinking_is_set_aside_in_the_budget(serve):
     spending = Spending(Policy(budget_tokens=500))
     chat = chat_with(serve(sends(completion("ok"))), thinking_tokens=1000)
@@ -157,6 +177,10 @@ REFUSALS = {
     "response-format": (
         lambda body: "response_format" in body,
         (500, {"error": {"message": "Failed to parse grammar"}}, {}),
+    ),
+    "json-schema": (
+        lambda body: body.get("response_format", {}).get("type") == "json_schema",
+        refused("response_format.type 'json_schema' is not supported, use 'json_object'"),
     ),
     "silent-500": (lambda body: "response_format" in body, (500, {}, {})),
     "system": (

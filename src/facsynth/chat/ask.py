@@ -16,15 +16,21 @@ from facsynth.chat.model import (
     Outcome,
     deliver,
 )
-from facsynth.chat.policy import policy_of
+from facsynth.chat.policy import CountedChatModel, policy_of
 from facsynth.chat.structured import read_reply, repair_request, reply_schema
 from facsynth.errors import BudgetError, ChatError
-from facsynth.progress import SILENT, Progress
+from facsynth.progress import SILENT, Progress, Task
 
 __all__ = ["Asked", "ask"]
 
 R = TypeVar("R")
 T = TypeVar("T", bound=BaseModel)
+
+_SHOWN_REASON = 60
+"""Characters of a reason that are shown beside the bar."""
+
+_N_REASONS = 3
+"""Most reasons of failures that are named at the end."""
 
 _SLICE = 256
 """Requests after which the share of failures is checked."""
@@ -82,7 +88,7 @@ def ask(
     """Ask a model many things, under the policy that it comes with.
 
     The first call that does not fit into the budget ends the asking; what was answered before it
-    is returned. The number of failures, with the most frequent reason, is reported at the end.
+    is returned. The number of failures, with the most frequent reasons, is reported at the end.
 
     Args:
         chat: Any chat model; behind a cache, no reply is asked for twice.
@@ -100,8 +106,9 @@ def ask(
     outcomes: list[Any] = []
     stopped: str | None = None
     with progress.task(what, len(requests), "calls") as task:
+        watch = _Watch(chat, task)
         for start in range(0, len(requests), _SLICE):
-            part = _Part(chat, requests[start : start + _SLICE], schema, task.advance)
+            part = _Part(chat, requests[start : start + _SLICE], schema, watch.advance)
             stopped = part.ask()
             for position, value in enumerate(part.values, start):
                 if complaint and value is not None and not isinstance(value, ChatFailure):
@@ -115,6 +122,24 @@ def ask(
     return Asked(tuple(outcomes), stopped)
 
 
+class _Watch:
+    """Tells how far the asking is, what it has cost, and why calls fail."""
+
+    def __init__(self, chat: ChatModel, task: Task) -> None:
+        self._chat, self._task = chat, task
+        self._failed: Counter[str] = Counter()
+
+    def advance(self, values: Sequence[object]) -> None:
+        """Count requests that have ended, with their values or failures."""
+        failures = (value for value in values if isinstance(value, ChatFailure))
+        self._failed.update(failure.reason[:_SHOWN_REASON] for failure in failures)
+        said = [self._chat.spent] if isinstance(self._chat, CountedChatModel) else []
+        if n_failed := self._failed.total():
+            shown = ", ".join(f"{n:,} × {why}" for why, n in self._failed.most_common(2))
+            said.append(f"{n_failed:,} failed: {shown}")
+        self._task.advance(len(values), "; ".join(filter(None, said)))
+
+
 class _Part:
     """Some requests and what came of each."""
 
@@ -123,7 +148,7 @@ class _Part:
         chat: ChatModel,
         requests: Sequence[ChatRequest],
         schema: type[BaseModel] | None,
-        advance: Callable[[int], None],
+        advance: Callable[[Sequence[object]], None],
     ) -> None:
         self._chat, self._schema, self._advance = chat, schema, advance
         form = None if schema is None else reply_schema(schema)
@@ -165,7 +190,7 @@ class _Part:
             self.values[position] = value
             if isinstance(outcome, ChatReply) and isinstance(value, ChatFailure):
                 self._unfit[position] = outcome
-        self._advance(sum(position not in self._unfit for position, _ in arrived))
+        self._advance([self.values[p] for p, _ in arrived if p not in self._unfit])
 
     def _take_repaired(self, arrived: Sequence[tuple[int, Outcome]]) -> None:
         assert self._schema is not None
@@ -179,7 +204,7 @@ class _Part:
                     value.completion_tokens + first.completion_tokens,
                 )
             self.values[position] = value
-        self._advance(len(arrived))
+        self._advance([self.values[position] for position, _ in arrived])
 
 
 def _whole(outcome: Outcome) -> Outcome:
@@ -197,13 +222,13 @@ def _check_failures(
     if not reasons:
         return
     n_failed, n_asked = reasons.total(), sum(outcome is not None for outcome in outcomes)
-    reason, n_times = reasons.most_common(1)[0]
+    why = "; ".join(f"{n:,} times: {reason}" for reason, n in reasons.most_common(_N_REASONS))
     said = f"{n_failed:,} of {n_asked:,} {what} from {chat.name} failed"
     share = policy_of(chat).max_failures
     if n_failed > share * n_asked:
         raise ChatError(
-            f"{said}, more than the allowed share of {share:g}; {n_times:,} times: {reason}; check "
+            f"{said}, more than the allowed share of {share:g}; {why}; check "
             "the model or raise --max-failures, and run again to resume: usable replies are kept"
         )
     if is_last:
-        progress.say(f"{said}; {n_times:,} times: {reason}")
+        progress.say(f"{said}; {why}")

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from facsynth.chat.cache import CachedChat, ReplyStore
@@ -52,8 +51,9 @@ class Spending:
 
     def __str__(self) -> str:
         n_in, n_out = self.usage.prompt_tokens, self.usage.completion_tokens
-        cost = self.policy.cost(n_in, n_out)
-        return f"{self.usage.n_calls} calls, {self.usage.tokens} tokens, cost {cost:.4f}"
+        has_prices = bool(self.policy.price_in or self.policy.price_out)
+        cost = f", cost {self.policy.cost(n_in, n_out):.4f}" if has_prices else ""
+        return f"{self.usage.n_calls:,} calls, {self.usage.tokens:,} tokens{cost}"
 
     def permit(self, request: ChatRequest, is_repeat: bool = False) -> None:
         """Count an attempt that is about to start, and set its tokens aside.
@@ -158,6 +158,11 @@ class BudgetedChat:
         return self.spending.policy
 
     @property
+    def spent(self) -> str:
+        """Calls, tokens and cost so far, in words."""
+        return str(self.spending)
+
+    @property
     def deterministic_batches(self) -> bool:
         """Whether the model inside keeps its promise about batches."""
         return isinstance(self._model, BatchedChatModel) and self._model.deterministic_batches
@@ -204,10 +209,10 @@ class BudgetedChat:
                 self.spending.close()
 
     def _at_length(self, request: ChatRequest) -> ChatRequest:
-        """The request with the room that an endpoint gives a model to think."""
+        """The request as the model asks it, with room to think."""
         if not isinstance(self._model, MeteredChatModel):
             return request
-        return replace(request, max_tokens=request.max_tokens + self._model.thinking_tokens)
+        return self._model.shaped(request)
 
     def _ask(self, requests: list[ChatRequest], forward: OnOutcomes) -> None:
         """Ask as many leading requests as fit; an error when not all do."""

@@ -25,7 +25,7 @@ from facsynth.chat.model import (
     collect,
     deliver,
 )
-from facsynth.chat.policy import policy_of
+from facsynth.chat.policy import CountedChatModel, policy_of
 from facsynth.chat.settings import Policy
 from facsynth.errors import DataError, SpaceError
 
@@ -169,6 +169,11 @@ class CachedChat:
     def policy(self) -> Policy:
         """That of the model inside."""
         return policy_of(self._model)
+
+    @property
+    def spent(self) -> str:
+        """What the model inside has cost; empty where it does not tell."""
+        return self._model.spent if isinstance(self._model, CountedChatModel) else ""
 
     def reply(
         self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None

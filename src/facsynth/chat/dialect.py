@@ -32,6 +32,8 @@ _SYSTEM = re.compile(
 _SCHEMA = re.compile(
     r"response_?format|json_?schema|json_?object|grammar|structured|guided|xgrammar|outlines", re.I
 )
+_SCHEMA_ALONE = re.compile(r"json_?schema|response_?format\W*type", re.I)
+"""Words of a refusal of the schema, where any JSON object may do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class Dialect:
         if not _UNWANTED.search(words) and not _SCHEMA.search(words):
             return new
         if request.schema is not None and _SCHEMA.search(words):
-            new = new.without_schema()
+            is_form = self.schema_mode == "json_schema" and _SCHEMA_ALONE.search(words)
+            new = replace(new, schema_mode="json_object") if is_form else new.without_schema()
         named = set(re.findall(r"\w+", words)) if _UNWANTED.search(words) else set()
         unwanted = [name for name in _OPTIONAL if name in named and name not in self.omit]
         if {"temperature", "top_p"} <= named and re.search(r"\bboth\b", words):
@@ -118,7 +121,8 @@ class Dialect:
         if self.token_field != other.token_field:
             said.append(f"with `{self.token_field}`")
         if self.schema_mode != other.schema_mode:
-            said.append("without `response_format`")
+            is_gone = self.schema_mode == "none"
+            said.append("without `response_format`" if is_gone else "with `json_object`")
         if self.folds_system and not other.folds_system:
             said.append("with the system message in the first user turn")
         return ", ".join(said)

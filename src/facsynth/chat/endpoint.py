@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +30,8 @@ from facsynth.chat.model import (
     Permit,
     collect,
 )
-from facsynth.chat.settings import EndpointSettings, Generator
+from facsynth.chat.policy import shaped
+from facsynth.chat.settings import EndpointSettings, Generator, ReplySettings
 from facsynth.errors import ChatError
 
 __all__ = ["EndpointChat", "open_endpoint"]
@@ -69,7 +70,7 @@ _SAID_FROM_S = 5.0
 _OUTAGE = 20
 """Calls given up in a row, without an answer between them, that end the run."""
 
-_LONGER = "; raise thinking_tokens (--thinking-tokens), now {}"
+_LONGER = "; it had {} tokens: raise thinking_tokens (--thinking-tokens), now {}"
 
 
 def open_endpoint(wanted: Generator) -> "EndpointChat":
@@ -80,6 +81,7 @@ def open_endpoint(wanted: Generator) -> "EndpointChat":
         base_url=wanted.api_base,
         api_key_env=wanted.api_key_env,
         settings=wanted.endpoint,
+        replies=wanted.replies,
     )
 
 
@@ -106,6 +108,7 @@ class EndpointChat:
         base_url: str = "https://api.openai.com/v1",
         api_key_env: str = "OPENAI_API_KEY",
         settings: EndpointSettings | None = None,
+        replies: ReplySettings | None = None,
     ) -> None:
         """Describe the endpoint; nothing is called yet.
 
@@ -114,6 +117,7 @@ class EndpointChat:
             base_url: Address of the server, usually up to `/v1`, without credentials.
             api_key_env: Environment variable with the key; it may be empty for local servers.
             settings: Time limits, concurrency, and what the server does not take.
+            replies: Lengths and sampling, if not as the requests say.
 
         Raises:
             ChatError: The address is not a plain http or https URL.
@@ -133,8 +137,11 @@ class EndpointChat:
         self._url = base_url.rstrip("/")
         self._key_env = api_key_env
         self._settings = settings or EndpointSettings()
+        self._replies = replies or ReplySettings()
         self._dialect = read_options(self._settings.endpoint_option)
         self._mark = self._dialect.mark
+        if self._replies != ReplySettings():
+            self._mark += f" {asdict(self._replies)}"
         self._is_reached = False
 
     def __repr__(self) -> str:
@@ -145,10 +152,9 @@ class EndpointChat:
         """Model and address, and what tells its dialect from the usual one."""
         return f"{self._model} at {self._url}{self._mark}"
 
-    @property
-    def thinking_tokens(self) -> int:
-        """Tokens added to the length of every reply."""
-        return self._settings.thinking_tokens
+    def shaped(self, request: ChatRequest) -> ChatRequest:
+        """The request as it is asked, with the user's lengths and room to think."""
+        return shaped(request, self._replies, self._settings.thinking_tokens)
 
     def reply(
         self, requests: Sequence[ChatRequest], *, on_done: Callable[[int], None] | None = None
@@ -314,8 +320,7 @@ class _Run:
     async def post(self, request: ChatRequest, dialect: Dialect) -> _Result:
         import openai
 
-        limit_s, longer = self.settings.attempt_timeout_s, self.chat.thinking_tokens
-        request = replace(request, max_tokens=request.max_tokens + longer)
+        limit_s, request = self.settings.attempt_timeout_s, self.chat.shaped(request)
         try:
             async with asyncio.timeout(limit_s):
                 body = dialect.body(self.chat._model, request)
@@ -348,7 +353,8 @@ class _Run:
             return Fault(f"the server sent an error: {self.masked(server_words(error))}")
         if isinstance(body, str):
             return Fault("the answer is not JSON")
-        return read_completion(body, request, _LONGER.format(self.settings.thinking_tokens))
+        longer = _LONGER.format(request.max_tokens, self.settings.thinking_tokens)
+        return read_completion(body, request, longer)
 
     def refusal(
         self, status: int, body: object, request: ChatRequest, after_s: float | None

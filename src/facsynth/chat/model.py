@@ -183,9 +183,8 @@ class MeteredChatModel(StreamingChatModel, Protocol):
     def is_metered(self) -> bool:
         """True; wrappers that do not pass `permit` on lack it."""
 
-    @property
-    def thinking_tokens(self) -> int:
-        """Tokens of a reply that the model may think beside those that a request asks for."""
+    def shaped(self, request: ChatRequest) -> ChatRequest:
+        """The request as it is asked, with the user's lengths and room to think."""
 
 
 @runtime_checkable

@@ -1,13 +1,21 @@
 """What calls have cost, and an estimate of their cost before they are made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
 
 from facsynth.chat.model import ChatModel, ChatRequest, estimate_tokens
-from facsynth.chat.settings import Policy
+from facsynth.chat.settings import Generator, Policy, ReplySettings
 
-__all__ = ["Estimate", "LimitedChatModel", "Usage", "estimate", "policy_of"]
+__all__ = [
+    "CountedChatModel",
+    "Estimate",
+    "LimitedChatModel",
+    "Usage",
+    "estimate",
+    "policy_of",
+    "shaped",
+]
 
 _TOKENS_PER_MESSAGE = 4
 """Template tokens around a message; typical of chat templates."""
@@ -67,12 +75,24 @@ class Estimate:
         )
 
 
-def estimate(requests: Sequence[ChatRequest], policy: Policy | None = None) -> Estimate:
+def shaped(request: ChatRequest, replies: ReplySettings, thinking_tokens: int) -> ChatRequest:
+    """A request as an endpoint is asked: the user's lengths and sampling, and room to think."""
+    given = (replies.reply_tokens, replies.temperature, replies.top_p)
+    needed = (request.max_tokens, request.temperature, request.top_p)
+    pairs = zip(given, needed, strict=True)
+    length, temperature, top_p = (b if a is None else a for a, b in pairs)
+    n_tokens = int(length) + thinking_tokens
+    return replace(request, max_tokens=n_tokens, temperature=temperature, top_p=top_p)
+
+
+def estimate(
+    requests: Sequence[ChatRequest], generator: Generator | Policy | None = None
+) -> Estimate:
     """What the requests may cost, without calling anything.
 
     Args:
         requests: What would be asked; repeated attempts and repairs of replies come on top.
-        policy: Prices.
+        generator: Prices, and how long an endpoint's replies may be; or the prices alone.
 
     Returns:
         Counts by heuristics, with every reply at its full length.
@@ -82,8 +102,11 @@ def estimate(requests: Sequence[ChatRequest], policy: Policy | None = None) -> E
         for request in requests
         for message in request.messages
     )
-    n_out = sum(request.max_tokens for request in requests)
-    return Estimate(len(requests), n_in, n_out, (policy or Policy()).cost(n_in, n_out))
+    wanted = Generator(policy=generator) if isinstance(generator, Policy) else generator
+    wanted = wanted or Generator()
+    thinking = wanted.endpoint.thinking_tokens if wanted.chat_model else 0
+    n_out = sum(shaped(request, wanted.replies, thinking).max_tokens for request in requests)
+    return Estimate(len(requests), n_in, n_out, wanted.policy.cost(n_in, n_out))
 
 
 @runtime_checkable
@@ -93,6 +116,15 @@ class LimitedChatModel(ChatModel, Protocol):
     @property
     def policy(self) -> Policy:
         """What may be spent, and how many calls may fail."""
+
+
+@runtime_checkable
+class CountedChatModel(ChatModel, Protocol):
+    """A chat model that tells what its calls have cost."""
+
+    @property
+    def spent(self) -> str:
+        """Calls, tokens and cost so far, in words."""
 
 
 def policy_of(chat: ChatModel) -> Policy:

@@ -12,7 +12,7 @@ from typing import Any
 from facsynth.errors import DataError
 from facsynth.settings import Settings
 
-__all__ = ["OPTIONS", "EndpointSettings", "Generator", "Policy", "dialect_fields"]
+__all__ = ["OPTIONS", "EndpointSettings", "Generator", "Policy", "ReplySettings", "dialect_fields"]
 
 _PRICED_TOKENS = 1_000_000
 
@@ -107,6 +107,29 @@ class EndpointSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplySettings(Settings):
+    """How replies are drawn, where it is not what each question needs."""
+
+    reply_tokens: int | None = None
+    """Most tokens of a reply; by default what a question needs (60 to 150)."""
+
+    temperature: float | None = None
+    """Temperature of the sampling; by default what a question needs."""
+
+    top_p: float | None = None
+    """Share of the probability mass that is sampled from, in (0, 1]; by default what a question
+    needs."""
+
+    def __post_init__(self) -> None:
+        if self.reply_tokens is not None and self.reply_tokens < 1:
+            raise DataError(f"reply_tokens is {self.reply_tokens}; it must be at least 1")
+        if self.temperature is not None and not 0 <= self.temperature < float("inf"):
+            raise DataError(f"temperature is {self.temperature}; it must be 0 or more")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise DataError(f"top_p is {self.top_p}; it must be in (0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
 class Policy(Settings):
     """What calls to a language model may cost, and how many may fail."""
 
@@ -169,6 +192,9 @@ class Generator(Settings):
 
     endpoint: EndpointSettings = field(default_factory=EndpointSettings)
     """How the endpoint is talked to. Not part of what identifies a run."""
+
+    replies: ReplySettings = field(default_factory=ReplySettings)
+    """How an endpoint's replies are drawn, if not as each question needs."""
 
     policy: Policy = field(default_factory=Policy)
     """What may be spent. Not part of what identifies a run: raise a limit and run again to

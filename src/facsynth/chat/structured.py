@@ -106,7 +106,9 @@ def read_reply(outcome: Outcome, schema: type[T]) -> T | ChatFailure:
         return parse_structured(outcome.text, schema)
     except ValueError as error:
         n_in, n_out = outcome.prompt_tokens, outcome.completion_tokens
-        return ChatFailure(f"the reply does not fit {schema.__name__}: {error}", n_in, n_out)
+        cut = f"; it was cut off at {n_out} tokens: raise reply_tokens (--reply-tokens)"
+        said = f"the reply does not fit {schema.__name__}: {error}{cut * outcome.truncated}"
+        return ChatFailure(said, n_in, n_out)
 
 
 def repair_request(request: ChatRequest, reply: ChatReply, complaint: str) -> ChatRequest:

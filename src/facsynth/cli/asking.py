@@ -7,7 +7,7 @@ from facsynth.chat.cache import CachedChat
 from facsynth.chat.endpoint import open_endpoint
 from facsynth.chat.model import ChatModel, ChatRequest
 from facsynth.chat.policy import estimate
-from facsynth.chat.settings import Generator, Policy
+from facsynth.chat.settings import Generator
 from facsynth.progress import Progress
 
 __all__ = ["cached", "endpoint_stack", "said_without_llm", "say_estimate"]
@@ -37,6 +37,6 @@ def said_without_llm(generator: Generator, *, dry_run: bool, progress: Progress)
     return True
 
 
-def say_estimate(requests: list[ChatRequest], policy: Policy, progress: Progress) -> None:
+def say_estimate(requests: list[ChatRequest], generator: Generator, progress: Progress) -> None:
     """Say what calls lie ahead, before any is made."""
-    progress.say(f"calls ahead: {estimate(requests, policy)}")
+    progress.say(f"calls ahead: {estimate(requests, generator)}")

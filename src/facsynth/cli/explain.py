@@ -175,7 +175,7 @@ def _in_words(
     endpoint, spending = asked
     recorder = RecordingChat(endpoint.name)
     ahead = calls_to_explain(run, recorder, cached(recorder, output), settings=settings)
-    say_estimate(ahead, options["generator"].policy, progress)
+    say_estimate(ahead, options["generator"], progress)
     if options["dry_run"]:
         return None
     explained = run(endpoint, progress)

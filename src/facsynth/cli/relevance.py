@@ -155,7 +155,7 @@ def _by_llm(
     endpoint, spending = endpoint_stack(options["generator"], output)
     recorder = RecordingChat(endpoint.name)
     judge_by_llm(cached(recorder, output), rubric, described, leave_out=leave_out)
-    say_estimate(recorder.requests, options["generator"].policy, progress)
+    say_estimate(recorder.requests, options["generator"], progress)
     if options["dry_run"]:
         return None
     judged = judge_by_llm(endpoint, rubric, described, leave_out=leave_out, progress=progress)

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -23,6 +24,9 @@ from facsynth.show import Result, TextTable, cell_text
 
 __all__ = ["RichProgress", "print_json", "print_table", "print_tables", "show"]
 
+
+_SAID_FROM_S = 10
+"""Shorter times that are left are not worth a word."""
 
 _QUIET_S = 60
 """Longest time without a line where there is no terminal."""
@@ -50,7 +54,7 @@ class _LineTask:
         self._console, self._name, self._total, self._unit = console, name, total, unit
         self._done = 0.0
         self._said = 0
-        self._when = time.monotonic()
+        self._start = self._when = time.monotonic()
 
     def advance(self, n: int | float = 1, note: str = "") -> None:
         self._done += n
@@ -59,8 +63,11 @@ class _LineTask:
         if tenth > self._said or now - self._when > _QUIET_S:
             self._said, self._when = tenth, now
             tail = f" ({note})" if note else ""
+            left_s = (now - self._start) * (self._total - self._done) / max(self._done, 1e-9)
+            is_said = self._done and left_s >= _SAID_FROM_S
+            left = f", {timedelta(seconds=round(left_s))} left" if is_said else ""
             self._console.print(
-                f"  {self._name}: {self._done:,.0f} of {self._total:,.0f} {self._unit}{tail}",
+                f"  {self._name}: {self._done:,.0f} of {self._total:,.0f} {self._unit}{left}{tail}",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,

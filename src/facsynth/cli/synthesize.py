@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @model_options
 @click.option("--sae", help="Folder of the SAE; the embedded one by default.")
 @click.option("--generator", "writer", help="Local model that writes; the --model by default.")
-@generator_options(without=("model",))
+@generator_options(without=("model", "replies"))
 @settings_options(JudgeSettings, "grading")
 @json_option
 def synthesize(

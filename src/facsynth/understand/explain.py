@@ -38,6 +38,10 @@ _PLACEHOLDER = "x" * 200
 """Stands for an explanation that is not written yet, in estimates."""
 
 
+_VARIED = 0.7
+"""Sampling temperature if several explanations of a feature are asked for."""
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What one feature means, and how far that can be trusted."""
@@ -172,7 +176,7 @@ def explain_by_llm(
     settings = settings or ExplainSettings()
     n = settings.candidates
     asked = [found for found in by_terms if found.evidence.shown]
-    temperature = settings.temperature if n > 1 else 0.0
+    temperature = _VARIED if n > 1 else 0.0
     requests = [
         explanation_request(
             found.evidence, random_seed=settings.random_seed + i, temperature=temperature

@@ -57,9 +57,6 @@ class ExplainSettings(Settings):
     fidelity: bool = True
     """Test explanations with the LLM on held-out spans."""
 
-    temperature: float = 0.7
-    """Sampling temperature if several explanations are asked for."""
-
     random_seed: int = 0
     """Random seed of the requests and of the order of texts."""
 

@@ -108,7 +108,7 @@ def _judge(
     constants = read_gamed(gamed) if gamed else None
 
     def score(responses: Sequence[str]) -> dict[str, Any]:
-        say_estimate(judge_requests(benchmark, responses), generator.policy, call.progress)
+        say_estimate(judge_requests(benchmark, responses), generator, call.progress)
         return score_alpaca(benchmark, responses, judge, gamed=constants, progress=call.progress)
 
     return score
@@ -126,4 +126,4 @@ def _say_cost(
         return
     answers = [ready.get(i.prompt, str(i.fields["output"])) for i in benchmark.items]
     requests = judge_requests(benchmark, answers) * n_models
-    say_estimate(requests, generator.policy, call.progress)
+    say_estimate(requests, generator, call.progress)
