@@ -20,7 +20,8 @@ import pytest
 from facsynth.chat.ask import ask as ask_many
 from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.cache import CachedChat
-from facsynth.chat.endpoint import EndpointChat, _seconds
+from facsynth.chat.completion import retry_seconds
+from facsynth.chat.endpoint import EndpointChat
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
 from facsynth.chat.settings import EndpointSettings, Policy
 from facsynth.errors import ChatError
@@ -244,12 +245,12 @@ def test_rate_limit_is_waited_out_and_holds_every_call_back(serve):
     [("3", 3.0), ("0.5", 0.5), ("-1", None), ("nan", None), ("soon", None), (None, None)],
 )
 def test_retry_after_seconds(header, seconds):
-    assert _seconds(header) == seconds
+    assert retry_seconds(header) == seconds
 
 
 def test_retry_after_date():
     header = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert 25 < _seconds(header) <= 30
+    assert 25 < retry_seconds(header) <= 30
 
 
 def test_each_attempt_asks_for_a_permit(serve):

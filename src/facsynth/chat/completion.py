@@ -2,14 +2,16 @@
 
 import json
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from facsynth.chat.clean import CleanReply, clean_reply
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, Outcome, estimate_tokens
 
-__all__ = ["Fault", "error_in", "parse_body", "read_completion", "server_words"]
+__all__ = ["Fault", "error_in", "parse_body", "read_completion", "retry_seconds", "server_words"]
 
 _CUT_OFF = re.compile(r"length|tokens|limit|context_window|incomplete")
 """Finish reasons, in lower case, of an answer that ran into a limit; every server has its own."""
@@ -62,6 +64,18 @@ def error_in(body: object) -> tuple[int | None, object] | None:
             if isinstance(code, int | str) and 400 <= int(code) < 600:
                 return int(code), error
     return None, error
+
+
+def retry_seconds(retry_after: str | None) -> float | None:
+    """Seconds that a `Retry-After` header asks to wait; None without a readable one."""
+    if retry_after is None:
+        return None
+    with suppress(ValueError):
+        seconds = float(retry_after)
+        return seconds if 0 <= seconds < float("inf") else None
+    with suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    return None
 
 
 def server_words(body: object, *, n_most: int = 300) -> str:

@@ -12,14 +12,20 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from facsynth.chat.calls import Call, CallQueue
-from facsynth.chat.completion import Fault, error_in, parse_body, read_completion, server_words
+from facsynth.chat.completion import (
+    Fault,
+    error_in,
+    parse_body,
+    read_completion,
+    retry_seconds,
+    server_words,
+)
 from facsynth.chat.dialect import Dialect, read_options
 from facsynth.chat.model import (
     ChatFailure,
@@ -336,7 +342,7 @@ class _Run:
             return Fault(f"the connection failed ({type(cause).__name__})", is_connection=True)
         except openai.APIStatusError as error:
             self.chat._is_reached = True
-            after_s = _seconds(error.response.headers.get("retry-after"))
+            after_s = retry_seconds(error.response.headers.get("retry-after"))
             return self.refusal(int(error.status_code), error.body, request, after_s)
         except UnicodeEncodeError:
             return ChatFailure("the request has characters that UTF-8 cannot carry")
@@ -438,15 +444,3 @@ class _Run:
                 f"{tried}; check the server, then run again to resume"
             )
         return ChatFailure(f"{fault.reason}; {tried}")
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Seconds that a `Retry-After` header asks to wait; None without a readable one."""
-    if retry_after is None:
-        return None
-    with suppress(ValueError):
-        seconds = float(retry_after)
-        return seconds if 0 <= seconds < float("inf") else None
-    with suppress(ValueError, TypeError):
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    return None
