@@ -52,7 +52,7 @@ def test_a_long_example_is_cut_around_its_peak(at):
     words[at] = "«peak»"
     shown = around_peak(" ".join(words))
     assert "«peak»" in shown
-    assert len(shown) <= 32
+    assert len(shown) <= 22
 
 
 @pytest.mark.parametrize(

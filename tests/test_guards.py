@@ -327,6 +327,14 @@ def test_every_option_has_help(commands):
     assert [f"{name} {option.opts[-1]}" for name, option in options if not option.help] == []
 
 
+def test_no_command_has_an_option_twice(commands):
+    counted = {n: Counter(flag for p in c.params for flag in p.opts) for n, c in commands.items()}
+    twice = [
+        f"{name} {flag}" for name, flags in counted.items() for flag in flags if flags[flag] > 1
+    ]
+    assert twice == []
+
+
 def test_command_reference_has_a_heading_for_every_command_and_no_other(commands):
     page = (REPOSITORY / "docs" / "cli.md").read_text()
     assert sorted(COMMAND_HEADING.findall(page)) == sorted(commands)

@@ -12,9 +12,9 @@ from facsynth.cli.options import (
     model_options,
     plot_option,
     threshold_option,
-    unseeded_data_options,
 )
 from facsynth.compare.settings import DiversitySettings
+from facsynth.data.settings import ReadSettings
 
 
 @click.command()
@@ -34,7 +34,7 @@ from facsynth.compare.settings import DiversitySettings
 @click.option("--layer", type=int, help="0-based layer of --embed lm; by default the SAE's.")
 @plot_option
 @model_options
-@unseeded_data_options
+@settings_options(ReadSettings, "reading", without=("random_seed", "sample"))
 @json_option
 def diversity(
     data: tuple[str, ...],

@@ -1,6 +1,7 @@
 """Progress bars on standard error, tables and JSON on standard output."""
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ _SAID_FROM_S = 10
 
 _QUIET_S = 60
 """Longest time without a line where there is no terminal."""
+
+_NUMBER = re.compile(r"[-+±–]?[\d.,]*(?: ?%)?(?: .*)?$")
+"""A cell that begins with a number, such as a count, a share, or a mean with its range."""
 
 Row = dict[str, Any]
 """What a command has found, as plain values under stable keys."""
@@ -140,12 +144,14 @@ def show(result: Result, *, as_json: bool, notes: Iterable[str] = ()) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = ""
 ) -> None:
-    """Print a small table on standard output; numbers are aligned to the right."""
+    """Print a small table on standard output; columns of numbers are aligned to the right."""
     console, table = Console(), Table()
+    cells = [[cell_text(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*(cell_text(value) for value in row))
+        is_number = index > 0 and all(_NUMBER.match(row[index]) for row in cells)
+        table.add_column(column, justify="right" if is_number else "left")
+    for row in cells:
+        table.add_row(*row)
     # Title and note stand outside, because Rich would wrap them to the width of a narrow table.
     console.print(title, style="italic", highlight=False, markup=False)
     console.print(table, markup=False)
