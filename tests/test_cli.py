@@ -490,7 +490,7 @@ def test_full_disk_is_said_with_the_file(desk, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("facsynth.data.write.os.fsync", full)
+    monkeypatch.setattr("facsynth.folders.os.fsync", full)
     line = desk.error("coverage", *desk.tables, "--missing", tmp_path / "missing.jsonl")
     assert "missing.jsonl cannot be written: No space left on device; free space or" in line
 
