@@ -242,7 +242,7 @@ def test_pair_becomes_two_samples_that_find_each_other():
     assert (chosen.sample_id, rejected.sample_id) == ("p#chosen", "p#rejected")
     assert (chosen.messages[1].content, rejected.messages[1].content) == ("so", "no")
     assert not chosen.rejected
-    samples = split_pairs([pair("x#1"), pair("y")])
+    samples = list(split_pairs([pair("x#1"), pair("y")]))
     numbers = pair_numbers([s.sample_id for s in samples], [s.label for s in samples])
     assert numbers.tolist() == [0, 0, 1, 1]
 
@@ -262,7 +262,7 @@ def test_what_is_no_pair_is_not_taken_for_one(ids, labels):
 
 def test_sample_without_a_second_answer_is_an_error():
     with pytest.raises(DataError, match="'p' is not a preference pair"):
-        split_pairs([Sample("p", text="alone")])
+        list(split_pairs([Sample("p", text="alone")]))
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def tables(tmp_path_factory):
     )
     pairs = [pair(f"p{i}", PLANTED[i % 3], PLANTED[3 + i % 3]) for i in range(30)]
     write_jsonl(map(sample_row, pairs), folder / "pairs.jsonl")
-    planted_table(split_pairs(pairs), folder / "pairs")
+    planted_table(list(split_pairs(pairs)), folder / "pairs")
     planted_table(pairs, folder / "chosen-only")
     return folder
 

@@ -4,7 +4,7 @@ Array axes: `n_samples`, `n_tokens`, `n_features`, `n_entries` (stored activatio
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "Span",
     "ToolCall",
     "fold_system",
+    "sample_from_row",
     "sample_text",
 ]
 
@@ -110,6 +111,16 @@ class Sample:
     tools: tuple[str, ...] = ()
     """Tools that the assistant may call: one JSON object each, in OpenAI's form
     (`{"type": "function", "function": {…}}`)."""
+
+
+def sample_from_row(row: Mapping[str, Any]) -> Sample:
+    """The sample whose `asdict` this is, with lists in place of tuples."""
+    sides = {name: tuple(map(_message, row[name])) for name in ("messages", "rejected")}
+    return Sample(**{**row, **sides, "tools": tuple(row["tools"])})
+
+
+def _message(row: Mapping[str, Any]) -> Message:
+    return Message(**{**row, "tool_calls": tuple(ToolCall(**call) for call in row["tool_calls"])})
 
 
 @dataclass(frozen=True)

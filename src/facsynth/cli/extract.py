@@ -50,21 +50,25 @@ def extract(
     with several, each has its table in a folder of OUTPUT named after it. Work is saved at least
     every 30 seconds; run an interrupted command again to resume it.
     """
-    from facsynth.cli.load import check_sources, load_samples, load_with_saes
+    from facsynth.cli.load import check_sources, load_with_saes, say_report
+    from facsynth.data.files import named_sources
+    from facsynth.data.pairs import split_pairs
+    from facsynth.data.read import REJECTED_FILE
+    from facsynth.data.spool import spool_samples
 
     names = _sae_names(saes)
     check_sources(model, saes)
-    samples = load_samples(data, reading, output=output)
+    change = split_pairs if both_answers else iter
+    samples = spool_samples(
+        named_sources(data), reading, rejected=output / REJECTED_FILE, change=change
+    )
+    say_report(samples.report)
 
     from facsynth.cli.show import RichProgress, print_json, print_tables, show
-    from facsynth.data.pairs import split_pairs
-    from facsynth.data.read import SampleList
     from facsynth.models.default_model import EMBEDDED_SAE
     from facsynth.table.extract import extract_table, extract_tables
 
     progress = RichProgress()
-    if both_answers:
-        samples = SampleList(split_pairs(samples), samples.report)
     lm, loaded = load_with_saes(model, saes, progress)
     shared: dict[str, Any] = {"settings": settings, "progress": progress}
     if len(saes) < 2:

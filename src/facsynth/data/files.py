@@ -240,9 +240,8 @@ def _hub_rows(found: re.Match[str], settings: ReadSettings) -> Iterator[PlacedRo
         options["data_files"], rest = rest, None
     given = {option: value for option, value in options.items() if value is not None}
     split, stem = settings.split, name.partition("/")[2]
-    streaming = settings.limit is not None
     try:
-        rows = datasets.load_dataset(name, rest, split=split, streaming=streaming, **given)
+        rows = datasets.load_dataset(name, rest, split=split, streaming=True, **given)
         for number, row in enumerate(rows, 1):
             yield PlacedRow(f"{name} [{split}]", f"row {number}", f"{stem}-{number}", _clean(row))
     except Exception as error:  # whatever the network and the loader raise, reported once

@@ -4,7 +4,7 @@ A pair `p` becomes `p#chosen` and `p#rejected`, labelled `chosen` and `rejected`
 labels then reads preferences as well.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -17,7 +17,7 @@ __all__ = ["CHOSEN", "REJECTED", "pair_numbers", "split_pairs"]
 CHOSEN, REJECTED = "chosen", "rejected"
 
 
-def split_pairs(samples: Iterable[Sample]) -> list[Sample]:
+def split_pairs(samples: Iterable[Sample]) -> Iterator[Sample]:
     """Two samples for every preference pair: the chosen answer, then the rejected one.
 
     A label that the pair had is dropped, because each side takes its own as label.
@@ -25,7 +25,6 @@ def split_pairs(samples: Iterable[Sample]) -> list[Sample]:
     Raises:
         DataError: A sample is not a preference pair.
     """
-    found = []
     for sample in samples:
         if not sample.rejected:
             raise DataError(
@@ -33,8 +32,7 @@ def split_pairs(samples: Iterable[Sample]) -> list[Sample]:
                 "leave --both-answers out or give rows with `chosen` and `rejected`"
             )
         for side, messages in ((CHOSEN, sample.messages), (REJECTED, sample.rejected)):
-            found.append(Sample(f"{sample.sample_id}#{side}", messages=messages, label=side))
-    return found
+            yield Sample(f"{sample.sample_id}#{side}", messages=messages, label=side)
 
 
 def pair_numbers(

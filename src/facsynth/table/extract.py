@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from facsynth.data.read import SampleList, Source, as_samples
+from facsynth.data.spool import SampleSpool, spool_samples
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.models.render import chat_format
@@ -111,7 +112,7 @@ def extract_table(
     """
     named = {Path(folder): (sae, sae_name)}
     settings = settings or ExtractSettings()
-    return _extract_goals(as_samples(samples), lm, named, settings, progress)[0]
+    return _extract_goals(_kept(samples), lm, named, settings, progress)[0]
 
 
 def extract_tables(
@@ -147,7 +148,7 @@ def extract_tables(
         if name in ("", ".", "..") or Path(name).name != name:
             raise DataError(f"the SAE name {name!r} cannot name a folder; choose a plain word")
     named = {Path(folder) / name: (sae, name) for name, sae in saes.items()}
-    tables = _extract_goals(as_samples(samples), lm, named, settings or ExtractSettings(), progress)
+    tables = _extract_goals(_kept(samples), lm, named, settings or ExtractSettings(), progress)
     return dict(zip(saes, tables, strict=True))
 
 
@@ -174,6 +175,14 @@ def table_source(
     )
 
 
+def _kept(data: Source) -> Sequence[Sample]:
+    """Samples as they are; anything else is read to disk, so that memory does not grow with it."""
+    if isinstance(data, SampleSpool | SampleList):
+        return data
+    is_samples = isinstance(data, list | tuple) and all(isinstance(row, Sample) for row in data)
+    return as_samples(data) if is_samples else spool_samples(data)
+
+
 @dataclass(frozen=True)
 class _Goal:
     """A table to write."""
@@ -193,12 +202,20 @@ class _Part:
     """Samples that are read together, and the tables that do not have them yet."""
 
     index: int
-    samples: Sequence[Sample]
+    source: Sequence[Sample]
+    """All samples; those on disk are read when a part is."""
+
+    rows: range
     goals: Sequence[_Goal]
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Its samples."""
+        return self.source[self.rows.start : self.rows.stop]
 
 
 def _extract_goals(
-    samples: Source,
+    samples: Sequence[Sample],
     lm: LanguageModel,
     saes: Mapping[Path, tuple[SparseAutoencoder, str]],
     settings: ExtractSettings,
@@ -207,13 +224,9 @@ def _extract_goals(
     """A table in each folder, from the SAE and under the SAE's name given there."""
     for sae, _ in saes.values():
         check_pair(lm, sae)
-    ids = Counter(sample.sample_id for sample in samples)
-    if twice := next((name for name, n in ids.items() if n > 1), None):
-        raise DataError(
-            f"{ids[twice]} samples have the id {twice[:60]!r}, and a table tells them apart by "
-            "it; give each its own"
-        )
-    report = samples.report if isinstance(samples, SampleList) else None
+    report = samples.report if isinstance(samples, SampleList | SampleSpool) else None
+    if report is None:  # the reader has seen to it
+        _check_ids(samples)
     wanted, sizes, goals = samples_hash(samples), set[int](), list[_Goal]()
     for folder, (sae, name) in saes.items():
         goal = _Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
@@ -243,6 +256,15 @@ def _extract_goals(
     return tables
 
 
+def _check_ids(samples: Iterable[Sample]) -> None:
+    ids = Counter(sample.sample_id for sample in samples)
+    if twice := next((name for name, n in ids.items() if n > 1), None):
+        raise DataError(
+            f"{ids[twice]} samples have the id {twice[:60]!r}, and a table tells them apart by "
+            "it; give each its own"
+        )
+
+
 def _one_size(sizes: set[int]) -> int:
     if len(sizes) > 1:
         raise DataError(
@@ -256,13 +278,19 @@ def _cut_parts(
     samples: Sequence[Sample], size: int, goals: Sequence[_Goal], progress: Progress
 ) -> list[_Part]:
     """The parts of the samples; those on disk that are broken are said, and read again."""
-    cut = [samples[start : start + size] for start in range(0, len(samples), size)]
-    ids = [[sample.sample_id for sample in part] for part in cut]
+    n = len(samples)
+    cut = [range(start, min(start + size, n)) for start in range(0, n, size)]
+
+    def ids_of(index: int) -> tuple[str, ...]:
+        part = cut[index]
+        return tuple(sample.sample_id for sample in samples[part.start : part.stop])
+
     for goal in goals:
-        for complaint in drop_broken_parts(goal.folder, goal.source, ids):
+        complaints = drop_broken_parts(goal.folder, goal.source, ids_of, n_parts=len(cut))
+        for complaint in complaints:
             progress.say(f"{complaint}; this part is read again")
     return [
-        _Part(index, part, [goal for goal in goals if not has_part(goal.folder, index)])
+        _Part(index, samples, part, [goal for goal in goals if not has_part(goal.folder, index)])
         for index, part in enumerate(cut)
     ]
 
@@ -273,7 +301,7 @@ def _extract_parts(
     """Read the parts that are not on disk; errors in the threads are raised here."""
     for part in parts:
         if not part.goals:
-            meter.skip(len(part.samples))
+            meter.skip(len(part.rows))
     todo = [part for part in parts if part.goals]
     tokenized = one_ahead(lambda part: _tokenize(part.samples, lm, settings), todo)
     with ThreadPoolExecutor(1, "write") as writer:
@@ -311,7 +339,7 @@ def _saved_batches(part: _Part) -> list[list[PooledBatch]]:
 def _n_saved(part: _Part) -> int:
     """Samples of a part that no run has to read again."""
     if all(has_part(goal.folder, part.index) for goal in part.goals):
-        return len(part.samples)
+        return len(part.rows)
     missing = [goal for goal in part.goals if not has_part(goal.folder, part.index)]
     saved = _saved_batches(replace(part, goals=missing))
     return sum(len(batches[0].rows) for batches in saved)

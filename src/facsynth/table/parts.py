@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from facsynth.errors import DataError
-from facsynth.records import FeatureActivations, Message, Sample, ToolCall
+from facsynth.records import FeatureActivations, Sample, sample_from_row
 from facsynth.table.manifest import StoredFile, TablePart, TableSource, part_path
 
 __all__ = [
@@ -294,17 +294,8 @@ def _broken(path: Path, what: str) -> DataError:
 def _sample(row: dict[str, Any]) -> Sample:
     if row["text"] is None and not row["messages"]:
         raise ValueError("it has neither text nor messages")
-    return Sample(
-        sample_id=row["sample_id"],
-        messages=tuple(map(_message, row["messages"])),
-        text=row["text"],
-        rejected=tuple(map(_message, row["rejected"])),
-        label=row["label"],
-        tools=tuple(row["tools"]),
-    )
-
-
-def _message(row: dict[str, Any]) -> Message:
-    if row["role"] not in _ROLES or row["content"] is None:
-        raise ValueError(f"a message has the role {str(row['role'])[:20]!r} or no content")
-    return Message(**row | {"tool_calls": tuple(ToolCall(**call) for call in row["tool_calls"])})
+    for message in (*row["messages"], *row["rejected"]):
+        role = message["role"]
+        if role not in _ROLES or message["content"] is None:
+            raise ValueError(f"a message has the role {str(role)[:20]!r} or no content")
+    return sample_from_row(row)

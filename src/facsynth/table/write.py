@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -104,27 +104,28 @@ def has_part(folder: Path, index: int) -> bool:
 
 
 def drop_broken_parts(
-    folder: Path, source: TableSource, sample_ids: Sequence[Sequence[str]]
+    folder: Path, source: TableSource, ids_of: Callable[[int], tuple[str, ...]], *, n_parts: int
 ) -> list[str]:
     """Check the parts of an unfinished table, and forget those that are not what they should be.
 
     Args:
         folder: The table.
         source: How it is extracted.
-        sample_ids: Ids of the samples of each part.
+        ids_of: Gives the ids of the samples of a part.
+        n_parts: Number of parts.
 
     Returns:
         What is wrong with the parts that have to be read again.
     """
     complaints = []
-    for index, ids in enumerate(sample_ids):
+    for index in range(n_parts):
         if not has_part(folder, index):
             continue
         try:
             part = read_counts(folder, index)
             check_part_files(folder, {index: part})
             read_part_samples(folder, index, part)
-            if read_part(folder, index, part, source).sample_ids != tuple(ids):
+            if read_part(folder, index, part, source).sample_ids != ids_of(index):
                 raise DataError(f"{part_path(folder, index)} holds other samples")
         except DataError as error:
             complaints.append(str(error))
