@@ -8,6 +8,7 @@ its diagonal is what two parts of one set share.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -41,6 +42,9 @@ SHARES = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 _FEW = 20
 """Samples of a matched part below which its shares say little."""
+
+_AT_ONCE = 2
+"""Sets that are searched for few samples at once; each takes a gigabyte a million samples."""
 
 _LENGTHS_AGREE = (0.8, 1.25)
 """Ratios of mean lengths between which two parts compare."""
@@ -195,10 +199,12 @@ def measure_overlap(
     settings = settings or OverlapSettings()
     rng = np.random.default_rng(settings.random_seed)
     names = names or [f"set {i}" for i in range(1, len(tables) + 1)]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        sets = tuple(threads.map(measure_redundancy, tables, names))
     return Overlap(
         shares=overlap_matrix(tables),
         matched=matched_overlap(tables, n_draws=settings.draws, rng=rng),
-        sets=tuple(map(measure_redundancy, tables, names)),
+        sets=sets,
         threshold=tables[0].threshold,
     )
 
@@ -245,14 +251,17 @@ def matched_overlap(
         )
     size, n_sets = smallest // 2, len(tables)
     shares, ratios = np.full((2, n_draws, n_sets, n_sets), np.nan)
+    parts: list[list[NDArray[np.bool_]]] = [[] for _ in tables]
     for draw in range(n_draws):
-        parts, ratios[draw] = _draw_parts([one.n_tokens for one in tables], size, rng)
-        seen = [one.firing.seen_in(found) for one, found in zip(tables, parts, strict=True)]
-        for i, j in product(range(n_sets), repeat=2):
-            inside = seen[i][0]
-            if inside.any():
-                both = np.count_nonzero(inside & seen[j][1 + i])
-                shares[draw, i, j] = int(both) / int(np.count_nonzero(inside))
+        drawn, ratios[draw] = _draw_parts([one.n_tokens for one in tables], size, rng)
+        parts = [[*before, *more] for before, more in zip(parts, drawn, strict=True)]
+    seen = [one.firing.seen_in(found) for one, found in zip(tables, parts, strict=True)]
+    for draw, i, j in product(range(n_draws), range(n_sets), range(n_sets)):
+        first = draw * (1 + n_sets)
+        inside, matched = seen[i][first], seen[j][first + 1 + i]
+        if inside.any():
+            both = np.count_nonzero(inside & matched)
+            shares[draw, i, j] = int(both) / int(np.count_nonzero(inside))
     if np.isnan(shares).all(axis=0).any():
         raise DataError("random parts of a data set activate nothing; lower --threshold")
     return MatchedOverlap(

@@ -149,9 +149,11 @@ class FiringRows:
         seen = np.zeros((len(choices), self.n_features), dtype=np.bool_)
         for part, block in self.blocks():
             unseen: NDArray[np.bool_] = np.logical_not(np.all(seen, axis=0))
-            left = block.only(unseen)
-            if left.feature_ids.size:
-                seen |= left.sum_samples([one[part] for one in choices]) > 0
+            left = np.flatnonzero(unseen[block.feature_ids])
+            if left.size:
+                starts = np.searchsorted(left, block.row_starts)
+                rows = FiringRows(starts, block.feature_ids[left], self.n_features)
+                seen |= rows.sum_samples([one[part] for one in choices]) > 0
         return seen
 
     def by_feature(
