@@ -36,6 +36,7 @@ LAYERS = [  # bottom first; a module imports from its own package and from lower
     {"models"},
     {"sae"},
     {"table"},
+    {"scale"},
     {"coverage"},
     {"select"},
     {"compare"},

@@ -10,7 +10,7 @@ from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import data_options, json_option, model_options, output_option
 from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
-from facsynth.table.settings import ExtractSettings
+from facsynth.table.settings import ExtractSettings, ShardSettings
 
 
 @click.command()
@@ -25,6 +25,7 @@ from facsynth.table.settings import ExtractSettings
     "model, which share one forward pass.",
 )
 @settings_options(ExtractSettings, "settings", without=("part_samples",))
+@settings_options(ShardSettings, "sharding")
 @click.option(
     "--both-answers",
     is_flag=True,
@@ -39,6 +40,7 @@ def extract(
     saes: tuple[str, ...],
     model: ModelSettings,
     settings: ExtractSettings,
+    sharding: ShardSettings,
     both_answers: bool,
     reading: ReadSettings,
     as_json: bool,
@@ -47,7 +49,8 @@ def extract(
 
     DATA is a JSONL, JSON, CSV, TSV, Parquet, Arrow or text file, a folder of such files, or a Hub
     data set (owner/name); several become one table. With one SAE the table is OUTPUT;
-    with several, each has its table in a folder of OUTPUT named after it. Work is saved at least
+    with several, each has its table in a folder of OUTPUT named after it. With --shard, the shard
+    is written to a folder of OUTPUT. Work is saved at least
     every 30 seconds; run an interrupted command again to resume it.
     """
     from facsynth.cli.load import check_sources, load_with_saes, say_report
@@ -66,13 +69,19 @@ def extract(
 
     from facsynth.cli.show import RichProgress, print_json, print_tables, show
     from facsynth.models.default_model import EMBEDDED_SAE
+    from facsynth.scale.shards import extract_shard
     from facsynth.table.extract import extract_table, extract_tables
 
     progress = RichProgress()
     lm, loaded = load_with_saes(model, saes, progress)
     shared: dict[str, Any] = {"settings": settings, "progress": progress}
+    name = saes[0] if saes else EMBEDDED_SAE
+    if sharding.shard is not None:
+        by_name = dict(zip(names if len(saes) > 1 else [name], loaded, strict=True))
+        shard = extract_shard(samples, lm, by_name, output, sharding, **shared)
+        show(shard, as_json=as_json)
+        return
     if len(saes) < 2:
-        name = saes[0] if saes else EMBEDDED_SAE
         tables = [extract_table(samples, lm, loaded[0], output, sae_name=name, **shared)]
     else:
         named = dict(zip(names, loaded, strict=True))

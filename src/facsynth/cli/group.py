@@ -12,6 +12,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "extract": "facsynth.cli.extract",
+    "merge": "facsynth.cli.merge",
     "coverage": "facsynth.cli.coverage",
     "explain": "facsynth.cli.explain",
     "relevance": "facsynth.cli.relevance",

@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from facsynth.data.read import SampleList, Source, as_samples
 from facsynth.data.spool import SampleSpool, spool_samples
+from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.models.render import chat_format
@@ -29,7 +30,7 @@ from facsynth.table.manifest import TableSource
 from facsynth.table.partial import drop_batches, load_batches, save_batches
 from facsynth.table.pooling import PooledBatch
 from facsynth.table.reading import Meter, read_activations
-from facsynth.table.settings import ExtractSettings
+from facsynth.table.settings import ExtractSettings, ShardSettings
 from facsynth.table.table import FeatureTable, open_table
 from facsynth.table.write import (
     drop_broken_parts,
@@ -41,11 +42,17 @@ from facsynth.table.write import (
 )
 
 __all__ = [
+    "SHARD_FILE",
     "extract_features",
+    "extract_parts",
     "extract_table",
     "extract_tables",
+    "kept_samples",
     "table_source",
 ]
+
+SHARD_FILE = "shard.json"
+"""File of a shard that says which shard it is; written when its parts are complete."""
 
 _NO_TOKEN = "no scored token"
 
@@ -112,7 +119,7 @@ def extract_table(
     """
     named = {Path(folder): (sae, sae_name)}
     settings = settings or ExtractSettings()
-    return _extract_goals(_kept(samples), lm, named, settings, progress)[0]
+    return _extract_goals(kept_samples(samples), lm, named, settings, progress)[0]
 
 
 def extract_tables(
@@ -148,7 +155,9 @@ def extract_tables(
         if name in ("", ".", "..") or Path(name).name != name:
             raise DataError(f"the SAE name {name!r} cannot name a folder; choose a plain word")
     named = {Path(folder) / name: (sae, name) for name, sae in saes.items()}
-    tables = _extract_goals(_kept(samples), lm, named, settings or ExtractSettings(), progress)
+    tables = _extract_goals(
+        kept_samples(samples), lm, named, settings or ExtractSettings(), progress
+    )
     return dict(zip(saes, tables, strict=True))
 
 
@@ -175,7 +184,7 @@ def table_source(
     )
 
 
-def _kept(data: Source) -> Sequence[Sample]:
+def kept_samples(data: Source) -> Sequence[Sample]:
     """Samples as they are; anything else is read to disk, so that memory does not grow with it."""
     if isinstance(data, SampleSpool | SampleList):
         return data
@@ -222,6 +231,38 @@ def _extract_goals(
     progress: Progress,
 ) -> list[FeatureTable]:
     """A table in each folder, from the SAE and under the SAE's name given there."""
+    extract_parts(samples, lm, saes, settings, progress)
+    tables = [open_table(folder) for folder in saes]
+    manifest = tables[0].manifest
+    n_samples, lost = manifest.n_samples, manifest.left_out
+    _say_lost(manifest.n_truncated, lost, n_samples, settings, progress)
+    return tables
+
+
+def extract_parts(
+    samples: Sequence[Sample],
+    lm: LanguageModel,
+    saes: Mapping[Path, tuple[SparseAutoencoder, str]],
+    settings: ExtractSettings,
+    progress: Progress,
+    *,
+    sharding: ShardSettings | None = None,
+) -> None:
+    """Extract the parts of tables that are not on disk.
+
+    Args:
+        samples: All samples, those of other shards too.
+        lm: The language model.
+        saes: The SAE of the table in each folder, and the SAE's name.
+        settings: See `ExtractSettings`.
+        progress: Shows a bar.
+        sharding: The shard whose parts are extracted; without it all are, and the tables are
+            declared finished.
+
+    Raises:
+        DataError: A folder holds something else, or as in `extract_table`.
+        MismatchError: An SAE does not fit the model.
+    """
     for sae, _ in saes.values():
         check_pair(lm, sae)
     report = samples.report if isinstance(samples, SampleList | SampleSpool) else None
@@ -235,25 +276,27 @@ def _extract_goals(
             goals.append(goal)
             sizes.add(size)
     if goals:
-        parts = _cut_parts(samples, _one_size(sizes), goals, progress)
+        every = _cut_parts(samples, _one_size(sizes), goals, progress)
+        parts = [p for p in every if sharding is None or sharding.has_part(p.index, len(every))]
         label = next(iter(saes)) if len(saes) == 1 else next(iter(saes)).parent
         try:
-            with progress.task(f"extracting {label.name}", len(samples), "samples") as task:
-                _extract_parts(parts, lm, settings, Meter(task))
+            n_here = sum(len(part.rows) for part in parts)
+            with progress.task(f"extracting {label.name}", n_here, "samples") as task:
+                _read_parts(parts, lm, settings, Meter(task))
         except KeyboardInterrupt:
             n_saved = sum(_n_saved(part) for part in parts)
             how = "resume" if n_saved else "start again"
             raise KeyboardInterrupt(
-                f"{n_saved:,} of {len(samples):,} samples are saved; run the same command to {how}."
+                f"{n_saved:,} of {n_here:,} samples are saved; run the same command to {how}."
             ) from None
         for goal in goals:
             drop_batches(goal.folder)
-            finish_table(goal.folder, goal.source, wanted, n_parts=len(parts), read=report)
-    tables = [open_table(folder) for folder in saes]
-    manifest = tables[0].manifest
-    n_samples, lost = manifest.n_samples, manifest.left_out
-    _say_lost(manifest.n_truncated, lost, n_samples, settings, progress)
-    return tables
+            row = None if report is None else report.row()
+            if sharding is None:
+                finish_table(goal.folder, goal.source, wanted, n_parts=len(parts), read=row)
+            else:
+                facts = {**asdict(sharding), "n_parts": len(every), "read": row}
+                write_json(facts, goal.folder / SHARD_FILE)
 
 
 def _check_ids(samples: Iterable[Sample]) -> None:
@@ -295,7 +338,7 @@ def _cut_parts(
     ]
 
 
-def _extract_parts(
+def _read_parts(
     parts: Sequence[_Part], lm: LanguageModel, settings: ExtractSettings, meter: Meter
 ) -> None:
     """Read the parts that are not on disk; errors in the threads are raised here."""

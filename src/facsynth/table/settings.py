@@ -55,3 +55,30 @@ class ExtractSettings(Settings):
             raise DataError(f"part_samples must be at least 1, not {self.part_samples}")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise DataError(f"batch_tokens must be at least 1, not {self.batch_tokens}")
+
+
+@dataclass(frozen=True)
+class ShardSettings(Settings):
+    """Which share of a table a run extracts, so that several machines make one table."""
+
+    shard: int | None = None
+    """Extract only this shard of the data, counted from 0; `fac merge` joins the shards to the
+    table that one run would have written."""
+
+    num_shards: int = 1
+    """Number of shards that the data is cut into."""
+
+    def __post_init__(self) -> None:
+        if self.num_shards < 1:
+            raise DataError(f"num_shards is {self.num_shards}, and must be at least 1")
+        if self.shard is None and self.num_shards > 1:
+            raise DataError("--num-shards needs --shard, the number of the shard from 0")
+        if self.shard is not None and not 0 <= self.shard < self.num_shards:
+            raise DataError(
+                f"shard is {self.shard}, and with --num-shards {self.num_shards} must be between "
+                f"0 and {self.num_shards - 1}"
+            )
+
+    def has_part(self, index: int, n_parts: int) -> bool:
+        """Whether the shard has this part of the table: consecutive parts, equally many."""
+        return self.shard is None or index * self.num_shards // n_parts == self.shard

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facsynth.data.read import REJECTED_FILE
-from facsynth.data.report import ReadReport
 from facsynth.data.stored import read_json
 from facsynth.data.write import sample_row, write_json
 from facsynth.errors import DataError
@@ -38,9 +38,11 @@ from facsynth.table.parts import (
 from facsynth.table.table import FeatureTable
 
 __all__ = [
+    "copy_part",
     "drop_broken_parts",
     "finish_table",
     "has_part",
+    "read_counts",
     "samples_hash",
     "start_table",
     "write_part",
@@ -182,7 +184,7 @@ def finish_table(
     wanted_samples: str,
     *,
     n_parts: int,
-    read: ReadReport | None = None,
+    read: Mapping[str, Any] | None = None,
 ) -> FeatureTable:
     """Declare a table finished whose parts are all written.
 
@@ -191,13 +193,12 @@ def finish_table(
         source: How it was extracted.
         wanted_samples: `samples_hash` of its samples.
         n_parts: Number of its parts.
-        read: What was read of the data.
+        read: Row of the report on what was read of the data.
     """
     from facsynth import __version__
 
     parts = tuple(read_counts(folder, index) for index in range(n_parts))
-    report = None if read is None else read.row()
-    manifest = Manifest(source, wanted_samples, parts, __version__, read=report)
+    manifest = Manifest(source, wanted_samples, parts, __version__, read=read)
     write_json(manifest.stored(), folder / "manifest.json")
     return FeatureTable(folder, manifest)
 
@@ -216,6 +217,27 @@ def samples_hash(samples: Iterable[Sample]) -> str:
         digest.update(json.dumps(sample_row(sample), sort_keys=True).encode())
         digest.update(b"\n")
     return digest.hexdigest()
+
+
+def copy_part(index: int, part: TablePart, origin: Path, folder: Path) -> None:
+    """Copy a complete part into another folder of the same plan.
+
+    Raises:
+        DataError: One of its files is not the one that was written.
+    """
+    for inner in ("samples", "hidden", "."):
+        stored = {"samples": part.samples, "hidden": part.hidden, ".": part.features}[inner]
+        if stored is None:
+            continue
+        path = part_path(folder, index, inner)
+        with atomic_path(path) as temporary:
+            shutil.copyfile(part_path(origin, index, inner), temporary)
+            if store_facts(temporary) != stored:
+                raise DataError(
+                    f"{part_path(origin, index, inner)} is not the file that was written; run the "
+                    "`fac extract` of this shard again"
+                )
+    write_json(asdict(part), _counts_path(folder, index))
 
 
 def _counts_path(folder: Path, index: int) -> Path:

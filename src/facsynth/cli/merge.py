@@ -1,0 +1,25 @@
+"""`fac merge`."""
+
+from pathlib import Path
+
+import click
+
+from facsynth.cli.options import json_option, output_option
+
+
+@click.command()
+@click.argument(
+    "shards", metavar="SHARD...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@output_option("Folder of the feature table.")
+@json_option
+def merge(shards: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    """Join the shards of a table, in any order, to the table that one run would have written.
+
+    Each SHARD is a folder that `fac extract --shard I --num-shards N` wrote. Shards that are
+    missing, or that belong to another table, are named. A stopped merge is resumed.
+    """
+    from facsynth.cli.show import show
+    from facsynth.scale.shards import merge_shards
+
+    show(merge_shards(shards, output), as_json=as_json)
