@@ -1,7 +1,7 @@
 """Write the cost table of `docs/scale.md`: time, disk and calls for given numbers of tokens.
 
-    python scripts/cost_model.py            prints the table
-    python scripts/cost_model.py --check    fails if docs/scale.md has another one
+    python scripts/cost_model.py            writes and prints the tables
+    python scripts/cost_model.py --check    fails if docs/scale.md has others
 
 Constants that were measured say where; the others are marked as estimates.
 """

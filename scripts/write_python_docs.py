@@ -29,6 +29,7 @@ COMMANDS = {
         *_PAIR,
         *("ExtractSettings", "extract_features", "extract_table", "extract_tables", "open_table"),
     ),
+    "merge": ("ShardSettings", "extract_shard", "merge_shards"),
     "coverage": (
         *("CoverageSettings", "explain_coverage", "measure_coverage", "measure_reference"),
         "read_profile",

@@ -53,6 +53,8 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.sae.random import random_directions as random_directions
     from facsynth.sae.train.settings import TrainSettings as TrainSettings
     from facsynth.sae.train.train import train_sae as train_sae
+    from facsynth.scale.shards import extract_shard as extract_shard
+    from facsynth.scale.shards import merge_shards as merge_shards
     from facsynth.select.pool import Pool as Pool
     from facsynth.select.select import select_samples as select_samples
     from facsynth.select.settings import SelectSettings as SelectSettings
@@ -63,6 +65,7 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.table.extract import extract_table as extract_table
     from facsynth.table.extract import extract_tables as extract_tables
     from facsynth.table.settings import ExtractSettings as ExtractSettings
+    from facsynth.table.settings import ShardSettings as ShardSettings
     from facsynth.table.table import open_table as open_table
     from facsynth.understand.contrast import judge_table as judge_table
     from facsynth.understand.descriptions import Described as Described
@@ -91,6 +94,7 @@ _EXPORTS = {
     "DiversitySettings": "facsynth.compare.settings",
     "EndpointChat": "facsynth.chat.endpoint",
     "ExtractSettings": "facsynth.table.settings",
+    "ShardSettings": "facsynth.table.settings",
     "FacsynthError": "facsynth.errors",
     "FeatureActivations": "facsynth.records",
     "LabelSettings": "facsynth.compare.settings",
@@ -125,6 +129,7 @@ _EXPORTS = {
     "export_samples": "facsynth.data.export",
     "extract_features": "facsynth.table.extract",
     "extract_table": "facsynth.table.extract",
+    "extract_shard": "facsynth.scale.shards",
     "extract_tables": "facsynth.table.extract",
     "judge_table": "facsynth.understand.contrast",
     "judge_by_llm": "facsynth.understand.relevance",
@@ -137,6 +142,7 @@ _EXPORTS = {
     "measure_reference": "facsynth.coverage.reference",
     "measure_transfer": "facsynth.compare.transfer",
     "open_samples": "facsynth.data.read",
+    "merge_shards": "facsynth.scale.shards",
     "open_table": "facsynth.table.table",
     "profile_sae": "facsynth.coverage.profile",
     "random_directions": "facsynth.sae.random",
