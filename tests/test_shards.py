@@ -1,6 +1,9 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -116,3 +119,8 @@ def test_a_shard_outside_the_number_of_shards_is_refused():
         ShardSettings(2, 2)
     with pytest.raises(DataError, match="--num-shards needs --shard"):
         ShardSettings(None, 2)
+
+
+def test_the_cost_model_of_the_page_is_the_one_of_the_script():
+    script = Path(__file__).parent.parent / "scripts" / "cost_model.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
