@@ -153,3 +153,9 @@ def test_pair_is_the_strongest_and_the_weakest_text_written_for_a_feature():
     assert (pairs[0].strong, pairs[0].weak) == ("text 2", "text 1")
     assert (pairs[1].strong, pairs[1].weak) == ("span 1", "text 3")
     assert (pairs[2].strong, pairs[2].weak) == ("span 2", "")
+
+
+def test_threshold_is_rounded_like_the_activations():
+    pool = pool_of((0, 1, {0: 0.1}))
+    assert choose_own(pool, [0], step=1, threshold=0.1, n=1, per_feature=1) == []
+    assert float(np.float32(0.1)) > 0.1

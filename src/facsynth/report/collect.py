@@ -13,7 +13,7 @@ __all__ = ["collect_report"]
 
 _OUTCOMES = {
     "kept": "kept",
-    "nothing new": "activated nothing that was still missing",
+    "not needed": "usable, but others were chosen",
     "not asked: budget": "not asked for: the budget was spent",
 }
 
