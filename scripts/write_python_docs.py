@@ -49,6 +49,8 @@ COMMANDS = {
     "labels": ("LabelSettings", "compare_labels", "label_tables"),
     "diff": ("DiffSettings", "compare_features"),
     "overlap": ("OverlapSettings", "measure_overlap"),
+    "baseline": ("BaselineRun", "BaselineSettings"),
+    "experiment": ("ExperimentRecipe", "read_experiment", "run_experiment"),
     "task": (),  # modules of facsynth.tasks, one per task
     "transfer": ("TransferSettings", "common_samples", "measure_transfer"),
     "sae": (

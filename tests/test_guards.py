@@ -42,8 +42,9 @@ LAYERS = [  # bottom first; a module imports from its own package and from lower
     {"compare"},
     {"understand"},
     {"synthesize", "tasks"},
-    {"report", "recipe"},
+    {"baselines", "report", "recipe"},
     {"pipeline"},
+    {"experiment"},
     {"cli"},
     {"__main__"},
 ]

@@ -159,8 +159,8 @@ def test_run_leaves_a_manifest_and_a_report(whole):
 def test_second_run_loads_no_model_and_asks_nobody(whole, run, monkeypatch):
     result, _ = whole
     before = files(result.folder)
-    monkeypatch.setattr("facsynth.pipeline.load_language_model", None)
-    monkeypatch.setattr("facsynth.pipeline.load_sae", None)
+    monkeypatch.setattr("facsynth.pipeline.state.load_language_model", None)
+    monkeypatch.setattr("facsynth.pipeline.state.load_sae", None)
     again = run(result.folder, ScriptedChat([]))
     assert again == result
     assert files(result.folder) == before
@@ -224,7 +224,7 @@ def test_error_in_a_recipe_is_found_before_a_model_is_loaded(recipe, tmp_path, m
     def load(*args, **options):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("facsynth.pipeline.load_language_model", load)
+    monkeypatch.setattr("facsynth.pipeline.state.load_language_model", load)
     key = line.split(" = ")[0]
     lines = [old for old in recipe.read_text().splitlines() if not old.startswith(f"{key} =")]
     wrong = tmp_path / "wrong.toml"
@@ -261,5 +261,5 @@ def test_chitchat_needs_a_number_of_samples(recipe, run, tmp_path):
     path = tmp_path / "chitchat.toml"
     path.write_text(recipe.read_text() + "anchor.random_seed = 3\n")
     path.write_text(path.read_text().replace(str(recipe.parent / "anchor.jsonl"), "chitchat"))
-    with pytest.raises(DataError, match="`chitchat` needs n_samples"):
+    with pytest.raises(DataError, match="`chitchat` of `anchor` needs"):
         run(tmp_path / "run", path=path)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from facsynth.chat.settings import Generator
+from facsynth.coverage.settings import CoverageSettings
 from facsynth.errors import DataError
 from facsynth.recipe import DataSource, Recipe, read_recipe
 from facsynth.synthesize.settings import Effort, Sampling, SynthesisSettings
@@ -46,6 +47,8 @@ temperature = 0.5
         seed=DataSource("b.jsonl"),
         model="m",
         sae="s",
+        threshold=2.0,
+        coverage=CoverageSettings(threshold=2.0),
         extract=ExtractSettings(score="user"),
         generator=Generator(chat_model="writer"),
         synthesize=SynthesisSettings(
@@ -64,6 +67,15 @@ def test_sources_take_several_files_and_how_they_are_read(tmp_path):
     assert [sample.sample_id for sample in recipe.seed.read()] == ["a", "b", "c"]
 
 
+def test_one_threshold_counts_for_every_stage_without_its_own(tmp_path):
+    stages = "[relevance]\nlabel = 'x'\n[explain]\n[explain.evidence]\nthreshold = 3.0\n"
+    recipe = read(tmp_path, f"threshold = 2.0\n{LEAST}{stages}")
+    assert (recipe.synthesize.threshold, recipe.coverage.threshold) == (2.0, 2.0)
+    assert (recipe.relevance.threshold, recipe.explain.evidence.threshold) == (2.0, 3.0)
+    recipe = read(tmp_path, f"{LEAST}[synthesize]\nthreshold = 4.0\n{stages}")
+    assert (recipe.threshold, recipe.relevance.threshold) == (4.0, 4.0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -72,6 +84,7 @@ def test_sources_take_several_files_and_how_they_are_read(tmp_path):
         (LEAST + "[synthesize.effort]\nround_sizes = 1", "did you mean `round_size`"),
         (LEAST + "[generator.policy]\nbudget_call = 1", "did you mean `budget_calls`"),
         (LEAST + "[extract]\nscores = 'all'", "did you mean `score`"),
+        (LEAST + "[export]\nformat = 'hf'", "did you mean `formats`"),
         ('[anchor]\nsource = "a"', "the key `seed` is missing"),
         ("[anchor]\n[seed]", "the key `anchor.source` is missing"),
         ('seed = "b"\n[anchor]\nsource = "a"', '`seed` is "b"; '),
@@ -80,7 +93,10 @@ def test_sources_take_several_files_and_how_they_are_read(tmp_path):
         (LEAST + "prompts = [1]", "is 1; input should be a valid string"),
         (LEAST + "[synthesize]\nmax_overlap = 2", "max_overlap is a share"),
         (LEAST + "[synthesize]\nthreshold = -1", "threshold is -1"),
-        (LEAST.replace("b.jsonl", "chitchat"), "`chitchat` needs n_samples"),
+        (LEAST.replace("b.jsonl", "chitchat"), "`chitchat` of `seed` needs n_samples"),
+        (LEAST + "[relevance]\ntask = 'toxicity'", "sees explanations; add a table .explain."),
+        (LEAST + "[select]\npool = 'all'", "the key `select.budget` is missing"),
+        (LEAST + "[task]\nname = 'maths'\ntest = 't'", '`task.name` is "maths"'),
         ("anchor = a.jsonl", "small.toml cannot be read as a recipe: .*line 1"),
     ],
 )

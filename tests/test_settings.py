@@ -137,3 +137,21 @@ def test_options_of_a_group_default_to_what_the_record_around_it_gives():
         click.echo(repr(settings))
 
     assert "Spending(budget_calls=7, failures=0.1)" in CliRunner().invoke(spend).output
+
+
+@dataclass(frozen=True)
+class Journey(Settings):
+    careful: Careful | None = None
+    lavish: Careful = field(default_factory=lambda: Careful(Spending(budget_calls=99)))
+
+
+def test_a_table_keeps_what_the_record_around_its_group_sets():
+    made = read_settings(Careful, {"spending": {"failures": 0.3}}, "r.toml")
+    assert made == Careful(Spending(budget_calls=7, failures=0.3))
+    table = {"careful": {"spending": {"failures": 0.3}}, "lavish": {"spending": {}}}
+    assert read_settings(Journey, table, "r.toml") == Journey(made)
+
+
+def test_hints_reach_into_a_group_that_may_be_missing():
+    with pytest.raises(DataError, match="unknown key `careful.spendin`; did you mean `spending`"):
+        read_settings(Journey, {"careful": {"spendin": 1}}, "r.toml")

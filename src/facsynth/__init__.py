@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and completion
+    from facsynth.baselines.run import BaselineRun as BaselineRun
+    from facsynth.baselines.settings import BaselineSettings as BaselineSettings
     from facsynth.chat.endpoint import EndpointChat as EndpointChat
     from facsynth.chat.local import LocalChat as LocalChat
     from facsynth.chat.scripted import ScriptedChat as ScriptedChat
@@ -36,6 +38,9 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.data.read import read_samples as read_samples
     from facsynth.data.settings import ReadSettings as ReadSettings
     from facsynth.errors import FacsynthError as FacsynthError
+    from facsynth.experiment.run import run_experiment as run_experiment
+    from facsynth.experiment.settings import ExperimentRecipe as ExperimentRecipe
+    from facsynth.experiment.settings import read_experiment as read_experiment
     from facsynth.models.lm import load_language_model as load_language_model
     from facsynth.models.tokens import tokenize_samples as tokenize_samples
     from facsynth.pipeline import run_recipe as run_recipe
@@ -87,12 +92,15 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "BaselineRun": "facsynth.baselines.run",
+    "BaselineSettings": "facsynth.baselines.settings",
     "CoverageSettings": "facsynth.coverage.settings",
     "DataSet": "facsynth.compare.side_by_side",
     "Described": "facsynth.understand.descriptions",
     "DiffSettings": "facsynth.compare.settings",
     "DiversitySettings": "facsynth.compare.settings",
     "EndpointChat": "facsynth.chat.endpoint",
+    "ExperimentRecipe": "facsynth.experiment.settings",
     "ExtractSettings": "facsynth.table.settings",
     "ShardSettings": "facsynth.table.settings",
     "FacsynthError": "facsynth.errors",
@@ -146,10 +154,12 @@ _EXPORTS = {
     "open_table": "facsynth.table.table",
     "profile_sae": "facsynth.coverage.profile",
     "random_directions": "facsynth.sae.random",
+    "read_experiment": "facsynth.experiment.settings",
     "read_profile": "facsynth.coverage.profile",
     "read_run": "facsynth.data.cards",
     "read_sae": "facsynth.sae.formats.layouts",
     "read_samples": "facsynth.data.read",
+    "run_experiment": "facsynth.experiment.run",
     "run_recipe": "facsynth.pipeline",
     "save_sae": "facsynth.sae.files",
     "select_samples": "facsynth.select.select",

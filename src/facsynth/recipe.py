@@ -1,19 +1,29 @@
 """Recipes: everything a run is made from, in one TOML file."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from facsynth.chat.settings import Generator
+from facsynth.coverage.settings import CoverageSettings
+from facsynth.data.export import Form
 from facsynth.data.files import named_sources
 from facsynth.data.read import SampleList, read_samples
 from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError
+from facsynth.select.settings import SelectSettings
 from facsynth.settings import Settings, read_settings
-from facsynth.synthesize.settings import SynthesisSettings
+from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
 from facsynth.table.settings import ExtractSettings
+from facsynth.tasks.instruction.settings import AnswerSettings, InstructionSettings
+from facsynth.tasks.reward.settings import RewardSettings
+from facsynth.tasks.steering.settings import ControlSettings, SteeringSettings
+from facsynth.tasks.toxicity.settings import LabelFields, ToxicitySettings
+from facsynth.understand.settings import EvidenceSettings, ExplainSettings, RelevanceSettings
 
-__all__ = ["DataSource", "Recipe", "read_recipe"]
+__all__ = ["DataSource", "Recipe", "SelectStage", "TaskStage", "read_recipe"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,99 @@ class DataSource(ReadSettings, _Source):
 
 
 @dataclass(frozen=True)
+class ExplainStage(Settings):
+    """Which features are explained, and by whom."""
+
+    imported: str | None = None
+    """File or folder with ready explanations; see `fac explain --import`."""
+
+    in_words: bool = False
+    """Have the judge describe features in words, or test imported explanations; otherwise features
+    are named by terms."""
+
+    max_features: int | None = None
+    """Explain the N most frequent features of the anchor; all by default."""
+
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    """What is collected for each feature."""
+
+    llm: ExplainSettings = field(default_factory=ExplainSettings)
+    """How the judge describes features and tests descriptions."""
+
+
+@dataclass(frozen=True)
+class SelectStage(SelectSettings):
+    """Which of the written samples go on; they are chosen to cover or match the anchor."""
+
+    pool: Literal["synthetic", "all"] = "synthetic"
+    """Choose from the synthetic samples, or from these and the seed."""
+
+
+@dataclass(frozen=True)
+class ExportStage(Settings):
+    """What is written for other tools."""
+
+    formats: tuple[Form, ...] = ("hf",)
+    """`hf`: a folder with a data card; `choice`: A/B items; `llamafactory`; `openai`; `axolotl`;
+    others: TRL's."""
+
+    clean: bool = False
+    """Leave out provenance and sample ids."""
+
+
+@dataclass(frozen=True)
+class TaskStage(Settings):
+    """What is trained on the samples, and tested. `fac experiment` compares more arms."""
+
+    name: Literal["toxicity", "reward", "steering", "instruction"]
+    """The task; only the table of that name is used."""
+
+    test: str
+    """Test set: what `fac task NAME evaluate` takes."""
+
+    test_limit: int | None = None
+    """Read at most N rows of the test set."""
+
+    arms: tuple[Literal["seed", "synthetic", "both"], ...] = ("both",)
+    """Training sets, each trained and tested: the seed alone, the synthetic samples alone, both."""
+
+    model: str | None = None
+    """Model to train; by default the one that reads the features."""
+
+    safe: str | None = None
+    """Only of `toxicity`: harmless samples to mix in; see `fac task toxicity train --safe`."""
+
+    all_positive: bool = False
+    """Only of `toxicity`: every training sample is toxic, and `safe` has the others."""
+
+    allow_overlap: bool = False
+    """Test although samples of the test set are in the training data."""
+
+    labels: LabelFields = field(default_factory=LabelFields)
+    """Only of `toxicity`: where text, class and group of a test sample are."""
+
+    toxicity: ToxicitySettings = field(default_factory=ToxicitySettings)
+    """How a classifier is trained."""
+
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    """How a reward model is trained."""
+
+    steering: SteeringSettings = field(default_factory=SteeringSettings)
+    """How steering vectors are made."""
+
+    controls: ControlSettings = field(default_factory=ControlSettings)
+    """What is measured beside steering vectors."""
+
+    instruction: InstructionSettings = field(default_factory=InstructionSettings)
+    """How an instruction model is trained."""
+
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
+    """How an instruction model is asked."""
+
+
+@dataclass(frozen=True)
 class Recipe(Settings):
-    """Everything a run is made from."""
+    """Everything a run is made from. A stage whose table is optional runs only if it is there."""
 
     name: str
     """Names the run folder and the report; by default the recipe's file name."""
@@ -74,14 +175,60 @@ class Recipe(Settings):
     dtype: str = "auto"
     """Precision of the model; see `load_language_model`. Set it to resume on another machine."""
 
+    threshold: float = 1.0
+    """Activation above which a feature is active, in SAE units: δ of every stage whose table does
+    not have its own."""
+
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     """How samples are read."""
+
+    coverage: CoverageSettings = field(default_factory=CoverageSettings)
+    """How coverage is measured, before and after."""
+
+    judge: Generator | None = None
+    """Who explains features and judges their relevance; by default the generator."""
+
+    explain: ExplainStage | None = None
+    """What features mean. Optional; needed where the judge follows a rubric."""
+
+    relevance: RelevanceSettings | None = None
+    """Which features count (F): those that fit a rubric (`task`), that go with a `label` of the
+    anchor, or with failures on it (`scores`). Optional; all count by default."""
 
     generator: Generator = field(default_factory=Generator)
     """Who writes."""
 
     synthesize: SynthesisSettings = field(default_factory=SynthesisSettings)
     """What is written, and what is kept."""
+
+    grading: JudgeSettings = field(default_factory=JudgeSettings)
+    """Who grades texts before they are kept; nobody by default."""
+
+    select: SelectStage | None = None
+    """Which of the written samples go on to export and task. Optional; all by default."""
+
+    export: ExportStage | None = None
+    """What is written for other tools. Optional."""
+
+    task: TaskStage | None = None
+    """What is trained and tested. Optional."""
+
+    def __post_init__(self) -> None:
+        """Refuse tables that lack what they need."""
+        for name, source in (("anchor", self.anchor), ("seed", self.seed)):
+            if source.source == "chitchat" and source.n_samples is None:
+                raise DataError(f"the source `chitchat` of `{name}` needs n_samples")
+        if self.judges_by_rubric and self.explain is None:
+            raise DataError(
+                "a judge with a rubric sees explanations; add a table [explain], or judge by label "
+                "or scores"
+            )
+
+    @property
+    def judges_by_rubric(self) -> bool:
+        """Whether an LLM decides which features count."""
+        wanted = self.relevance
+        return wanted is not None and wanted.label is None and wanted.scores is None
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -98,8 +245,20 @@ def read_recipe(path: str | Path) -> Recipe:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path} cannot be read as a recipe: {error}") from error
-    recipe = read_settings(Recipe, {"name": path.stem, **raw}, str(path))
-    for what in (recipe.anchor, recipe.seed):
-        if what.source == "chitchat" and what.n_samples is None:
-            raise DataError(f"{path}: the source `chitchat` needs n_samples")
-    return recipe
+    return read_settings(Recipe, _with_threshold({"name": path.stem, **raw}), str(path))
+
+
+def _with_threshold(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's δ put into the tables that have none of their own.
+
+    The one of `synthesize` counts for all where the recipe has none.
+    """
+    found, written = dict(raw), raw.get("synthesize")
+    own = written.get("threshold", 1.0) if isinstance(written, Mapping) else 1.0
+    delta = found.setdefault("threshold", own)
+    for name in ("coverage", "synthesize", "relevance", "explain"):
+        table = found.get(name, {} if name in ("coverage", "synthesize") else None)
+        if isinstance(table, Mapping):
+            inner = {"evidence": {"threshold": delta, **table.get("evidence", {})}}
+            found[name] = {**table, **inner} if name == "explain" else {"threshold": delta, **table}
+    return found

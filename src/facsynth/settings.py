@@ -10,9 +10,10 @@ import inspect
 import json
 import textwrap
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from facsynth.errors import DataError
 
@@ -50,6 +51,12 @@ class Setting:
         """Whether it holds settings of its own."""
         return isinstance(self.kind, type) and issubclass(self.kind, Settings)
 
+    @property
+    def table(self) -> "type[Settings] | None":
+        """The record of a group, also of one that may be None; None of any other field."""
+        record = _record_of(self.kind)
+        return record if record is not None and issubclass(record, Settings) else None
+
 
 def settings_of(record: type[Settings], defaults: Settings | None = None) -> tuple[Setting, ...]:
     """The fields of a settings record, in the order in which they are written.
@@ -70,6 +77,14 @@ def settings_of(record: type[Settings], defaults: Settings | None = None) -> tup
         )
         for f in fields(record)
     )
+
+
+def _record_of(kind: Any) -> type | None:
+    """The dataclass that a type is, or that it is where it is not None."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    kinds = tuple(one for one in kinds if one is not type(None))
+    only = kinds[0] if len(kinds) == 1 else None
+    return only if isinstance(only, type) and is_dataclass(only) else None
 
 
 def _default(field: Any) -> Any:
@@ -104,7 +119,8 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
 
     Args:
         record: A dataclass whose tables are `Settings`.
-        values: The table; arrays become tuples, whole numbers pass as numbers.
+        values: The table; arrays become tuples, whole numbers pass as numbers. A group keeps what
+            the record around it sets by default, where the table does not say otherwise.
         source: Names the table in errors.
 
     Raises:
@@ -114,7 +130,7 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
 
     try:
         # As JSON, because only there strict validation takes arrays for tuples.
-        text = json.dumps(values)
+        text = json.dumps(_filled(record, values))
         return TypeAdapter(record).validate_json(text, strict=True)
     except (TypeError, ValidationError) as error:
         if not isinstance(error, ValidationError):
@@ -123,6 +139,23 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
         raise DataError(f"{source}: {lines}") from error
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
+
+
+def _filled(record: Any, values: Any, defaults: Any = None) -> Any:
+    """A table with the defaults of its record where these are not those of the group itself."""
+    if not (isinstance(values, Mapping) and issubclass(record, Settings)):
+        return values
+    found = (
+        {} if defaults is None else {f.name: getattr(defaults, f.name) for f in fields(defaults)}
+    )
+    found |= values
+    for setting in settings_of(record, defaults):
+        default = None if setting.default is MISSING else setting.default
+        if setting.table and setting.name in values:
+            found[setting.name] = _filled(setting.table, values[setting.name], default)
+        elif is_dataclass(found.get(setting.name)):
+            found[setting.name] = asdict(found[setting.name])
+    return found
 
 
 def changed_settings(record: Any, stored: Mapping[str, Any], defaults: Any = None) -> list[str]:
@@ -167,10 +200,10 @@ def _complaint(record: type, error: Any) -> str:
     return f"`{key}` is {json.dumps(error['input'])[:60]}; {message}"
 
 
-def _names_at(record: type, path: list[str]) -> list[str]:
+def _names_at(record: Any, path: list[str]) -> list[str]:
     for name in path:
-        kind = get_type_hints(record).get(name)
-        if not is_dataclass(kind):
+        inner = _record_of(get_type_hints(record).get(name))
+        if inner is None:
             return []
-        record = kind  # type: ignore[assignment]
+        record = inner
     return [f.name for f in fields(record)]

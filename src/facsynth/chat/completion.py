@@ -119,6 +119,8 @@ def read_completion(body: object, request: ChatRequest, hint: str = "") -> Outco
     match body:
         case {"choices": [{"message": dict(message), **choice}, *_], **rest}:
             pass
+        case {"choices": [{"text": str(text), **choice}, *_], **rest} if request.is_raw:
+            message = {"content": text}
         case _:
             return Fault("the answer is not a chat completion")
     content, finish = message.get("content"), str(choice.get("finish_reason") or "").lower()

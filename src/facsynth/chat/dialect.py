@@ -74,6 +74,9 @@ class Dialect:
             "top_p": request.top_p,
             "seed": request.seed,
         }
+        if request.is_raw:  # the older protocol, which has no turns
+            del body["messages"], body[self.token_field]
+            body |= {"prompt": turns[0].content, "max_tokens": request.max_tokens}
         if request.schema is not None and self.schema_mode == "json_object":
             body["response_format"] = {"type": "json_object"}
         elif request.schema is not None and self.schema_mode == "json_schema":

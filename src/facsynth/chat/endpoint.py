@@ -330,7 +330,8 @@ class _Run:
         try:
             async with asyncio.timeout(limit_s):
                 body = dialect.body(self.chat._model, request)
-                said = await self.client.post("/chat/completions", cast_to=object, body=body)
+                path = "/completions" if request.is_raw else "/chat/completions"
+                said = await self.client.post(path, cast_to=object, body=body)
             self.chat._is_reached = True
             return self.read(parse_body(said), request)
         except TimeoutError:

@@ -143,6 +143,9 @@ class LocalChat:
     def _prompt(self, request: ChatRequest) -> tuple[list[int], str]:
         """The tokens of a prompt, and the mark by which it opens the model's thinking."""
         first, *rest = request.messages
+        if request.is_raw:
+            ids = self._tokenizer(first.content, add_special_tokens=False)["input_ids"]
+            return list(ids), ""
         has_system = first.role == "system" and bool(rest) and rest[0].role == "user"
         try:
             text = self._render(request.messages)

@@ -25,12 +25,17 @@ __all__ = [
     "OnOutcomes",
     "Outcome",
     "Permit",
+    "RAW",
     "ReplySchema",
     "StreamingChatModel",
     "collect",
     "deliver",
     "estimate_tokens",
 ]
+
+RAW = "raw"
+"""Role of the only message of a request for a plain continuation: its content is the whole prompt,
+which no chat template surrounds."""
 
 _SLICE = 64
 """Requests handed at once to a model that cannot stream."""
@@ -78,6 +83,11 @@ class ChatRequest:
             raise DataError(f"temperature is {self.temperature}; it must be 0 or more")
         if not 0 < self.top_p <= 1:
             raise DataError(f"top_p is {self.top_p}; it must be in (0, 1]")
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether its only message is a prompt that is continued without a chat template."""
+        return len(self.messages) == 1 and self.messages[0].role == RAW
 
     @property
     def key(self) -> str:

@@ -23,6 +23,8 @@ _COMMANDS = {
     "diff": "facsynth.cli.diff",
     "overlap": "facsynth.cli.overlap",
     "task": "facsynth.cli.task",
+    "baseline": "facsynth.cli.baseline",
+    "experiment": "facsynth.cli.experiment",
     "transfer": "facsynth.cli.transfer",
     "sae": "facsynth.cli.sae",
     "export": "facsynth.cli.export",

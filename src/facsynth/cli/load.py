@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facsynth.data.files import named_sources
-from facsynth.data.read import REJECTED_FILE, SampleList, json_lines, read_samples
+from facsynth.data.read import REJECTED_FILE, SampleList, read_samples
 from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError, MismatchError
@@ -240,31 +240,10 @@ def _named_by_table(name: str, option: str) -> str:
 
 
 def load_relevant(path: Path | None, n_features: int) -> Any:
-    """Mask of the relevant features: one id per line, or JSONL rows with `feature_id`.
+    """Flags of the features that --relevant names; None without it."""
+    from facsynth.understand.relevance import read_relevant
 
-    Rows with `"relevant": false`, as `fac relevance` writes them, do not count.
-    """
-    import numpy as np
-
-    if path is None:
-        return None
-    relevant = np.zeros(n_features, dtype=bool)
-    for place, value in json_lines(path, advice="write a feature id or an object with feature_id"):
-        try:
-            feature = int(value["feature_id"] if isinstance(value, dict) else value)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{place}: expected a feature id or an object with feature_id, "
-                f"found {str(value)[:60]!r}"
-            ) from error
-        if not 0 <= feature < n_features:
-            raise DataError(
-                f"{place}: feature {feature} does not exist; the SAE has the features 0 to "
-                f"{n_features - 1}"
-            )
-        if not (isinstance(value, dict) and value.get("relevant") is False):
-            relevant[feature] = True
-    return relevant
+    return None if path is None else read_relevant(path, n_features)
 
 
 def load_included(named: str | None, sample_ids: tuple[str, ...]) -> tuple[int, ...]:

@@ -1,13 +1,14 @@
 """Real conversations for the demo: PyPI's `chitchat-dataset` (MIT), 34 conversation prompts.
 
 A sample is one exchange of a conversation: what one person says, as the user, and what the other
-answers, as the assistant. Each conversation gives at most one sample.
+answers, as the assistant. Each conversation gives at most one sample; its prompt is the label.
 """
 
 import json
 import random
+import zlib
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 from facsynth.data.wheels import WheelFile, read_wheel_file
 from facsynth.errors import DataError
@@ -25,7 +26,11 @@ _MIN_CHARACTERS, _MAX_CHARACTERS = 30, 400
 
 
 def chitchat_samples(
-    n_samples: int, *, prompts: Collection[str] = (), random_seed: int = 0
+    n_samples: int,
+    *,
+    prompts: Collection[str] = (),
+    random_seed: int = 0,
+    half: Literal["train", "test"] | None = None,
 ) -> list[Sample]:
     """Draw exchanges from human conversations.
 
@@ -34,6 +39,7 @@ def chitchat_samples(
         prompts: Only conversations held under these prompts; empty for all, also those that
             were held under none.
         random_seed: Starts the random generator of the draw.
+        half: Only one half of the conversations, so that a test set shares none with the rest.
 
     Raises:
         DataError: A prompt does not exist, or there are fewer conversations than asked for.
@@ -46,6 +52,8 @@ def chitchat_samples(
             f"{min(known)!r}"
         )
     names = sorted(n for n, c in conversations.items() if not prompts or c.get("prompt") in prompts)
+    if half:
+        names = [n for n in names if zlib.crc32(n.encode()) % 2 == (half == "test")]
     rng = random.Random(random_seed)
     rng.shuffle(names)
     found = (_exchange(name, conversations[name], rng) for name in names)
@@ -76,4 +84,4 @@ def _exchange(name: str, conversation: dict[str, Any], rng: random.Random) -> Sa
         return None
     i = rng.choice(fit)
     messages = (Message("user", turns[i]), Message("assistant", turns[i + 1]))
-    return Sample(f"chitchat-{name}", messages)
+    return Sample(f"chitchat-{name}", messages, label=conversation.get("prompt"))

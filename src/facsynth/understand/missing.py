@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from facsynth.coverage.fac import MissingFeature, Topic, describe_missing, missing_features
 from facsynth.records import Span
@@ -41,6 +41,7 @@ def understand_missing(
     decoder: Float32[np.ndarray, "n_features d_model"],
     *,
     threshold: float,
+    relevant: Bool[np.ndarray, " n_features"] | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """JSONL rows of the missing features, and of the topics that they form.
 
@@ -50,13 +51,14 @@ def understand_missing(
         tokenizer: Tokenizer of the model that extracted the tables.
         decoder: The directions of the SAE.
         threshold: δ.
+        relevant: Features that count; all by default.
 
     Returns:
         A row per missing feature, ranked; names, spans and neighbours for the first `MAX_NAMED`, a
         topic's place in the second list for the first `MAX_GROUPED` that have one.
     """
     table = ReadTable.of(anchor, tokenizer)
-    active = active_rows(table.activations, threshold=threshold)
+    active = active_rows(table.activations, threshold=threshold, relevant=relevant)
     covered = active_rows(seed, threshold=threshold)
     missing = missing_features(active, covered)
     first, grouped = missing[:MAX_NAMED].tolist(), missing[:MAX_GROUPED].tolist()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from jaxtyping import Bool
 
 from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel
@@ -35,6 +36,7 @@ __all__ = [
     "Judgements",
     "Relevance",
     "read_feature_rows",
+    "read_relevant",
     "judge_all",
     "judge_by_llm",
     "load_rubric",
@@ -150,6 +152,33 @@ def read_feature_rows(path: Path, *fields: str) -> list[dict[str, Any]]:
             raise DataError(f"{place}: expected an object with {', '.join(fields)}")
         rows.append(row)
     return rows
+
+
+def read_relevant(path: Path, n_features: int) -> Bool[np.ndarray, " n_features"]:
+    """Flags of the relevant features: one id a line, or JSONL rows with `feature_id`.
+
+    Rows with `"relevant": false`, as `fac relevance` writes them, do not count.
+
+    Raises:
+        DataError: A line is neither, or the feature does not exist.
+    """
+    relevant = np.zeros(n_features, dtype=np.bool_)
+    for place, value in json_lines(path, advice="write a feature id or an object with feature_id"):
+        try:
+            feature = int(value["feature_id"] if isinstance(value, dict) else value)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{place}: expected a feature id or an object with feature_id, "
+                f"found {str(value)[:60]!r}"
+            ) from error
+        if not 0 <= feature < n_features:
+            raise DataError(
+                f"{place}: feature {feature} does not exist; the SAE has the features 0 to "
+                f"{n_features - 1}"
+            )
+        if not (isinstance(value, dict) and value.get("relevant") is False):
+            relevant[feature] = True
+    return relevant
 
 
 def load_rubric(task: str) -> str:

@@ -1,0 +1,53 @@
+"""`fac experiment`."""
+
+from pathlib import Path
+
+import click
+
+from facsynth.cli.options import json_option
+
+
+def _print_example(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.resources import files
+
+        click.echo((files("facsynth.experiment") / "example.toml").read_text("utf-8"), nl=False)
+        context.exit()
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Run folder; runs/NAME by default."
+)
+@click.option(
+    "--example",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_example,
+    help="Print a commented recipe and stop.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing.")
+@json_option
+def experiment(recipe: Path, output: Path | None, dry_run: bool, as_json: bool) -> None:
+    """Compare what training on the samples of methods, baselines and controls is worth.
+
+    RECIPE names the arms, sizes, random seeds, tasks and backbones. Run it again to resume after a
+    stop, or after adding an arm: what is done is not done again.
+    """
+    from facsynth.experiment.settings import read_experiment
+
+    # A wrong recipe is reported before PyTorch is imported, which takes seconds.
+    wanted = read_experiment(recipe)
+    from facsynth.cli.show import RichProgress, show
+    from facsynth.experiment.run import forecast_experiment, run_experiment
+    from facsynth.experiment.world import World
+
+    folder = output or Path("runs") / wanted.name
+    if dry_run:
+        left = forecast_experiment(World(wanted, folder, progress=RichProgress()))
+        show(left, as_json=as_json)
+        return
+    result = run_experiment(wanted, folder, progress=RichProgress())
+    show(result, as_json=as_json, notes=result.notes)

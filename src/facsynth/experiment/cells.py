@@ -1,0 +1,234 @@
+"""The cells of an experiment: one trained and tested model each, and what its samples are.
+
+A cell depends on nothing but its key and the folder: seed, samples of the arm, test set, backbone.
+
+```
+RUN/cells/ARM-SEED-TASK-SIZE-KEY.json      scores of the test items
+RUN/measures/ARM-SEED-SIZE-KEY.json        features, lengths and novelty of the added samples
+```
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from facsynth.baselines.job import user_text
+from facsynth.coverage.fac import feature_activation_coverage
+from facsynth.coverage.representative import hellinger_distance
+from facsynth.data.copies import index_texts
+from facsynth.data.write import write_json
+from facsynth.experiment.arms import ArmSet
+from facsynth.experiment.settings import TaskSettings
+from facsynth.experiment.world import World
+from facsynth.records import Sample
+from facsynth.table.active import ActiveRows, active_rows
+from facsynth.table.rows import take_rows
+from facsynth.table.write import samples_hash
+from facsynth.tasks.heads import fit_classifier, head_scores
+from facsynth.tasks.metrics import auprc, auroc
+from facsynth.tasks.settings import TrainSettings
+from facsynth.words import count_words
+
+__all__ = ["Bench", "Measures", "is_positive", "measure_of"]
+
+_NOTHING = "seed alone"
+
+Items = Float64[np.ndarray, " n_items"]
+
+
+def is_positive(samples: Sequence[Sample], task: TaskSettings) -> Bool[np.ndarray, " n_samples"]:
+    """Which samples belong to the task's positive class."""
+    return np.array([sample.label == task.positive for sample in samples], dtype=np.bool_)
+
+
+def measure_of(task: TaskSettings, positive: Bool[np.ndarray, " n_items"]) -> Callable[..., float]:
+    """The task's measure of scores and of how often each item counts; scores are sorted once."""
+    measure = auroc if task.measure == "auroc" else auprc
+    orders: dict[bytes, Any] = {}
+
+    def of(values: Items, counts: Items | None = None) -> float:
+        key = values.tobytes()
+        if key not in orders:
+            orders[key] = np.argsort(-values, kind="stable")
+        order = orders[key]
+        weights = None if counts is None else counts[order]
+        return measure(positive[order], values[order], weights)
+
+    return of
+
+
+@dataclass
+class Bench:
+    """Trains and tests one task on one backbone; hidden states are read once for each set."""
+
+    world: World
+    task: TaskSettings
+    backbone: str
+
+    def cell(self, arm: ArmSet | None, n: int, random_seed: int) -> dict[str, Any]:
+        """Scores of the test items by a head trained on the seed and the arm's first samples.
+
+        Args:
+            arm: What is added; nothing where None.
+            n: How many of its samples.
+            random_seed: Of the shuffled labels.
+
+        Returns:
+            `scores` and `shuffled` (after training on shuffled labels) of the test items, and
+            `n_train`.
+        """
+        path = self._path(arm, n, random_seed)
+        if path.is_file():
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        own = arm.samples[:n] if arm else ()
+        samples = [*self.world.seed, *self.world.always[self.task.name], *own]
+        rows = self._base
+        if arm and own:
+            rows = np.concatenate([rows, self._vectors(arm.samples)[:n]])
+        labels = is_positive(samples, self.task)
+        mixed = np.random.default_rng(random_seed).permutation(labels)
+        found = {
+            "arm": arm.key if arm else _NOTHING,
+            "task": self.task.name,
+            "backbone": self.backbone,
+            "size": n,
+            "random_seed": random_seed,
+            "n_train": len(samples),
+            "scores": self._scores(rows, labels),
+            "shuffled": self._scores(rows, mixed),
+        }
+        write_json(found, path)
+        return found
+
+    @cached_property
+    def positive(self) -> Bool[np.ndarray, " n_items"]:
+        """Class of each test item."""
+        return is_positive(self.world.tests[self.task.name], self.task)
+
+    @cached_property
+    def measure(self) -> Callable[..., float]:
+        """Score of values of the test items."""
+        return measure_of(self.task, self.positive)
+
+    @cached_property
+    def _base(self) -> Float32[np.ndarray, "n_base d_model"]:
+        return self._vectors([*self.world.seed, *self.world.always[self.task.name]])
+
+    @cached_property
+    def _items(self) -> Float32[np.ndarray, "n_items d_model"]:
+        return self._vectors(self.world.tests[self.task.name])
+
+    def _vectors(self, samples: Sequence[Sample]) -> Float32[np.ndarray, "n_samples d_model"]:
+        from facsynth.tasks.hidden_states import read_vectors
+
+        settings = TrainSettings(
+            head_only=True, head=self.task.head, max_length=self.task.max_length
+        )
+        lm = self.world.lm(self.backbone or None)
+        return read_vectors(samples, lm, settings, progress=self.world.progress).rows
+
+    def _scores(
+        self,
+        rows: Float32[np.ndarray, "n_rows d_model"],
+        labels: Bool[np.ndarray, " n_rows"],
+    ) -> list[float]:
+        if labels.all() or not labels.any():
+            return [0.0] * len(self.positive)  # one class alone tells nothing apart
+        head = fit_classifier(rows, labels, inverse_l2=self.task.head.inverse_l2)
+        return [round(float(score), 6) for score in head_scores(head, self._items)]
+
+    def _path(self, arm: ArmSet | None, n: int, random_seed: int) -> Path:
+        world = self.world
+        facts = {
+            "arm": arm.key if arm else _NOTHING,
+            "added": samples_hash(arm.samples[:n]) if arm else "",
+            "n": n,
+            "random_seed": random_seed,
+            "task": asdict(self.task),
+            "base": samples_hash([*world.seed, *world.always[self.task.name]]),
+            "test": samples_hash(world.tests[self.task.name]),
+            "backbone": [self.backbone or world.recipe.model, world.recipe.dtype],
+        }
+        digest = _digest(facts)
+        start = arm.key if arm else f"seed-{random_seed}"
+        return world.folder / "cells" / f"{start}-{self.task.name}-{n}-{digest}.json"
+
+
+@dataclass
+class Measures:
+    """What the samples of an arm are, in features, lengths and words."""
+
+    world: World
+
+    def of(self, arm: ArmSet, n: int) -> dict[str, Any]:
+        """Features, lengths and novelty of an arm's first samples.
+
+        Returns:
+            `fac_gain` (FAC of seed and samples minus FAC of the seed), `closeness` (Hellinger
+            distance of both together to the anchor), `fill_rate`, `novelty` (mean share of word
+            4-grams that neither anchor nor seed has) and `words` (mean).
+        """
+        digest = _digest([samples_hash(arm.samples[:n]), self._anchor_hash, self._threshold])
+        path = self.world.folder / "measures" / f"{arm.key}-{n}-{digest}.json"
+        if path.is_file():
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        found = self._measure(arm, n)
+        write_json(found, path)
+        return found
+
+    def _measure(self, arm: ArmSet, n: int) -> dict[str, Any]:
+        table = self.world.extract(arm.samples, f"arm-{arm.key}")
+        added = self._active(take_rows(table.activations(), range(n)))
+        anchor, seed = self._both
+        goal, both = anchor.features, added.counts + seed.counts
+        missing = goal & ~seed.features
+        texts = [user_text(sample) for sample in arm.samples[:n]]
+        everything = np.ones_like(goal)
+        before, after = (
+            feature_activation_coverage(goal, counts > 0, everything)
+            for counts in (seed.counts, both)
+        )
+        return {
+            "fac_gain": after - before,
+            "closeness": hellinger_distance(both, anchor.counts) if both.any() else None,
+            "fill_rate": _share(added.features & missing, missing),
+            "novelty": float(np.mean([1 - self._known.overlap(text) for text in texts])),
+            "words": float(np.mean([count_words(text) for text in texts])),
+        }
+
+    @property
+    def _threshold(self) -> float:
+        return self.world.recipe.threshold
+
+    @cached_property
+    def _anchor_hash(self) -> str:
+        return samples_hash([*self.world.anchor, *self.world.seed])
+
+    @cached_property
+    def _known(self) -> Any:
+        return index_texts([user_text(s) for s in (*self.world.anchor, *self.world.seed)])
+
+    @cached_property
+    def _both(self) -> tuple[ActiveRows, ActiveRows]:
+        side = self.world.side(None)
+        return self._active(side.anchor), self._active(side.seed)
+
+    def _active(self, rows: Any) -> ActiveRows:
+        return active_rows(rows, threshold=self._threshold)
+
+
+def _share(
+    hit: Bool[np.ndarray, " n_features"], wanted: Bool[np.ndarray, " n_features"]
+) -> float | None:
+    return float(hit.sum() / wanted.sum()) if wanted.any() else None
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,255 @@
+"""What an experiment compares: arms, sizes, random seeds, tasks, backbones, in one TOML file.
+
+It loads nothing heavy, so that a wrong recipe is found before a model is loaded.
+"""
+
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from facsynth.baselines.settings import BASELINES, Baseline, BaselineSettings
+from facsynth.chat.settings import Generator
+from facsynth.errors import DataError
+from facsynth.recipe import DataSource
+from facsynth.settings import Settings, read_settings
+from facsynth.synthesize.settings import SynthesisSettings
+from facsynth.table.settings import ExtractSettings
+from facsynth.tasks.settings import HeadSettings
+
+__all__ = [
+    "Arm",
+    "Choice",
+    "ExperimentRecipe",
+    "Features",
+    "Kind",
+    "TaskSettings",
+    "Wanted",
+    "arm_settings",
+    "read_experiment",
+]
+
+Kind = Literal["base", "seed", "synthesize", "real"] | Baseline
+Features = Literal["missing", "random", "frequency", "random-sae"]
+Choice = Literal["random", "coverage", "herding", "farthest", "k-means"]
+
+
+@dataclass(frozen=True)
+class Arm(Settings):
+    """One way to get a training set."""
+
+    name: str
+    """What the arm is called in tables; unique."""
+
+    kind: Kind
+    """`base`: nothing is trained. `seed`: the seed alone. `synthesize`: the seed with what
+    `fac synthesize` writes. `real`: the seed with labelled samples of the anchor, the upper bound.
+    Or the name of a baseline."""
+
+    features: Features = "missing"
+    """Only of `synthesize`: aim at the missing features, at as many random ones of the anchor, at
+    others that fire as often (controls), or at the missing features of an SAE of random
+    directions."""
+
+    choice: Choice = "random"
+    """Only of `real`: samples at random, by greedy coverage of missing features within length
+    classes, by herding to the anchor's firing rates, farthest first or k-means centres in the space
+    of hidden states."""
+
+    generator: str = ""
+    """Local model that writes, in place of that of `[generator]`."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from the table `[synthesize]` or `[baseline]`, such as
+    `{ threshold = 4.0, sampling = { temperature = 1.0 } }`."""
+
+
+@dataclass(frozen=True)
+class Wanted(Settings):
+    """One class of samples that arms write."""
+
+    label: str
+    """Label of the written samples."""
+
+    labels: tuple[str, ...] = ()
+    """Labels of the data that are read as this one. With it, test, seed and `always` samples of no
+    class are left out."""
+
+    form: str = ""
+    """What is written, in words that complete "Write …"; by default as the task says."""
+
+
+@dataclass(frozen=True)
+class TaskSettings(Settings):
+    """What is trained and tested: a head on hidden states that tells two classes apart."""
+
+    name: str
+    """What the task is called in tables; unique."""
+
+    test: DataSource
+    """Labelled test set. Near-copies of it are kept out of every arm."""
+
+    positive: str
+    """Label of the positive class; every other label is the other class."""
+
+    measure: Literal["auroc", "auprc"] = "auroc"
+    """Area under the ROC curve, or average precision."""
+
+    always: DataSource | None = None
+    """Labelled real samples that every training set has besides the seed, such as the safe ones of
+    a detector of toxic texts."""
+
+    head: HeadSettings = field(default_factory=HeadSettings)
+    """The head."""
+
+    max_length: int = 512
+    """Cut texts to N tokens, template included."""
+
+
+@dataclass(frozen=True)
+class ExperimentRecipe(Settings):
+    """Everything an experiment is made from."""
+
+    name: str
+    """Names the folder; by default the recipe's file name."""
+
+    anchor: DataSource
+    """Data that represents the target domain. Labels are needed for `real` arms and `by_class`."""
+
+    seed: DataSource
+    """The labelled data set to improve."""
+
+    arms: tuple[Arm, ...]
+    """What is compared."""
+
+    tasks: tuple[TaskSettings, ...]
+    """What is trained and tested."""
+
+    reference: str
+    """Arm that the others are compared with."""
+
+    sizes: tuple[int, ...] = (12, 24, 48, 96, 200)
+    """Numbers of samples that are added to the seed; each size is the beginning of the next."""
+
+    token_budgets: tuple[int, ...] = ()
+    """Second view: numbers of tokens that the generator may have written, rejected texts
+    included. An arm adds as many samples as they pay for."""
+
+    random_seeds: tuple[int, ...] = (1, 2, 3)
+    """Each arm is written and chosen anew for each random seed."""
+
+    backbones: tuple[str, ...] = ("",)
+    """Models whose hidden states are classified; empty for the one that reads the features."""
+
+    classes: tuple[Wanted, ...] = ()
+    """Classes that arms write, in equal numbers; one without a label by default."""
+
+    by_class: bool = False
+    """Show the writers of a class only anchor and seed samples of it."""
+
+    n_written: int | None = None
+    """Samples that each arm writes or chooses, all classes together; half as many again as the
+    largest size by default, so that every size can have the anchor's lengths. Set it to add or drop
+    sizes later without writing anew."""
+
+    threshold: float = 1.0
+    """Activation above which a feature is active, for the measures of all arms."""
+
+    n_resamples: int = 1000
+    """Resamples behind each interval."""
+
+    model: str | None = None
+    """Language model whose features are used; the embedded one by default."""
+
+    sae: str | None = None
+    """Its SAE; the embedded one by default."""
+
+    dtype: str = "auto"
+    """Precision of the model; see `load_language_model`. Set it to resume on another machine."""
+
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
+    """How samples are read."""
+
+    generator: Generator = field(default_factory=Generator)
+    """Who writes. Its limits hold for each arm and random seed by itself."""
+
+    synthesize: SynthesisSettings = field(default_factory=SynthesisSettings)
+    """How `synthesize` arms write."""
+
+    baseline: BaselineSettings = field(default_factory=BaselineSettings)
+    """How baselines write."""
+
+    def __post_init__(self) -> None:
+        names = Counter(arm.name for arm in self.arms)
+        if twice := [name for name, n in names.items() if n > 1]:
+            raise DataError(f"there are two arms called {twice[0]!r}; names are unique")
+        if self.reference not in names:
+            raise DataError(
+                f"the reference is {self.reference!r}, but the arms are {', '.join(names)}"
+            )
+        if not self.tasks or not self.sizes or not self.random_seeds:
+            raise DataError("an experiment needs a task, a size and a random seed")
+        if min((*self.sizes, *self.token_budgets)) < 1:
+            raise DataError("sizes and token budgets are 1 or more")
+        if self.n_written is not None and self.n_written < max(self.sizes):
+            raise DataError(
+                f"n_written is {self.n_written}, less than the largest size, {max(self.sizes)}"
+            )
+        for arm in self.arms:
+            _check_settings(arm, self)
+
+    @property
+    def n_of_class(self) -> int:
+        """Samples that an arm writes or chooses of each class."""
+        wanted = self.n_written or math.ceil(1.5 * max(self.sizes))
+        return math.ceil(wanted / len(self.wanted))
+
+    @property
+    def wanted(self) -> tuple[Wanted | None, ...]:
+        """The classes that arms write; a single None where the recipe names none."""
+        return self.classes or (None,)
+
+
+def arm_settings(arm: Arm, recipe: ExperimentRecipe) -> SynthesisSettings | BaselineSettings | None:
+    """The settings that an arm writes with; None for one that writes nothing."""
+    base: SynthesisSettings | BaselineSettings
+    if arm.kind == "synthesize":
+        base = recipe.synthesize
+    elif arm.kind in BASELINES:
+        base = recipe.baseline
+    else:
+        return None
+    table = _merged(asdict(base), arm.settings)
+    return read_settings(type(base), table, f"arm {arm.name}")
+
+
+def read_experiment(path: str | Path) -> ExperimentRecipe:
+    """Read a TOML recipe; its tables are the fields of `ExperimentRecipe`.
+
+    Raises:
+        DataError: It cannot be read, is not valid TOML, or has an unknown, missing or unfit key.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a recipe: {error}") from error
+    return read_settings(ExperimentRecipe, {"name": path.stem, **raw}, str(path))
+
+
+def _check_settings(arm: Arm, recipe: ExperimentRecipe) -> None:
+    if arm_settings(arm, recipe) is None and (arm.settings or arm.generator):
+        raise DataError(f"the arm {arm.name} writes nothing, so it takes no settings or generator")
+
+
+def _merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with the values of another, table by table."""
+    merged = dict(base)
+    for name, value in other.items():
+        below = merged.get(name)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(below, value) if both else value  # type: ignore[arg-type]
+    return merged

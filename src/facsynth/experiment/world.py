@@ -1,0 +1,251 @@
+"""What all arms of an experiment share: data, models, feature tables.
+
+```
+RUN/data/test-NAME.jsonl    the test sets, for those who must not copy them
+RUN/tables/…/               feature tables of anchor and seed, and what is derived from them
+```
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from facsynth.baselines.job import Vectors
+from facsynth.baselines.vectors import text_vectors
+from facsynth.chat.budget import Spending
+from facsynth.chat.model import ChatModel
+from facsynth.chat.settings import Generator
+from facsynth.data.chitchat import chitchat_samples
+from facsynth.data.copies import index_texts
+from facsynth.data.write import sample_row, write_jsonl
+from facsynth.errors import DataError
+from facsynth.experiment.settings import ExperimentRecipe, Wanted
+from facsynth.models.default_model import EMBEDDED_SAE
+from facsynth.models.lm import LanguageModel, load_language_model
+from facsynth.pipeline import load_generator
+from facsynth.progress import SILENT, Progress
+from facsynth.recipe import DataSource
+from facsynth.records import FeatureActivations, Message, Sample
+from facsynth.sae.files import load_sae
+from facsynth.sae.module import SparseAutoencoder
+from facsynth.sae.random import random_directions
+from facsynth.table.active import active_rows
+from facsynth.table.extract import extract_table
+from facsynth.table.rows import take_rows
+from facsynth.table.table import FeatureTable, open_table
+from facsynth.table.write import finish_table, samples_hash, write_part
+
+__all__ = ["Loaders", "Side", "World", "has_label"]
+
+_HALVES = ("chitchat", "chitchat:train", "chitchat:test")
+_COPY = 0.5
+"""Share of its word 4-grams in the test sets from which a sample is left out."""
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Where models come from."""
+
+    lm: Callable[[str | None, str], LanguageModel] = lambda name, dtype: load_language_model(
+        name, dtype=dtype
+    )
+    """Loads a language model by its name and precision."""
+
+    sae: Callable[[str | None], SparseAutoencoder] = load_sae
+    chat: Callable[[Generator, Callable[[], LanguageModel], Spending], ChatModel] = load_generator
+    """The generator, from its settings, the reader, and what may be spent."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Anchor and seed as one SAE sees them, for one class or for all."""
+
+    anchor: FeatureTable
+    seed: FeatureTable
+    sae: SparseAutoencoder
+
+
+@dataclass
+class World:
+    """Data, models and tables of one experiment; each is read when it is first needed."""
+
+    recipe: ExperimentRecipe
+    folder: Path
+    loaders: Loaders = field(default_factory=Loaders)
+    progress: Progress = SILENT
+
+    def __post_init__(self) -> None:
+        """Read all data, and leave out what copies a test set.
+
+        Raises:
+            DataError: Data cannot be read, or a label is missing.
+        """
+        recipe = self.recipe
+        self._models: dict[str, LanguageModel] = {}
+        self.tests = {task.name: self._labelled(task.test) for task in recipe.tasks}
+        self.always = {t.name: self._labelled(t.always) if t.always else [] for t in recipe.tasks}
+        known = index_texts([_text(s) for one in self.tests.values() for s in one])
+        kept = {}
+        found = {"anchor": self._read(recipe.anchor), "seed": self._labelled(recipe.seed)}
+        for name, samples in found.items():
+            kept[name] = [s for s in samples if known.overlap(_text(s)) <= _COPY]
+            if n := len(samples) - len(kept[name]):
+                self.progress.say(f"{name}: {n} samples copy a test set and are left out")
+        self.anchor, self.seed = kept["anchor"], kept["seed"]
+        self._check()
+
+    @property
+    def test_files(self) -> tuple[str, ...]:
+        """Files with the test sets."""
+        paths = []
+        for name, samples in self.tests.items():
+            path = self.folder / "data" / f"test-{name}.jsonl"
+            if not path.is_file():
+                write_jsonl([sample_row(sample) for sample in samples], path)
+            paths.append(str(path))
+        return tuple(paths)
+
+    def lm(self, name: str | None = None) -> LanguageModel:
+        """A language model; the one that reads the features by default."""
+        name = name or self.recipe.model or ""
+        if name not in self._models:
+            self._models[name] = self.loaders.lm(name or None, self.recipe.dtype)
+        return self._models[name]
+
+    @cached_property
+    def vectors(self) -> dict[str, Vectors]:
+        """Vectors of texts, for baselines that choose by them."""
+        return text_vectors(self.lm)
+
+    @cached_property
+    def sae(self) -> SparseAutoencoder:
+        """The SAE, where the model is."""
+        return self.loaders.sae(self.recipe.sae).to(self.lm().device)
+
+    def side(self, wanted: Wanted | None, random_seed: int | None = None) -> Side:
+        """Anchor and seed for the writers of a class.
+
+        Args:
+            wanted: The class; only with `by_class` it makes a difference.
+            random_seed: By an SAE of random directions drawn by it, in place of the trained one.
+        """
+        sae = self.sae
+        if random_seed is not None:
+            sae = random_directions(sae.cpu(), random_seed=random_seed).to(self.lm().device)
+        mark = "trained" if random_seed is None else f"random-{random_seed}"
+        anchor, seed = (
+            self._of_class(self.extract(samples, f"{name}-{mark}", sae), wanted)
+            for name, samples in (("anchor", self.anchor), ("seed", self.seed))
+        )
+        return Side(anchor, seed, sae)
+
+    def extract(
+        self, samples: Sequence[Sample], name: str, sae: SparseAutoencoder | None = None
+    ) -> FeatureTable:
+        """The feature table of samples, from the disk where it was made before."""
+        folder = self.folder / "tables" / name
+        if (folder / "manifest.json").is_file():
+            found = open_table(folder)
+            if found.manifest.samples_hash == samples_hash(samples):
+                return found
+        return extract_table(
+            samples,
+            self.lm(),
+            sae or self.sae,
+            folder,
+            settings=replace(self.recipe.extract, hidden=True),
+            sae_name=self.recipe.sae or EMBEDDED_SAE,
+            progress=self.progress,
+        )
+
+    def derive(
+        self, table: FeatureTable, rows: FeatureActivations, samples: Sequence[Sample], name: str
+    ) -> FeatureTable:
+        """A table on disk with some rows or entries of another one."""
+        folder = self.folder / "tables" / name
+        if (folder / "manifest.json").is_file():
+            return open_table(folder)
+        write_part(folder, 0, replace(rows, hidden=None), samples)
+        source = replace(table.manifest.source, hidden=False)
+        return finish_table(folder, source, samples_hash(samples), n_parts=1)
+
+    def missing(self, side: Side, threshold: float) -> Bool[np.ndarray, " n_features"]:
+        """Features that the anchor activates and the seed does not."""
+        anchor, seed = (active_rows(t, threshold=threshold) for t in (side.anchor, side.seed))
+        found: Bool[np.ndarray, " n_features"] = anchor.features & ~seed.features
+        return found
+
+    def _of_class(self, table: FeatureTable, wanted: Wanted | None) -> FeatureTable:
+        if wanted is None or not self.recipe.by_class:
+            return table
+        samples = table.samples()
+        rows = [i for i, sample in enumerate(samples) if has_label(sample, wanted)]
+        chosen = take_rows(table.activations(), rows)
+        name = f"{table.folder.name}-{wanted.label}"
+        return self.derive(table, chosen, [samples[i] for i in rows], name)
+
+    def _labelled(self, source: DataSource) -> list[Sample]:
+        """Samples of the classes, where these name the labels that belong to them; else all."""
+        samples, classes = self._read(source), {one.label for one in self.recipe.classes}
+        is_named = any(one.labels for one in self.recipe.classes)
+        kept = [s for s in samples if not is_named or s.label in classes or s.label is None]
+        if not kept:
+            raise DataError(f"{source.name} has no sample of the classes {sorted(classes)}")
+        return kept
+
+    def _read(self, source: DataSource) -> list[Sample]:
+        """Samples under the classes' labels; without answers where only the user is scored."""
+        if source.source in _HALVES:
+            samples = _chitchat(source)
+        else:
+            samples = list(source.read(rejected=self.folder / "data" / "rejected.jsonl"))
+        if not samples:
+            raise DataError(f"{source.name} holds no samples")
+        if self.recipe.extract.score == "user":
+            samples = [_said_by_user(sample) for sample in samples]
+        names = {label: one.label for one in self.recipe.classes for label in one.labels}
+        return [replace(s, label=names.get(s.label, s.label)) if s.label else s for s in samples]
+
+    def _check(self) -> None:
+        if not self.anchor or not self.seed:
+            raise DataError("the anchor or the seed has no sample that is not in a test set")
+        for name, samples in (("seed", self.seed), *self.tests.items()):
+            if bare := next((s for s in samples if s.label is None), None):
+                raise DataError(f"{name}: sample {bare.sample_id!r} has no label; name its field")
+        for wanted in self.recipe.classes if self.recipe.by_class else ():
+            for name, samples in (("anchor", self.anchor), ("seed", self.seed)):
+                if not any(has_label(sample, wanted) for sample in samples):
+                    raise DataError(f"by_class: the {name} has no sample of class {wanted.label}")
+
+
+def has_label(sample: Sample, wanted: Wanted) -> bool:
+    """Whether a sample belongs to a class."""
+    return sample.label == wanted.label
+
+
+def _chitchat(source: DataSource) -> list[Sample]:
+    if source.n_samples is None:
+        raise DataError(f"the source {source.name} needs n_samples")
+    half = source.name.partition(":")[2] or None
+    samples = chitchat_samples(
+        source.n_samples,
+        prompts=source.prompts,
+        random_seed=source.random_seed,
+        half=half,  # type: ignore[arg-type]  # `_HALVES` names them
+    )
+    return [replace(s, label=s.label or "none") for s in samples]
+
+
+def _said_by_user(sample: Sample) -> Sample:
+    if sample.text is not None:
+        return sample
+    said = next((m.content for m in sample.messages if m.role == "user"), "")
+    return Sample(sample.sample_id, (Message("user", said),), label=sample.label)
+
+
+def _text(sample: Sample) -> str:
+    return _said_by_user(sample).messages[0].content if sample.text is None else sample.text

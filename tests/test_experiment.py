@@ -1,0 +1,226 @@
+"""A planted world in which it is known which arm helps, and what an experiment keeps and says."""
+
+import json
+import random
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from facsynth.chat.budget import limited_chat
+from facsynth.chat.scripted import ScriptedChat
+from facsynth.data.write import sample_row, write_jsonl
+from facsynth.errors import DataError
+from facsynth.experiment.run import run_experiment
+from facsynth.experiment.settings import ExperimentRecipe
+from facsynth.experiment.world import Loaders
+from facsynth.records import Sample
+from facsynth.settings import read_settings
+from tiny_pair import FILLERS, PLANTED, planted_in, planted_pair, write_about
+
+KNOWN, NEW = PLANTED[:1], PLANTED[1:]
+"""Words of the seed, and words that only the anchor and the test set have."""
+
+
+def texts(n, words, seed, label):
+    """Plain texts of fillers, with one of some words in each."""
+    rng = random.Random(f"{words}{seed}")
+    samples = []
+    for i in range(n):
+        fill = rng.sample([w for w in FILLERS if w != "the"], 10)
+        text = " ".join([*fill[:4], *([words[i % len(words)]] if words else []), *fill[4:]])
+        samples.append(Sample(f"{label}-{seed}-{i}", text=text, label=label))
+    return samples
+
+
+def writer(request):
+    """Writes about the planted word that it sees last in its prompt; else about nothing."""
+    shown = [m.content for m in request.messages if planted_in(m.content) in PLANTED]
+    return write_about(planted_in(shown[-1]) if shown else "hello", request)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planted")
+    sets = {
+        "anchor": [*texts(60, KNOWN, 1, "yes"), *texts(21, NEW, 2, "yes")],
+        "seed": [*texts(8, KNOWN, 3, "yes"), *texts(8, [], 4, "no")],
+        "test": [*texts(42, NEW, 5, "yes"), *texts(42, [], 6, "no")],
+        "always": texts(12, [], 7, "no"),
+    }
+    for name, samples in sets.items():
+        write_jsonl([sample_row(s) for s in samples], folder / f"{name}.jsonl")
+    return folder
+
+
+ARMS = [
+    {"name": "base", "kind": "base"},
+    {"name": "seed", "kind": "seed"},
+    {"name": "cover", "kind": "synthesize"},
+    {"name": "undirected", "kind": "undirected"},
+    {"name": "real", "kind": "real", "choice": "coverage"},
+]
+
+
+def recipe_of(folder, **changes):
+    table = {
+        "name": "planted",
+        "anchor": {"source": str(folder / "anchor.jsonl")},
+        "seed": {"source": str(folder / "seed.jsonl")},
+        "arms": ARMS,
+        "reference": "undirected",
+        "tasks": [
+            {
+                "name": "sea",
+                "test": {"source": str(folder / "test.jsonl")},
+                "always": {"source": str(folder / "always.jsonl")},
+                "positive": "yes",
+                "head": {"inverse_l2": 1.0},
+            }
+        ],
+        "classes": [{"label": "yes", "form": "a text"}],
+        "by_class": True,
+        "sizes": [3, 7],
+        "n_resamples": 200,
+        "random_seeds": [1, 2],
+        "n_written": 7,
+        "synthesize": {
+            "effort": {"first_candidates": 8, "max_rounds": 1},
+            "max_overlap": 0.9,
+        },
+        "baseline": {"max_overlap": 0.9},
+    }
+    return read_settings(ExperimentRecipe, {**table, **changes}, "test")
+
+
+class Asked:
+    """Loads the planted pair and a script, and counts what is asked."""
+
+    def __init__(self, script=writer):
+        self.chat = ScriptedChat(script)
+        self.loaders = Loaders(
+            lm=lambda name, dtype: planted_pair()[0],
+            sae=lambda name: planted_pair()[1],
+            chat=lambda wanted, reader, spending: limited_chat(self.chat, spending),
+        )
+
+
+@pytest.fixture(scope="module")
+def done(place, tmp_path_factory):
+    return run_experiment(recipe_of(place), tmp_path_factory.mktemp("run"), loaders=Asked().loaders)
+
+
+def at(result, arm, size=7):
+    return next(r for r in result.rows if r["arm"] == arm and r["size"] == size)
+
+
+def test_arms_that_fill_the_missing_features_win(done):
+    assert at(done, "cover")["fill_rate"] == 1.0
+    assert min(at(done, name)["low"] for name in ("cover", "real")) > 0
+    assert at(done, "cover")["score"] > at(done, "cover", 3)["score"]
+
+
+def test_arms_that_fill_nothing_show_nothing(done):
+    assert at(done, "undirected")["fill_rate"] == 0.0
+    assert at(done, "undirected")["score"] == pytest.approx(at(done, "seed")["score"], abs=0.1)
+    assert at(done, "base")["score"] == 0.5
+
+
+def test_shuffled_labels_show_nothing(done):
+    for row in done.rows:
+        if row["arm"] != "undirected":
+            assert row["shuffled_low"] <= 0 <= row["shuffled_high"]
+
+
+def test_line_says_what_was_shown_and_what_not(done):
+    assert "better (cover at 3, 7; real at 3, 7), 0 worse (none), and 4 not better" in done.shown
+    assert "2 random seeds of the writers are few" in done.shown
+
+
+def test_written_samples_have_their_price_and_real_ones_none(done):
+    assert at(done, "real")["tokens"] == 0
+    assert at(done, "cover")["tokens"] > at(done, "cover", 3)["tokens"] > 0
+    assert done.spent["tokens_written"] > at(done, "cover")["tokens"]
+
+
+def test_run_again_asks_nothing_and_gives_the_same(place, done):
+    asked = Asked()
+    again = run_experiment(recipe_of(place), done.folder, loaders=asked.loaders)
+    assert asked.chat.history == []
+    assert again.rows == done.rows
+    assert json.loads((done.folder / "experiment.json").read_text())["rows"] == list(done.rows)
+
+
+class Killed(Exception):  # noqa: N818
+    """The process ends here."""
+
+
+def lasting(row):
+    """A row without what a kill may change: the call under way is spent again."""
+    return {k: v for k, v in row.items() if k not in ("seconds", "calls")}
+
+
+def test_killed_run_ends_with_the_same_result(place, done, tmp_path):
+    def dying(request):
+        if len(chat.chat.history) == 30:
+            raise Killed
+        return writer(request)
+
+    chat = Asked(dying)
+    with pytest.raises(Killed):
+        run_experiment(recipe_of(place), tmp_path, loaders=chat.loaders)
+    again = run_experiment(recipe_of(place), tmp_path, loaders=Asked().loaders)
+    assert [lasting(row) for row in again.rows] == [lasting(row) for row in done.rows]
+
+
+def test_arm_that_is_added_later_is_all_that_is_written(place, done, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(done.folder, folder)
+    asked = Asked()
+    arms = [*ARMS[2:], {"name": "near", "kind": "anchor-text"}]
+    more = run_experiment(recipe_of(place, arms=arms), folder, loaders=asked.loaders)
+    assert 0 < len(asked.chat.history) < done.spent["calls"]
+    assert at(more, "cover")["score"] == at(done, "cover")["score"]
+    assert at(more, "near")["n_samples"] == 7
+
+
+def test_equal_tokens_pay_for_fewer_samples_of_the_arm_that_writes_more(place, done, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(done.folder, folder)
+    asked = Asked()
+    wanted = recipe_of(place, sizes=[3], token_budgets=[250])
+    rows = run_experiment(wanted, folder, loaders=asked.loaders).rows
+    assert asked.chat.history == []
+    n = {row["arm"]: row["n_samples"] for row in rows if row["view"] == "tokens"}
+    assert 0 < n["cover"] < n["undirected"] == 7
+    assert n["real"] is None
+
+
+def test_arm_with_too_few_samples_is_named_and_left_empty(place, tmp_path):
+    loaders = Asked(lambda request: write_about("hello", replace(request, seed=0))).loaders
+    result = run_experiment(recipe_of(place, arms=ARMS[3:]), tmp_path, loaders=loaders)
+    assert at(result, "undirected", 3)["score"] is None
+    assert "undirected has fewer than 3 samples for 2 random seeds" in result.notes
+    assert at(result, "real", 3)["score"] is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": "gone"}, "the reference is 'gone', but the arms are base, seed"),
+        ({"arms": [*ARMS, ARMS[3]]}, "two arms called 'undirected'"),
+        ({"n_written": 5}, "n_written is 5, less than the largest size, 7"),
+        ({"sizes": [0]}, "sizes and token budgets are 1 or more"),
+        (
+            {"arms": [*ARMS, {"name": "x", "kind": "real", "settings": {"threshold": 1.0}}]},
+            "the arm x writes nothing",
+        ),
+        (
+            {"arms": [*ARMS, {"name": "x", "kind": "synthesize", "settings": {"thresold": 1.0}}]},
+            "unknown key `thresold`; did you mean `threshold`",
+        ),
+    ],
+)
+def test_recipe_that_cannot_be_run_says_why(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
+        recipe_of(tmp_path, **changes)

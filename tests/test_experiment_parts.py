@@ -1,0 +1,66 @@
+"""The parts of an experiment: order, choices, controls and measures, against small examples."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facsynth.experiment.cells import measure_of
+from facsynth.experiment.order import in_turn, order_by_length
+from facsynth.experiment.real import farthest_first, nearest_to_means
+from facsynth.experiment.settings import TaskSettings
+from facsynth.recipe import DataSource
+from facsynth.tasks.metrics import auprc, auroc
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
+
+
+@given(LENGTHS, LENGTHS)
+def test_order_has_every_sample_once(lengths, target):
+    order = order_by_length(np.array(lengths), np.array(target))
+    assert sorted(order) == list(range(len(lengths)))
+
+
+def test_every_beginning_has_the_lengths_of_the_target():
+    # Fifths of the target end at 1, 2, 3 and 4, so each length is a class of its own.
+    target = np.array([1, 2, 3, 4, 5] * 4)
+    order = order_by_length(np.array([5, 5, 5, 4, 4, 4, 3, 3, 2, 2, 1, 1]), target)
+    lengths = np.array([5, 5, 5, 4, 4, 4, 3, 3, 2, 2, 1, 1])[order]
+    assert sorted(lengths[:5]) == sorted(lengths[5:10]) == [1, 2, 3, 4, 5]
+
+
+def test_samples_of_one_length_keep_their_order():
+    assert order_by_length(np.array([7, 7, 7]), np.array([3, 9])) == [0, 1, 2]
+
+
+def test_class_that_runs_out_is_passed_over():
+    assert order_by_length(np.array([1, 1, 9]), np.array([9, 9, 9, 9, 1])) == [2, 0, 1]
+
+
+def test_classes_take_turns_until_one_runs_out():
+    assert in_turn([["a", "b", "c"], ["x", "y"]]) == ["a", "x", "b", "y"]
+    assert in_turn([["a"], []]) == []
+
+
+def test_farthest_first_goes_to_the_ends_before_the_middle():
+    line = np.array([[0.0], [1.0], [5.0], [10.0]])
+    assert farthest_first(line, 4, first=0) == [0, 3, 2, 1]
+
+
+def test_centres_are_taken_from_the_largest_cluster_first():
+    points = np.array([[0.0], [0.1], [0.2], [9.0], [9.1]])
+    assert nearest_to_means(points, 2, random_seed=0)[0] == 1
+    assert set(nearest_to_means(points, 2, random_seed=0)) & {3, 4}
+
+
+@pytest.mark.parametrize("name", ["auroc", "auprc"])
+def test_measure_of_a_task_is_that_of_the_weighted_scores(name):
+    rng = np.random.default_rng(0)
+    positive, scores = rng.random(30) > 0.5, rng.integers(0, 9, 30).astype(float)
+    counts = rng.integers(0, 3, 30).astype(float)
+    task = TaskSettings("t", DataSource("x"), "yes", measure=name)
+    plain = {"auroc": auroc, "auprc": auprc}[name]
+    measure = measure_of(task, positive)
+    for _ in range(2):  # the second time from the kept order
+        assert measure(scores, counts) == pytest.approx(plain(positive, scores, counts))
+        assert measure(scores) == pytest.approx(plain(positive, scores))
