@@ -33,7 +33,7 @@ WRITTEN = BaselineSettings(max_samples=5, reply=False, max_overlap=0.9)
 
 def new_text(request):
     """Another text of fillers for every request."""
-    return write_about("tree", request)
+    return write_about("tree", request, 11)
 
 
 def run(method, script=new_text, folder=None, settings=WRITTEN, anchor=ANCHOR, **given):
@@ -57,7 +57,7 @@ def asked(request):
 
 
 SCRIPTS = {
-    "alpaca": lambda r: "\n".join(f"{i}. {write_about(w, r)}" for i, w in enumerate("abc", 4)),
+    "alpaca": lambda r: "\n".join(f"{i}. {write_about(w, r, 11)}" for i, w in enumerate("abc", 4)),
     "cot-self-instruct": lambda r: f"I plan it. [New Text Begin]{new_text(r)}[New Text End]",
     "evol-instruct": lambda r: "Different" if "one word" in asked(r) else new_text(r),
 }
@@ -156,7 +156,7 @@ def test_sao_writes_in_the_role_of_a_persona(tmp_path):
 
     chat, found = run("sao", script, tmp_path)
     assert any("Play this role: A baker." in asked(r) for r in chat.history)
-    assert {row["provenance"]["persona"] for row in _rows(found)} == {"A baker."}
+    assert {row["provenance"]["persona"] for row in _rows(found)} == {"A baker."}, found.outcomes
 
 
 def test_sao_judges_its_own_pairs_in_a_random_order(tmp_path):
@@ -218,7 +218,7 @@ def test_controls_show_texts_as_earlier_answers(method, source, tmp_path):
     chat, _ = run(method, new_text, tmp_path)
     shown = [m.content for m in chat.history[0].messages if m.role == "assistant"]
     assert set(shown) <= {user_text(s) for s in source}
-    assert len(shown) == {"undirected": 3, "anchor-text": 1}[method]
+    assert len(set(shown)) == 4
 
 
 def test_run_goes_on_after_a_limit_and_asks_nothing_twice(tmp_path):

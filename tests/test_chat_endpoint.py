@@ -22,7 +22,7 @@ from facsynth.chat.budget import BudgetedChat, Spending
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.completion import retry_seconds
 from facsynth.chat.endpoint import EndpointChat
-from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest, ReplySchema
+from facsynth.chat.model import RAW, ChatFailure, ChatReply, ChatRequest, ReplySchema
 from facsynth.chat.settings import EndpointSettings, Policy
 from facsynth.errors import ChatError
 from facsynth.records import Message
@@ -51,6 +51,7 @@ class Server(ThreadingHTTPServer):
         self.answer = answer
         self.seen = Counter()
         self.bodies = []
+        self.paths = set()
         self.keys = set()
         self.lock = threading.Lock()
         self.over = threading.Event()
@@ -72,9 +73,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         body = json.loads(data)
-        text = body["messages"][-1]["content"]
+        text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
         with server.lock:
             server.bodies.append(body)
+            server.paths.add(self.path)
             server.keys.add(self.headers["Authorization"])
             server.seen[text] += 1
             n = server.seen[text]
@@ -530,3 +532,12 @@ def test_error_of_the_caller_stops_the_calls_and_comes_through(serve):
         chat_with(server, concurrency=2).stream([ask(str(i)) for i in range(200)], fail)
     assert len(server.seen) < 200
     assert not any(thread.name == "facsynth-chat" for thread in threading.enumerate())
+
+
+def test_raw_prompt_is_continued_at_the_older_address(serve):
+    server = serve(lambda server, text, n: {"choices": [{"text": f"{text}go", "index": 0}]})
+    [reply] = chat_with(server).reply([ChatRequest((Message(RAW, "<user>"),), max_tokens=9)])
+    assert reply.text == "<user>go"
+    assert server.paths == {"/v1/completions"}
+    assert server.bodies[0]["max_tokens"] == 9
+    assert "messages" not in server.bodies[0]

@@ -18,7 +18,7 @@ from transformers import (
 from facsynth.chat import decode
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.local import LocalChat
-from facsynth.chat.model import BatchedChatModel, ChatFailure, ChatReply, ChatRequest
+from facsynth.chat.model import RAW, BatchedChatModel, ChatFailure, ChatReply, ChatRequest
 from facsynth.chat.nucleus import draw_tokens
 from facsynth.errors import DataError, ModelError
 from facsynth.records import Message
@@ -388,3 +388,12 @@ def test_tokenizer_without_template_is_refused(model, tokenizer, monkeypatch):
 def test_batch_size_below_one_is_refused(model, tokenizer):
     with pytest.raises(DataError, match="batch_size is 0"):
         LocalChat(model, tokenizer, name="tiny", batch_size=0)
+
+
+def test_raw_prompt_is_read_as_it_stands(model, tokenizer):
+    bare = LocalChat(model, tokenizer, name="tiny")
+    raw = ChatRequest((Message(RAW, "<user> w1 <assistant>"),), max_tokens=4)
+    [reply] = bare.reply([raw])
+    assert reply.prompt_tokens == 3
+    [chatted] = bare.reply([ask("w1", max_tokens=4)])
+    assert chatted.prompt_tokens == 3

@@ -4,18 +4,25 @@ import json
 import random
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import facsynth
 from facsynth.chat.budget import limited_chat
 from facsynth.chat.scripted import ScriptedChat
+from facsynth.cli import main
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
+from facsynth.experiment.controls import aim_at
 from facsynth.experiment.run import run_experiment
 from facsynth.experiment.settings import ExperimentRecipe
-from facsynth.experiment.world import Loaders
+from facsynth.experiment.world import Loaders, World
 from facsynth.records import Sample
+from facsynth.report.plots import frontier_charts
 from facsynth.settings import read_settings
+from facsynth.table.active import active_rows
 from tiny_pair import FILLERS, PLANTED, planted_in, planted_pair, write_about
 
 KNOWN, NEW = PLANTED[:1], PLANTED[1:]
@@ -36,7 +43,7 @@ def texts(n, words, seed, label):
 def writer(request):
     """Writes about the planted word that it sees last in its prompt; else about nothing."""
     shown = [m.content for m in request.messages if planted_in(m.content) in PLANTED]
-    return write_about(planted_in(shown[-1]) if shown else "hello", request)
+    return write_about(planted_in(shown[-1]) if shown else "hello", request, 11)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,7 @@ def recipe_of(folder, **changes):
         "random_seeds": [1, 2],
         "n_written": 7,
         "synthesize": {
-            "effort": {"first_candidates": 8, "max_rounds": 1},
+            "evidence": "texts",
             "max_overlap": 0.9,
         },
         "baseline": {"max_overlap": 0.9},
@@ -184,24 +191,68 @@ def test_arm_that_is_added_later_is_all_that_is_written(place, done, tmp_path):
     assert at(more, "near")["n_samples"] == 7
 
 
-def test_equal_tokens_pay_for_fewer_samples_of_the_arm_that_writes_more(place, done, tmp_path):
+def test_equal_tokens_add_as_many_samples_as_they_pay_for(place, done, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(done.folder, folder)
     asked = Asked()
-    wanted = recipe_of(place, sizes=[3], token_budgets=[250])
+    wanted = recipe_of(place, sizes=[3], token_budgets=[60])
     rows = run_experiment(wanted, folder, loaders=asked.loaders).rows
     assert asked.chat.history == []
     n = {row["arm"]: row["n_samples"] for row in rows if row["view"] == "tokens"}
-    assert 0 < n["cover"] < n["undirected"] == 7
+    for arm in ("cover", "undirected"):
+        price = at(done, arm)["tokens"] / 7
+        assert n[arm] == pytest.approx(60 / price, abs=1)
     assert n["real"] is None
 
 
 def test_arm_with_too_few_samples_is_named_and_left_empty(place, tmp_path):
-    loaders = Asked(lambda request: write_about("hello", replace(request, seed=0))).loaders
+    loaders = Asked(lambda request: write_about("hello", replace(request, seed=0), 11)).loaders
     result = run_experiment(recipe_of(place, arms=ARMS[3:]), tmp_path, loaders=loaders)
     assert at(result, "undirected", 3)["score"] is None
     assert "undirected has fewer than 3 samples for 2 random seeds" in result.notes
     assert at(result, "real", 3)["score"] is not None
+
+
+def test_chart_shows_every_score_and_arms_that_add_nothing_as_lines(done):
+    chart = json.dumps(frontier_charts(done.rows))
+    assert chart.count('"adds": "samples"') == 6  # three arms at two sizes
+    assert chart.count('"adds": "nothing"') == 8  # base and seed, at both ends, for two sizes
+
+
+def test_random_features_are_as_many_as_the_missing_ones_and_missing_in_the_seed(place, tmp_path):
+    world = World(recipe_of(place), tmp_path, Asked().loaders)
+    [wanted] = world.recipe.classes
+    side = world.side(wanted)
+    seed, aimed = aim_at(world, side, "random", 1.0, 3, wanted)
+    assert aimed.sum() == world.missing(side, 1.0).sum()
+    assert not (active_rows(seed, threshold=1.0).features & aimed).any()
+    assert aim_at(world, side, "missing", 1.0, 3, wanted) == (side.seed, None)
+
+
+def test_samples_that_copy_a_test_set_are_left_out(place, tmp_path):
+    recipe = recipe_of(
+        place, anchor={"source": [str(place / f"{n}.jsonl") for n in ("anchor", "test")]}
+    )
+    world = World(recipe, tmp_path, Asked().loaders)
+    assert len(world.anchor) == 81
+
+
+def test_example_is_the_small_recipe_and_has_enough_arms():
+    example = (Path(facsynth.__file__).parent / "experiment" / "example.toml").read_text()
+    assert (
+        Path(__file__).parent.parent / "recipes" / "experiment_small.toml"
+    ).read_text() == example
+    found = CliRunner().invoke(main, ["experiment", "--example"])
+    assert found.output == example
+
+
+def test_wrong_recipe_is_one_line_before_torch_is_loaded(tmp_path):
+    path = tmp_path / "wrong.toml"
+    path.write_text('reference = "seed"\n')
+    found = CliRunner().invoke(main, ["experiment", str(path)])
+    assert found.exit_code == 1
+    assert found.stderr.startswith("Error: ")
+    assert "the key `anchor` is missing" in found.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from facsynth.experiment.cells import measure_of
 from facsynth.experiment.order import in_turn, order_by_length
 from facsynth.experiment.real import farthest_first, nearest_to_means
-from facsynth.experiment.settings import TaskSettings
+from facsynth.experiment.settings import Arm, TaskSettings, varied_arms
 from facsynth.recipe import DataSource
 from facsynth.tasks.metrics import auprc, auroc
 
@@ -64,3 +64,13 @@ def test_measure_of_a_task_is_that_of_the_weighted_scores(name):
     for _ in range(2):  # the second time from the kept order
         assert measure(scores, counts) == pytest.approx(plain(positive, scores, counts))
         assert measure(scores) == pytest.approx(plain(positive, scores))
+
+
+def test_varied_arms_differ_in_one_value_each():
+    kept = {"effort": {"max_rounds": 3}}
+    vary = {"effort.max_features": (5, 9), "generator": ("tiny",)}
+    plain, five, nine, tiny = varied_arms(Arm("a", "synthesize", settings=kept, vary=vary))
+    assert (plain.settings, plain.vary, plain.generator) == (kept, {}, "")
+    assert five.settings == {"effort": {"max_rounds": 3, "max_features": 5}}
+    assert (nine.name, tiny.name) == ("a, effort.max_features=9", "a, generator=tiny")
+    assert (tiny.settings, tiny.generator) == (kept, "tiny")

@@ -32,7 +32,7 @@ def write_alpaca(job: Job) -> None:
         number = job.next_round()
         n_prompts = -(-n // _N_ASKED)
         prompts = [_prompt(job, number, i) for i in range(n_prompts)]
-        longest = job.settings.sampling.max_length * _N_ASKED
+        longest = job.max_length * _N_ASKED
         for reply in job.ask(prompts, "lists", max_tokens=longest, raw=True):
             for text in _NUMBER.split(reply)[: _N_ASKED + 1]:
                 words = split_words(text)

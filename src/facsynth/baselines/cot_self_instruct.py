@@ -28,7 +28,7 @@ def write_cot_self_instruct(job: Job) -> None:
     while n := job.n_lacking:
         number = job.next_round()
         prompts = [_prompt(job, number, i) for i in range(n)]
-        longest = job.settings.sampling.max_length + _MORE_TOKENS
+        longest = job.max_length + _MORE_TOKENS
         for reply in job.ask(prompts, "texts", max_tokens=longest, raw=True):
             found = _NEW.search(reply)
             if found:

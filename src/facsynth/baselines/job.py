@@ -18,10 +18,11 @@ from facsynth.baselines.settings import BaselineSettings
 from facsynth.chat.ask import ask
 from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
 from facsynth.chat.quoting import break_turn_marks
+from facsynth.data.copies import index_texts
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 from facsynth.synthesize.admission import Admission
-from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.candidates import NO_TARGET, Candidate
 from facsynth.synthesize.prompts import between_tags, written_text
 from facsynth.synthesize.task_format import TaskFormat
 
@@ -32,9 +33,6 @@ Prompt = tuple[Message, ...]
 
 Vectors = Callable[[Sequence[str]], Float[np.ndarray, "_ _"]]
 """One row for each text."""
-
-_BASELINE = -1
-"""No feature was aimed at."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,14 @@ class Job:
         self.chat, self.tokenizer, self._vectors = chat, tokenizer, vectors or {}
         target = anchor or seeds
         self._admission = Admission(
-            target, seeds, max_overlap=settings.max_overlap, evaluation=evaluation
+            target,
+            seeds,
+            max_overlap=settings.max_overlap,
+            max_run=settings.max_run,
+            evaluation=evaluation,
         )
         self.as_text = bool(target) and not target[0].messages
+        self._written = index_texts([])
         self.kept: list[Draft] = []
         self.lost = Counter[str]()
         """Texts that were not kept, by the reason."""
@@ -104,6 +107,11 @@ class Job:
         """Texts still to be kept; 0 when the job is over."""
         is_over = self.stopped is not None or self._n_rounds >= self.settings.max_rounds
         return 0 if is_over else max(0, self.settings.max_samples - len(self.kept))
+
+    @property
+    def max_length(self) -> int:
+        """Longest reply that holds one text, in tokens."""
+        return self.settings.sampling.max_length or min(1024, max(48, 2 * self.max_words))
 
     @property
     def max_words(self) -> int:
@@ -153,7 +161,7 @@ class Job:
             ChatRequest(
                 prompt,
                 seed=self.rng(self._n_asked + n).randrange(2**31),
-                max_tokens=max_tokens or sampling.max_length,
+                max_tokens=max_tokens or self.max_length,
                 temperature=sampling.temperature if temperature is None else temperature,
                 top_p=sampling.top_p,
             )
@@ -188,13 +196,14 @@ class Job:
             text=text if self.as_text else None,
             label=self.task.label,
         )
-        candidate = Candidate(sample, _BASELINE, 1, self._n_rounds - 1, len(self.kept))
+        candidate = Candidate(sample, NO_TARGET, 1, self._n_rounds - 1, len(self.kept))
         if flaw := self._admission.find_flaw(candidate):
             self.lost[flaw] += 1
             return False
-        if not self._admission.admit(candidate):
+        if self._written.overlap(text) > self.settings.max_overlap:
             self.lost["near-copy"] += 1
             return False
+        self._written.add(text)
         self.kept.append(Draft(candidate, facts))
         return True
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from facsynth.baselines.job import Job
-from facsynth.baselines.undirected import turns
+from facsynth.baselines.undirected import more_like
 
 __all__ = ["sparse_members", "write_prismatic"]
 
@@ -32,7 +32,7 @@ def write_prismatic(job: Job) -> None:
         number = job.next_round()
         rngs = [job.rng("shown", number, i) for i in range(_OVER * n)]
         shown = [rng.sample(pool, min(_N_SHOWN, len(pool))) for rng in rngs]
-        prompts = [turns(job, some, "Another one.") for some in shown]
+        prompts = [more_like(job, some) for some in shown]
         texts = list(dict.fromkeys(text for text in job.ask(prompts, "texts") if text))
         if not texts:
             continue

@@ -28,6 +28,7 @@ from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 from facsynth.settings import changed_settings
 from facsynth.show import TextTable, as_html
+from facsynth.synthesize.admission import word_limits
 from facsynth.synthesize.complete import complete, write_contrasts
 from facsynth.synthesize.task_format import read_task
 from facsynth.table.write import samples_hash
@@ -114,8 +115,11 @@ class BaselineRun:
         policy = policy or Policy()
         n_calls = 2 * CALLS_PER_SAMPLE[self.method] * self.settings.max_samples
         words = sum(estimate_tokens(str(sample)) for sample in self._seeds)
+        length = (
+            self.settings.sampling.max_length or 2 * word_limits(self._anchor or self._seeds)[1]
+        )
         n_in = n_calls * (80 + 3 * words // max(1, len(self._seeds)))
-        n_out = n_calls * self.settings.sampling.max_length
+        n_out = n_calls * length
         done = self.task.completion
         if done and (self.settings.reply or done.kind != "answer"):
             n_calls += self.settings.max_samples

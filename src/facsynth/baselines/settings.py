@@ -52,6 +52,10 @@ class BaselineSettings(Settings):
     max_overlap: float = 0.5
     """Largest share of its word 4-grams that a text may have in common with known texts."""
 
+    max_run: int = 12
+    """Most words in a row that a text may have in common with a known text, unless three anchor
+    samples have them too."""
+
     decontaminate: tuple[str, ...] = ()
     """Evaluation set, a file or Hub data set; near-copies of it are not kept."""
 

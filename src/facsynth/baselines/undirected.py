@@ -1,39 +1,39 @@
-"""Controls: the same generator in the same turns, without any feature.
+"""Controls: the generator and the prompts of `fac synthesize`, without any feature.
 
-`undirected` shows it seed examples alone. `anchor-text` shows it one random text of the anchor, as
-`fac synthesize` does for a missing feature: it tells apart whether the feature matters, or only
-seeing the anchor. What a method claims shows only against both.
+`undirected` shows random texts of the seed, `anchor-text` random texts of the anchor. Together they
+tell apart whether the feature matters, only seeing the anchor, or neither.
 """
 
 from facsynth.baselines.job import Job, Prompt
-from facsynth.records import Message
+from facsynth.synthesize.prompts import request_prompt, turns_prompt
+from facsynth.words import count_words
 
-__all__ = ["turns", "write_anchor_text", "write_undirected"]
+__all__ = ["more_like", "write_anchor_text", "write_undirected"]
 
-_N_SEEDS = 3
-"""Seed texts in a prompt."""
+N_SHOWN = 4
+"""Texts in a prompt, as many as `fac synthesize` shows of a feature."""
 
 
 def write_undirected(job: Job) -> None:
-    """Ask for one more text after three random seed texts."""
-    _write_after(job, job.seeds, _N_SEEDS, "Another one.")
+    """Ask for one more text after random seed texts."""
+    _write_after(job, job.seeds)
 
 
 def write_anchor_text(job: Job) -> None:
-    """Ask for one more text on the theme of a random anchor text."""
-    _write_after(job, job.anchor, 1, "Another one, on the same theme.")
+    """Ask for one more text after random anchor texts."""
+    _write_after(job, job.anchor)
 
 
-def turns(job: Job, texts: list[str], again: str) -> Prompt:
-    """A prompt in which texts appear as the generator's own earlier answers."""
-    answers = [job.harmless(text) for text in texts]
-    shown = [part for t in answers for part in (Message("assistant", t), Message("user", again))]
-    return (job.system(), Message("user", f"Write {job.form}."), *shown)
+def more_like(job: Job, texts: list[str]) -> Prompt:
+    """The prompt of `fac synthesize` that shows texts, as its task asks."""
+    ask = request_prompt if job.task.prompt == "request" else turns_prompt
+    return ask([], texts, n_words=count_words(texts[-1]), form=job.form, task=job.task)
 
 
-def _write_after(job: Job, texts: list[str], n_shown: int, again: str) -> None:
+def _write_after(job: Job, texts: list[str]) -> None:
     """Show texts in a random order; none is shown again before all were."""
     order: list[str] = []
+    n_shown = min(N_SHOWN, len(texts))
     while n := job.n_lacking:
         number, shown = job.next_round(), list[list[str]]()
         for i in range(n):
@@ -41,6 +41,6 @@ def _write_after(job: Job, texts: list[str], n_shown: int, again: str) -> None:
                 order = job.rng("order", number, i).sample(texts, len(texts))
             shown.append(order[:n_shown])
             order = order[n_shown:]
-        replies = job.ask([turns(job, some, again) for some in shown], "texts")
+        replies = job.ask([more_like(job, some) for some in shown], "texts")
         for text, some in zip(replies, shown, strict=True):
             job.keep(text, shown=some)

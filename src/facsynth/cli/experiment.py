@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from facsynth.cli.options import json_option
+from facsynth.cli.options import json_option, plot_option
 
 
 def _print_example(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -29,8 +29,11 @@ def _print_example(context: click.Context, _option: click.Parameter, wanted: boo
     help="Print a commented recipe and stop.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing.")
+@plot_option
 @json_option
-def experiment(recipe: Path, output: Path | None, dry_run: bool, as_json: bool) -> None:
+def experiment(
+    recipe: Path, output: Path | None, dry_run: bool, plot: Path | None, as_json: bool
+) -> None:
     """Compare what training on the samples of methods, baselines and controls is worth.
 
     RECIPE names the arms, sizes, random seeds, tasks and backbones. Run it again to resume after a
@@ -51,3 +54,7 @@ def experiment(recipe: Path, output: Path | None, dry_run: bool, as_json: bool) 
         return
     result = run_experiment(wanted, folder, progress=RichProgress())
     show(result, as_json=as_json, notes=result.notes)
+    if plot:
+        from facsynth.report.plots import frontier_charts, write_chart
+
+        write_chart(frontier_charts(result.rows), plot)

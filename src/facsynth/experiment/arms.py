@@ -146,15 +146,15 @@ def make_arm(world: World, arm: Arm, random_seed: int) -> ArmSet:
 def forecast_arm(world: World, arm: Arm) -> Estimate:
     """What one random seed of an arm may cost at most; nothing is asked."""
     settings, recipe = arm_settings(arm, world.recipe), world.recipe
-    n = recipe.n_of_class
+    n, seed = recipe.n_of_class, recipe.random_seeds[0]
     found = Estimate(0, 0, 0, 0.0)
     for wanted in recipe.wanted if settings else ():
         if isinstance(settings, SynthesisSettings):
-            run, _ = _synthesis(world, arm, settings, wanted, n, 0)
+            run, _ = _synthesis(world, arm, settings, wanted, n, seed)
             one = run.forecast(world.lm().tokenizer, policy=recipe.generator.policy).at_most
         else:
             assert isinstance(settings, BaselineSettings)
-            one = _baseline(world, arm, settings, wanted, n, 0).forecast(recipe.generator.policy)
+            one = _baseline(world, arm, settings, wanted, n, seed).forecast(recipe.generator.policy)
         found = Estimate(
             found.n_calls + one.n_calls,
             found.prompt_tokens + one.prompt_tokens,

@@ -7,7 +7,7 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ __all__ = [
     "Wanted",
     "arm_settings",
     "read_experiment",
+    "varied_arms",
 ]
 
 Kind = Literal["base", "seed", "synthesize", "real"] | Baseline
@@ -65,6 +66,10 @@ class Arm(Settings):
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What differs from the table `[synthesize]` or `[baseline]`, such as
     `{ threshold = 4.0, sampling = { temperature = 1.0 } }`."""
+
+    vary: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Further arms that each differ from this one in a single value, such as
+    `{ "sampling.temperature" = [0.5, 1.0] }`; `generator` varies who writes."""
 
 
 @dataclass(frozen=True)
@@ -237,11 +242,33 @@ def read_experiment(path: str | Path) -> ExperimentRecipe:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path} cannot be read as a recipe: {error}") from error
-    return read_settings(ExperimentRecipe, {"name": path.stem, **raw}, str(path))
+    recipe = read_settings(ExperimentRecipe, {"name": path.stem, **raw}, str(path))
+    return replace(recipe, arms=tuple(one for arm in recipe.arms for one in varied_arms(arm)))
+
+
+def varied_arms(arm: Arm) -> list[Arm]:
+    """The arm itself, and an arm for every value that it varies.
+
+    >>> arm = Arm("a", "synthesize", vary={"effort.max_rounds": (1, 2)})
+    >>> [one.name for one in varied_arms(arm)]
+    ['a', 'a, effort.max_rounds=1', 'a, effort.max_rounds=2']
+    """
+    found = [replace(arm, vary={})]
+    for key, values in arm.vary.items():
+        for value in values:
+            name = f"{arm.name}, {key}={value}"
+            if key == "generator":
+                found.append(replace(found[0], name=name, generator=str(value)))
+                continue
+            table: Any = value
+            for part in reversed(key.split(".")):
+                table = {part: table}
+            found.append(replace(found[0], name=name, settings=_merged(arm.settings, table)))
+    return found
 
 
 def _check_settings(arm: Arm, recipe: ExperimentRecipe) -> None:
-    if arm_settings(arm, recipe) is None and (arm.settings or arm.generator):
+    if arm_settings(arm, recipe) is None and (arm.settings or arm.generator or arm.vary):
         raise DataError(f"the arm {arm.name} writes nothing, so it takes no settings or generator")
 
 

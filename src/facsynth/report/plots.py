@@ -14,6 +14,7 @@ __all__ = [
     "bar_charts",
     "check_plot_path",
     "curve_chart",
+    "frontier_charts",
     "heat_map",
     "layer_chart",
     "share_chart",
@@ -108,6 +109,41 @@ def curve_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Spec:
     title = "Features seen against samples, 95 % bands"
     chart = (band + lines).properties(width=560, height=340, title=title, description=title)
     return Spec(chart.to_dict())
+
+
+def frontier_charts(rows: Sequence[Mapping[str, Any]]) -> Spec:
+    """Score against added samples on a log axis, a panel for each task and backbone.
+
+    Args:
+        rows: Those of an `ExperimentResult`. Arms that add nothing are dashed lines.
+    """
+    import altair as alt
+
+    shown = [
+        {name: row[name] for name in ("task", "backbone", "arm", "n_samples", "score", "sd")}
+        | {"low": row["score"] - (row["sd"] or 0.0), "high": row["score"] + (row["sd"] or 0.0)}
+        for row in rows
+        if row["view"] == "samples" and row["score"] is not None
+    ]
+    sizes = sorted({row["n_samples"] for row in shown if row["n_samples"]})
+    alone = [row for row in shown if not row["n_samples"]]
+    flat = [row | {"n_samples": n} for row in alone for n in (sizes[:1] + sizes[-1:])]
+    data = [row | {"adds": "samples"} for row in shown if row["n_samples"]]
+    data += [row | {"adds": "nothing"} for row in flat]
+    base = alt.Chart(alt.InlineData(values=data)).encode(
+        x=alt.X("n_samples:Q", title="added samples", scale=alt.Scale(type="log")),
+        color=alt.Color("arm:N", title=None),
+        tooltip=["arm:N", "n_samples:Q", alt.Tooltip("score:Q", format=".3f")],
+    )
+    score = alt.Y("score:Q", title="score", scale=alt.Scale(zero=False))
+    dashes = alt.StrokeDash("adds:N", sort=["samples", "nothing"], title="adds")
+    lines = base.mark_line().encode(y=score, strokeDash=dashes)
+    points = base.mark_point(filled=True).encode(y=score)
+    bars = base.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q")
+    panel = (bars + lines + points).properties(width=420, height=300)
+    facets = panel.facet(row=alt.Row("task:N", title=None), column=alt.Column("backbone:N"))
+    title = "Score against added samples; bars are standard deviations over random seeds"
+    return Spec(facets.properties(title=title).to_dict())
 
 
 def bar_charts(columns: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Spec:
