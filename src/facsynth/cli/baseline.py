@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @settings_options(BaselineSettings, "settings")
 @model_options
 @click.option("--generator", "writer", help="Local model that writes; the --model by default.")
-@generator_options(without=("model",))
+@generator_options(without=("model", "replies"))
 @unseeded_data_options
 @json_option
 def baseline(
