@@ -30,6 +30,7 @@ COMMANDS = {
         *("ExtractSettings", "extract_features", "extract_table", "extract_tables", "open_table"),
     ),
     "merge": ("ShardSettings", "extract_shard", "merge_shards"),
+    "look": ("look_at",),
     "coverage": (
         *("CoverageSettings", "explain_coverage", "measure_coverage", "measure_reference"),
         "read_profile",

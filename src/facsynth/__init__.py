@@ -78,6 +78,7 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.understand.explain import explain_by_llm as explain_by_llm
     from facsynth.understand.explain import explain_by_terms as explain_by_terms
     from facsynth.understand.findings import explain_coverage as explain_coverage
+    from facsynth.understand.look import look_at as look_at
     from facsynth.understand.names import count_terms as count_terms
     from facsynth.understand.relevance import judge_by_llm as judge_by_llm
     from facsynth.understand.relevance import load_rubric as load_rubric
@@ -145,6 +146,7 @@ _EXPORTS = {
     "load_language_model": "facsynth.models.lm",
     "load_rubric": "facsynth.understand.relevance",
     "load_sae": "facsynth.sae.files",
+    "look_at": "facsynth.understand.look",
     "measure_coverage": "facsynth.coverage.measure",
     "measure_overlap": "facsynth.compare.overlap",
     "measure_reference": "facsynth.coverage.reference",

@@ -11,6 +11,7 @@ from facsynth.errors import FacsynthError
 __all__ = ["main"]
 
 _COMMANDS = {
+    "look": "facsynth.cli.look",
     "extract": "facsynth.cli.extract",
     "merge": "facsynth.cli.merge",
     "coverage": "facsynth.cli.coverage",

@@ -15,7 +15,7 @@ from facsynth.coverage.richness import Richness, RichnessComparison
 from facsynth.coverage.variants import FoldCoverage, SweepPoint
 from facsynth.show import TextTable, as_html
 
-__all__ = ["N_SHIFTS", "Coverage", "around_peak", "headline"]
+__all__ = ["N_SHIFTS", "Coverage", "around_peak", "headline", "percent"]
 
 T = TypeVar("T", FiringShift, MissingFeature)
 
@@ -275,7 +275,7 @@ def _finding_table(found: Coverage) -> TextTable | None:
                 for s in shifts[:N_SHOWN_SHIFTS]
             ]
     shown = [
-        (what, _cut(name, _NAME_WIDTH), _percent(ours), _percent(theirs), around_peak(example))
+        (what, _cut(name, _NAME_WIDTH), percent(ours), percent(theirs), around_peak(example))
         for what, name, ours, theirs, example in rows
         if name is not None
     ]
@@ -317,6 +317,6 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1].rstrip(' ,')}…"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A share in percent, with a digit more where it is small."""
     return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"

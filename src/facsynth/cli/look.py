@@ -1,0 +1,69 @@
+"""`fac look`."""
+
+from pathlib import Path
+
+import click
+
+from facsynth.cli.from_settings import settings_options
+from facsynth.cli.options import data_options, json_option, model_options
+from facsynth.data.settings import ReadSettings
+from facsynth.models.settings import ModelSettings
+from facsynth.table.settings import ExtractSettings
+
+
+@click.command()
+@click.argument("data", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of the feature table, for the commands that come next; by default "
+    "looks/ with the name of the first DATA.",
+)
+@model_options
+@click.option("--sae", help="Folder of the SAE; by default the embedded one.")
+@settings_options(ExtractSettings, "settings", without=("part_samples",))
+@data_options
+@json_option
+def look(
+    data: tuple[str, ...],
+    output: Path | None,
+    model: ModelSettings,
+    sae: str | None,
+    settings: ExtractSettings,
+    reading: ReadSettings,
+    as_json: bool,
+) -> None:
+    """Say what is in DATA and what is odd in it: from a file to a first finding.
+
+    No anchor is needed: features are compared with the counts of general text beside the SAE. Odd
+    are common beginnings and ends, answers that stop within a sentence, copies, and samples
+    without an answer. The feature table is kept for the commands that come next.
+    """
+    from facsynth.cli.load import check_sources, load_pair, load_samples
+
+    saes = [sae] if sae else []
+    check_sources(model, saes)
+    folder = output or Path("looks") / Path(data[0]).name.split(".")[0]
+    samples = load_samples(data, reading, output=folder)
+
+    from facsynth.cli.show import RichProgress, show
+    from facsynth.coverage.reference import profile_for
+    from facsynth.models.default_model import EMBEDDED_SAE
+    from facsynth.table.extract import extract_table
+    from facsynth.understand.look import look_at
+
+    progress = RichProgress()
+    lm, loaded = load_pair(model, sae, progress)
+    name = sae or EMBEDDED_SAE
+    table = extract_table(
+        samples, lm, loaded, folder, sae_name=name, settings=settings, progress=progress
+    )
+    profile = profile_for(table.manifest.source, Path(sae) if sae else None)
+    decoder = loaded.W_dec.detach().float().cpu().numpy()
+    show(look_at(table, profile, lm.tokenizer, decoder), as_json=as_json)
+    if not as_json:
+        click.echo(
+            f"Next: extract a set of your domain with `fac extract ANCHOR -o anchor`, then "
+            f"`fac coverage --anchor anchor --seed {folder}` says what is missing."
+        )
