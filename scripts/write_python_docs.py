@@ -46,6 +46,7 @@ COMMANDS = {
     "relevance": ("Described", "RelevanceSettings", "judge_by_llm", "judge_table", "load_rubric"),
     "synthesize": ("SynthesisRun", "SynthesisSettings"),
     "select": ("Pool", "SelectSettings", "active_rows", "select_samples"),
+    "filter": ("FilterSettings", "filter_samples"),
     "diversity": ("DataSet", "DiversitySettings", "compare_diversity"),
     "labels": ("LabelSettings", "compare_labels", "label_tables"),
     "diff": ("DiffSettings", "compare_features"),

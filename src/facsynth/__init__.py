@@ -60,8 +60,10 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.sae.train.train import train_sae as train_sae
     from facsynth.scale.shards import extract_shard as extract_shard
     from facsynth.scale.shards import merge_shards as merge_shards
+    from facsynth.select.filter import filter_samples as filter_samples
     from facsynth.select.pool import Pool as Pool
     from facsynth.select.select import select_samples as select_samples
+    from facsynth.select.settings import FilterSettings as FilterSettings
     from facsynth.select.settings import SelectSettings as SelectSettings
     from facsynth.synthesize.run import SynthesisRun as SynthesisRun
     from facsynth.synthesize.settings import SynthesisSettings as SynthesisSettings
@@ -108,6 +110,7 @@ _EXPORTS = {
     "FeatureActivations": "facsynth.records",
     "LabelSettings": "facsynth.compare.settings",
     "LocalChat": "facsynth.chat.local",
+    "FilterSettings": "facsynth.select.settings",
     "Message": "facsynth.records",
     "OverlapSettings": "facsynth.compare.settings",
     "Pool": "facsynth.select.pool",
@@ -142,6 +145,7 @@ _EXPORTS = {
     "extract_tables": "facsynth.table.extract",
     "judge_table": "facsynth.understand.contrast",
     "judge_by_llm": "facsynth.understand.relevance",
+    "filter_samples": "facsynth.select.filter",
     "label_tables": "facsynth.compare.label_report",
     "load_language_model": "facsynth.models.lm",
     "load_rubric": "facsynth.understand.relevance",

@@ -19,6 +19,7 @@ _COMMANDS = {
     "relevance": "facsynth.cli.relevance",
     "synthesize": "facsynth.cli.synthesize",
     "select": "facsynth.cli.select",
+    "filter": "facsynth.cli.filter",
     "diversity": "facsynth.cli.diversity",
     "labels": "facsynth.cli.labels",
     "diff": "facsynth.cli.diff",

@@ -46,6 +46,7 @@ __all__ = [
     "load_table_sae",
     "load_table_tokenizer",
     "load_tables",
+    "load_topics",
     "load_with_saes",
     "say_report",
     "table_names",
@@ -244,6 +245,21 @@ def load_relevant(path: Path | None, n_features: int) -> Any:
     from facsynth.understand.relevance import read_relevant
 
     return None if path is None else read_relevant(path, n_features)
+
+
+def load_topics(path: Path) -> list[list[int]]:
+    """Features of each topic: the `--json` of `fac coverage` or `fac look`, or topics.jsonl."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if text.lstrip().startswith("{\n") else None
+        rows = [json.loads(line) for line in text.splitlines() if line] if found is None else found
+        rows = rows if isinstance(rows, list) else rows.get("standouts") or rows["topics"]
+        return [[int(feature) for feature in row["feature_ids"]] for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} names no topics ({error}); pass what `fac look --json` printed, or "
+            "the topics.jsonl of a run"
+        ) from error
 
 
 def load_included(named: str | None, sample_ids: tuple[str, ...]) -> tuple[int, ...]:

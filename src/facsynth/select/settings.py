@@ -13,7 +13,7 @@ from typing import Literal
 from facsynth.errors import DataError
 from facsynth.settings import Settings
 
-__all__ = ["SelectSettings"]
+__all__ = ["FilterSettings", "SelectSettings"]
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,31 @@ class SelectSettings(Settings):
             raise DataError(
                 "hidden states have no coverage; choose the objective representative or direction"
             )
+
+
+@dataclass(frozen=True)
+class FilterSettings(Settings):
+    """What happens to the samples that activate the named features."""
+
+    drop: tuple[str, ...] = ()
+    """Leave out samples that activate these: feature ids and topics, such as 136,topic:3."""
+
+    keep: tuple[str, ...] = ()
+    """Keep only samples that activate these."""
+
+    label: tuple[str, ...] = ()
+    """Give samples that activate these a label: NAME=136,topic:3; the first that fits counts."""
+
+    at_least: int = 1
+    """Features of one group that a sample has to activate; more for large topics."""
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.drop, self.keep, self.label))) != 1:
+            raise DataError("say what to do with which features: --drop, --keep or --label")
+        if self.at_least < 1:
+            raise DataError(f"at_least is {self.at_least}; it must be 1 or more")
+
+    @property
+    def action(self) -> Literal["drop", "keep", "label"]:
+        """What is done."""
+        return "drop" if self.drop else "keep" if self.keep else "label"
