@@ -1,6 +1,7 @@
 """Rows in the shapes of public data sets: what is read, and what is named as not read."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -451,3 +452,11 @@ def test_page_on_data_names_every_field_that_is_read():
     page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
     names = {name for names in FIELDS.values() for name in names}
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_page_on_formats_names_tests_that_exist():
+    page = (Path(__file__).parent.parent / "docs" / "formats.md").read_text()
+    tests = "\n".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", page)
+    assert len(named) > 40
+    assert [name for name in named if f"def {name}(" not in tests] == []

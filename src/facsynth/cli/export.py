@@ -18,6 +18,7 @@ _FORMS = (
     "llamafactory",
     "openai",
     "axolotl",
+    "embedding-atlas",
 )
 
 
@@ -30,8 +31,8 @@ _FORMS = (
     type=click.Choice(_FORMS),
     default="hf",
     show_default=True,
-    help="hf: folder with a data card; choice: A/B items; llamafactory; openai; axolotl; others: "
-    "TRL's.",
+    help="hf: folder with a data card; choice: A/B items; llamafactory; openai; axolotl; "
+    "embedding-atlas: a map of a run or a feature table; others: TRL's.",
 )
 @click.option("--name", help="Name of the data set; that of the run by default.")
 @click.option("--clean", is_flag=True, help="Leave out provenance and sample ids.")
@@ -52,11 +53,11 @@ def export(
     reading: ReadSettings,
     as_json: bool,
 ) -> None:
-    """Write samples in the form that a training tool reads.
+    """Write samples in the form that a training tool, or embedding-atlas, reads.
 
     SOURCE is a run folder, the output folder of `fac synthesize`, or any data set that
-    `fac extract` reads. Samples that the form cannot hold, such as unanswered questions, are left
-    out and counted.
+    `fac extract` reads; for embedding-atlas it is a run folder or a feature table. Samples that
+    the form cannot hold, such as unanswered questions, are left out and counted.
     """
     from facsynth.cli.show import print_json
     from facsynth.data.cards import data_card, read_run
@@ -65,6 +66,9 @@ def export(
 
     if push and form != "hf":
         raise click.UsageError("--push uploads a Hugging Face folder; use --format hf")
+    if form == "embedding-atlas":
+        _write_atlas(source, output, as_json=as_json)
+        return
     rejected = output / REJECTED_FILE
     rows, facts, report = read_run(
         source, reading, name=name, clean=clean, sensitive=sensitive, rejected=rejected
@@ -93,6 +97,19 @@ def export(
         click.echo(f"Left out: {part} of {n:,} samples", err=True)
     if url:
         click.echo(url)
+
+
+def _write_atlas(source: str, output: Path, *, as_json: bool) -> None:
+    """Write the map and say how to open it."""
+    from facsynth.cli.show import print_json
+    from facsynth.report.atlas import export_atlas
+
+    done = export_atlas(source, output)
+    if as_json:
+        print_json({"data": str(done.data), "n_samples": done.n_rows})
+        return
+    click.echo(f"{done.n_rows:,} samples: {done.data}")
+    click.echo(f"Next: {done.command}")
 
 
 def _push(folder: Path, repo: str) -> str:
