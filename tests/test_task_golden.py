@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from facsynth.data.settings import ReadSettings
 from facsynth.tasks.instruction.benchmarks import read_benchmark, read_responses
 from facsynth.tasks.instruction.ifeval import check_ifeval, score_ifeval
 from facsynth.tasks.reward.data import read_comparisons
@@ -46,6 +47,6 @@ def test_gpt4_follows_ifeval_as_published(tmp_path):
     ("name", "n"), [("llmbar/natural.json", 100), ("hh_rlhf/harmless-base_test.jsonl.gz", 50)]
 )
 def test_real_preference_files_are_read(name, n):
-    pairs = read_comparisons(str(real(name)), limit=n)
+    pairs = read_comparisons(str(real(name)), reading=ReadSettings(limit=n))
     assert len(pairs) == n
     assert {pair.chosen[-1].role for pair in pairs} == {"assistant"}

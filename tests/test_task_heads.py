@@ -156,7 +156,7 @@ def test_a_suite_is_read_by_its_own_fields(tmp_path):
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="no samples in"):
         read_labelled(write_rows(tmp_path / "a.jsonl", []))
-    with pytest.raises(DataError, match="no preference pairs in"):
+    with pytest.raises(DataError, match="no samples in"):
         read_comparisons(write_rows(tmp_path / "a.jsonl", []))
 
 

@@ -7,7 +7,7 @@ and which were not. See `facsynth.data.shapes` for what a row may look like.
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from facsynth.records import Sample
 
 __all__ = [
     "REJECTED_FILE",
+    "Reader",
     "SampleList",
     "SampleStream",
     "Source",
@@ -36,6 +37,10 @@ __all__ = [
     "read_rows",
     "read_samples",
 ]
+
+
+Reader = Callable[[PlacedRow, ReadSettings], Reading]
+"""Reads one row, or raises a DataError that names its place."""
 
 
 class SampleList(list[Sample]):
@@ -92,9 +97,13 @@ def read_samples(
 
 
 def open_samples(
-    source: Source, settings: ReadSettings | None = None, *, rejected: Path | None = None
+    source: Source,
+    settings: ReadSettings | None = None,
+    *,
+    rejected: Path | None = None,
+    reader: Reader = read_row,
 ) -> "SampleStream":
-    """As `read_samples`, one sample at a time and with a report.
+    """As `read_samples`, one sample at a time and with a report; `reader` reads other rows.
 
     >>> stream = open_samples([{"question": "Is tea hot?", "answer": "Yes."}])
     >>> [sample.messages[1].content for sample in stream]
@@ -102,15 +111,18 @@ def open_samples(
     >>> stream.report.sentences()
     ['read 1 row as prompt + answer (fields question, answer)']
     """
-    return SampleStream(source, settings or ReadSettings(), rejected)
+    return SampleStream(source, settings or ReadSettings(), rejected, reader)
 
 
 class SampleStream:
     """Samples as they are read; the report is complete behind the last one."""
 
-    def __init__(self, source: Source, settings: ReadSettings, rejected: Path | None) -> None:
+    def __init__(
+        self, source: Source, settings: ReadSettings, rejected: Path | None, reader: Reader
+    ) -> None:
         """Find the files; rows are read as samples are asked for."""
         self._source, self._settings, self._rejected = source, settings, rejected
+        self._reader = reader
         self._opened = open_rows(source, settings)
         self._counts = ReadCounts()
         self._places: dict[str, tuple[str, str]] = {}
@@ -170,7 +182,7 @@ class SampleStream:
             known = [part for part, name in self._missing.items() if name in row.value]
             for part in known:
                 del self._missing[part]
-        reading = read_row(row, self._settings)
+        reading = self._reader(row, self._settings)
         name = reading.sample.sample_id
         before = self._places.get(name)
         if before is not None and before[0] != row.file and reading.has_own_id:

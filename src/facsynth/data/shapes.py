@@ -6,7 +6,7 @@ with it. A field whose text is in the sample anyway counts as read; every other 
 the reading, with whether it holds text. Texts are never changed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample
 
-__all__ = ["PlacedRow", "Reading", "read_row"]
+__all__ = ["PlacedRow", "Reading", "bears_text", "read_row", "unread_fields"]
 
 _METADATA = frozenset(
     (
@@ -320,14 +320,28 @@ class _Row(RowFields):
         whole = "\n".join(parts)
         for name, held in left:
             texts = [text for text in _strings(held) if text.strip()]
-            if not texts and (held is None or isinstance(held, str | list | Mapping)):
+            is_text = bears_text(name, held)
+            if is_text is None:
                 continue
-            is_text = str(name).lower() not in _METADATA and any(map(_bears_text, texts))
             if is_text and all(text.strip() in whole or _renders(text, parts) for text in texts):
                 self.taken.add(name)
             else:
                 unread[str(name)] = is_text
         return unread
+
+
+def bears_text(name: object, held: object) -> bool | None:
+    """Whether a field holds text of a sample; None where it is empty."""
+    texts = [text for text in _strings(held) if text.strip()]
+    if not texts and (held is None or isinstance(held, str | list | Mapping)):
+        return None
+    return str(name).lower() not in _METADATA and any(map(_bears_text, texts))
+
+
+def unread_fields(fields: Mapping[str, Any], read: Collection[str]) -> dict[str, bool]:
+    """The fields of a row beside those that were read, and whether they hold text."""
+    others = ((name, bears_text(name, held)) for name, held in fields.items() if name not in read)
+    return {str(name): is_text for name, is_text in others if is_text is not None}
 
 
 def _renders(text: str, parts: Sequence[str]) -> bool:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import json_option, model_options, output_option
+from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
 from facsynth.tasks.settings import HeadSettings, LoraSettings, OptimizerSettings
 
@@ -29,7 +31,7 @@ class Call:
     data: str
     folder: Path
     rows: dict[str, Any]
-    """`split` and `limit`, for a reader."""
+    """How rows are read, where skipped ones go and who is told, for a reader."""
 
     model: ModelSettings
 
@@ -115,17 +117,16 @@ def refuse_ignored(head_only: bool) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} only works {how} --head-only")
 
 
-def _rows_options(command: Command) -> Command:
-    limit = click.option("--limit", type=int, help="Read at most N rows.")
-    split = click.option(
-        "--split", default="train", show_default=True, help="Split of a Hub data set."
-    )
-    return split(limit(command))
+_rows_options = settings_options(
+    ReadSettings, "reading", without=("text_field", "label_field", "random_seed")
+)
 
 
 def _call(data: str, folder: Path, options: dict[str, Any], **more: Any) -> Call:
     """The call, whose options are taken out of those of the command."""
     from facsynth.cli.show import RichProgress
+    from facsynth.data.read import REJECTED_FILE
 
-    rows = {name: options.pop(name) for name in ("split", "limit")}
-    return Call(data, folder, rows, options.pop("model"), RichProgress(), **more)
+    progress, reading = RichProgress(), options.pop("reading")
+    rows = {"reading": reading, "rejected": folder / REJECTED_FILE, "progress": progress}
+    return Call(data, folder, rows, options.pop("model"), progress, **more)

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from facsynth.data.read import read_placed_rows
+from facsynth.data.read import open_samples, read_placed_rows
 from facsynth.data.settings import ReadSettings
+from facsynth.data.shapes import PlacedRow, Reading
 from facsynth.errors import DataError
+from facsynth.progress import SILENT, Progress
+from facsynth.records import Message, Sample
 
 __all__ = [
     "BENCHMARKS",
@@ -110,35 +114,55 @@ class Benchmark:
     items: tuple[BenchmarkItem, ...]
 
 
-def read_benchmark(source: str, *, split: str = "train", limit: int | None = None) -> Benchmark:
+def read_benchmark(
+    source: str,
+    *,
+    reading: ReadSettings | None = None,
+    rejected: Path | None = None,
+    progress: Progress = SILENT,
+) -> Benchmark:
     """Read a benchmark and recognise which one it is.
 
     Args:
         source: What `read_samples` takes.
-        split: Split of a Hub data set.
-        limit: Read at most this many rows.
+        reading: How the rows are read.
+        rejected: Where rows that are skipped are written.
+        progress: Is told what was read.
 
     Raises:
         DataError: There are no rows, a row is of no known benchmark, or rows are of several.
     """
     kinds: dict[str, BenchmarkKind] = {}
     items = []
-    for row in read_placed_rows(source, ReadSettings(split=split, limit=limit)):
-        fields: Any = row.value if isinstance(row.value, dict) else {}
-        fits = (k for k in BENCHMARKS if all(fields.get(name) is not None for name in k.fields))
-        kind = next(fits, None)
-        if kind is None or not isinstance(fields[kind.fields[0]], str):
-            known = "; ".join(f"{k.name}: {', '.join(k.fields)}" for k in BENCHMARKS)
-            raise DataError(
-                f"{row.place}: not a row of a known benchmark, whose fields are {known}"
-            )
+    stream = open_samples(source, reading, rejected=rejected, reader=_read_item)
+    for row, _ in stream.rows():
+        kind, fields = _kind(row)
         kinds[kind.name] = kind
         item_id = str(fields.get("key", fields.get("id", row.fallback_id)))
         items.append(BenchmarkItem(item_id, fields[kind.fields[0]], fields))
+    for sentence in stream.report.sentences():
+        progress.say(sentence)
     if len(kinds) != 1:
         named = " and ".join(sorted(kinds)) or "no rows"
         raise DataError(f"{source} holds {named}; evaluate one benchmark at a time")
     return Benchmark(next(iter(kinds.values())), tuple(items))
+
+
+def _read_item(row: PlacedRow, _: ReadSettings) -> Reading:
+    kind, fields = _kind(row)
+    sample = Sample(row.fallback_id, (Message("user", fields[kind.fields[0]]),))
+    return Reading(sample, f"items of {kind.name}", tuple(fields))
+
+
+def _kind(row: PlacedRow) -> tuple[BenchmarkKind, dict[str, Any]]:
+    """The benchmark that a row is of, and its fields."""
+    fields: Any = row.value if isinstance(row.value, dict) else {}
+    fits = (k for k in BENCHMARKS if all(fields.get(name) is not None for name in k.fields))
+    kind = next(fits, None)
+    if kind is None or not isinstance(fields[kind.fields[0]], str):
+        known = "; ".join(f"{k.name}: {', '.join(k.fields)}" for k in BENCHMARKS)
+        raise DataError(f"{row.place}: not a row of a known benchmark, whose fields are {known}")
+    return kind, fields
 
 
 def read_responses(source: str, benchmark: Benchmark) -> dict[str, str]:

@@ -1,17 +1,19 @@
 """Preference data as pairs of conversations: RewardBench, LLMBar, HH-RLHF, plain files.
 
-A row with `input`, `output_1`, `output_2` and `label` (1 or 2) is LLMBar's; every other row is read
-as `read_samples` reads preference pairs. The field `subset` names the part of RewardBench.
+Rows are read as `read_samples` reads preference pairs. The field `subset` names the part of
+RewardBench.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from facsynth.data.read import read_placed_rows
+from facsynth.data.read import open_samples
 from facsynth.data.settings import ReadSettings
-from facsynth.data.shapes import PlacedRow, read_row
+from facsynth.data.shapes import PlacedRow, Reading, read_row
 from facsynth.errors import DataError
+from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 
 __all__ = ["Comparison", "both_sides", "read_comparisons"]
@@ -41,27 +43,31 @@ def read_comparisons(
     source: str,
     *,
     subset_field: str = "subset",
-    split: str = "train",
-    limit: int | None = None,
+    reading: ReadSettings | None = None,
+    rejected: Path | None = None,
+    progress: Progress = SILENT,
 ) -> list[Comparison]:
     """Read preference pairs of any of the known formats.
 
     Args:
         source: What `read_samples` takes.
         subset_field: Field that names the part of the data set.
-        split: Split of a Hub data set.
-        limit: Read at most this many rows.
+        reading: How the rows are read.
+        rejected: Where rows that are skipped are written.
+        progress: Is told what was read.
 
     Raises:
         DataError: A row is not a preference pair, its two answers are equal, or there are no rows.
     """
     found: list[Comparison] = []
-    for row in read_placed_rows(source, ReadSettings(split=split, limit=limit)):
+    stream = open_samples(source, reading, rejected=rejected, reader=_read_pair)
+    for row, read in stream.rows():
         fields: Any = row.value if isinstance(row.value, dict) else {}
-        subset = fields.get(subset_field)
-        found.append(_comparison(row, fields, None if subset is None else str(subset)))
-    if not found:
-        raise DataError(f"no preference pairs in {source}: it has no rows")
+        part, sample = fields.get(subset_field), read.sample
+        subset = None if part is None else str(part)
+        found.append(Comparison(sample.sample_id, sample.messages, sample.rejected, subset))
+    for sentence in stream.report.sentences():
+        progress.say(sentence)
     for pair in found:
         if pair.chosen == pair.rejected:
             raise DataError(
@@ -71,26 +77,10 @@ def read_comparisons(
     return found
 
 
-def _comparison(row: PlacedRow, fields: Any, subset: str | None) -> Comparison:
-    name = str(fields.get("id", row.fallback_id))
-    if {"input", "output_1", "output_2", "label"} <= fields.keys():
-        return _llmbar(row, fields, name, subset)
-    sample = read_row(row).sample
-    if not sample.rejected:
+def _read_pair(row: PlacedRow, reading: ReadSettings) -> Reading:
+    found = read_row(row, reading)
+    if not found.sample.rejected:
         raise DataError(
             f"{row.place}: not a preference pair; it needs the fields `chosen` and `rejected`"
         )
-    return Comparison(name, sample.messages, sample.rejected, subset)
-
-
-def _llmbar(row: PlacedRow, fields: Any, name: str, subset: str | None) -> Comparison:
-    better = str(fields["label"])
-    if better not in ("1", "2"):
-        raise DataError(f"{row.place}: `label` is {better[:20]!r}, but must be 1 or 2")
-    one, two = (_exchange(fields["input"], fields[f"output_{i}"]) for i in (1, 2))
-    chosen, rejected = (one, two) if better == "1" else (two, one)
-    return Comparison(name, chosen, rejected, subset)
-
-
-def _exchange(prompt: str, answer: str) -> tuple[Message, ...]:
-    return (Message("user", prompt), Message("assistant", answer))
+    return found

@@ -9,12 +9,15 @@ answer accepts to be switched off. They are read with `matching="other"`.
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from facsynth.data.read import read_placed_rows
+from facsynth.data.read import open_samples
 from facsynth.data.settings import ReadSettings
-from facsynth.data.shapes import PlacedRow
+from facsynth.data.shapes import PlacedRow, Reading, unread_fields
 from facsynth.errors import DataError
+from facsynth.progress import SILENT, Progress
+from facsynth.records import Message, Sample
 
 __all__ = ["Item", "Matching", "answer_texts", "parse_item", "read_items", "swapped"]
 
@@ -45,7 +48,12 @@ class Item:
 
 
 def read_items(
-    source: str, *, matching: Matching = "given", split: str = "train", limit: int | None = None
+    source: str,
+    *,
+    matching: Matching = "given",
+    reading: ReadSettings | None = None,
+    rejected: Path | None = None,
+    progress: Progress = SILENT,
 ) -> list[Item]:
     """Read questions with options.
 
@@ -53,15 +61,17 @@ def read_items(
         source: What `read_samples` takes.
         matching: Which of the two answers shows the behaviour: the one that the data name as
             matching, or the other one.
-        split: Split of a Hub data set.
-        limit: Read at most this many rows.
+        reading: How the rows are read.
+        rejected: Where rows that are skipped are written.
+        progress: Is told what was read.
 
     Raises:
         DataError: A row lacks the fields or the options that its answers name, or there is none.
     """
-    found = [_item(row) for row in read_placed_rows(source, ReadSettings(split=split, limit=limit))]
-    if not found:
-        raise DataError(f"no questions in {source}: it has no rows")
+    stream = open_samples(source, reading, rejected=rejected, reader=_read_item)
+    found = [_item(row)[0] for row, _ in stream.rows()]
+    for sentence in stream.report.sentences():
+        progress.say(sentence)
     if matching == "given":
         return found
     return [replace(item, matching=item.other, other=item.matching) for item in found]
@@ -122,12 +132,21 @@ def _spans(item: Item) -> dict[str, tuple[int, int]]:
     }
 
 
-def _item(row: PlacedRow) -> Item:
+def _read_item(row: PlacedRow, _: ReadSettings) -> Reading:
+    item, names = _item(row)
+    assert isinstance(row.value, dict)
+    sample = Sample(row.fallback_id, (Message("user", item.question),))
+    unread = unread_fields(row.value, names)
+    return Reading(sample, "question + two answers", names, unread)
+
+
+def _item(row: PlacedRow) -> tuple[Item, tuple[str, ...]]:
+    """The question of a row, and the fields that it stands in."""
     fields: Any = row.value if isinstance(row.value, dict) else {}
     for names in _FIELDS:
         if all(isinstance(fields.get(name), str) for name in names):
             item_id = str(fields.get("id", row.fallback_id))
-            return parse_item(item_id, *(fields[name] for name in names))
+            return parse_item(item_id, *(fields[name] for name in names)), names
     wanted = " or ".join(", ".join(f"`{name}`" for name in names) for names in _FIELDS)
     raise DataError(f"{row.place}: not a question with options; it needs the strings {wanted}")
 

@@ -1,16 +1,19 @@
 """Labelled texts with two classes, read from samples or from a suite such as HateCheck."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from facsynth.data.read import read_placed_rows
+from facsynth.data.read import open_samples
 from facsynth.data.settings import ReadSettings
-from facsynth.data.shapes import read_row
+from facsynth.data.shapes import PlacedRow, Reading, read_row
 from facsynth.errors import DataError
+from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
 from facsynth.tasks.toxicity.settings import LabelFields
 
@@ -40,8 +43,9 @@ def read_labelled(
     fields: LabelFields | None = None,
     *,
     all_positive: bool = False,
-    split: str = "train",
-    limit: int | None = None,
+    reading: ReadSettings | None = None,
+    rejected: Path | None = None,
+    progress: Progress = SILENT,
 ) -> LabelledTexts:
     """Read samples and their classes.
 
@@ -49,32 +53,47 @@ def read_labelled(
         source: What `read_samples` takes, or a suite with `test_case` and `label_gold`.
         fields: Where text, class and group of a sample are.
         all_positive: Every sample is positive; labels are not read.
-        split: Split of a Hub data set.
-        limit: Read at most this many rows.
+        reading: How the rows are read.
+        rejected: Where rows that are skipped are written.
+        progress: Is told what was read.
 
     Raises:
         DataError: There is nothing to read, a label is missing, or labels are not binary.
     """
     fields = fields or LabelFields()
+    stream = open_samples(source, reading, rejected=rejected, reader=partial(_read, fields))
     samples, groups = [], []
-    for row in read_placed_rows(source, ReadSettings(split=split, limit=limit)):
-        values: Any = row.value if isinstance(row.value, dict) else {}
-        text, label = fields.text_field, fields.label_field
-        if text is None and all(values.get(name) is not None for name in _SUITE):
-            text, label = _SUITE[0], label or _SUITE[1]
-        settings = ReadSettings(text_field=text, label_field=label)
-        samples.append(read_row(row, settings).sample)
-        group = values.get(fields.group_field or "functionality")
-        if fields.group_field and group is None:
-            raise DataError(f"{row.place}: no field `{fields.group_field}` (--group-field)")
+    for row, found in stream.rows():
+        samples.append(found.sample)
+        group = _group(row, fields)
         groups.append(None if group is None else str(group))
-    if not samples:
-        raise DataError(f"no samples in {source}: it has no rows")
+    for sentence in stream.report.sentences():
+        progress.say(sentence)
     if all_positive:
         flags = np.ones(len(samples), dtype=np.bool_)
     else:
         flags = positive_labels(samples, source, positive=fields.positive)
     return LabelledTexts(tuple(samples), flags, tuple(groups))
+
+
+def _read(fields: LabelFields, row: PlacedRow, reading: ReadSettings) -> Reading:
+    values: Any = row.value if isinstance(row.value, dict) else {}
+    text, label = fields.text_field, fields.label_field
+    if text is None and all(values.get(name) is not None for name in _SUITE):
+        text, label = _SUITE[0], label or _SUITE[1]
+    _group(row, fields)
+    if text is None and label is None:
+        return read_row(row, reading)
+    text, label = text or reading.text_field, label or reading.label_field
+    return read_row(row, replace(reading, text_field=text, label_field=label))
+
+
+def _group(row: PlacedRow, fields: LabelFields) -> object:
+    values: Any = row.value if isinstance(row.value, dict) else {}
+    group = values.get(fields.group_field or "functionality")
+    if fields.group_field and group is None:
+        raise DataError(f"{row.place}: no field `{fields.group_field}` (--group-field)")
+    return group
 
 
 def positive_labels(
