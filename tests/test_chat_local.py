@@ -17,9 +17,9 @@ from transformers import (
 
 from facsynth.chat import decode
 from facsynth.chat.cache import CachedChat
+from facsynth.chat.decode import draw_tokens
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import RAW, BatchedChatModel, ChatFailure, ChatReply, ChatRequest
-from facsynth.chat.nucleus import draw_tokens
 from facsynth.errors import DataError, ModelError
 from facsynth.records import Message
 from test_chat_budget import within

@@ -1,7 +1,7 @@
 """Estimates of a run before its first call, worked out by hand."""
 
 from facsynth.chat.model import ChatRequest
-from facsynth.chat.settings import Policy
+from facsynth.chat.settings import EndpointSettings, Generator, Policy
 from facsynth.records import Message
 from facsynth.synthesize.forecast import forecast
 
@@ -41,3 +41,12 @@ def test_judge_grades_each_text_once_and_labels_are_asked_twice():
 def test_nothing_to_aim_at_costs_nothing():
     expected = forecast([], n_features=0, n_texts=99)
     assert (expected.at_most.n_calls, expected.at_most.max_cost) == (0, 0.0)
+
+
+def test_room_to_think_counts_in_every_call():
+    asked = [ChatRequest((Message("user", "hi"),), max_tokens=10)]
+    endpoint = EndpointSettings(thinking_tokens=100)
+    generator = Generator(chat_model="m", endpoint=endpoint)
+    found = forecast(asked, n_features=1, n_texts=2, policy=generator)
+    assert found.first.max_completion_tokens == 110
+    assert found.at_most.max_completion_tokens == 2 * 110

@@ -13,7 +13,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from facsynth.chat.interrupt import let_finish
+from facsynth.chat.calls import let_finish
 from facsynth.chat.model import (
     BatchedChatModel,
     ChatFailure,

@@ -6,14 +6,15 @@ come back through one queue and are handed over in the caller's thread.
 
 import asyncio
 import queue
+import signal
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from types import FrameType
 
-from facsynth.chat.interrupt import on_sigint
 from facsynth.chat.model import OnOutcomes, Outcome
 
-__all__ = ["Call", "CallQueue", "Session", "Stopped"]
+__all__ = ["Call", "CallQueue", "Session", "Stopped", "let_finish"]
 
 Call = Callable[[int], Awaitable[Outcome]]
 """Makes the call of a number."""
@@ -71,7 +72,7 @@ class CallQueue:
         thread = threading.Thread(target=self._serve, args=(session,), name=name, daemon=True)
         self._loop = asyncio.new_event_loop()  # before the thread, so it can be told to stop
         thread.start()
-        with on_sigint(interrupt):
+        with _on_sigint(interrupt):
             while True:
                 try:
                     if not (arrived := self._take()):
@@ -153,3 +154,41 @@ class CallQueue:
             except Exception as error:
                 self._error = self._error or error
                 self._stop_here(False)
+
+
+# Ctrl-C
+
+
+@contextmanager
+def _on_sigint(action: Callable[[], None]) -> Iterator[None]:
+    """Turn Ctrl-C into an action, where it would raise KeyboardInterrupt in this thread."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        action()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def let_finish() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end of the block after one Ctrl-C, and at once after two."""
+    n_interrupts = 0
+
+    def interrupt() -> None:
+        nonlocal n_interrupts
+        n_interrupts += 1
+        if n_interrupts > 1:
+            raise KeyboardInterrupt
+
+    with _on_sigint(interrupt):
+        yield
+    if n_interrupts:
+        raise KeyboardInterrupt

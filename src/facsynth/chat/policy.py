@@ -15,6 +15,7 @@ __all__ = [
     "estimate",
     "policy_of",
     "shaped",
+    "total_of",
 ]
 
 _TOKENS_PER_MESSAGE = 4
@@ -102,11 +103,19 @@ def estimate(
         for request in requests
         for message in request.messages
     )
-    wanted = Generator(policy=generator) if isinstance(generator, Policy) else generator
-    wanted = wanted or Generator()
-    thinking = wanted.endpoint.thinking_tokens if wanted.chat_model else 0
-    n_out = sum(shaped(request, wanted.replies, thinking).max_tokens for request in requests)
-    return Estimate(len(requests), n_in, n_out, wanted.policy.cost(n_in, n_out))
+    replies = generator.replies if isinstance(generator, Generator) else ReplySettings()
+    n_out = sum(shaped(request, replies, 0).max_tokens for request in requests)
+    return total_of(len(requests), n_in, n_out, generator)
+
+
+def total_of(
+    n_calls: int, n_prompt: int, n_out: int, generator: Generator | Policy | None
+) -> Estimate:
+    """An estimate from its parts, with room to think in each reply of an endpoint."""
+    if isinstance(generator, Generator):
+        n_out += n_calls * generator.endpoint.thinking_tokens * bool(generator.chat_model)
+        generator = generator.policy
+    return Estimate(n_calls, n_prompt, n_out, (generator or Policy()).cost(n_prompt, n_out))
 
 
 @runtime_checkable

@@ -96,7 +96,7 @@ def synthesize(
     judge = _judge(grading, generator, spending)
     if options["dry_run"]:
         tokenizer = load_table_tokenizer(source, model.model)
-        expected = run.forecast(tokenizer, policy=generator.policy, judge=judge)
+        expected = run.forecast(tokenizer, policy=generator, judge=judge)
         show(expected, as_json=as_json)
         return
 
@@ -106,7 +106,7 @@ def synthesize(
 
     chat = load_generator(generator, lambda: pair()[0], spending)
     lm, sae = pair()
-    expected = run.forecast(lm.tokenizer, policy=generator.policy, judge=judge)
+    expected = run.forecast(lm.tokenizer, policy=generator, judge=judge)
     progress.say(f"estimate: {expected}")
     result = run.execute(lm, sae, chat, output, judge=judge, progress=progress)
     spent = "a limit was reached; raise it and run again to resume"

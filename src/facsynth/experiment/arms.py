@@ -151,7 +151,7 @@ def forecast_arm(world: World, arm: Arm) -> Estimate:
     for wanted in recipe.wanted if settings else ():
         if isinstance(settings, SynthesisSettings):
             run, _ = _synthesis(world, arm, settings, wanted, n, seed)
-            one = run.forecast(world.lm().tokenizer, policy=recipe.generator.policy).at_most
+            one = run.forecast(world.lm().tokenizer, policy=recipe.generator).at_most
         else:
             assert isinstance(settings, BaselineSettings)
             one = _baseline(world, arm, settings, wanted, n, seed).forecast(recipe.generator.policy)

@@ -41,7 +41,7 @@ def synthesize(run: Run, anchor: FeatureTable, seed: FeatureTable, relevant: Any
             (run.folder / name).unlink(missing_ok=True)
     judge = open_judge(recipe.grading, recipe.generator, run.spending)
     planned = SynthesisRun(anchor, seed, settings=recipe.synthesize, relevant=relevant)
-    policy = recipe.generator.policy
+    policy = recipe.generator
     run.progress.say(f"estimate: {planned.forecast(run.lm.tokenizer, policy=policy, judge=judge)}")
     return planned.execute(
         run.lm, run.sae, run.chat, folder, judge=judge, progress=run.progress

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from facsynth.data.read import read_samples
+from facsynth.data.settings import ReadSettings
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.pipeline.state import Run
@@ -156,9 +157,13 @@ def _test_instruction(arm: _Arm, trained: TrainedTask, test: Any) -> TaskResult:
 
 
 def _read_benchmark(stage: TaskStage) -> Any:
-    benchmark = read_benchmark(stage.test, limit=stage.test_limit)
+    benchmark = read_benchmark(stage.test, reading=_reading(stage))
     scorer_of(benchmark)  # refuses what only a judge can score
     return benchmark
+
+
+def _reading(stage: TaskStage) -> ReadSettings:
+    return ReadSettings(limit=stage.test_limit)
 
 
 @dataclass(frozen=True)
@@ -170,17 +175,17 @@ class _Task:
 
 _TASKS = {
     "toxicity": _Task(
-        lambda stage: read_labelled(stage.test, stage.labels, limit=stage.test_limit),
+        lambda stage: read_labelled(stage.test, stage.labels, reading=_reading(stage)),
         _train_toxicity,
         lambda arm, trained, test: evaluate_toxicity(trained, test, arm.load, **_how(arm)),
     ),
     "reward": _Task(
-        lambda stage: read_comparisons(stage.test, limit=stage.test_limit),
+        lambda stage: read_comparisons(stage.test, reading=_reading(stage)),
         _train_reward,
         lambda arm, trained, test: evaluate_reward(trained, test, arm.load, **_how(arm)),
     ),
     "steering": _Task(
-        lambda stage: read_items(stage.test, limit=stage.test_limit),
+        lambda stage: read_items(stage.test, reading=_reading(stage)),
         _train_steering,
         _test_steering,
     ),

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from facsynth.chat.model import ChatRequest
-from facsynth.chat.policy import Estimate, estimate
-from facsynth.chat.settings import Policy
+from facsynth.chat.policy import Estimate, estimate, total_of
+from facsynth.chat.settings import Generator, Policy
 from facsynth.show import TextTable, as_html
 
 __all__ = ["Forecast", "forecast"]
@@ -59,7 +59,7 @@ def forecast(
     answer: tuple[int, int] | None = None,
     check: ChatRequest | None = None,
     grade: ChatRequest | None = None,
-    policy: Policy | None = None,
+    policy: Generator | Policy | None = None,
 ) -> Forecast:
     """Estimate a run from the requests of its first step.
 
@@ -70,9 +70,8 @@ def forecast(
         answer: Calls that complete one text, and tokens of their longest reply; None without.
         check: What is asked about the label of an empty text, twice; None without a check.
         grade: What a judge is asked about an empty text; None without a judge.
-        policy: Prices.
+        policy: Prices; or the generator, for its room to think as well.
     """
-    policy = policy or Policy()
     first = estimate(requests, policy)
     if not requests:
         return Forecast(n_features, first, first)
@@ -90,5 +89,4 @@ def forecast(
             n_calls += n_texts * times
             n_prompt += n_texts * times * (one.prompt_tokens + length)
             n_out += n_texts * times * one.max_completion_tokens
-    at_most = Estimate(n_calls, n_prompt, n_out, policy.cost(n_prompt, n_out))
-    return Forecast(n_features, first, at_most)
+    return Forecast(n_features, first, total_of(n_calls, n_prompt, n_out, policy))

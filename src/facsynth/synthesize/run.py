@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from facsynth.chat.model import ChatModel
-from facsynth.chat.settings import Policy
+from facsynth.chat.settings import Generator, Policy
 from facsynth.coverage.fac import missing_features
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json
@@ -117,13 +117,17 @@ class SynthesisRun:
         self._planned: Rounds | None = None
 
     def forecast(
-        self, tokenizer: Any, *, policy: Policy | None = None, judge: QualityJudge | None = None
+        self,
+        tokenizer: Any,
+        *,
+        policy: Generator | Policy | None = None,
+        judge: QualityJudge | None = None,
     ) -> Forecast:
         """What the run may ask and cost; nothing is asked.
 
         Args:
             tokenizer: Tokenizer of the model that extracted the anchor.
-            policy: Prices.
+            policy: Prices; or the generator, for its room to think as well.
             judge: Who grades texts before they are kept; nobody by default.
         """
         rounds, done = self._rounds(tokenizer), self._task.completion
