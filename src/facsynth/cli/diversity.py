@@ -56,6 +56,7 @@ def diversity(
     from facsynth.cli.load import table_names
     from facsynth.cli.show import show
     from facsynth.compare.side_by_side import MEASURES, compare_diversity
+    from facsynth.data.read import SampleList
     from facsynth.report.plots import bar_charts, write_chart
 
     reading = replace(options["reading"], random_seed=settings.random_seed)
@@ -69,7 +70,9 @@ def diversity(
     names = table_names([Path(name) for name in data])
     sets = [replace(one, name=name) for one, name in zip(sets, names, strict=True)]
     found = compare_diversity(sets, settings, anchor=anchor, vectors=kind)
-    show(found, as_json=as_json)
+    pairs = zip(names, samples, strict=True)
+    read = {name: one.report.row() for name, one in pairs if isinstance(one, SampleList)}
+    show(found, as_json=as_json, read=read)
     if plot:
         write_chart(bar_charts(found.row()["sets"], MEASURES), plot)
 

@@ -170,7 +170,7 @@ def evaluate(
     lm, loaded = load_pair(model, folder, progress)
     texts = tokenize_samples(samples, lm.tokenizer, score=options["score"], max_length=max_length)
     quality = evaluate_sae(lm, loaded, texts, max_loss_tokens=loss_tokens, progress=progress)
-    show(quality, as_json=as_json)
+    show(quality, as_json=as_json, read=samples.report.row())
 
 
 @sae.command()

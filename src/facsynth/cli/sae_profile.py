@@ -57,6 +57,7 @@ def profile(
     from facsynth.sae.sources import find_sae
     from facsynth.table.settings import ExtractSettings
 
+    read = None
     target = output or find_sae(sae) / PROFILE_FILE
     if (Path(data) / "manifest.json").is_file():
         table = _open_table_of(sae, data)
@@ -64,6 +65,7 @@ def profile(
     else:
         progress = RichProgress()
         samples = load_samples(data, options["reading"])
+        read = samples.report.row()
         found = profile_sae(
             *load_pair(model, sae, progress),
             samples,
@@ -80,7 +82,7 @@ def profile(
         "n_fired": int((found.counts(0.0) > 0).sum()),
     }
     if as_json:
-        print_json(row)
+        print_json({**row, "read": read})
     else:
         print_table("Reference profile", ("what", "value"), list(row.items()))
 

@@ -131,10 +131,19 @@ def print_tables(tables: Iterable[TextTable]) -> None:
         print_table(table.title, table.columns, table.rows, table.note)
 
 
-def show(result: Result, *, as_json: bool, notes: Iterable[str] = ()) -> None:
-    """Print a result: JSON or tables on standard output, notes on standard error."""
+def show(
+    result: Result, *, as_json: bool, notes: Iterable[str] = (), read: Row | None = None
+) -> None:
+    """Print a result: JSON or tables on standard output, notes on standard error.
+
+    Args:
+        result: What was found.
+        as_json: Whether machines read it.
+        notes: Further lines for the user.
+        read: What was read of the data, which JSON has under `read`.
+    """
     if as_json:
-        print_json(result.row())
+        print_json(result.row() if read is None else {**result.row(), "read": read})
     else:
         print_tables(result.tables())
     for note in notes:
