@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -17,7 +18,7 @@ from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
 from facsynth.experiment.controls import aim_at
 from facsynth.experiment.run import run_experiment
-from facsynth.experiment.settings import ExperimentRecipe
+from facsynth.experiment.settings import Arm, ExperimentRecipe, read_experiment
 from facsynth.experiment.world import Loaders, World
 from facsynth.records import Sample
 from facsynth.report.plots import frontier_charts
@@ -223,10 +224,20 @@ def test_random_features_are_as_many_as_the_missing_ones_and_missing_in_the_seed
     world = World(recipe_of(place), tmp_path, Asked().loaders)
     [wanted] = world.recipe.classes
     side = world.side(wanted)
-    seed, aimed = aim_at(world, side, "random", 1.0, 3, wanted)
+    seed, aimed = aim_at(world, side, Arm("x", "synthesize", "random"), 1.0, 3, wanted)
     assert aimed.sum() == world.missing(side, 1.0).sum()
     assert not (active_rows(seed, threshold=1.0).features & aimed).any()
-    assert aim_at(world, side, "missing", 1.0, 3, wanted) == (side.seed, None)
+    assert aim_at(world, side, Arm("x", "synthesize"), 1.0, 3, wanted) == (side.seed, None)
+
+
+def test_only_relevant_features_count_and_a_wrong_judge_turns_some_of_them_round(place, tmp_path):
+    (tmp_path / "relevant.txt").write_text("1\n2\n")
+    recipe = recipe_of(place, relevant=str(tmp_path / "relevant.txt"))
+    world = World(recipe, tmp_path / "run", Asked().loaders)
+    side = world.side(recipe.classes[0])
+    assert np.flatnonzero(world.missing(side, 1.0)).tolist() == [1, 2]
+    _, flags = aim_at(world, side, Arm("x", "synthesize", flipped=1 / 3), 1.0, 0, None)
+    assert (flags != world.relevant).sum() == 3  # of nine features
 
 
 def test_samples_that_copy_a_test_set_are_left_out(place, tmp_path):
@@ -239,9 +250,9 @@ def test_samples_that_copy_a_test_set_are_left_out(place, tmp_path):
 
 def test_example_is_the_small_recipe_and_has_enough_arms():
     example = (Path(facsynth.__file__).parent / "experiment" / "example.toml").read_text()
-    assert (
-        Path(__file__).parent.parent / "recipes" / "experiment_small.toml"
-    ).read_text() == example
+    recipe = Path(__file__).parent.parent / "recipes" / "experiment_small.toml"
+    assert recipe.read_text() == example
+    assert len(read_experiment(recipe).arms) >= 6
     found = CliRunner().invoke(main, ["experiment", "--example"])
     assert found.output == example
 

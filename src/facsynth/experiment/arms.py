@@ -78,6 +78,7 @@ def arm_folder(world: World, arm: Arm, random_seed: int) -> Path:
         "classes": [asdict(one) for one in recipe.classes],
         "rest": [recipe.by_class, recipe.n_of_class, recipe.model, recipe.sae],
         "extract": asdict(recipe.extract),
+        "relevant": Path(recipe.relevant).read_text(encoding="utf-8") if recipe.relevant else "",
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     return world.folder / "arms" / f"{arm.name}-{random_seed}-{digest}"
@@ -208,7 +209,7 @@ def _synthesis(
     )
     is_random = arm.features == "random-sae"
     side = world.side(wanted, random_seed if is_random else None)
-    seed, relevant = aim_at(world, side, arm.features, settings.threshold, random_seed, wanted)
+    seed, relevant = aim_at(world, side, arm, settings.threshold, random_seed, wanted)
     return SynthesisRun(side.anchor, seed, settings=settings, relevant=relevant), side.sae
 
 

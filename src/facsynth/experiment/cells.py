@@ -175,7 +175,7 @@ class Measures:
             distance of both together to the anchor), `fill_rate`, `novelty` (mean share of word
             4-grams that neither anchor nor seed has) and `words` (mean).
         """
-        digest = _digest([samples_hash(arm.samples[:n]), self._anchor_hash, self._threshold])
+        digest = _digest([samples_hash(arm.samples[:n]), self._anchor_hash, self._settings])
         path = self.world.folder / "measures" / f"{arm.key}-{n}-{digest}.json"
         if path.is_file():
             return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -203,9 +203,11 @@ class Measures:
             "words": float(np.mean([count_words(text) for text in texts])),
         }
 
-    @property
-    def _threshold(self) -> float:
-        return self.world.recipe.threshold
+    @cached_property
+    def _settings(self) -> list[Any]:
+        relevant = self.world.relevant
+        flags = "" if relevant is None else np.packbits(relevant).tobytes().hex()
+        return [self.world.recipe.threshold, flags]
 
     @cached_property
     def _anchor_hash(self) -> str:
@@ -221,7 +223,8 @@ class Measures:
         return self._active(side.anchor), self._active(side.seed)
 
     def _active(self, rows: Any) -> ActiveRows:
-        return active_rows(rows, threshold=self._threshold)
+        threshold = self.world.recipe.threshold
+        return active_rows(rows, threshold=threshold, relevant=self.world.relevant)
 
 
 def _share(

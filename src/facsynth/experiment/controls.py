@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from facsynth.coverage.controls import frequency_matched_features
-from facsynth.experiment.settings import Features, Wanted
+from facsynth.experiment.settings import Arm, Wanted
 from facsynth.experiment.world import Side, World
 from facsynth.table.active import active_rows
 from facsynth.table.table import FeatureTable
@@ -17,7 +17,7 @@ Flags = Bool[np.ndarray, " n_features"]
 def aim_at(
     world: World,
     side: Side,
-    features: Features,
+    arm: Arm,
     threshold: float,
     random_seed: int,
     wanted: Wanted | None,
@@ -32,13 +32,16 @@ def aim_at(
     Args:
         world: Keeps tables.
         side: Anchor and seed.
-        features: What to aim at.
+        arm: Says what to aim at.
         threshold: δ of the run.
         random_seed: Of the draw.
         wanted: The class that is written.
     """
-    if features in ("missing", "random-sae"):
+    features = arm.features
+    if features == "random-sae":
         return side.seed, None
+    if features == "missing":
+        return side.seed, _flipped(world.relevant, side, arm.flipped, random_seed)
     counts = active_rows(side.anchor, threshold=threshold).counts
     missing = world.missing(side, threshold)
     rng = np.random.default_rng(random_seed)
@@ -53,3 +56,14 @@ def aim_at(
     label = wanted.label if wanted else "all"
     name = f"seed-{label}-without-{features}-{random_seed}-{threshold:g}"
     return world.derive(side.seed, kept, side.seed.samples(), name), aimed
+
+
+def _flipped(relevant: Flags | None, side: Side, share: float, random_seed: int) -> Flags | None:
+    """The judgments with a share of them turned round."""
+    if not share:
+        return relevant
+    n = side.anchor.manifest.source.n_features
+    flags = np.ones(n, dtype=np.bool_) if relevant is None else relevant.copy()
+    turned = np.random.default_rng(random_seed).choice(n, round(share * n), replace=False)
+    flags[turned] = ~flags[turned]
+    return flags

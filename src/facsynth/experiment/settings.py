@@ -55,6 +55,10 @@ class Arm(Settings):
     others that fire as often (controls), or at the missing features of an SAE of random
     directions."""
 
+    flipped: float = 0.0
+    """Only of `synthesize`: share of the judgments of relevance that are turned round at random, in
+    [0, 1]: how much a wrong judge costs."""
+
     choice: Choice = "random"
     """Only of `real`: samples at random, by greedy coverage of missing features within length
     classes, by herding to the anchor's firing rates, farthest first or k-means centres in the space
@@ -163,6 +167,9 @@ class ExperimentRecipe(Settings):
     threshold: float = 1.0
     """Activation above which a feature is active, for the measures of all arms."""
 
+    relevant: str = ""
+    """Features that count, a file as `fac relevance` writes it; all by default."""
+
     n_resamples: int = 1000
     """Resamples behind each interval."""
 
@@ -270,6 +277,8 @@ def varied_arms(arm: Arm) -> list[Arm]:
 def _check_settings(arm: Arm, recipe: ExperimentRecipe) -> None:
     if arm_settings(arm, recipe) is None and (arm.settings or arm.generator or arm.vary):
         raise DataError(f"the arm {arm.name} writes nothing, so it takes no settings or generator")
+    if not 0 <= arm.flipped <= 1:
+        raise DataError(f"the arm {arm.name} has flipped = {arm.flipped}; it is a share, 0 to 1")
 
 
 def _merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from facsynth.table.extract import extract_table
 from facsynth.table.rows import take_rows
 from facsynth.table.table import FeatureTable, open_table
 from facsynth.table.write import finish_table, samples_hash, write_part
+from facsynth.understand.relevance import read_relevant
 
 __all__ = ["Loaders", "Side", "World", "has_label"]
 
@@ -173,9 +174,19 @@ class World:
         source = replace(table.manifest.source, hidden=False)
         return finish_table(folder, source, samples_hash(samples), n_parts=1)
 
+    @cached_property
+    def relevant(self) -> Bool[np.ndarray, " n_features"] | None:
+        """Features that count; None for all."""
+        if not self.recipe.relevant:
+            return None
+        return read_relevant(Path(self.recipe.relevant), self.sae.config.d_sae)
+
     def missing(self, side: Side, threshold: float) -> Bool[np.ndarray, " n_features"]:
-        """Features that the anchor activates and the seed does not."""
-        anchor, seed = (active_rows(t, threshold=threshold) for t in (side.anchor, side.seed))
+        """Relevant features that the anchor activates and the seed does not."""
+        anchor, seed = (
+            active_rows(table, threshold=threshold, relevant=self.relevant)
+            for table in (side.anchor, side.seed)
+        )
         found: Bool[np.ndarray, " n_features"] = anchor.features & ~seed.features
         return found
 
