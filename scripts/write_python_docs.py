@@ -61,7 +61,8 @@ COMMANDS = {
         "write_profile",
     ),
     "export": ("export_samples", "read_run"),
-    "run": ("Report", "run_recipe", "write_report"),
+    "report": ("Report", "ReportSettings", "report_run", "report_tables", "write_report"),
+    "run": ("run_recipe",),
     "doctor": (),
 }
 """Public names by the command that does the same; a name stands at the first that needs it."""

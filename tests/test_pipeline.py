@@ -12,6 +12,8 @@ from facsynth.chat.scripted import ScriptedChat
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError, FacsynthError, MismatchError
 from facsynth.pipeline import run_recipe
+from facsynth.report.report import report_run
+from planted_report import page_data
 from tiny_pair import PLANTED, obedient, save_pair, talk
 
 ANCHOR = [
@@ -120,7 +122,8 @@ def test_missing_features_have_named_neighbours_and_the_report_shows_them(whole)
     rows = missing_rows(whole[0].folder)
     assert all(near["name"] for row in rows for near in row["neighbours"])
     assert any(near["covered"] for row in rows for near in row["neighbours"])  # "the"
-    assert "Nearest features" in whole[0].report.read_text()
+    (page,) = page_data(whole[0].report)
+    assert any(page["features"]["near"])
 
 
 def missing_rows(folder):
@@ -151,9 +154,17 @@ def test_run_leaves_a_manifest_and_a_report(whole):
         result.after["fac"],
     )
     assert manifest["tables"]["anchor"]["n_samples"] == len(ANCHOR)
-    page = result.report.read_text()
-    assert "planted" in page
-    assert "they always liked" in page
+    (page,) = page_data(result.report)
+    assert "planted" in page["title"]
+    assert any("they always liked" in text for text in page["texts"])
+    assert not page["unpainted"]
+
+
+def test_report_of_a_run_can_be_made_anew(whole, tmp_path):
+    report = report_run(whole[0].folder)
+    assert report.reading[0] in whole[0].report.read_text()
+    assert report.row()["n_samples"]["synthetic"] == 5
+    assert report.unpainted  # without --paint
 
 
 def test_second_run_loads_no_model_and_asks_nobody(whole, run, monkeypatch):

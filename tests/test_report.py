@@ -1,105 +1,73 @@
-"""The HTML page: what it shows, and that texts from data sets and models cannot act in it."""
+"""What a report says about tables, and that texts cannot act in its page."""
 
 import base64
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from activations import make_activations
-from facsynth.coverage.measure import measure_coverage
-from facsynth.coverage.settings import CoverageSettings
+from activations import make_activations, write_table
+from facsynth.cli.group import main
 from facsynth.errors import DataError, MismatchError
-from facsynth.records import Message, Span
-from facsynth.report import page as page_module
-from facsynth.report.charts import accumulation_chart, controls_chart, coverage_curve_chart
-from facsynth.report.page import (
-    FeatureRow,
-    NeighbourRow,
-    Report,
-    SampleRow,
-    TopicRow,
-    write_report,
+from facsynth.records import Sample
+from facsynth.report.collect import make_report
+from facsynth.report.data import Lane, Panel, Report
+from facsynth.report.layout import lay_out
+from facsynth.report.links import feature_link
+from facsynth.report.page import write_report
+from facsynth.report.sets import Reader
+from facsynth.report.settings import ReportSettings
+from facsynth.report.sources import find_reader, inputs_of_tables
+from facsynth.report.svg import Series, line_chart
+from facsynth.report.texts import digits
+from facsynth.table.active import active_rows
+from planted_report import (
+    ANCHOR,
+    MISSING,
+    SEED,
+    WRITTEN,
+    hostile_report,
+    page_data,
+    pair_sample,
+    planted_inputs,
+    planted_report,
+    reader,
+    samples,
+    tables,
 )
-
-HOSTILE = (
-    "</script></title></textarea>--><script>document.title='owned'</script><img src=x>\"'&\u2028"
-)
-ARXIV = "https://arxiv.org/abs/2602.10388"
-ANCHOR = [{0: 2.0, 1: 2.0}, {1: 3.0, 2: 2.0}, {3: 1.5}, {4: 4.0, 5: 2.0}]
+from tiny_pair import planted_table, talk
 
 
 class Elements(HTMLParser):
-    """Start tags with their attributes, and the text inside each script."""
+    """Start tags with their attributes, and the text outside scripts."""
 
     def __init__(self):
         super().__init__()
-        self.tags, self.scripts, self.text = [], [], []
+        self.tags, self.text, self.scripts = [], [], []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag == "script":
-            self.scripts.append("")
 
     def handle_data(self, data):
-        if self.cdata_elem == "script":
-            self.scripts[-1] += data
-        elif self.cdata_elem is None:
-            self.text.append(data)
+        (self.scripts if self.cdata_elem in ("script", "style") else self.text).append(data)
 
     def named(self, name):
         return [attrs for tag, attrs in self.tags if tag == name]
 
 
-@cache
-def row(n_seed, threshold=1.0):
-    """Coverage of the first samples of the anchor; six of eight features are relevant."""
-    tables = [make_activations(ANCHOR[:n], n_features=8) for n in (len(ANCHOR), n_seed)]
-    relevant = np.arange(8) < 6
-    settings = CoverageSettings(threshold=threshold, resamples=20)
-    measured = measure_coverage(*tables, relevant=relevant, settings=settings)
-    return json.loads(json.dumps(measured.row()))
+@pytest.fixture
+def written(tmp_path):
+    def write(*reports):
+        write_report(reports, tmp_path / "report.html")
+        return (tmp_path / "report.html").read_text(encoding="utf-8")
 
-
-def feature(feature_id, name="plants", status="filled", spans=()):
-    return FeatureRow(feature_id, name, status, 7, 6.25, 1, spans)
-
-
-def sample(number=0, text="Hi", credited=((3, 1.5),), target=3):
-    messages = (Message("user", text), Message("assistant", text))
-    return SampleRow(f"syn-{number}", messages, target, credited, "one", 1, "writer")
-
-
-def make_report(**changes):
-    rounds = ({"round": 1, "n_candidates": 9, "n_kept": 2, "n_covered": 4, "fac": 4 / 6},)
-    report = Report(
-        title="Coverage of tickets",
-        facts=(("model", "tiny"),),
-        before=row(2),
-        after=row(3),
-        features=(feature(3), feature(4, "dates", "missing")),
-        samples=(sample(),),
-        outcomes=(("candidates written", 9),),
-        rounds=rounds,
-    )
-    return replace(report, **changes)
-
-
-@pytest.fixture(scope="module")
-def render(tmp_path_factory):
-    def rendered(**changes):
-        path = tmp_path_factory.mktemp("report") / "report.html"
-        write_report(make_report(**changes), path)
-        return path.read_text(encoding="utf-8")
-
-    return rendered
+    return write
 
 
 def parsed(html):
@@ -109,257 +77,338 @@ def parsed(html):
     return elements
 
 
-def text_of(html):
-    return " ".join(" ".join(parsed(html).text).split())
+def by_id(report):
+    return {one.feature_id: one for one in report.features}
 
 
-def hostile_changes():
-    span = Span(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 2.0)
-    messages = (Message(HOSTILE, HOSTILE),)
-    near = (NeighbourRow(9, HOSTILE, "covered", 0.5, 0.0),)
-    return {
-        "title": HOSTILE,
-        "facts": ((HOSTILE, HOSTILE),),
-        "features": (replace(feature(3, HOSTILE, spans=(span,)), topic=0, neighbours=near),),
-        "topics": (TopicRow(HOSTILE, 1, 0, 1),),
-        "samples": (SampleRow(HOSTILE, messages, 3, ((3, 1.5),), HOSTILE, 1, HOSTILE),),
-        "outcomes": ((HOSTILE, 1),),
-        "features_file": HOSTILE,
-        "samples_file": HOSTILE,
+def alone(samples, folder):
+    """Inputs of one table of these samples."""
+    return planted_inputs("anchor", tables={"anchor": planted_table(samples, folder / "t")})
+
+
+def sample_of(report, sample_id):
+    return next(one for one in report.samples if one.sample_id == sample_id)
+
+
+def said(report, part):
+    return "".join(report.texts[place].text for place in part.texts)
+
+
+def test_status_tells_covered_filled_and_missing_features():
+    statuses = {f: one.status for f, one in by_id(planted_report()).items()}
+    assert statuses == {
+        **dict.fromkeys([0, 1, 5, 8], "covered"),
+        **dict.fromkeys([2, 7], "filled"),
+        **dict.fromkeys([3, 4, 6], "missing"),
     }
 
 
-def test_page_refers_to_nothing_outside_itself(render):
-    elements = parsed(render())
-    links = [attrs["href"] for _, attrs in elements.tags if "href" in attrs]
-    assert {link for link in links if not link.startswith("#")} == {"data:,", ARXIV}
-    assert not any({"src", "srcset", "action", "style"} & set(attrs) for _, attrs in elements.tags)
+def test_features_are_counted_in_every_set():
+    assert by_id(planted_report())[0].counts == (3, 2, 1)
 
 
-def test_closeness_leads_in_headline_and_panel_and_sizes_stand_beside(render):
-    text = text_of(render())
-    near = f"{row(2)['representativeness']['hellinger']:.3f}"
-    panel = text[text.index("Closeness and coverage") :]
-    order = [panel.index(words) for words in (near, "FAC ", " missing", "Size of the sets")]
-    assert order == sorted(order)
-    headline = text[text.index("The seed lies") :]
-    assert headline.index(near) < headline.index("FAC is") < headline.index("Closeness and")
+def test_histogram_holds_weak_and_strong_words():
+    anchor, seed, _ = by_id(planted_report())[0].histogram
+    assert anchor == (0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 2)  # 1.5 of 2 is in the ninth of 12 bins
+    assert sum(seed) == 2
 
 
-def test_hostile_texts_add_no_element(render):
-    harmless, hostile = parsed(render()), parsed(render(**hostile_changes()))
-    assert len(hostile.scripts) == len(harmless.scripts) == 6
-    assert not hostile.named("img")
-    assert "".join(hostile.text).count(HOSTILE) >= 16
+def test_every_token_of_a_span_is_painted_by_activation():
+    report = planted_report()
+    spans = by_id(report)[0].spans
+    painted = {report.texts[span.text].text: span.paint for span in spans}
+    assert painted["they liked the dog and the kitten again"] == "00000070"
+    assert painted["we saw the cat near the old house today"] == "000900000"
 
 
-def test_name_stands_with_what_its_test_gave(render):
-    bad = replace(feature(3), balanced_accuracy=0.616, is_doubtful=True)
-    text = text_of(render(features=(bad,)))
-    assert "doubtful name" in text
-    assert "balanced accuracy of 0.62" in text
-    assert "doubtful name" not in text_of(render(features=(feature(3),)))
+def test_without_a_painter_the_peak_is_known_and_the_page_says_why():
+    report = make_report(planted_inputs(paint=False))
+    span = by_id(report)[2].spans[0]
+    assert not span.paint
+    assert report.texts[span.text].text.split()[span.peak] == "fish"
+    assert "--paint" in report.unpainted
 
 
-def test_features_stand_under_their_topic_and_the_others_after(render):
-    topics = (TopicRow("space, planets", 3, 1, 40),)
-    rows = (feature(5, "loose"), replace(feature(3), topic=0), replace(feature(4), topic=0))
-    html = render(features=rows, topics=topics)
-    text = text_of(html)
-    assert "space, planets features: 3, filled: 1; anchor samples: 40 2 of 3 are on" in text
-    at = [html.index(f'id="feature-{i}"') for i in (3, 4, 5)]
-    assert at == sorted(at)
-    assert html.index("Features without a topic") < at[2]
+def test_a_text_is_on_the_page_once():
+    texts = [one.text for one in planted_report().texts if one.lengths]
+    assert sorted(texts) == sorted([*ANCHOR, *SEED, *WRITTEN])
 
 
-def test_neighbours_stand_with_their_state_and_link_to_those_on_the_page(render):
-    near = (
-        NeighbourRow(4, "dates", "missing", 0.25, 0.125),
-        NeighbourRow(9, "years", "covered", 0.5, 0.0),
-    )
-    html = render(features=(replace(feature(3), neighbours=near), feature(4, "dates", "missing")))
-    text = text_of(html)
-    assert "dates still missing in 12% of the samples with either; cosine 0.25" in text
-    assert "years covered in 0% of the samples with either; cosine 0.50" in text
-    assert '<a href="#feature-4"' in html
-    assert "#feature-9" not in html
+def test_long_samples_bring_only_what_is_shown_of_them(tmp_path):
+    words = " ".join(["table"] * 60 + ["cat"] + ["tree"] * 60)
+    inputs = alone([talk("a", words)], tmp_path)
+    settings = ReportSettings(context_tokens=2, max_samples=0)
+    report = make_report(inputs, settings)
+    assert [one.text for one in report.texts] == ["table table cat tree tree"]
 
 
-def test_text_of_a_sample_is_shown_as_written(render):
-    text = "Is 1 < 2 && \"a\" > 'b'?"
-    assert text_of(render(samples=(sample(text=text),))).count(text) == 2
+def test_credits_of_a_written_sample_are_the_missing_features_it_activates():
+    sample = sample_of(planted_report(), "synthetic-0")
+    assert [(c.feature_id, c.activation) for c in sample.credits] == [(2, 2.0)]
+    assert (sample.target, sample.facts[0]) == (2, ("step", "one"))
 
 
-def test_chart_data_cannot_close_its_script(render, monkeypatch):
-    names = ("controls", "curve", "accumulation", "rounds")
-    monkeypatch.setattr(page_module, "_specs", lambda report: dict.fromkeys(names, [HOSTILE]))
-    scripts = parsed(render()).scripts
-    assert [json.loads(script) for script in scripts[:4]] == [[HOSTILE]] * 4
-    assert len(scripts) == 6
+def test_seed_sample_that_covers_a_feature_alone_comes_first():
+    seed = [one for one in planted_report().samples if one.kind == "seed"]
+    assert seed[0].sample_id == "seed-2"  # alone with the sun
+    assert seed[0].credits[0].feature_id == 5
 
 
-def test_policy_allows_only_the_scripts_of_the_page(render):
-    elements = parsed(render())
+def test_rejected_sample_keeps_its_reason_and_its_target():
+    sample = planted_report().samples[-1]
+    assert (sample.kind, sample.reason, sample.target) == ("rejected", "too short", 3)
+
+
+def test_text_of_a_sample_is_shown_as_written(tmp_path):
+    turns = [talk("a", "we saw  the cat\n\nhere!", "it was ?? there"), talk("b", "dog")]
+    inputs = planted_inputs("anchor", tables={"anchor": planted_table(turns, tmp_path / "t")})
+    report = make_report(inputs)
+    shown = [said(report, part) for part in sample_of(report, "a").parts]
+    assert shown == ["we saw  the cat\n\nhere!", "it was ?? there"]
+
+
+def test_rejected_answer_of_a_pair_is_shown(tmp_path):
+    pairs = [pair_sample("p", "hello", "the cat", "the dog"), talk("b", "dog")]
+    inputs = planted_inputs("anchor", tables={"anchor": planted_table(pairs, tmp_path / "t")})
+    report = make_report(inputs)
+    parts = sample_of(report, "p").parts
+    assert [(part.role, said(report, part)) for part in parts][-1] == ("rejected answer", "the dog")
+
+
+def test_names_of_a_file_replace_those_from_peaks():
+    misses = [{"sample_id": "x", "before": "a ", "peak": "trout", "after": "?", "activation": 0.0}]
+    row = {
+        "name": "water animals",
+        "method": "llm",
+        "doubtful": True,
+        "fidelity": {"detection": {"balanced_accuracy": 0.6}},
+        "near_misses": misses,
+    }
+    report = make_report(planted_inputs(explanations={2: row}))
+    fish = by_id(report)[2]
+    assert (fish.name, fish.method, fish.balanced_accuracy) == ("water animals", "llm", 0.6)
+    assert fish.is_doubtful
+    assert report.texts[fish.misses[0].text].text == "a trout?"
+
+
+def test_features_that_a_judge_left_out_do_not_count():
+    judged = {f: {"relevant": f != 8, "grade": "yes", "reason": "because"} for f in range(9)}
+    report = make_report(planted_inputs(judgements=judged))
+    assert by_id(report)[8].status == "uncounted"
+    assert by_id(report)[2].reason == "because"
+    assert report.features[-1].feature_id == 8
+    assert "of the 8 features" in report.reading[0]
+
+
+def test_what_is_not_on_the_page_is_counted():
+    report = make_report(planted_inputs(), ReportSettings(max_features=6, max_samples=2))
+    assert len(report.features) == 6
+    assert report.left_out == {
+        **{"missing features": 2, "filled features": 1},
+        **{"anchor samples": 10, "seed samples": 3, "synthetic samples": 1},
+    }
+
+
+def test_fill_is_the_share_of_missing_features_that_written_samples_activate():
+    panel = planted_report().panels[2]
+    assert (panel.title, panel.lanes[0].value) == ("Fill", 2 / len(MISSING))
+    assert panel.lanes[0].low < 2 / len(MISSING) < panel.lanes[0].high
+    assert panel.lanes[1].kind == "control"
+
+
+def test_reading_says_what_the_numbers_mean_and_what_to_do_next():
+    meaning, advice = planted_report().reading
+    assert "The seed activates 44% of the 9 features" in meaning
+    assert "fill 2 of the 5 missing ones (40%)" in meaning
+    assert "`fac export`" in advice
+    alone = make_report(planted_inputs("anchor", "seed"))
+    assert "`fac synthesize`" in alone.reading[1]
+
+
+def test_measured_coverage_is_not_measured_again():
+    before = json.loads(json.dumps(_coverage_row(0.123)))
+    report = make_report(planted_inputs("anchor", "seed", before=before))
+    assert report.panels[1].lanes[0].value == 0.123
+
+
+def _coverage_row(fac):
+    from facsynth.coverage.measure import measure_coverage
+
+    pair = [tables()[kind].activations() for kind in ("anchor", "seed")]
+    return measure_coverage(*pair).row() | {"fac": fac}
+
+
+def test_one_table_alone_has_features_and_no_gaps():
+    report = make_report(planted_inputs("anchor"))
+    assert {one.status for one in report.features} == {"active"}
+    assert report.reading[0].startswith("10 samples activate 9 of 9 features")
+    assert report.panels[0].lanes[0].value == 1.0
+
+
+def test_neighbours_and_topics_work_without_the_sae():
+    inputs = planted_inputs().read_by(Reader(reader().tokenizer))
+    report = make_report(inputs)
+    near = by_id(report)[2].neighbours[0]
+    assert near.cosine is None
+    assert 0 < near.shared <= 1
+    assert report.topics
+
+
+def test_without_a_tokenizer_texts_are_shown_whole(tmp_path):
+    rows = make_activations([{0: 2.0}, {1: 2.0}])
+    write_table(tmp_path / "t", rows, [Sample("a", text="one"), Sample("b", text="two")])
+    inputs = inputs_of_tables(tmp_path / "t")
+    found = find_reader(inputs.tables["anchor"].manifest.source)
+    report = make_report(inputs.read_by(found))
+    assert [said(report, one.parts[0]) for one in report.samples] == ["one", "two"]
+    assert "the tokenizer is not here" in report.notes[0]
+
+
+def test_reports_of_the_same_tables_are_the_same_page(tmp_path):
+    for name in ("a", "b"):
+        write_report(make_report(planted_inputs()), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_page_holds_every_feature_in_compressed_columns(tmp_path):
+    write_report(planted_report(), tmp_path / "page.html")
+    (data,) = page_data(tmp_path / "page.html")
+    ids = np.cumsum(data["features"]["id"]).tolist()
+    assert ids == [one.feature_id for one in planted_report().features]
+    assert {len(column) for column in data["features"].values()} == {9}
+
+
+def test_page_refers_to_nothing_outside_itself(written):
+    tags = parsed(written(planted_report())).tags
+    links = {attrs["href"] for _, attrs in tags if "href" in attrs}
+    assert {link for link in links if not link.startswith("#")} == {"data:,"}
+    bad = {"src", "srcset", "action", "style", "onclick", "onerror"}
+    assert not any(bad & set(attrs) for _, attrs in tags)
+
+
+def test_policy_allows_only_the_script_and_the_style_of_the_page(written):
+    elements = parsed(written(planted_report()))
     (policy,) = [m["content"] for m in elements.named("meta") if "http-equiv" in m]
-    for script in elements.scripts[-2:]:
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style, _, script = elements.scripts
+    for text in (style, script):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none'")
-    assert "unsafe-eval" not in policy
+    assert "unsafe" not in policy
 
 
-def test_runtime_is_embedded_once(render):
-    assert render().count("window.vegaEmbed") == 1
+def test_hostile_texts_add_no_element_to_the_page(written):
+    harmless, hostile = parsed(written(planted_report())), parsed(written(hostile_report()))
+    assert not hostile.named("img")
+    assert len(hostile.named("script")) == len(harmless.named("script")) == 2
+    assert "".join(hostile.text).count("<img src=x") >= 4
 
 
-def test_headline_leads_with_closeness(render):
-    page = render()
-    assert page.index("from the anchor (Hellinger") < page.index("FAC is <b")
+def test_half_a_character_is_written_as_its_escape(written):
+    assert "broken \\ud83d" in written(replace(planted_report(), title="broken \ud83d"))
 
 
-def test_headline_gives_counts_and_sizes(render):
-    text = text_of(render())
-    assert "activates 3 of the 6 relevant features that the anchor activates: FAC is 50.0%" in text
-    assert "it activates 4 of them: 66.7%" in text
-    assert "anchor 4 40 seed 2 20 seed + synthetic 3 30" in text
+def test_sensitive_pages_are_blurred_from_the_start(written):
+    assert parsed(written(planted_report())).named("body") == [{}]
+    blurred = written(replace(planted_report(), is_sensitive=True))
+    assert parsed(blurred).named("body") == [{"class": "is-blurred"}]
 
 
-def test_controls_stand_before_the_curves(render):
-    html = render()
-    assert html.index("distance to the anchor") < html.index("Coverage curve")
-    distance = row(3)["representativeness"]["hellinger"]
-    assert f'<td class="number">{distance:.3f}</td>' in html
+def test_several_runs_stand_side_by_side(written):
+    other = replace(planted_report(), title="Another")
+    html = written(planted_report(), other)
+    assert "2 runs side by side" in html
+    assert [one["value"] for one in parsed(html).named("option")][:2] == ["0", "1"]
+    assert html.count('<th scope="row">Closeness: seed</th>') == 1
 
 
-def test_warnings_are_shown_as_sentences(render):
-    before = row(2) | {"controls": row(2)["controls"] | {"warnings": ["the anchor is small"]}}
-    assert "The anchor is small." in text_of(render(before=before))
+def test_shares_stand_on_one_scale_and_distances_on_their_own(written):
+    panel = Panel("Near", "hint", (Lane("a", 0.5), Lane("b", 0.25)), is_share=False)
+    html = written(Report("t", ("m", "n"), panels=(panel,)))
+    assert [one["cx"] for one in parsed(html).named("circle")] == ["86.22%", "43.61%"]
 
 
-def test_absent_controls_are_said_to_be_absent(render):
-    controls = row(2)["controls"] | {"frequency_matched": None, "frequency_ratio": None}
-    bare = row(2) | {"controls": controls, "representativeness": None}
-    text = text_of(render(before=bare, after=None))
-    assert "Not available: every feature counts as relevant" in text
+def test_values_of_a_chart_are_a_table_too():
+    chart = planted_report().charts[0]
+    assert chart.values.columns == ("threshold", "seed", "seed + synthetic")
+    assert ("1", 4 / 9, 6 / 9) in chart.values.rows
 
 
-def test_report_without_synthesis_shows_the_seed_alone(render):
-    bare = {"after": None, "features": (), "samples": (), "outcomes": (), "rounds": ()}
-    html = render(**bare)
-    assert "seed + synthetic</th>" not in html
-    assert not {'id="features"', 'id="samples"', 'id="outcomes"', "spec-rounds"} & set(html.split())
-    assert len(parsed(html).scripts) == 5
+def test_chart_escapes_names_and_draws_each_point():
+    drawn = line_chart(
+        [Series("<b>", "seed", [(0.0, 0.0), (2.0, 4.0)])], title="<t>", x_title="x", y_title="y"
+    )
+    assert "&lt;b&gt;" in drawn
+    assert "<b>" not in drawn
+    assert 'points="46.0,230.0 426.0,30.0"' in drawn
 
 
-def test_credited_features_link_to_the_list(render):
-    html = render(samples=(sample(credited=((3, 1.5), (77, 2.0))),))
-    ids = {attrs["id"] for _, attrs in parsed(html).tags if "id" in attrs}
-    links = {a["href"] for a in parsed(html).named("a")} - {ARXIV}
-    assert links == {"#feature-3"}
-    assert "feature-3" in ids
-    assert "feature 77" in text_of(html)
+def test_digits_say_how_much_of_the_largest_activation():
+    assert digits(np.array([0.0, 0.1, 1.0, 2.0]), 2.0) == "0159"
+    assert digits(np.array([1.0]), 0.0) == ""
 
 
-def test_long_lists_are_cut_with_a_note(render, monkeypatch):
-    monkeypatch.setattr(page_module, "MAX_FEATURES", 2)
-    monkeypatch.setattr(page_module, "MAX_SAMPLES", 1)
-    features = tuple(feature(i) for i in range(5))
-    html = render(features=features, features_file="missing.jsonl", samples=(sample(), sample(1)))
-    assert html.count('class="feature"') == 2
-    assert html.count('class="sample"') == 1
-    assert "first 2 of 5 missing features are shown; 3 are left out" in text_of(html)
-    assert "All of them are in missing.jsonl" in text_of(html)
+def test_tokens_are_counted_as_javascript_counts(tmp_path):
+    inputs = alone([talk("a", "cat \U0001f431 dog"), talk("b", "dog")], tmp_path)
+    text = make_report(inputs).texts[0]
+    assert text.text == "cat \U0001f431 dog"
+    assert text.lengths == (4, 3, 3)  # the emoji has two units, and each blank one
 
 
-def test_long_messages_are_cut_with_a_note(render, monkeypatch):
-    monkeypatch.setattr(page_module, "MAX_CHARACTERS", 10)
-    text = text_of(render(samples=(sample(text="0123456789abc"),)))
-    assert "abc" not in text
-    assert "3 more characters are left out here." in text
+def test_map_puts_samples_of_a_kind_together():
+    rng = np.random.default_rng(0)
+    rows = [{int(f) + 20 * (i % 2): 2.0 for f in rng.choice(20, 6)} for i in range(60)]
+    active = active_rows(make_activations(rows, n_features=40), threshold=1.0)
+    samples_at, features_at = lay_out(active, np.arange(40), random_seed=0)
+    apart = np.linalg.norm(samples_at[::2].mean(0) - samples_at[1::2].mean(0))
+    assert apart > 2 * samples_at[::2].std(0).max()
+    assert features_at.shape == (40, 2)
+    assert 0 <= samples_at.min() <= samples_at.max() <= 1
 
 
-@pytest.mark.parametrize(("token", "shown"), [(" tea", " tea"), ("\n", "↵"), (" ", "␣")])
-def test_peak_token_is_marked_and_visible(render, token, shown):
-    span = Span("a1", "a cup of", token, " please", 7.3)
-    html = render(features=(feature(3, spans=(span,)),))
-    assert f"a cup of<mark>{shown}</mark> please" in html
-    assert '<span class="number">7.30</span>' in html
+def test_few_samples_have_no_map():
+    active = active_rows(make_activations([{0: 2.0}, {1: 2.0}]), threshold=1.0)
+    assert lay_out(active, np.arange(4), random_seed=0) is None
 
 
-def test_half_a_character_is_written_as_its_escape(render):
-    assert "broken \\ud83d text" in render(title="broken \ud83d text")
+def test_known_sae_links_to_neuronpedia_and_others_do_not():
+    source = tables()["anchor"].manifest.source
+    assert feature_link(source) == ""
+    scope = replace(source, sae_name="fnlp/Llama3_1-8B-Base-LXR-8x/layer", layer=15)
+    assert feature_link(scope).endswith("/llama3.1-8b/15-llamascope-res-32k/{id}")
 
 
-def test_texts_of_a_sensitive_run_are_blurred_until_a_button_is_pressed(render):
-    html = render(is_sensitive=True, samples=(sample(text="a placeholder"),))
-    page = parsed(html)
-    assert page.named("body") == [{"class": "is-blurred"}]
-    assert [b["id"] for b in page.named("button")] == ["reveal"]
-    assert html.count("a placeholder") == 2
-    assert not any("placeholder" in str(value) for _, a in page.tags for value in a.values())
+def test_tables_of_other_features_are_an_error(tmp_path):
+    write_table(tmp_path / "t", make_activations([{0: 2.0}]), samples("s", ["a"]))
+    write_table(tmp_path / "u", make_activations([{0: 2.0}], n_features=5), samples("s", ["a"]))
+    with pytest.raises(MismatchError):
+        inputs_of_tables(tmp_path / "t", tmp_path / "u")
 
 
-def test_other_runs_are_not_blurred(render):
-    page = parsed(render())
-    assert page.named("body") == [{}]
-    assert not page.named("button")
+def test_written_samples_need_the_seed_they_were_written_for(tmp_path):
+    with pytest.raises(DataError, match="--synthetic needs --seed"):
+        inputs_of_tables(tmp_path / "t", synthetic=tmp_path / "u")
 
 
-def test_every_measure_of_the_sweep_is_in_the_curve():
-    spec = coverage_curve_chart(row(2), row(3))
-    (values,) = (rows for rows in spec["datasets"].values() if len(rows) > 1)
-    wanted = [p["fac"] for side in (row(2), row(3)) for p in side["sweep"] if not p["quantile"]]
-    assert [v["fac"] for v in values] == [fac for fac in wanted if fac is not None]
+def test_command_writes_the_page_and_says_what_is_on_it(tmp_path):
+    folders = [str(tables()[kind].folder) for kind in ("anchor", "seed", "synthetic")]
+    options = zip(("--anchor", "--seed", "--synthetic"), folders, strict=True)
+    page = tmp_path / "page.html"
+    told = [word for pair in options for word in pair]
+    done = CliRunner().invoke(main, ["report", *told, "-o", str(page), "--json"])
+    assert done.exit_code == 0, done.output
+    row = json.loads(done.stdout)
+    assert row["bytes"] == page.stat().st_size
+    assert row["reports"][0]["n_samples"]["synthetic"] == len(WRITTEN)
 
 
-def test_curve_leaves_out_undefined_points():
-    sweep = [point | {"fac": None} for point in row(2)["sweep"][1:]]
-    spec = coverage_curve_chart(row(2) | {"sweep": row(2)["sweep"][:1] + sweep}, None)
-    assert json.dumps(spec).count('"n_covered":') == 1
+def test_command_needs_a_run_or_an_anchor():
+    done = CliRunner().invoke(main, ["report"])
+    assert done.exit_code == 2
+    assert "name either runs" in done.stderr
 
 
-def test_accumulation_meets_the_anchor_at_the_size_of_the_seed():
-    text = json.dumps(accumulation_chart(row(2), None))
-    at_equal = row(2)["richness"]["anchor_at_equal_samples"]
-    point = {"set": "anchor", "n_samples": 2, "n_features": at_equal}
-    assert json.dumps(point) in text
-
-
-def test_controls_chart_leaves_out_an_absent_control():
-    controls = row(2)["controls"] | {"frequency_matched": None}
-    text = json.dumps(controls_chart(row(2) | {"controls": controls}, None))
-    assert "length-matched anchor subset" in text
-    assert "frequency-matched" not in text
-
-
-def test_incomparable_coverages_are_an_error():
-    with pytest.raises(MismatchError, match=r"threshold is 1.0 before and 0.5 after"):
-        make_report(after=row(3, threshold=0.5))
-
-
-def test_row_without_controls_is_an_error():
-    naked = {key: value for key, value in row(2).items() if key != "controls"}
-    with pytest.raises(DataError, match="before of the report has no controls"):
-        make_report(before=naked)
-
-
-def test_import_loads_no_drawing_library():
+def test_records_of_a_report_load_no_drawing_library():
     heavy = "{'altair', 'vl_convert', 'jinja2', 'markupsafe'}"
     code = f"import sys, facsynth.report.page; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.slow
-def test_browser_draws_the_charts_and_runs_no_hostile_script(tmp_path):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        pytest.skip("no Chromium on the PATH")
-    write_report(make_report(**hostile_changes()), tmp_path / "report.html")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    options += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
-    command = [chromium, *options, "--dump-dom", (tmp_path / "report.html").as_uri()]
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=90).stdout
-    assert len(parsed(dom).named("svg")) == 4
-    assert "could not be drawn" not in text_of(dom)
-    assert "<title>owned</title>" not in dom

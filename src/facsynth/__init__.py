@@ -47,8 +47,11 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.records import FeatureActivations as FeatureActivations
     from facsynth.records import Message as Message
     from facsynth.records import Sample as Sample
-    from facsynth.report.page import Report as Report
+    from facsynth.report.data import Report as Report
     from facsynth.report.page import write_report as write_report
+    from facsynth.report.report import report_run as report_run
+    from facsynth.report.report import report_tables as report_tables
+    from facsynth.report.settings import ReportSettings as ReportSettings
     from facsynth.sae.describe import describe_sae as describe_sae
     from facsynth.sae.evaluate import evaluate_sae as evaluate_sae
     from facsynth.sae.files import load_sae as load_sae
@@ -118,7 +121,8 @@ _EXPORTS = {
     "RelevanceSettings": "facsynth.understand.settings",
     "ReadOptions": "facsynth.sae.formats.options",
     "ReadSettings": "facsynth.data.settings",
-    "Report": "facsynth.report.page",
+    "Report": "facsynth.report.data",
+    "ReportSettings": "facsynth.report.settings",
     "Sample": "facsynth.records",
     "ScriptedChat": "facsynth.chat.scripted",
     "SelectSettings": "facsynth.select.settings",
@@ -165,6 +169,8 @@ _EXPORTS = {
     "read_run": "facsynth.data.cards",
     "read_sae": "facsynth.sae.formats.layouts",
     "read_samples": "facsynth.data.read",
+    "report_run": "facsynth.report.report",
+    "report_tables": "facsynth.report.report",
     "run_experiment": "facsynth.experiment.run",
     "run_recipe": "facsynth.pipeline",
     "save_sae": "facsynth.sae.files",

@@ -30,6 +30,7 @@ _COMMANDS = {
     "transfer": "facsynth.cli.transfer",
     "sae": "facsynth.cli.sae",
     "export": "facsynth.cli.export",
+    "report": "facsynth.cli.report",
     "run": "facsynth.cli.run",
     "doctor": "facsynth.cli.doctor",
 }

@@ -3,7 +3,6 @@
 Torch is loaded late, behind the checks that do not need it.
 """
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,14 +18,13 @@ from facsynth.data.settings import ReadSettings
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.default_model import DEFAULT_MODEL, EMBEDDED_SAE, default_sae_folder
 from facsynth.models.hub import parse_hub
-from facsynth.models.render import chat_format
 from facsynth.models.settings import ModelSettings
-from facsynth.models.source import load_tokenizer, model_folder, model_shape
+from facsynth.models.source import model_folder, model_shape
 from facsynth.progress import Progress
 from facsynth.sae.sources import SAELENS, find_sae
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.alike import check_same_features, precision_remark
-from facsynth.table.manifest import TableSource
+from facsynth.table.pair import load_table_sae, load_table_tokenizer
 from facsynth.table.table import FeatureTable, open_table
 
 if TYPE_CHECKING:
@@ -198,46 +196,6 @@ def table_names(paths: Sequence[Path]) -> list[str]:
             break
     seen = [names[:i].count(name) + 1 for i, name in enumerate(names)]
     return [f"{name} ({n})" if n > 1 else name for name, n in zip(names, seen, strict=True)]
-
-
-def load_table_tokenizer(source: TableSource, model: str | None) -> Any:
-    """Tokenizer of the model that extracted a table; by default of the model that it names."""
-    name = model or _named_by_table(source.model_name, "--model")
-    tokenizer = load_tokenizer(name)
-    if hashlib.sha256(chat_format(tokenizer).encode()).hexdigest() != source.chat_format_hash:
-        raise MismatchError(
-            f"{name} has another chat template than {source.model_name}, which extracted the "
-            "table; pass that model as --model"
-        )
-    return tokenizer
-
-
-def load_table_sae(source: TableSource, sae: str | None) -> "SparseAutoencoder":
-    """The SAE that extracted a table, by default from where the table says it came."""
-    from facsynth.sae.files import load_sae
-
-    name = sae or _named_by_table(source.sae_name, "--sae")
-    loaded = load_sae(None if name == EMBEDDED_SAE else name)
-    if loaded.content_hash != source.sae_hash:
-        raise MismatchError(
-            f"{name} is SAE {loaded.content_hash[:8]}, and the table was extracted with "
-            f"{source.sae_hash[:8]}; pass that one as --sae"
-        )
-    return loaded
-
-
-def _named_by_table(name: str, option: str) -> str:
-    """A name from a table, unless it leads to files that the user did not name.
-
-    Tables come from strangers; what they name on this machine may have come with them.
-    """
-    known = name in (DEFAULT_MODEL, EMBEDDED_SAE, "default") or name.startswith(SAELENS)
-    if known or (parse_hub(name) is not None and not Path(name).exists()):
-        return name
-    raise DataError(
-        f"the table was extracted with {name[:200]!r}, and files that only a table names are not "
-        f"opened; if you trust them, pass {option} {name[:200]}"
-    )
 
 
 def load_relevant(path: Path | None, n_features: int) -> Any:

@@ -12,8 +12,11 @@ from facsynth.data.cards import data_card, read_run
 from facsynth.data.export import export_samples
 from facsynth.data.write import write_json
 from facsynth.pipeline.state import Run
-from facsynth.report.collect import collect_report
+from facsynth.report.collect import make_report
 from facsynth.report.page import write_report
+from facsynth.report.paint import Painter
+from facsynth.report.sets import Reader
+from facsynth.report.sources import inputs_of_run
 from facsynth.table.table import FeatureTable
 
 __all__ = ["export", "finish", "measure", "report"]
@@ -54,29 +57,15 @@ def export(run: Run, written: Path) -> list[str]:
     return folders
 
 
-def report(run: Run, path: Path, rows: Sequence[Row], anchor: FeatureTable, n_seed: int) -> None:
-    """Write the report.
-
-    Args:
-        run: The run.
-        path: The page.
-        rows: `Coverage.row` before and after.
-        anchor: Table of the anchor.
-        n_seed: Samples of the seed.
-    """
-    recipe, source = run.recipe, anchor.manifest.source
-    facts = (
-        ("Model", source.model_name),
-        ("SAE", f"{source.sae_name} ({source.n_features:,} features, layer {source.layer})"),
-        ("Scored", {"all": "all messages"}.get(source.score, f"{source.score} messages")),
-        ("Threshold δ", f"{recipe.synthesize.threshold:g}"),
-        ("Anchor", f"{recipe.anchor.name}, {anchor.manifest.n_samples:,} samples"),
-        ("Seed", f"{recipe.seed.name}, {n_seed:,} samples"),
-        ("facsynth", __version__),
-        ("Date", datetime.now(UTC).date().isoformat()),
+def report(run: Run, path: Path) -> None:
+    """Write the report, its texts painted by the model."""
+    reader = Reader(
+        run.lm.tokenizer,
+        run.sae.W_dec.detach().float().cpu().numpy(),
+        Painter(run.lm, run.sae, run.recipe.extract.gate, run.progress),
     )
-    before, after = map(dict, rows)
-    write_report(collect_report(run.folder, recipe.name, facts, before, after), path)
+    inputs = inputs_of_run(run.folder).read_by(reader)
+    write_report(make_report(inputs, progress=run.progress), path)
 
 
 def finish(run: Run, row: Row, tables: Mapping[str, FeatureTable]) -> None:

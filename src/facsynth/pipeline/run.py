@@ -145,6 +145,6 @@ def _run(run: Run) -> RunResult:
         task=train_and_test(run, written),
     )
     if not run.has("manifest.json"):
-        report(run, page, (before, after), anchor, seed.manifest.n_samples)
+        report(run, page)
         finish(run, result.row(), {"anchor": anchor, "seed": seed, "synthetic": synthetic})
     return result

@@ -1,117 +1,254 @@
-"""Gathers what a run folder holds into the records that the report shows."""
+"""Makes a report out of tables and of what is known about them."""
 
-import json
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from facsynth.records import Message, Span
-from facsynth.report.page import FeatureRow, NeighbourRow, Report, SampleRow, TopicRow
+import numpy as np
 
-__all__ = ["collect_report"]
+from facsynth.models.tokens import TokenizedSample
+from facsynth.progress import SILENT, Progress
+from facsynth.records import Span
+from facsynth.report.data import Place, Report, SampleEntry, ShownSpan
+from facsynth.report.features import (
+    FoundSpan,
+    feature_entries,
+    feature_peaks,
+    find_spans,
+    topic_entries,
+    understand,
+)
+from facsynth.report.layout import lay_out
+from facsynth.report.links import feature_link
+from facsynth.report.overview import Overview, make_overview
+from facsynth.report.samples import Listed, listed_rows, rejected_entry, sample_entry
+from facsynth.report.sets import NOT_PAINTED, ReportInputs
+from facsynth.report.settings import ReportSettings
+from facsynth.report.texts import RowKey, Texts, digits
+from facsynth.understand.spans import ReadTable, strongest_entries
 
-_OUTCOMES = {
-    "kept": "kept",
-    "not needed": "usable, but others were chosen",
-    "not asked: budget": "not asked for: the budget was spent",
-}
+__all__ = ["make_report"]
+
+N_MISSES = 3
+"""Near misses shown for a feature."""
+
+Paints = Mapping[tuple[RowKey, int], Mapping[int, str]]
+"""For a row and a feature, the digits of each of the row's texts; see `ShownSpan.paint`."""
 
 
-def collect_report(
-    folder: Path,
-    title: str,
-    facts: tuple[tuple[str, str], ...],
-    before: dict[str, Any],
-    after: dict[str, Any],
+def make_report(
+    inputs: ReportInputs,
+    settings: ReportSettings | None = None,
+    *,
+    progress: Progress = SILENT,
 ) -> Report:
-    """A report of a finished run.
+    """Everything that a page shows about some tables.
 
     Args:
-        folder: The run folder.
-        title: Heading of the page.
-        facts: Label and value pairs shown at the top.
-        before: `Coverage.row` of the seed.
-        after: `Coverage.row` of the seed with the synthetic samples.
+        inputs: The tables, and what is known about them. Their threshold counts, not that of the
+            settings.
+        settings: How much is shown.
+        progress: Where lines and bars go.
     """
-    summary = json.loads((folder / "synthesize" / "summary.json").read_text(encoding="utf-8"))
-    rows = list(_rows(folder / "synthesize" / "synthetic.jsonl"))
-    hits = Counter(c["feature_id"] for row in rows for c in row["provenance"]["credited"])
-    features = tuple(
-        _feature(row, hits)
-        for row in _rows(folder / "coverage" / "missing.jsonl")
-        if row["name"] is not None
+    settings = settings or ReportSettings()
+    ranked = inputs.ranked()
+    features = ranked[: settings.max_features].tolist()
+    peaks = feature_peaks(inputs)
+    listed = listed_rows(inputs, max(0, settings.max_samples - len(inputs.rejected)), peaks)
+    samples = {kind: table.samples() for kind, table in inputs.tables.items()}
+    progress.say(f"report: {len(features):,} features and {len(listed):,} samples")
+    texts = Texts(_read(inputs, features, listed, settings))
+    spans = find_spans(inputs, features, texts, settings)
+    understood = understand(inputs, features, spans, samples, settings)
+    _want(texts, spans, listed)
+    paints = _paint(inputs, texts, spans, listed, peaks)
+    places = _places(inputs, features, settings)
+    number_of = {one.key: number for number, one in enumerate(listed)}
+    entries = feature_entries(
+        inputs,
+        features,
+        understood,
+        {f: tuple(_shown(f, one, texts, paints, number_of) for one in spans[f]) for f in features},
+        {f: _misses(row.get("near_misses", ()), texts) for f, row in understood.names.items()},
+        places[1],
     )
-    total = sum(summary["outcomes"].values())
-    outcomes = [("candidates asked for", total)]
-    outcomes += [(_OUTCOMES.get(k, f"rejected: {k}"), n) for k, n in summary["outcomes"].items()]
+    shown = [
+        sample_entry(
+            one,
+            samples[one.key.kind][one.key.row],
+            inputs,
+            texts,
+            paints,
+            places[0].get(one.key),
+        )
+        for one in listed
+    ]
+    shown += [rejected_entry(row, i, texts) for i, row in enumerate(inputs.rejected)]
+    overview = make_overview(inputs, settings, progress=progress)
+    left_out = _left_out(inputs, ranked[settings.max_features :], shown)
+    return replace(
+        _report(inputs, overview),
+        features=entries,
+        topics=topic_entries(inputs, understood, places[1]),
+        samples=tuple(shown),
+        texts=tuple(texts.shown),
+        left_out=left_out,
+        unpainted="" if paints else NOT_PAINTED,
+        is_sensitive=inputs.is_sensitive or settings.sensitive,
+    )
+
+
+def _report(inputs: ReportInputs, overview: Overview) -> Report:
     return Report(
-        title=title,
-        facts=(*facts, ("Generator", summary["generator"])),
-        before=before,
-        after=after,
-        features=features,
-        topics=tuple(_topic(row, hits) for row in _rows(folder / "coverage" / "topics.jsonl")),
-        samples=tuple(_sample(row) for row in rows),
-        outcomes=tuple(outcomes),
-        rounds=tuple(summary["rounds"]),
-        features_file="coverage/missing.jsonl",
-        samples_file="synthesize/synthetic.jsonl",
-        is_sensitive=bool(summary.get("sensitive")),
+        title=inputs.title,
+        reading=overview.reading,
+        facts=inputs.facts,
+        sizes={
+            kind: (table.manifest.n_samples, table.manifest.n_tokens)
+            for kind, table in inputs.tables.items()
+        },
+        panels=overview.panels,
+        charts=overview.charts,
+        details=overview.details,
+        notes=(*inputs.reader.notes, *overview.notes),
+        threshold=inputs.threshold,
+        feature_link=feature_link(inputs.tables["anchor"].manifest.source),
     )
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            yield json.loads(line)
+def _read(
+    inputs: ReportInputs,
+    features: Sequence[int],
+    listed: Sequence[Listed],
+    settings: ReportSettings,
+) -> dict[RowKey, TokenizedSample]:
+    """The texts of rows that may be shown, as the model read them; none without its tokenizer."""
+    if inputs.reader.tokenizer is None:
+        return {}
+    wanted: dict[str, set[int]] = defaultdict(set)
+    for one in listed:
+        wanted[one.key.kind].add(one.key.row)
+    for kind in inputs.tables:
+        wanted[kind] |= _rows_of_spans(inputs, kind, features, settings)
+    return {
+        RowKey(kind, row): text
+        for kind, rows in wanted.items()
+        for row, text in ReadTable.of(inputs.tables[kind], inputs.reader.tokenizer)
+        .tokenize(sorted(rows))
+        .items()
+    }
 
 
-def _topic(row: dict[str, Any], hits: Counter[int]) -> TopicRow:
-    n_filled = sum(hits[feature] > 0 for feature in row["feature_ids"])
-    return TopicRow(row["name"], row["n_features"], n_filled, row["n_anchor_samples"])
+def _rows_of_spans(
+    inputs: ReportInputs, kind: str, features: Sequence[int], settings: ReportSettings
+) -> set[int]:
+    rows = inputs.tables[kind].activations()
+    found = strongest_entries(rows, sorted(features), 3 * settings.spans)
+    return {row for entries in found.values() for row, _ in entries}
 
 
-def _neighbour(row: dict[str, Any], hits: Counter[int]) -> NeighbourRow:
-    return NeighbourRow(
-        feature_id=row["feature_id"],
-        name=row["name"],
-        status="covered" if row["covered"] else "filled" if hits[row["feature_id"]] else "missing",
-        cosine=float(row["cosine"]),
-        shared=float(row["shared"]),
+def _want(texts: Texts, spans: Mapping[int, Sequence[FoundSpan]], listed: Sequence[Listed]) -> None:
+    for found in spans.values():
+        for one in found:
+            texts.want(one.key, one.first, one.end)
+    for row in listed:
+        if row.key in texts.read:
+            texts.want_all(row.key)
+    texts.cut()
+
+
+def _shown(
+    feature: int,
+    found: FoundSpan,
+    texts: Texts,
+    paints: Paints,
+    number_of: Mapping[RowKey, int],
+) -> ShownSpan:
+    place, first = texts.find(found.key, found.first) or (0, 0)
+    paint = paints.get((found.key, feature), {}).get(place, "")
+    n_tokens = found.end - found.first
+    return ShownSpan(
+        text=place,
+        first=first,
+        n_tokens=n_tokens,
+        peak=first + found.peak - found.first,
+        activation=found.span.activation,
+        paint=paint[first : first + n_tokens],
+        sample=number_of.get(found.key),
     )
 
 
-def _feature(row: dict[str, Any], hits: Counter[int]) -> FeatureRow:
-    n_synthetic = hits[row["feature_id"]]
-    return FeatureRow(
-        feature_id=row["feature_id"],
-        name=row["name"],
-        status="filled" if n_synthetic else "missing",
-        n_anchor_samples=row["n_anchor_samples"],
-        max_activation=float(row["max_activation"]),
-        n_synthetic=n_synthetic,
-        spans=tuple(Span(**span) for span in row["spans"]),
-        balanced_accuracy=row["balanced_accuracy"],
-        is_doubtful=row["doubtful"],
-        topic=row["topic"],
-        neighbours=tuple(_neighbour(near, hits) for near in row["neighbours"]),
+def _misses(spans: Iterable[Span], texts: Texts) -> tuple[ShownSpan, ...]:
+    return tuple(
+        ShownSpan(texts.plain(span.text), 0, 0, 0, 0.0)
+        for span, _ in zip(spans, range(N_MISSES), strict=False)
     )
 
 
-def _sample(row: dict[str, Any]) -> SampleRow:
-    provenance = row["provenance"]
-    turns = row.get("messages") or row.get("chosen") or ()
-    messages = [Message(**m) for m in turns] or [Message("text", row["text"])]
-    if row.get("rejected"):
-        messages.append(Message("rejected answer", row["rejected"][-1]["content"]))
-    activation = {c["feature_id"]: float(c["activation"]) for c in provenance["credited"]}
-    return SampleRow(
-        sample_id=row["sample_id"],
-        messages=tuple(messages),
-        target_feature=provenance["target_feature"],
-        credited=tuple((f, activation[f]) for f in provenance["new_features"]),
-        step=str(provenance["step"]),
-        round=provenance["round"],
-        generator=provenance["generator"],
+def _paint(
+    inputs: ReportInputs,
+    texts: Texts,
+    spans: Mapping[int, Sequence[FoundSpan]],
+    listed: Sequence[Listed],
+    peaks: np.ndarray,
+) -> Paints:
+    """Digits for every text in which a feature is shown; nothing without a model."""
+    if inputs.reader.painter is None:
+        return {}
+    wanted: dict[RowKey, set[int]] = defaultdict(set)
+    for feature, found in spans.items():
+        for one in found:
+            wanted[one.key].add(feature)
+    for row in listed:
+        if row.key in texts.read:
+            wanted[row.key] |= set(row.features)
+    keys = list(wanted)
+    painted = inputs.reader.painter.activations(
+        [texts.read[key] for key in keys], [sorted(wanted[key]) for key in keys]
     )
+    paints: dict[tuple[RowKey, int], dict[int, str]] = {}
+    for number, found_values in painted:
+        key = keys[number]
+        for feature, values in found_values.items():
+            most = float(peaks[feature])
+            paints[key, feature] = {
+                piece.place: digits(values[piece.first : piece.end], most)
+                for piece in texts.pieces(key)
+            }
+    return paints
+
+
+def _places(
+    inputs: ReportInputs, features: Sequence[int], settings: ReportSettings
+) -> tuple[dict[RowKey, Place], dict[int, Place]]:
+    """Where rows and features stand on the map; empty without one."""
+    laid = None
+    if settings.map and features:
+        ids = np.array(sorted(features), dtype=np.int64)
+        laid = lay_out(inputs.together, ids, random_seed=settings.random_seed)
+    if laid is None:
+        return {}, {}
+    keys = [
+        RowKey(kind, row)
+        for kind, table in inputs.tables.items()
+        for row in range(table.manifest.n_samples)
+    ]
+    rows, columns = (list(map(tuple, points.tolist())) for points in laid)
+    return (
+        dict(zip(keys, rows, strict=True)),
+        dict(zip(ids.tolist(), columns, strict=True)),
+    )
+
+
+def _left_out(
+    inputs: ReportInputs, features: np.ndarray, shown: Sequence[SampleEntry]
+) -> dict[str, int]:
+    """Features by status, and samples by kind, that the page does not hold."""
+    statuses = inputs.statuses[features].tolist()
+    found = {f"{status} features": statuses.count(status) for status in dict.fromkeys(statuses)}
+    kinds = [sample.kind for sample in shown]
+    for kind, table in inputs.tables.items():
+        n_more = table.manifest.n_samples - kinds.count(kind)  # type: ignore[arg-type]
+        if n_more > 0:
+            found[f"{kind} samples"] = n_more
+    return found

@@ -89,7 +89,7 @@ def understand_missing(
 
 def find_topics(
     active: ActiveRows,
-    decoder: Float32[np.ndarray, "n_features d_model"],
+    decoder: Float32[np.ndarray, "n_features d_model"] | None,
     features: Sequence[int],
     spans: Mapping[int, Sequence[Span]],
     background: TermCounts,
@@ -98,7 +98,7 @@ def find_topics(
 
     Args:
         active: Active rows of the anchor.
-        decoder: The directions of its SAE.
+        decoder: The directions of its SAE; None where it is not at hand.
         features: Features to group, ranked.
         spans: Spans of each feature, strongest first.
         background: Counts of the whole anchor, from `count_terms`.
@@ -158,4 +158,5 @@ def _row(feature: MissingFeature, named: Explanation | None) -> dict[str, Any]:
         "balanced_accuracy": tested.balanced_accuracy if tested else None,
         "doubtful": named.is_doubtful if named else False,
         "spans": [asdict(span) for span in named.evidence.shown] if named else [],
+        "near_misses": [asdict(span) for span in named.evidence.shown_misses] if named else [],
     }

@@ -6,6 +6,7 @@ the nearest few of each feature stay. A wide SAE (131,072 features) would need 6
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -35,8 +36,9 @@ class Neighbour:
     """A feature that is like another one."""
 
     feature_id: int
-    cosine: float
-    """Cosine of the two decoder directions, in [-1, 1]; 0 where one of them is zero."""
+    cosine: float | None
+    """Cosine of the two decoder directions, in [-1, 1]; 0 where one of them is zero, None without
+    the SAE."""
 
     shared: float
     """Samples with both features divided by samples with at least one, in [0, 1]."""
@@ -95,7 +97,7 @@ def coactive_neighbours(rows: ActiveRows, of: Sequence[int], n: int) -> list[lis
 
 def find_neighbours(
     rows: ActiveRows,
-    decoder: Float32[np.ndarray, "n_features d_model"],
+    decoder: Float32[np.ndarray, "n_features d_model"] | None,
     of: Sequence[int],
     *,
     n_each: int = 3,
@@ -106,34 +108,41 @@ def find_neighbours(
 
     Args:
         rows: Active rows of a feature table.
-        decoder: The directions of its SAE.
+        decoder: The directions of its SAE; without them only samples count.
         of: Features whose neighbours are wanted.
         n_each: Neighbours of each kind, at most.
 
     Raises:
         MismatchError: Table and decoder differ in their number of features.
     """
-    if len(decoder) != rows.n_features:
+    if decoder is not None and len(decoder) != rows.n_features:
         raise MismatchError(
             f"the table has {rows.n_features} features and the SAE {len(decoder)}; pass "
             "the SAE that made the table"
         )
     shared = coactive_neighbours(rows, of, n_each)
-    near = decoder_neighbours(decoder, of, n_each, among=rows.features)
+    near = (
+        [[] for _ in of]
+        if decoder is None
+        else (decoder_neighbours(decoder, of, n_each, among=rows.features))
+    )
     found = [list(dict.fromkeys([*one, *two])) for one, two in zip(shared, near, strict=True)]
     owner = np.repeat(np.array(of, dtype=np.int64), [len(others) for others in found])
     other = np.array([o for others in found for o in others], dtype=np.int64)
-    unit, active, counts = _unit_rows(decoder), sp.csr_array(rows.fires.T), rows.counts
-    cosine = np.einsum("ij,ij->i", unit[owner], unit[other])
+    active, counts = sp.csr_array(rows.fires.T), rows.counts
+    cosine: list[Any] = [None] * other.size
+    if decoder is not None:
+        unit = _unit_rows(decoder)
+        cosine = np.einsum("ij,ij->i", unit[owner], unit[other]).tolist()
     both = active[owner].multiply(active[other]).sum(axis=1)
     share = both / (counts[owner] + counts[other] - both)
-    made = iter(map(Neighbour, other.tolist(), cosine.tolist(), share.tolist()))
+    made = iter(map(Neighbour, other.tolist(), cosine, share.tolist()))
     return {f: tuple(next(made) for _ in others) for f, others in zip(of, found, strict=True)}
 
 
 def cluster_features(
     rows: ActiveRows,
-    decoder: Float32[np.ndarray, "n_features d_model"],
+    decoder: Float32[np.ndarray, "n_features d_model"] | None,
     of: Sequence[int],
     *,
     min_similarity: float = 0.1,
@@ -146,7 +155,7 @@ def cluster_features(
 
     Args:
         rows: Active rows of a feature table.
-        decoder: The directions of its SAE.
+        decoder: The directions of its SAE; without them the similarity is that of the samples.
         of: Features to group; their pairs are in memory (2,000 take 50 MB).
         min_similarity: Least mean similarity inside a group, in [0, 1].
 
@@ -159,8 +168,10 @@ def cluster_features(
     part, n = sp.csr_array(rows.fires.T)[list(of)], rows.counts[list(of)]
     both = (part @ part.T).toarray()
     shared = both / np.maximum(n[:, None] + n[None, :] - both, 1)
-    unit = _unit_rows(decoder)[list(of)]
-    distance = 1 - (shared + np.clip(unit @ unit.T, 0, 1)) / 2
+    distance = 1 - shared
+    if decoder is not None:
+        unit = _unit_rows(decoder)[list(of)]
+        distance = 1 - (shared + np.clip(unit @ unit.T, 0, 1)) / 2
     above = np.triu_indices(len(of), 1)
     labels = fcluster(linkage(distance[above], "average"), 1 - min_similarity, "distance")
     groups: dict[int, list[int]] = {}

@@ -16,7 +16,15 @@ from facsynth.table.manifest import TableSource
 from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import FeatureTable
 
-__all__ = ["ReadTable", "collect_spans", "extract_settings", "mark_peak", "span_at"]
+__all__ = [
+    "ReadTable",
+    "collect_spans",
+    "extract_settings",
+    "mark_peak",
+    "span_at",
+    "span_range",
+    "strongest_entries",
+]
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def collect_spans(
         Spans by feature, strongest first; empty for a feature that is never active.
     """
     wanted = sorted(set(feature_ids))
-    entries = _strongest_entries(table.activations, wanted, 3 * n_spans)
+    entries = strongest_entries(table.activations, wanted, 3 * n_spans)
     texts = table.tokenize(sorted({row for found in entries.values() for row, _ in found}))
     activations = table.activations
     return {
@@ -92,19 +100,25 @@ def extract_settings(source: TableSource) -> ExtractSettings:
 
 def span_at(text: TokenizedSample, position: int, activation: float, context_tokens: int) -> Span:
     """The span around one token, clipped to scored text."""
-    first = last = position
-    while first > max(0, position - context_tokens) and text.scored[first - 1]:
-        first -= 1
-    while last < min(len(text.scored) - 1, position + context_tokens) and text.scored[last + 1]:
-        last += 1
+    first, stop = span_range(text, position, context_tokens)
     start, end = text.offsets[position]
     return Span(
         sample_id=text.sample_id,
         before=text.rendered[text.offsets[first][0] : start],
         peak=text.rendered[start:end],
-        after=text.rendered[end : text.offsets[last][1]],
+        after=text.rendered[end : text.offsets[stop - 1][1]],
         activation=activation,
     )
+
+
+def span_range(text: TokenizedSample, position: int, context_tokens: int) -> tuple[int, int]:
+    """First token around a position, and the one behind the last, clipped to scored text."""
+    first = last = position
+    while first > max(0, position - context_tokens) and text.scored[first - 1]:
+        first -= 1
+    while last < min(len(text.scored) - 1, position + context_tokens) and text.scored[last + 1]:
+        last += 1
+    return first, last + 1
 
 
 def mark_peak(span: Span) -> str:
@@ -112,7 +126,7 @@ def mark_peak(span: Span) -> str:
     return " ".join(f"{span.before}«{span.peak}»{span.after}".split())
 
 
-def _strongest_entries(
+def strongest_entries(
     activations: FeatureActivations, features: Sequence[int], n: int
 ) -> dict[int, list[tuple[int, int]]]:
     """(row, entry) of the largest activations of each feature."""
