@@ -113,14 +113,18 @@ def measure(page_path: Path) -> dict[str, Any]:
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    ready, searches = [], {}
+    ready, busy, searches = [], [], {}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for _ in range(5):
             page = browser.new_page(viewport={"width": 1300, "height": 900})
+            session = page.context.new_cdp_session(page)
+            session.send("Performance.enable")
             page.goto(f"{page_path.resolve().as_uri()}#features")
             page.wait_for_selector("html[data-ready]")
             ready.append(float(page.evaluate("document.documentElement.dataset.ready")) / 1000)
+            told = session.send("Performance.getMetrics")["metrics"]
+            busy.append(next(one["value"] for one in told if one["name"] == "ThreadTime"))
             page.wait_for_timeout(1500)  # the index is made while nothing else is to do
             searches = {query: page.evaluate(_SEARCH, query) for query in SEARCHES}
             page.close()
@@ -128,6 +132,7 @@ def measure(page_path: Path) -> dict[str, Any]:
     return {
         "megabytes": page_path.stat().st_size / 1e6,
         "interactive_s": float(np.median(ready)),
+        "processor_s": float(np.median(busy)),
         "search_ms": max(searches.values()),
         "searches_ms": searches,
     }

@@ -15,13 +15,12 @@ from facsynth.data.files import named_sources
 from facsynth.data.read import REJECTED_FILE, SampleList, read_samples
 from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
-from facsynth.errors import DataError, MismatchError
-from facsynth.models.default_model import DEFAULT_MODEL, EMBEDDED_SAE, default_sae_folder
-from facsynth.models.hub import parse_hub
+from facsynth.errors import DataError
+from facsynth.models.default_model import default_sae_folder
 from facsynth.models.settings import ModelSettings
 from facsynth.models.source import model_folder, model_shape
 from facsynth.progress import Progress
-from facsynth.sae.sources import SAELENS, find_sae
+from facsynth.sae.sources import find_sae
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.alike import check_same_features, precision_remark
 from facsynth.table.pair import load_table_sae, load_table_tokenizer

@@ -104,7 +104,7 @@ def understand(
             feature: tuple(Near(one.feature_id, one.cosine, one.shared) for one in found)
             for feature, found in near.items()
         },
-        [(topic.name, topic.feature_ids, topic.n_samples) for topic in topics],
+        [(topic.name, topic.feature_ids, topic.n_anchor_samples) for topic in topics],
         {f: place for place, topic in enumerate(topics) for f in topic.feature_ids},
     )
 

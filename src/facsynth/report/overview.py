@@ -153,7 +153,7 @@ def _reading(before: Row, after: Row | None, fill: _Fill | None) -> tuple[str, s
             f"Look through the {before['n_missing']:,} missing features below, then let "
             "`fac synthesize` write samples for them."
         )
-    elif fill.rate < fill.by_chance.mean:
+    elif fill.rate < 0.9 * fill.by_chance.mean:
         advice = (
             f"As many random anchor texts would fill {fill.by_chance.mean:.0%}: try a better "
             "generator, or look below at what was rejected and why."

@@ -138,31 +138,42 @@ class Page {
     this.filter(/** @type {"features"} */ (what));
   }
 
+  /** All items in the chosen order; sorted once for each order. @param {string} what */
+  ordered(what) {
+    const name = /** @type {any} */ (this.tools)[what].elements.sort.value;
+    this.orders ??= new Map();
+    const key = `${what} ${name} ${this.stores.indexOf(this.store)}`;
+    if (!this.orders.has(key)) {
+      const order = ORDERS[what][name] ?? (() => 0), items = this.all(what);
+      const keys = items.map((at) => order(this.store, at));
+      items.sort((a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : a - b));
+      this.orders.set(key, items);
+    }
+    return /** @type {number[]} */ (this.orders.get(key));
+  }
+
   /** Fill a list with what its tools let through. @param {"features" | "samples"} what */
   filter(what) {
-    const store = this.store, own = this.tools[what].elements, query = own.q.value.trim();
-    const index = what === "features" ? store.featureIndex : store.sampleIndex;
-    let found = query ? search(index, query) : this.all(what);
+    const store = this.store, own = this.tools[what].elements;
+    const query = own.q.value.trim().toLowerCase(), words = query.split(/\s+/).filter(Boolean);
+    /** @type {((at: number) => boolean)[]} */
+    const tests = [];
     const status = own.status?.value, topic = own.topic?.value, kind = own.kind?.value;
-    if (status) found = found.filter((at) => store.features.status[at] === status);
-    if (topic) found = found.filter((at) => store.features.topic[at] === Number(topic));
-    if (kind) found = found.filter((at) => store.data.sets[store.samples.kind[at]] === kind);
-    const more = MORE[what][own.more.value];
-    if (more && !own.more.value.startsWith("any")) found = found.filter((at) => more(store, at));
-    const marked = this.marked[what];
-    if (marked) found = found.filter((at) => marked.has(at));
+    if (status) tests.push((at) => store.features.status[at] === status);
+    if (topic) tests.push((at) => store.features.topic[at] === Number(topic));
+    if (kind) tests.push((at) => store.data.sets[store.samples.kind[at]] === kind);
+    const more = MORE[what][own.more.value], marked = this.marked[what];
+    if (more && !own.more.value.startsWith("any")) tests.push((at) => more(store, at));
+    if (marked) tests.push((at) => marked.has(at));
     if (what === "samples" && this.only !== null) {
       const of = new Set(store.samplesOf.get(this.only) ?? []);
-      found = found.filter((at) => of.has(at));
+      tests.push((at) => of.has(at));
     }
-    const order = ORDERS[what][own.sort.value];
-    if (order) {
-      const keys = new Map(found.map((at) => [at, order(store, at)]));
-      found.sort((a, b) => {
-        const x = /** @type {any} */ (keys.get(a)), y = /** @type {any} */ (keys.get(b));
-        return x < y ? -1 : x > y ? 1 : a - b;
-      });
+    if (words.length) { // the index is made when it is first needed
+      const index = what === "features" ? store.featureIndex : store.sampleIndex;
+      tests.push((at) => words.every((word) => index[at].includes(word)));
     }
+    let found = this.ordered(what).filter((at) => tests.every((test) => test(at)));
     if (what === "features" && /^\d+$/.test(query)) { // a number first means that feature
       const at = store.featureAt.get(Number(query));
       if (at !== undefined) found = [at, ...found.filter((other) => other !== at)];

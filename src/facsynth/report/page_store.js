@@ -104,20 +104,11 @@ class Store {
   }
 }
 
-/** Places whose index holds every word of a query. @param {string[]} index @param {string} query */
-function search(index, query) {
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = [];
-  for (let at = 0; at < index.length; at++) {
-    if (words.every((word) => index[at].includes(word))) found.push(at);
-  }
-  return found;
-}
-
 /** @returns {Promise<Packed[]>} */
 async function readData() {
   const text = /** @type {HTMLElement} */ (document.getElementById("data")).textContent ?? "";
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const packed = atob(text), bytes = new Uint8Array(packed.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = packed.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 }
