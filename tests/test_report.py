@@ -18,6 +18,7 @@ from facsynth.errors import DataError, MismatchError
 from facsynth.records import Sample
 from facsynth.report.collect import make_report
 from facsynth.report.data import Lane, Panel, Report
+from facsynth.report.experiment import report_experiment
 from facsynth.report.layout import lay_out
 from facsynth.report.links import feature_link
 from facsynth.report.page import write_report
@@ -340,7 +341,7 @@ def test_chart_escapes_names_and_draws_each_point():
     )
     assert "&lt;b&gt;" in drawn
     assert "<b>" not in drawn
-    assert 'points="46.0,230.0 426.0,30.0"' in drawn
+    assert 'points="46.0,196.0 346.0,30.0"' in drawn
 
 
 def test_digits_say_how_much_of_the_largest_activation():
@@ -369,6 +370,53 @@ def test_map_puts_samples_of_a_kind_together():
 def test_few_samples_have_no_map():
     active = active_rows(make_activations([{0: 2.0}, {1: 2.0}]), threshold=1.0)
     assert lay_out(active, np.arange(4), random_seed=0) is None
+
+
+def experiment_row(arm, **changes):
+    row = {"task": "topic", "backbone": "tiny", "view": "samples", "size": 24, "arm": arm}
+    row |= {"score": 0.7, "difference": 0.1, "low": 0.05, "high": 0.15, "shuffled": 0.0}
+    return {**row, "tokens": 900, **changes}
+
+
+def experiment(folder, **changes):
+    rows = [
+        experiment_row("seed", difference=None, low=None, high=None, tokens=0),
+        experiment_row("cover"),
+        experiment_row("<b>worse</b>", difference=-0.1, low=-0.2, high=-0.01),
+    ]
+    result = {"experiment": "small", "reference": "seed", "shown": "One is better.", "rows": rows}
+    folder.mkdir()
+    (folder / "experiment.json").write_text(
+        json.dumps(result | {"spent": {"calls": 7}, "notes": ["few seeds"], **changes})
+    )
+    return folder
+
+
+def test_experiment_shows_differences_and_what_a_score_costs(tmp_path):
+    report = report_experiment(experiment(tmp_path / "x"))
+    differences, frontier = report.charts
+    assert differences.values.rows == [
+        ("cover", 0.1, 0.05, 0.15),
+        ("<b>worse</b>", -0.1, -0.2, -0.01),
+    ]
+    assert 'class="dot better"' in differences.svg
+    assert 'class="dot worse"' in differences.svg
+    assert "<b>" not in differences.svg
+    assert ("cover", 900.0, 0.7) in frontier.values.rows
+    assert report.reading[0] == "One is better."
+
+
+def test_experiment_without_its_rows_is_one_clear_error(tmp_path):
+    folder = experiment(tmp_path / "x", rows=[{"arm": "cover"}])
+    with pytest.raises(DataError, match="is not the result of an experiment"):
+        report_experiment(folder)
+
+
+def test_command_writes_the_page_of_an_experiment_into_its_folder(tmp_path):
+    folder = experiment(tmp_path / "x")
+    done = CliRunner().invoke(main, ["report", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    assert "One is better." in (folder / "report.html").read_text()
 
 
 def test_known_sae_links_to_neuronpedia_and_others_do_not():

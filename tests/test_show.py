@@ -2,7 +2,7 @@
 
 import pytest
 
-from facsynth.cli.show import RichProgress
+from facsynth.cli.show import RichProgress, print_table
 
 
 @pytest.fixture
@@ -30,3 +30,12 @@ def test_quick_work_in_a_log_is_a_line_at_every_tenth(clock, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
     assert lines[-1] == "  reading: 40 of 40 samples"
+
+
+def test_texts_of_data_cannot_act_on_the_terminal(capsys):
+    hostile = "\x1b]0;owned\x07 \x1b[31mred \u202eevil"
+    print_table(hostile, ("name",), [(hostile,)], note=hostile)
+    RichProgress().say(hostile)
+    shown = "".join(capsys.readouterr())
+    assert shown.count(r"\x1b]0;owned\x07 \x1b[31mred \u202eevil") == 4
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)

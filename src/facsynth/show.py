@@ -1,12 +1,17 @@
 """What people see of a result: small tables, made once for the terminal and for notebooks."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Result", "TextTable", "as_html", "cell_text"]
+__all__ = ["Result", "TextTable", "as_html", "cell_text", "visible_text"]
+
+
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Controls other than tabs and line ends, and marks that turn the direction of writing."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,16 @@ def cell_text(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, Mapping):
         return json.dumps(value)
-    return "–" if value is None else str(value)
+    return "–" if value is None else visible_text(str(value))
+
+
+def visible_text(text: str) -> str:
+    r"""A text of data as it can stand on a terminal: what would act there is written out.
+
+    >>> visible_text("red: \x1b[31m, back: \u202e")
+    'red: \\x1b[31m, back: \\u202e'
+    """
+    return _ACTING.sub(lambda found: repr(found.group())[1:-1], text)
 
 
 def as_html(result: Result) -> str:

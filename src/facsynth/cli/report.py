@@ -39,11 +39,12 @@ def report(
 ) -> None:
     """Write one page to browse features and samples; it works offline and can be sent.
 
-    RUN is a folder of `fac run`; several stand side by side on the page. It may also be a feature
-    table alone. Without RUN, name the tables: --anchor, or --anchor and --seed, with --synthetic
-    for what was written.
+    RUN is a folder of `fac run` or `fac experiment`; several stand side by side on the page. It may
+    also be a feature table alone. Without RUN, name the tables: --anchor, or --anchor and --seed,
+    with --synthetic for what was written.
     """
     from facsynth.cli.show import RichProgress, print_json, show
+    from facsynth.report.experiment import is_experiment, report_experiment
     from facsynth.report.page import write_report
     from facsynth.report.report import report_run, report_tables
     from facsynth.report.sources import is_run
@@ -53,15 +54,16 @@ def report(
     progress = RichProgress()
     pair = {name: options.pop(name) for name in ("model", "sae")}
     if what:
+        how: dict[str, Any] = {"settings": settings, "progress": progress, **pair}
         made = [
-            (report_run if is_run(one) else report_tables)(
-                one, settings=settings, **pair, progress=progress
-            )
+            report_experiment(one)
+            if is_experiment(one)
+            else (report_run if is_run(one) else report_tables)(one, **how)
             for one in what
         ]
     else:
         made = [report_tables(settings=settings, **options, **pair, progress=progress)]
-    in_run = len(what) == 1 and is_run(what[0])
+    in_run = len(what) == 1 and (is_run(what[0]) or is_experiment(what[0]))
     path = output or (what[0] / "report.html" if in_run else Path("report.html"))
     write_report(made, path)
     if as_json:

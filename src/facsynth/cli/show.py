@@ -21,7 +21,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from facsynth.progress import Task
-from facsynth.show import Result, TextTable, cell_text
+from facsynth.show import Result, TextTable, cell_text, visible_text
 
 __all__ = ["RichProgress", "print_json", "print_table", "print_tables", "show"]
 
@@ -105,7 +105,7 @@ class RichProgress:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(visible_text(line), highlight=False, markup=False, soft_wrap=True)
 
 
 class _RatedBars(Bars):
@@ -147,7 +147,7 @@ def show(
     else:
         print_tables(result.tables())
     for note in notes:
-        click.echo(f"Note: {note}", err=True)
+        click.echo(f"Note: {visible_text(note)}", err=True)
 
 
 def print_table(
@@ -162,7 +162,7 @@ def print_table(
     for row in cells:
         table.add_row(*row)
     # Title and note stand outside, because Rich would wrap them to the width of a narrow table.
-    console.print(title, style="italic", highlight=False, markup=False)
+    console.print(visible_text(title), style="italic", highlight=False, markup=False)
     console.print(table, markup=False)
     if note:
-        console.print(note, highlight=False, markup=False)
+        console.print(visible_text(note), highlight=False, markup=False)

@@ -100,7 +100,10 @@ class Page {
       const tab = /** @type {HTMLElement} */ (document.querySelector(`[data-count=${what}]`));
       tab.replaceChildren(tab.textContent?.split(/\d/)[0].trim() + " ",
         h("small", {}, count(Number(n))));
+      tab.hidden = !n; // an experiment has neither
     }
+    const map = /** @type {HTMLElement} */ (document.querySelector("[data-view=map]"));
+    map.hidden = !features.place.some(Boolean) && !samples.place.some(Boolean);
     const tools = this.tools, has = (/** @type {string} */ what) => (/** @type {string} */ words) =>
       words.startsWith("any") || this.all(what).some((at) => MORE[what][words](this.store, at));
     const statuses = Object.keys(STATUS_WORDS).filter((s) => features.status.includes(s));

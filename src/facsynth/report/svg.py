@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Series", "line_chart", "nice_ticks"]
+__all__ = ["Interval", "Series", "interval_chart", "line_chart", "nice_ticks"]
 
-WIDTH, HEIGHT = 440, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 30, 40
+WIDTH, HEIGHT = 360, 236
+_LEFT, _RIGHT, _BOTTOM = 46, 14, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,71 @@ class Series:
     """Points before the line is dashed; all by default."""
 
 
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One value with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+def interval_chart(rows: Sequence[Interval], *, title: str) -> str:
+    """An SVG element with an interval below each name and a line at 0.
+
+    Args:
+        rows: From top to bottom.
+        title: What the chart shows, for those who cannot see it.
+    """
+    low, high = min(0.0, *(r.low for r in rows)), max(0.0, *(r.high for r in rows))
+    room = 0.06 * (high - low) or 1.0
+    low, high = low - room, high + room
+    step, bottom = 34, 34 * len(rows) + 8
+
+    def px(x: float) -> float:
+        return round(8 + (WIDTH - 16) * (x - low) / (high - low), 1)
+
+    parts = [
+        f'<svg class="lines" viewBox="0 0 {WIDTH} {bottom + 24}" role="img" '
+        f'aria-label="{escape(title)}">'
+        f'<line class="rule" x1="{px(0.0)}" x2="{px(0.0)}" y1="0" y2="{bottom}"/>'
+    ]
+    for i, row in enumerate(rows):
+        y = step * i + 25
+        kind = "better" if row.low > 0 else "worse" if row.high < 0 else "even"
+        parts.append(
+            f'<text class="axis" x="8" y="{y - 10}">{escape(row.name)}</text>'
+            f'<text x="{WIDTH - 8}" y="{y - 10}" text-anchor="end">{row.value:+.3f}</text>'
+            f'<line class="interval {kind}" x1="{px(row.low)}" x2="{px(row.high)}" y1="{y}" '
+            f'y2="{y}"/><circle class="dot {kind}" cx="{px(row.value)}" cy="{y}" r="4.5"/>'
+        )
+    parts += [
+        f'<text x="{px(tick)}" y="{bottom + 16}" text-anchor="middle">{tick:+g}</text>'
+        for tick in nice_ticks(low, high, 4)
+    ]
+    return "".join([*parts, "</svg>"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where values stand in a chart."""
+
+    right: float
+    bottom: float
+    top: float
+    head: float
+    """Pixels above the plot, for the legend."""
+
+    def x(self, value: float) -> float:
+        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * value / (self.right or 1.0), 1)
+
+    def y(self, value: float) -> float:
+        room = HEIGHT - self.head - _BOTTOM
+        share = (value - self.bottom) / ((self.top - self.bottom) or 1.0)
+        return round(HEIGHT - _BOTTOM - room * share, 1)
+
+
 def line_chart(
     series: Sequence[Series],
     *,
@@ -35,65 +100,57 @@ def line_chart(
     y_title: str,
     y_text: Callable[[float], str] = "{:,.4g}".format,
     rule: float | None = None,
+    from_zero: bool = True,
 ) -> str:
     """An SVG element with axes, a legend and a title for screen readers.
 
     Args:
         series: The lines.
         title: What the chart shows, for those who cannot see it.
-        x_title: What the horizontal axis shows.
+        x_title: What the horizontal axis shows, which begins at 0.
         y_title: What the vertical axis shows.
         y_text: How a value of the vertical axis is written.
         rule: Where a vertical line is drawn.
+        from_zero: Begin the vertical axis at 0.
     """
     xs = [x for one in series for x, _ in one.points]
-    highs = [y for one in series for _, y in (*one.points, *one.band)]
+    ys = [y for one in series for _, y in (*one.points, *one.band)]
     if not xs:
         return ""
-    x_ticks, y_ticks = nice_ticks(min(0.0, *xs), max(xs)), nice_ticks(0.0, max(highs))
-    right, top = max(x_ticks[-1], max(xs)), max(y_ticks[-1], max(highs)) or 1.0
-
-    def px(x: float) -> float:
-        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * x / (right or 1.0), 1)
-
-    def py(y: float) -> float:
-        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * y / top, 1)
-
-    parts = [
-        f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}">'
+    legend, head = _legend(series, y_title)
+    x_ticks, low = nice_ticks(0.0, max(xs)), 0.0 if from_zero else min(ys)
+    y_ticks = nice_ticks(low, max(ys))
+    frame = _Frame(max(x_ticks[-1], *xs), low, max(y_ticks[-1], *ys), head)
+    axes = [
+        f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{frame.y(tick)}" '
+        f'y2="{frame.y(tick)}"/><text x="{_LEFT - 6}" y="{frame.y(tick) + 4}" text-anchor="end">'
+        f"{escape(y_text(tick))}</text>"
+        for tick in y_ticks
     ]
-    for tick in y_ticks:
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{py(tick)}" '
-            f'y2="{py(tick)}"/><text x="{_LEFT - 6}" y="{py(tick) + 4}" text-anchor="end">'
-            f"{escape(y_text(tick))}</text>"
-        )
-    for tick in x_ticks:
-        parts.append(
-            f'<text x="{px(tick)}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="{_side(px(tick))}">'
-            f"{tick:,g}</text>"
-        )
-    if rule is not None and rule <= right:
-        parts.append(
-            f'<line class="rule" x1="{px(rule)}" x2="{px(rule)}" y1="{_TOP}" '
-            f'y2="{HEIGHT - _BOTTOM}"/>'
-        )
-    for one in series:
-        parts += _line(one, px, py)
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    parts.append(
-        f'<text class="axis" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">'
-        f"{escape(x_title)}</text>"
+    axes += [
+        f'<text x="{frame.x(tick)}" y="{HEIGHT - _BOTTOM + 16}" '
+        f'text-anchor="{_side(frame.x(tick))}">{tick:,g}</text>'
+        for tick in x_ticks
+    ]
+    if rule is not None and rule <= frame.right:
+        at = frame.x(rule)
+        axes.append(f'<line class="rule" x1="{at}" x2="{at}" y1="{head}" y2="{HEIGHT - _BOTTOM}"/>')
+    return "".join(
+        [
+            f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+            f'aria-label="{escape(title)}">',
+            *axes,
+            *(part for one in series for part in _line(one, frame)),
+            f'<text class="axis" x="{WIDTH / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
+            f"{escape(x_title)}</text>{legend}</svg>",
+        ]
     )
-    parts.append(f"{_legend(series, y_title)}</svg>")
-    return "".join(parts)
 
 
 def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
     """About `n` round numbers from `low` to `high`, which is at most a step beyond the last.
 
-    >>> nice_ticks(0, 0.83)
+    >>> nice_ticks(0.0, 0.83)
     [0.0, 0.2, 0.4, 0.6, 0.8]
     """
     span = high - low
@@ -111,33 +168,41 @@ def _side(x: float) -> str:
     return "end" if x > WIDTH - _RIGHT - 12 else "middle"
 
 
-def _line(one: Series, px: Callable[[float], float], py: Callable[[float], float]) -> list[str]:
+def _line(one: Series, frame: _Frame) -> list[str]:
     parts = []
     if one.band:
         upper = [(x, high) for (x, _), (_, high) in zip(one.points, one.band, strict=True)]
         lower = [(x, low) for (x, _), (low, _) in zip(one.points, one.band, strict=True)]
-        area = " ".join(f"{px(x)},{py(y)}" for x, y in (*upper, *reversed(lower)))
+        area = _points([*upper, *reversed(lower)], frame)
         parts.append(f'<polygon class="band {one.kind}" points="{area}"/>')
     n_solid = len(one.points) if one.n_solid is None else one.n_solid
     for dashed, points in ((False, one.points[:n_solid]), (True, one.points[n_solid - 1 :])):
         if len(points) > 1:
-            line = " ".join(f"{px(x)},{py(y)}" for x, y in points)
             more = ' stroke-dasharray="4 4"' if dashed else ""
+            line = _points(points, frame)
             parts.append(f'<polyline class="line {one.kind}" points="{line}"{more}/>')
     if len(one.points) <= 12:
         parts += [
-            f'<circle class="dot {one.kind}" cx="{px(x)}" cy="{py(y)}" r="3"/>'
+            f'<circle class="dot {one.kind}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="3"/>'
             for x, y in one.points
         ]
     return parts
 
 
-def _legend(series: Sequence[Series], y_title: str) -> str:
+def _points(points: Sequence[tuple[float, float]], frame: _Frame) -> str:
+    return " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in points)
+
+
+def _legend(series: Sequence[Series], y_title: str) -> tuple[str, float]:
+    """Names of the lines, right of the axis' title, and the height that they take."""
     parts = [f'<text class="axis" x="2" y="14">{escape(y_title)}</text>']
-    at = float(WIDTH - _RIGHT)
+    least, at, y = 16 + 6.4 * len(y_title), float(WIDTH - _RIGHT), 14
     for one in reversed(series):
-        at -= 6.4 * len(one.name)
-        parts.append(f'<text x="{at:.0f}" y="14">{escape(one.name)}</text>')
-        parts.append(f'<circle class="dot {one.kind}" cx="{at - 9:.0f}" cy="10" r="4"/>')
+        width = 6.4 * len(one.name)
+        if at - width - 14 < least and at < WIDTH - _RIGHT:
+            at, y = float(WIDTH - _RIGHT), y + 16
+        at -= width
+        parts.append(f'<text x="{at:.0f}" y="{y}">{escape(one.name)}</text>')
+        parts.append(f'<circle class="dot {one.kind}" cx="{at - 9:.0f}" cy="{y - 4}" r="4"/>')
         at -= 26
-    return "".join(parts)
+    return "".join(parts), float(y + 16)
