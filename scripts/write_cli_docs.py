@@ -1,5 +1,6 @@
 """Write docs/cli.md from the help of the commands: `python scripts/write_cli_docs.py`."""
 
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,5 @@ def text() -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(text(), encoding="utf-8")
+    # Options and recipes are made from the same records, so they change together.
+    runpy.run_path(str(Path(__file__).with_name("write_recipes_docs.py")), run_name="__main__")

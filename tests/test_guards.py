@@ -7,6 +7,7 @@ import ast
 import importlib
 import pkgutil
 import re
+import runpy
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 LAYERS = [  # bottom first; a module imports from its own package and from lower layers
     {"errors", "show", "words"},
     {"folders", "settings"},
-    {"records"},
+    {"records", "settings_text"},
     {"progress"},
     {"data", "chat"},
     {"models"},
@@ -348,7 +349,7 @@ def test_walk_finds_nested_commands():
     assert list(walk_commands(group)) == ["fac run", "fac sae", "fac sae train"]
 
 
-@pytest.mark.parametrize("page", ["cli", "python"])
+@pytest.mark.parametrize("page", ["cli", "python", "recipes"])
 def test_written_pages_are_up_to_date(page):
     script = (
         f"import runpy; print(runpy.run_path('scripts/write_{page}_docs.py')['text'](), end='')"
@@ -358,6 +359,13 @@ def test_written_pages_are_up_to_date(page):
     ).stdout
     again = f"run `python scripts/write_{page}_docs.py`"
     assert (REPOSITORY / "docs" / f"{page}.md").read_text() == written, again
+
+
+@pytest.mark.parametrize("name", ["recipe", "experiment"])
+def test_schemas_of_recipes_are_up_to_date(name):
+    schema = runpy.run_path(str(REPOSITORY / "scripts" / "write_recipes_docs.py"))["schema"]
+    again = "run `python scripts/write_recipes_docs.py`"
+    assert (REPOSITORY / "docs" / f"{name}.schema.json").read_text() == schema(name), again
 
 
 def test_readme_names_every_command_of_the_group():

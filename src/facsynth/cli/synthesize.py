@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,11 +17,6 @@ from facsynth.cli.options import (
 )
 from facsynth.models.settings import ModelSettings
 from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
-
-if TYPE_CHECKING:
-    from facsynth.chat.budget import Spending
-    from facsynth.chat.settings import Generator
-    from facsynth.synthesize.judge import QualityJudge
 
 
 @click.command()
@@ -79,6 +74,7 @@ def synthesize(
     from facsynth.cli.load import load_pair, load_relevant, load_table_tokenizer, load_tables
     from facsynth.cli.show import RichProgress, show
     from facsynth.pipeline import load_generator
+    from facsynth.pipeline.synthesis import open_judge
     from facsynth.synthesize.run import SynthesisRun
     from facsynth.understand.descriptions import read_explanations
 
@@ -93,7 +89,7 @@ def synthesize(
     )
     generator = replace(options["generator"], model=options["writer"])
     spending = Spending(generator.policy, output / "replies.sqlite")
-    judge = _judge(grading, generator, spending)
+    judge = open_judge(grading, generator, spending)
     if options["dry_run"]:
         tokenizer = load_table_tokenizer(source, model.model)
         expected = run.forecast(tokenizer, policy=generator, judge=judge)
@@ -111,22 +107,3 @@ def synthesize(
     result = run.execute(lm, sae, chat, output, judge=judge, progress=progress)
     spent = "a limit was reached; raise it and run again to resume"
     show(result, as_json=as_json, notes=[spent] if result.stopped == "budget" else ())
-
-
-def _judge(
-    grading: JudgeSettings, generator: "Generator", spending: "Spending"
-) -> "QualityJudge | None":
-    """The judge of quality, or None; it shares the budget and the file of replies."""
-    from facsynth.chat.budget import limited_chat
-    from facsynth.chat.endpoint import open_endpoint
-    from facsynth.synthesize.judge import QualityJudge
-
-    if not grading.judge_model:
-        return None
-    wanted = replace(
-        generator,
-        chat_model=grading.judge_model,
-        api_base=grading.judge_api_base or generator.api_base,
-        api_key_env=grading.judge_api_key_env or generator.api_key_env,
-    )
-    return QualityJudge(limited_chat(open_endpoint(wanted), spending), grading.min_grade)

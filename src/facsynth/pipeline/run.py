@@ -132,16 +132,17 @@ def _run(run: Run) -> RunResult:
     claim(run)
     check(run)
     anchor, seed = extract(run, "anchor"), extract(run, "seed")
-    relevant = judge(run, anchor, explain(run, anchor))
+    described = explain(run, anchor)
+    relevant = judge(run, anchor, described)
     before = measure(run, "before", anchor, [seed], relevant)
     name_missing(run, anchor, seed, relevant)
-    synthetic = synthesize(run, anchor, seed, relevant)
+    synthetic = synthesize(run, anchor, seed, relevant, described)
     after = measure(run, "after", anchor, [seed, synthetic], relevant)
-    written = choose(run, anchor, seed, synthetic, relevant)
-    page = run.folder / "report.html"
+    page, n_written = run.folder / "report.html", synthetic.manifest.n_samples
+    written = choose(run, anchor, seed, synthetic, relevant) if n_written else None
     result = RunResult(
-        *(run.folder, before, after, synthetic.manifest.n_samples, page),
-        exported=export(run, written),
+        *(run.folder, before, after, n_written, page),
+        exported=export(run, written) if written else (),
         task=train_and_test(run, written),
     )
     if not run.has("manifest.json"):

@@ -1,6 +1,7 @@
 """The stage that writes samples, and the one that chooses among them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from facsynth.synthesize.settings import JudgeSettings
 from facsynth.table.active import active_rows
 from facsynth.table.rows import stack_rows
 from facsynth.table.table import FeatureTable, open_table
+from facsynth.understand.descriptions import Described
 
 __all__ = ["choose", "is_written", "open_judge", "synthesize"]
 
@@ -28,7 +30,13 @@ def is_written(run: Run) -> bool:
     return run.has(name) and run.read(name)["stopped"] != "budget"
 
 
-def synthesize(run: Run, anchor: FeatureTable, seed: FeatureTable, relevant: Any) -> FeatureTable:
+def synthesize(
+    run: Run,
+    anchor: FeatureTable,
+    seed: FeatureTable,
+    relevant: Any,
+    described: Mapping[int, Described],
+) -> FeatureTable:
     """The feature table of the synthetic samples."""
     folder, recipe = run.folder / "synthesize", run.recipe
     if is_written(run):
@@ -40,7 +48,9 @@ def synthesize(run: Run, anchor: FeatureTable, seed: FeatureTable, relevant: Any
         for name in ("manifest.json", "coverage/after.json", "synthesize/summary.json"):
             (run.folder / name).unlink(missing_ok=True)
     judge = open_judge(recipe.grading, recipe.generator, run.spending)
-    planned = SynthesisRun(anchor, seed, settings=recipe.synthesize, relevant=relevant)
+    planned = SynthesisRun(
+        anchor, seed, settings=recipe.synthesize, relevant=relevant, explanations=described
+    )
     policy = recipe.generator
     run.progress.say(f"estimate: {planned.forecast(run.lm.tokenizer, policy=policy, judge=judge)}")
     return planned.execute(

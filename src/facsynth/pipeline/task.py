@@ -22,6 +22,7 @@ from facsynth.pipeline.state import Run
 from facsynth.recipe import TaskStage
 from facsynth.table.table import open_table
 from facsynth.tasks.folder import TrainedTask, open_task
+from facsynth.tasks.instruction.alpaca import score_alpaca
 from facsynth.tasks.instruction.benchmarks import read_benchmark
 from facsynth.tasks.instruction.evaluate import evaluate_instruction, scorer_of
 from facsynth.tasks.instruction.train import train_instruction
@@ -44,18 +45,21 @@ def check_task(stage: TaskStage) -> None:
     _TASKS[stage.name].read_test(stage)
 
 
-def train_and_test(run: Run, written: Path) -> dict[str, Any] | None:
+def train_and_test(run: Run, written: Path | None) -> dict[str, Any] | None:
     """Scores of each arm, under its name; None without a table `task`.
 
     Args:
         run: The run.
-        written: The samples that go on.
+        written: The samples that go on; None without any. Then only the seed is trained on.
     """
     stage = run.recipe.task
     if stage is None:
         return None
     scores: dict[str, Any] = {}
     for arm in stage.arms:
+        if written is None and arm != "seed":
+            run.progress.say(f"task: nothing was written, so the arm {arm} is left out")
+            continue
         folder = run.folder / "task" / arm
         name = f"task/{arm}/evaluation-{Path(stage.test).name}.json"
         if not run.has(name):
@@ -73,7 +77,7 @@ class _Arm:
     run: Run
     stage: TaskStage
     name: str
-    written: Path
+    written: Path | None
     folder: Path
 
     def result(self) -> TaskResult:
@@ -152,14 +156,8 @@ def _test_steering(arm: _Arm, trained: TrainedTask, test: Any) -> TaskResult:
 
 
 def _test_instruction(arm: _Arm, trained: TrainedTask, test: Any) -> TaskResult:
-    answers = arm.stage.answers
-    return evaluate_instruction(trained, test, arm.load, scorer_of(test), answers, **_how(arm))
-
-
-def _read_benchmark(stage: TaskStage) -> Any:
-    benchmark = read_benchmark(stage.test, reading=_reading(stage))
-    scorer_of(benchmark)  # refuses what only a judge can score
-    return benchmark
+    score = scorer_of(test, lambda said: score_alpaca(test, said, arm.run.judge))
+    return evaluate_instruction(trained, test, arm.load, score, arm.stage.answers, **_how(arm))
 
 
 def _reading(stage: TaskStage) -> ReadSettings:
@@ -189,5 +187,9 @@ _TASKS = {
         _train_steering,
         _test_steering,
     ),
-    "instruction": _Task(_read_benchmark, _train_instruction, _test_instruction),
+    "instruction": _Task(
+        lambda stage: read_benchmark(stage.test, reading=_reading(stage)),
+        _train_instruction,
+        _test_instruction,
+    ),
 }
