@@ -4,7 +4,7 @@ GPT-4 on IFEval (strict verdicts of Google's checkers on its published answers) 
 AlpacaEval (words that its answer shares with GPT-4 Turbo's, F1, which stands in for a judge). The
 features are those of the embedded pair on the prompts alone.
 
-    python studies/failures.py --data ../shared/data --work build/failures
+    python studies/failures.py --data ../shared/data --work build/failures --fill
 
 `--data` holds `ifeval/` and `alpaca_eval/` with the files that `data_files` names, and
 `self_instruct/seed_tasks.jsonl`. Writes studies/results/failures.json and docs/studies/failures.md;
@@ -67,16 +67,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--fill", action="store_true", help="also write samples for the features")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     lm = load_language_model()
     found = {
         case.name: study(case, lm, asked.work) for case in (gpt4(asked.data), alpaca(asked.data))
     }
-    seeds = [row.prompt for row in seed_tasks(asked.data)]
-    seed = table_of(seeds, "seed", lm, asked.work)
-    filled = fill(asked.work, seed.folder)
-    result = {"machine": describe_processor(), "cases": found, "filled": filled}
+    result: dict[str, Any] = {"machine": describe_processor(), "cases": found, "filled": None}
+    if asked.fill:
+        seeds = [row.prompt for row in seed_tasks(asked.data)]
+        result["filled"] = fill(asked.work, table_of(seeds, "seed", lm, asked.work).folder)
     write_json(result, RESULTS)
     PAGE.write_text(page(result), encoding="utf-8")
 
@@ -292,11 +293,14 @@ def page(result: dict[str, Any]) -> str:
         "",
         "Written by `studies/failures.py` from `studies/results/failures.json`. The features are "
         "those of the embedded pair on the prompts alone; failures and successes are compared at "
-        "equal length (`fac relevance --scores`).",
+        "equal length (`fac relevance --scores`). Word overlap is a poor judge: the second case "
+        "shows what a weak score finds, which is little.",
     ]
     for name, case in result["cases"].items():
         parts += ["", f"## {name}", "", *case_lines(case)]
-    parts += ["", "## Filled", "", *filled_lines(result["filled"]), "", f"On {result['machine']}."]
+    if result["filled"]:
+        parts += ["", "## Filled", "", *filled_lines(result["filled"])]
+    parts += ["", f"On {result['machine']}."]
     return "\n".join(parts) + "\n"
 
 
