@@ -182,7 +182,7 @@ class Recipe(Settings):
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     """How samples are read."""
 
-    coverage: CoverageSettings = field(default_factory=CoverageSettings)
+    coverage: CoverageSettings = field(default_factory=lambda: CoverageSettings(threshold=1.0))
     """How coverage is measured, before and after."""
 
     judge: Generator | None = None
