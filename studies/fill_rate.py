@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from machine import describe_processor
 
+from facsynth.chat.cache import CachedChat
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatRequest, OnOutcomes, Outcome, collect
 from facsynth.coverage.fac import missing_features
@@ -107,10 +108,10 @@ class RandomRounds(CoverRounds):
 class Ledger:
     """A generator that counts its tokens and stops at a number of them."""
 
-    def __init__(self, model: LocalChat, n_tokens: int | None) -> None:
-        self._model, self._left = model, n_tokens
+    def __init__(self, model: LocalChat, cached: CachedChat, n_tokens: int | None) -> None:
+        self._model, self._cached, self._left = model, cached, n_tokens
         self.name = model.name
-        self.spent: list[int] = []
+        self.tokens: list[int] = []
         """Tokens generated up to the end of each step."""
 
     def reply(
@@ -121,12 +122,12 @@ class Ledger:
 
     def stream(self, requests: Sequence[ChatRequest], on_outcomes: OnOutcomes) -> None:
         """Answer the requests batch by batch, while tokens are left."""
-        self.spent.append(self.spent[-1] if self.spent else 0)
+        self.tokens.append(self.tokens[-1] if self.tokens else 0)
         for batch in self._model.batches(requests):
-            if self._left is not None and self.spent[-1] >= self._left:
+            if self._left is not None and self.tokens[-1] >= self._left:
                 raise BudgetError("the token budget of this cell is spent")
-            outcomes = self._model.reply([requests[position] for position in batch])
-            self.spent[-1] += sum(outcome.completion_tokens for outcome in outcomes)
+            outcomes = self._cached.reply([requests[position] for position in batch])
+            self.tokens[-1] += sum(outcome.completion_tokens for outcome in outcomes)
             on_outcomes(list(zip(batch, outcomes, strict=True)))
 
 
@@ -158,14 +159,14 @@ class World:
         """F: features that enough anchor samples activate."""
         return active_rows(self.anchor, threshold=threshold).counts >= MIN_ANCHOR
 
-    def chat(self, generator: str, n_tokens: int | None) -> Ledger:
-        """The generator of a cell; it needs no cache because cells do not resume."""
+    def chat(self, generator: str, n_tokens: int | None, replies: Path) -> Ledger:
+        """The generator of a cell, with a file of its replies."""
         if generator not in self._writers:
             is_reader = generator == "smollm2"
             self._writers[generator] = self.lm if is_reader else load_language_model(generator)
         lm = self._writers[generator]
         model = LocalChat(lm.model, lm.tokenizer, name=lm.name, batch_size=BATCH)
-        return Ledger(model, n_tokens)
+        return Ledger(model, CachedChat(model, replies), n_tokens)
 
 
 def run_cell(world: World, generator: str, arm: str, seed: int, threshold: float) -> None:
@@ -174,7 +175,8 @@ def run_cell(world: World, generator: str, arm: str, seed: int, threshold: float
     folder = world.output / "cells" / name / f"{slug}-{options.samples}-{threshold:g}" / str(seed)
     if (folder / "result.json").is_file():
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    # Asked again, replies come from their file, and so all tokens are counted.
+    shutil.rmtree(folder / "run", ignore_errors=True)
     started, cpu = time.time(), time.process_time()
     base = ARMS[arm]
     wanted = replace(
@@ -184,7 +186,7 @@ def run_cell(world: World, generator: str, arm: str, seed: int, threshold: float
         effort=replace(base.effort, max_samples=options.samples),
         sampling=Sampling(max_length=48),
     )
-    chat = world.chat(generator, options.tokens)
+    chat = world.chat(generator, options.tokens, folder / "replies.sqlite")
     rounds = RandomRounds if arm == "random anchor text" else CoverRounds
     with patch("facsynth.synthesize.run.CoverRounds", rounds):
         run = SynthesisRun(
@@ -221,7 +223,7 @@ def measure(world: World, done: Synthesis, chat: Ledger, threshold: float) -> di
         stack_rows([world.seed.activations(), fresh]), threshold=threshold, relevant=relevant
     )
     anchor = active_rows(world.anchor, threshold=threshold, relevant=relevant)
-    tokens = chat.spent or [0]
+    tokens = chat.tokens or [0]
     return {
         "n_goal": len(goal),
         "n_tokens": tokens[-1],

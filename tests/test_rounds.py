@@ -18,7 +18,7 @@ from facsynth.coverage.fac import missing_features
 from facsynth.data.read import read_samples
 from facsynth.errors import ChatError, DataError, MismatchError
 from facsynth.models.lm import LanguageModel
-from facsynth.records import Sample
+from facsynth.records import Message, Sample
 from facsynth.synthesize import score
 from facsynth.synthesize.run import SynthesisRun
 from facsynth.synthesize.settings import Effort, SynthesisSettings
@@ -191,6 +191,27 @@ def test_conversations_get_an_answer_and_plain_texts_do_not(world, tmp_path):
     plain = World(tmp_path, "all", plain=True, n_words=2).run("run", obedient).kept[0].sample
     assert plain.text
     assert not plain.messages
+
+
+def test_conversations_have_as_many_turns_as_the_anchors(tmp_path):
+    world = World(tmp_path, n_words=2)
+    turns = [
+        talk(f"t{i}", x.messages[0].content, "it was so")
+        for i, x in enumerate(world.anchor.samples())
+    ]
+    longer = [
+        replace(
+            one, messages=(*one.messages, Message("user", "and then"), Message("assistant", "yes"))
+        )
+        for one in turns
+    ]
+    extract = ExtractSettings(score="user")
+    world.anchor = planted_table(longer, tmp_path / "longer", settings=extract)
+    result = world.run("talks", obedient, replace(SETTINGS, effort=Effort(max_samples=4)))
+    roles = [[m.role for m in kept.sample.messages] for kept in result.kept]
+    assert roles == [["user", "assistant"] * 2] * 4
+    found = extract_features([k.sample for k in result.kept], *planted_pair(), settings=extract)
+    assert found.n_tokens.tolist() == result.activations.n_tokens.tolist()
 
 
 def test_answer_counts_where_the_assistant_is_scored(tmp_path):

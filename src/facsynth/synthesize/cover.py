@@ -30,6 +30,9 @@ from facsynth.words import count_words
 __all__ = ["CoverRounds"]
 
 _CANDIDATES_PER_SAMPLE = 10
+_MOST_ROUNDS = 10
+"""So many rounds may each ask for a share of large sets: each chooses anew, which takes time."""
+
 _LEAST_GAIN = 0.25
 """When enough is kept, a round that covers less than this share of what a text covered on average
 is the last."""
@@ -98,7 +101,8 @@ class CoverRounds(Rounds):
         wanted = self._wanted(is_open)
         n = max(int(np.ceil(room.sum() / self._yield())), int(np.count_nonzero(wanted.missing)))
         n = max(n, _LEAST_ROUND) if n else 0
-        n = min(n, self._effort.round_size, self.max_candidates - self.n_asked)
+        most = max(self._effort.round_size, self._effort.max_samples // _MOST_ROUNDS)
+        n = min(n, most, self.max_candidates - self.n_asked)
         return plan_aims(
             self._strengths,
             wanted,

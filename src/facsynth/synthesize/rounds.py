@@ -111,11 +111,11 @@ class Rounds(ABC):
         """Write until enough is kept or a limit is reached."""
         self._progress = progress
         while True:
-            self.kept = self._choose() if self.pool.candidates else []
             if not self.stopped and self._write(steps):
                 continue
             if not self._settle(steps):
                 break
+            self.kept = self._choose()
         left = self.pool.open_rows()
         for row in left:
             self.pool.outcomes[row] = self._why_left(row)
@@ -181,15 +181,16 @@ class Rounds(ABC):
             self._progress.say(f"budget: {stopped}")
 
     def _add_row(self, n_targets: int) -> None:
-        """Note the numbers of a round."""
-        kept = self._choose() if self.pool.candidates else []
+        """Choose anew after a round, and note its numbers."""
+        before, self.kept = self.kept, self._choose() if self.pool.candidates else []
+        kept = self.kept
         uncovered = self._uncovered(kept)
         self.rows.append(
             {
                 "round": len(self.rows) + 1,
                 "n_targets": n_targets,
                 "n_asked": self.n_asked,
-                "n_new": len(kept) - len(self.kept),
+                "n_new": len(kept) - len(before),
                 "n_candidates": len(self.pool.candidates),
                 "n_kept": len(kept),
                 "n_covered": len(self._in.missing) - int(uncovered.sum()),

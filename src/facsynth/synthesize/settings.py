@@ -42,7 +42,8 @@ class Effort(Settings):
     """Texts asked for each missing feature, at most; only with `cover`."""
 
     round_size: int = 64
-    """Texts asked for in one round; only with `cover`."""
+    """Texts asked for in one round, or a tenth of the samples if that is more; only with
+    `cover`."""
 
     first_candidates: int = 2
     """Texts of step 1 per feature (n in the paper); only with `paper`."""
