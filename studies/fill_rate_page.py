@@ -29,6 +29,11 @@ most 48 tokens a text, temperature 0.8 and top-p 0.9. All arms but `paper` keep 
 * *share*, *run*: mean share of word 4-grams that kept texts have in common with anchor and seed,
   and the longest run of words in common with one of their texts.
 
+What is not in a table was not run. The former version of this page (commit da14c7d) compares the
+objectives, prompts and guides that the method `cover` replaced, without length classes, with
+SmolLM2 and Qwen2.5-Coder-0.5B and three random seeds. A pilot that compares prompts within length
+classes is in [the log](../log.md).
+
 Made by `studies/fill_rate.py` on {date}: one thread on {processor}, shared with other work, torch
 {torch}. Numbers are means over random seeds, ± half the range where there are several.
 """
