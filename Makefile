@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat lint format clean
+.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat bench-scale lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench-select: .venv/.ready ## compare `fac select` with apricot-select and submo
 
 bench-chat: .venv/.ready ## compare the endpoint client with the bare OpenAI SDK on a mock server (1 minute)
 	$(BIN)/python benchmarks/chat.py --write
+
+bench-scale: .venv/.ready ## measure table commands up to a million samples, beside Polars and SciPy (20 minutes, 4 GB of disk)
+	$(BIN)/python benchmarks/scale.py --write
 
 lint: .venv/.ready ## check style and types
 	$(BIN)/ruff check

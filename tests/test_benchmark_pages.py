@@ -201,3 +201,19 @@ def test_an_environment_that_pip_cannot_fill_says_why(
     with pytest.raises(environments.CannotInstall, match="^no such wheel$"):
         environments._call([sys.executable, "-c", words])
     assert "trying" in capfd.readouterr().err
+
+
+def test_scale_page_shows_costs_by_size_and_what_was_stopped() -> None:
+    import scale
+
+    costs = {"wall": 9.0, "cpu": 2.0, "reading": 30.0, "peak": 1.25, "load": 3.0}
+    rows = [
+        {"task": "diff", "n_samples": 10_000, **costs, "reading": 0.0},
+        {"task": "diff", "n_samples": 1_000_000, **costs},
+        {"task": "counts, SciPy", "n_samples": 10_000, **costs, "peak": 9.0},
+        {"task": "counts, SciPy", "n_samples": 1_000_000, "why": "stopped after 9 s", "load": 1.0},
+    ]
+    page = scale.page(rows, "make bench-scale")
+    assert "| diff | 2.0 CPU s, 9 s | 2.0 + 30.0 CPU s, 9 s | 1.25 | 60 s |" in page
+    assert "| counts, SciPy | 2.0 CPU s, 9 s | stopped after 9 s | 9.00 | – |" in page
+    assert "at most 1.25 GB" in page

@@ -10,6 +10,7 @@ from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import data_options, json_option, model_options, output_option
 from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
+from facsynth.scale.settings import RaySettings
 from facsynth.table.settings import ExtractSettings, ShardSettings
 
 
@@ -26,6 +27,7 @@ from facsynth.table.settings import ExtractSettings, ShardSettings
 )
 @settings_options(ExtractSettings, "settings", without=("part_samples",))
 @settings_options(ShardSettings, "sharding")
+@settings_options(RaySettings, "cluster")
 @click.option(
     "--both-answers",
     is_flag=True,
@@ -41,6 +43,7 @@ def extract(
     model: ModelSettings,
     settings: ExtractSettings,
     sharding: ShardSettings,
+    cluster: RaySettings,
     both_answers: bool,
     reading: ReadSettings,
     as_json: bool,
@@ -81,7 +84,16 @@ def extract(
         shard = extract_shard(samples, lm, by_name, output, sharding, **shared)
         show(shard, as_json=as_json)
         return
-    if len(saes) < 2:
+    if cluster.ray is not None:
+        from facsynth.scale.ray import extract_on_ray
+
+        inside = {output / one: one for one in names} if len(saes) > 1 else {output: name}
+        of_folder = {
+            folder: (sae, called)
+            for (folder, called), sae in zip(inside.items(), loaded, strict=True)
+        }
+        tables = extract_on_ray(samples, lm, of_folder, cluster, model, **shared)
+    elif len(saes) < 2:
         tables = [extract_table(samples, lm, loaded[0], output, sae_name=name, **shared)]
     else:
         named = dict(zip(names, loaded, strict=True))

@@ -6,13 +6,9 @@ threads, at most one part ahead of or behind the model.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from facsynth.data.read import SampleList, Source, as_samples
 from facsynth.data.spool import SampleSpool, spool_samples
@@ -20,26 +16,27 @@ from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.models.render import chat_format
-from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.pairing import check_pair
-from facsynth.table.ahead import one_ahead
 from facsynth.table.manifest import TableSource
-from facsynth.table.partial import drop_batches, load_batches, save_batches
-from facsynth.table.pooling import PooledBatch
+from facsynth.table.partial import drop_batches
 from facsynth.table.reading import Meter, read_activations
 from facsynth.table.settings import ExtractSettings, ShardSettings
 from facsynth.table.table import FeatureTable, open_table
-from facsynth.table.write import (
-    drop_broken_parts,
-    finish_table,
-    has_part,
-    samples_hash,
-    start_table,
-    write_part,
+from facsynth.table.work import (
+    NO_TOKEN,
+    Goal,
+    Part,
+    count_left_out,
+    count_truncated,
+    cut_parts,
+    n_saved,
+    read_parts,
+    tokenize,
 )
+from facsynth.table.write import finish_table, samples_hash, start_table
 
 __all__ = [
     "SHARD_FILE",
@@ -54,7 +51,8 @@ __all__ = [
 SHARD_FILE = "shard.json"
 """File of a shard that says which shard it is; written when its parts are complete."""
 
-_NO_TOKEN = "no scored token"
+
+ReadParts = Callable[[Sequence[Part], Meter], None]
 
 
 def extract_features(
@@ -84,10 +82,10 @@ def extract_features(
     """
     settings = settings or ExtractSettings()
     check_pair(lm, sae)
-    texts = _tokenize(as_samples(samples), lm, settings)
+    texts = tokenize(as_samples(samples), lm, settings)
     with progress.task("extracting", len(texts), "samples") as task:
         [rows] = read_activations(texts, lm, [sae], settings, Meter(task))
-    _say_lost(_n_truncated(texts), _left_out(texts), len(texts), settings, progress)
+    _say_lost(count_truncated(texts), count_left_out(texts), len(texts), settings, progress)
     return rows
 
 
@@ -192,37 +190,6 @@ def kept_samples(data: Source) -> Sequence[Sample]:
     return as_samples(data) if is_samples else spool_samples(data)
 
 
-@dataclass(frozen=True)
-class _Goal:
-    """A table to write."""
-
-    folder: Path
-    sae: SparseAutoencoder
-    source: TableSource
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the table is complete."""
-        return (self.folder / "manifest.json").is_file()
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Samples that are read together, and the tables that do not have them yet."""
-
-    index: int
-    source: Sequence[Sample]
-    """All samples; those on disk are read when a part is."""
-
-    rows: range
-    goals: Sequence[_Goal]
-
-    @property
-    def samples(self) -> Sequence[Sample]:
-        """Its samples."""
-        return self.source[self.rows.start : self.rows.stop]
-
-
 def _extract_goals(
     samples: Sequence[Sample],
     lm: LanguageModel,
@@ -247,6 +214,7 @@ def extract_parts(
     progress: Progress,
     *,
     sharding: ShardSettings | None = None,
+    read: ReadParts | None = None,
 ) -> None:
     """Extract the parts of tables that are not on disk.
 
@@ -258,6 +226,7 @@ def extract_parts(
         progress: Shows a bar.
         sharding: The shard whose parts are extracted; without it all are, and the tables are
             declared finished.
+        read: Reads parts and writes them into their tables; by default here, with this model.
 
     Raises:
         DataError: A folder holds something else, or as in `extract_table`.
@@ -268,26 +237,29 @@ def extract_parts(
     report = samples.report if isinstance(samples, SampleList | SampleSpool) else None
     if report is None:  # the reader has seen to it
         _check_ids(samples)
-    wanted, sizes, goals = samples_hash(samples), set[int](), list[_Goal]()
+    wanted, sizes, goals = samples_hash(samples), set[int](), list[Goal]()
     for folder, (sae, name) in saes.items():
-        goal = _Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
+        goal = Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
         size = start_table(folder, goal.source, wanted, part_samples=settings.part_samples)
         if not goal.is_finished:
             goals.append(goal)
             sizes.add(size)
     if goals:
-        every = _cut_parts(samples, _one_size(sizes), goals, progress)
+        every = cut_parts(samples, _one_size(sizes), goals, progress)
         parts = [p for p in every if sharding is None or sharding.has_part(p.index, len(every))]
         label = next(iter(saes)) if len(saes) == 1 else next(iter(saes)).parent
         try:
             n_here = sum(len(part.rows) for part in parts)
             with progress.task(f"extracting {label.name}", n_here, "samples") as task:
-                _read_parts(parts, lm, settings, Meter(task))
+                if read is None:
+                    read_parts(parts, lm, settings, Meter(task))
+                else:
+                    read(parts, Meter(task))
         except KeyboardInterrupt:
-            n_saved = sum(_n_saved(part) for part in parts)
-            how = "resume" if n_saved else "start again"
+            n_kept = sum(n_saved(part) for part in parts)
+            how = "resume" if n_kept else "start again"
             raise KeyboardInterrupt(
-                f"{n_saved:,} of {n_here:,} samples are saved; run the same command to {how}."
+                f"{n_kept:,} of {n_here:,} samples are saved; run the same command to {how}."
             ) from None
         for goal in goals:
             drop_batches(goal.folder)
@@ -317,117 +289,6 @@ def _one_size(sizes: set[int]) -> int:
     return sizes.pop()
 
 
-def _cut_parts(
-    samples: Sequence[Sample], size: int, goals: Sequence[_Goal], progress: Progress
-) -> list[_Part]:
-    """The parts of the samples; those on disk that are broken are said, and read again."""
-    n = len(samples)
-    cut = [range(start, min(start + size, n)) for start in range(0, n, size)]
-
-    def ids_of(index: int) -> tuple[str, ...]:
-        part = cut[index]
-        return tuple(sample.sample_id for sample in samples[part.start : part.stop])
-
-    for goal in goals:
-        complaints = drop_broken_parts(goal.folder, goal.source, ids_of, n_parts=len(cut))
-        for complaint in complaints:
-            progress.say(f"{complaint}; this part is read again")
-    return [
-        _Part(index, samples, part, [goal for goal in goals if not has_part(goal.folder, index)])
-        for index, part in enumerate(cut)
-    ]
-
-
-def _read_parts(
-    parts: Sequence[_Part], lm: LanguageModel, settings: ExtractSettings, meter: Meter
-) -> None:
-    """Read the parts that are not on disk; errors in the threads are raised here."""
-    for part in parts:
-        if not part.goals:
-            meter.skip(len(part.rows))
-    todo = [part for part in parts if part.goals]
-    tokenized = one_ahead(lambda part: _tokenize(part.samples, lm, settings), todo)
-    with ThreadPoolExecutor(1, "write") as writer:
-        written: Future[None] | None = None
-        for part, texts in zip(todo, tokenized, strict=True):
-            rows = read_activations(
-                texts,
-                lm,
-                [goal.sae for goal in part.goals],
-                settings,
-                meter,
-                done=_saved_batches(part),
-                save=partial(_save, part),
-            )
-            if written is not None:
-                written.result()
-            written = writer.submit(_write, part, rows, texts)
-        if written is not None:
-            written.result()
-
-
-def _save(part: _Part, found: Sequence[Sequence[PooledBatch]]) -> None:
-    """Keep batches of a part that is not complete."""
-    for i, goal in enumerate(part.goals):
-        save_batches(goal.folder, part.index, [batches[i] for batches in found])
-
-
-def _saved_batches(part: _Part) -> list[list[PooledBatch]]:
-    """The batches of an unfinished part that all of its tables have."""
-    kept = (load_batches(goal.folder, part.index) for goal in part.goals)
-    together = [list(same) for same in zip(*kept, strict=False)]
-    return [b for b in together if all(np.array_equal(one.rows, b[0].rows) for one in b)]
-
-
-def _n_saved(part: _Part) -> int:
-    """Samples of a part that no run has to read again."""
-    if all(has_part(goal.folder, part.index) for goal in part.goals):
-        return len(part.rows)
-    missing = [goal for goal in part.goals if not has_part(goal.folder, part.index)]
-    saved = _saved_batches(replace(part, goals=missing))
-    return sum(len(batches[0].rows) for batches in saved)
-
-
-def _write(
-    part: _Part, rows: Sequence[FeatureActivations], texts: Sequence[TokenizedSample]
-) -> None:
-    """Write a part into each table."""
-    for goal, found in zip(part.goals, rows, strict=True):
-        write_part(
-            goal.folder,
-            part.index,
-            found,
-            part.samples,
-            n_truncated=_n_truncated(texts),
-            left_out=_left_out(texts),
-        )
-        drop_batches(goal.folder, part.index)
-
-
-def _tokenize(
-    samples: Sequence[Sample], lm: LanguageModel, settings: ExtractSettings
-) -> list[TokenizedSample]:
-    return tokenize_samples(
-        samples,
-        lm.tokenizer,
-        score=settings.score,
-        score_reasoning=settings.score_reasoning,
-        max_length=settings.max_length,
-    )
-
-
-def _n_truncated(texts: Iterable[TokenizedSample]) -> int:
-    return sum(text.n_truncated > 0 for text in texts)
-
-
-def _left_out(texts: Iterable[TokenizedSample]) -> dict[str, int]:
-    """Samples that are not read as a whole, by what of them is not."""
-    found = Counter[str]()
-    for text in texts:
-        found.update(text.left_out if text.n_scored else (*text.left_out, _NO_TOKEN))
-    return dict(found)
-
-
 def _say_lost(
     n_truncated: int,
     left_out: Mapping[str, int],
@@ -436,7 +297,7 @@ def _say_lost(
     progress: Progress,
 ) -> None:
     for what, n in left_out.items():
-        why = "" if what == _NO_TOKEN else ", which the chat template does not show"
+        why = "" if what == NO_TOKEN else ", which the chat template does not show"
         progress.say(f"{n:,} of {n_samples:,} samples have {what}{why}")
     if n_truncated:
         progress.say(
