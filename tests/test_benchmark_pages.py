@@ -215,5 +215,5 @@ def test_scale_page_shows_costs_by_size_and_what_was_stopped() -> None:
     ]
     page = scale.page(rows, "make bench-scale")
     assert "| diff | 2.0 CPU s, 9 s | 2.0 + 30.0 CPU s, 9 s | 1.25 | 60 s |" in page
-    assert "| counts, SciPy | 2.0 CPU s, 9 s | stopped after 9 s | 9.00 | – |" in page
+    assert "| counts, SciPy | 2.0 + 30.0 CPU s, 9 s | stopped after 9 s | 9.00 | – |" in page
     assert "at most 1.25 GB" in page
