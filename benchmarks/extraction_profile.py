@@ -84,15 +84,15 @@ def _phases(loaded: Any, texts: Sequence[Text]) -> list[str]:
 @contextmanager
 def _patched(clock: _Clock) -> Iterator[None]:
     from facsynth.sae.module import SparseAutoencoder
-    from facsynth.table import extract, pooling, reading
+    from facsynth.table import extract, pooling, reading, work
 
     phases = (
-        (extract, "tokenize_samples", "tokenise"),
+        (work, "tokenize_samples", "tokenise"),
         (reading, "read_prefix", "forward, shared prefix"),
         (reading, "read_residuals", "forward"),
         (SparseAutoencoder, "encode_sparse", "encode"),
         (pooling, "_pool_sparse", "pool"),
-        (extract, "write_part", "write"),
+        (work, "write_part", "write"),
         (extract, "samples_hash", "hash of the samples"),
     )
     with ExitStack() as stack:

@@ -22,7 +22,7 @@ from facsynth.progress import Silent
 from facsynth.records import Message, Sample, ToolCall
 from facsynth.sae.files import load_sae, save_sae
 from facsynth.sae.pairing import check_pair
-from facsynth.table import extract, reading
+from facsynth.table import reading, work
 from facsynth.table.alike import check_same_features
 from facsynth.table.extract import extract_features, extract_table, extract_tables
 from facsynth.table.settings import ExtractSettings
@@ -470,7 +470,7 @@ def test_an_error_in_a_thread_ends_the_run(tmp_path, monkeypatch, where):
     def fail(*args, **options):
         raise SpaceError("no room")
 
-    monkeypatch.setattr(extract, where, fail)
+    monkeypatch.setattr(work, where, fail)
     with pytest.raises(SpaceError, match="no room"):
         extract_table(CHATS, tiny_lm(), random_sae(), tmp_path)
     assert not (tmp_path / "manifest.json").exists()
@@ -478,7 +478,7 @@ def test_an_error_in_a_thread_ends_the_run(tmp_path, monkeypatch, where):
 
 def test_texts_are_tokenised_one_part_ahead_and_no_more(tmp_path, monkeypatch):
     tokenized, ahead = [], []
-    tokenize, read = extract.tokenize_samples, extract.read_activations
+    tokenize, read = work.tokenize_samples, work.read_activations
 
     def counted(samples, *args, **options):
         tokenized.append(len(samples))
@@ -489,8 +489,8 @@ def test_texts_are_tokenised_one_part_ahead_and_no_more(tmp_path, monkeypatch):
         ahead.append(len(tokenized) - len(ahead))
         return rows
 
-    monkeypatch.setattr(extract, "tokenize_samples", counted)
-    monkeypatch.setattr(extract, "read_activations", looked)
+    monkeypatch.setattr(work, "tokenize_samples", counted)
+    monkeypatch.setattr(work, "read_activations", looked)
     extract_table(
         CHATS, tiny_lm(), random_sae(), tmp_path, settings=ExtractSettings(part_samples=2)
     )

@@ -442,7 +442,7 @@ def test_killed_run_ends_as_an_undisturbed_one_and_asks_nothing_twice(
 
 def test_finished_run_asks_and_extracts_nothing_again(finished, world, monkeypatch):
     result, folder, _ = finished
-    monkeypatch.setattr("facsynth.table.extract.read_activations", None)
+    monkeypatch.setattr("facsynth.table.work.read_activations", None)
     before = (folder / "synthetic.jsonl").read_bytes()
     again = world.run("finished", ScriptedChat([]))
     assert again.kept == result.kept
