@@ -142,7 +142,7 @@ def test_shuffled_labels_show_nothing(done):
 
 def test_line_says_what_was_shown_and_what_not(done):
     assert "better (cover at 3, 7; real at 3, 7), 0 worse (none), and 4 not better" in done.shown
-    assert "2 random seeds of the writers are few" in done.shown
+    assert "Random seeds of the writers: 2, which is few" in done.shown
 
 
 def test_written_samples_have_their_price_and_real_ones_none(done):

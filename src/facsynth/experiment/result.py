@@ -75,8 +75,8 @@ class ExperimentResult:
         n_seeds = min((r["n_seeds"] for r in compared), default=0)
         if n_seeds < 5:
             said.append(
-                f"{n_seeds} random seeds of the writers are few: the intervals see little of how "
-                "much writers vary."
+                f"Random seeds of the writers: {n_seeds}, which is few: the intervals see little "
+                "of how much writers vary."
             )
         return " ".join(said)
 
