@@ -53,7 +53,13 @@ COMMANDS = {
     "overlap": ("OverlapSettings", "measure_overlap"),
     "baseline": ("BaselineRun", "BaselineSettings"),
     "experiment": ("ExperimentRecipe", "read_experiment", "run_experiment"),
-    "task": (),  # modules of facsynth.tasks, one per task
+    "task": (
+        *("TuneSettings", "compare_runs", "paired_differences", "save_evaluation", "scorer_of"),
+        *("ToxicitySettings", "read_labelled", "train_toxicity", "evaluate_toxicity"),
+        *("RewardSettings", "read_comparisons", "train_reward", "evaluate_reward"),
+        *("SteeringSettings", "read_items", "train_steering", "evaluate_steering"),
+        *("InstructionSettings", "read_benchmark", "train_instruction", "evaluate_instruction"),
+    ),
     "transfer": ("TransferSettings", "common_samples", "measure_transfer"),
     "sae": (
         *("ReadOptions", "TrainSettings", "describe_sae", "evaluate_sae", "profile_sae"),

@@ -16,14 +16,14 @@ from facsynth.tasks.reward.data import Comparison, read_comparisons
 from facsynth.tasks.reward.evaluate import evaluate_reward
 from facsynth.tasks.reward.settings import RewardSettings
 from facsynth.tasks.reward.train import train_reward
-from facsynth.tasks.settings import HeadSettings, TrainSettings
+from facsynth.tasks.settings import HeadSettings, TuneSettings
 from facsynth.tasks.toxicity.data import LabelledTexts, read_labelled
 from facsynth.tasks.toxicity.evaluate import evaluate_toxicity
 from facsynth.tasks.toxicity.settings import ToxicitySettings
 from facsynth.tasks.toxicity.train import train_toxicity
 from tiny import chat, make_model, make_tokenizer, tiny_lm
 
-HEAD = TrainSettings(head_only=True, max_length=64, head=HeadSettings(layer=1))
+HEAD = TuneSettings(head_only=True, max_length=64, head=HeadSettings(layer=1))
 FILLERS = [
     "the",
     "cat",

@@ -19,7 +19,7 @@ from facsynth.tasks.reward.data import read_comparisons
 from facsynth.tasks.reward.evaluate import evaluate_reward
 from facsynth.tasks.reward.settings import RewardSettings
 from facsynth.tasks.reward.train import train_reward
-from facsynth.tasks.settings import LoraSettings, OptimizerSettings, TrainSettings
+from facsynth.tasks.settings import LoraSettings, OptimizerSettings, TuneSettings
 from facsynth.tasks.toxicity.data import read_labelled
 from facsynth.tasks.toxicity.evaluate import evaluate_toxicity
 from facsynth.tasks.toxicity.settings import ToxicitySettings
@@ -27,7 +27,7 @@ from facsynth.tasks.toxicity.train import train_toxicity
 from test_task_heads import compared, labelled
 from tiny import cached_tokenizer, chat, make_model, tiny_lm
 
-QUICK = TrainSettings(
+QUICK = TuneSettings(
     random_seed=(42,),
     max_length=64,
     optimizer=OptimizerSettings(

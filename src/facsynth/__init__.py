@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.compare.label_report import compare_labels as compare_labels
     from facsynth.compare.label_report import label_tables as label_tables
     from facsynth.compare.overlap import measure_overlap as measure_overlap
+    from facsynth.compare.paired import paired_differences as paired_differences
     from facsynth.compare.settings import DiffSettings as DiffSettings
     from facsynth.compare.settings import DiversitySettings as DiversitySettings
     from facsynth.compare.settings import LabelSettings as LabelSettings
@@ -77,6 +78,26 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.table.settings import ExtractSettings as ExtractSettings
     from facsynth.table.settings import ShardSettings as ShardSettings
     from facsynth.table.table import open_table as open_table
+    from facsynth.tasks.compare import compare_runs as compare_runs
+    from facsynth.tasks.instruction.benchmarks import read_benchmark as read_benchmark
+    from facsynth.tasks.instruction.evaluate import evaluate_instruction as evaluate_instruction
+    from facsynth.tasks.instruction.evaluate import scorer_of as scorer_of
+    from facsynth.tasks.instruction.settings import InstructionSettings as InstructionSettings
+    from facsynth.tasks.instruction.train import train_instruction as train_instruction
+    from facsynth.tasks.results import save_evaluation as save_evaluation
+    from facsynth.tasks.reward.data import read_comparisons as read_comparisons
+    from facsynth.tasks.reward.evaluate import evaluate_reward as evaluate_reward
+    from facsynth.tasks.reward.settings import RewardSettings as RewardSettings
+    from facsynth.tasks.reward.train import train_reward as train_reward
+    from facsynth.tasks.settings import TuneSettings as TuneSettings
+    from facsynth.tasks.steering.data import read_items as read_items
+    from facsynth.tasks.steering.evaluate import evaluate_steering as evaluate_steering
+    from facsynth.tasks.steering.settings import SteeringSettings as SteeringSettings
+    from facsynth.tasks.steering.train import train_steering as train_steering
+    from facsynth.tasks.toxicity.data import read_labelled as read_labelled
+    from facsynth.tasks.toxicity.evaluate import evaluate_toxicity as evaluate_toxicity
+    from facsynth.tasks.toxicity.settings import ToxicitySettings as ToxicitySettings
+    from facsynth.tasks.toxicity.train import train_toxicity as train_toxicity
     from facsynth.understand.contrast import judge_table as judge_table
     from facsynth.understand.descriptions import Described as Described
     from facsynth.understand.evidence import collect_evidence as collect_evidence
@@ -108,48 +129,58 @@ _EXPORTS = {
     "EndpointChat": "facsynth.chat.endpoint",
     "ExperimentRecipe": "facsynth.experiment.settings",
     "ExtractSettings": "facsynth.table.settings",
-    "ShardSettings": "facsynth.table.settings",
     "FacsynthError": "facsynth.errors",
     "FeatureActivations": "facsynth.records",
+    "FilterSettings": "facsynth.select.settings",
+    "InstructionSettings": "facsynth.tasks.instruction.settings",
     "LabelSettings": "facsynth.compare.settings",
     "LocalChat": "facsynth.chat.local",
-    "FilterSettings": "facsynth.select.settings",
     "Message": "facsynth.records",
     "OverlapSettings": "facsynth.compare.settings",
     "Pool": "facsynth.select.pool",
-    "ReadTable": "facsynth.understand.spans",
-    "RelevanceSettings": "facsynth.understand.settings",
     "ReadOptions": "facsynth.sae.formats.options",
     "ReadSettings": "facsynth.data.settings",
+    "ReadTable": "facsynth.understand.spans",
+    "RelevanceSettings": "facsynth.understand.settings",
     "Report": "facsynth.report.data",
     "ReportSettings": "facsynth.report.settings",
+    "RewardSettings": "facsynth.tasks.reward.settings",
     "Sample": "facsynth.records",
     "ScriptedChat": "facsynth.chat.scripted",
     "SelectSettings": "facsynth.select.settings",
+    "ShardSettings": "facsynth.table.settings",
+    "SteeringSettings": "facsynth.tasks.steering.settings",
     "SynthesisRun": "facsynth.synthesize.run",
     "SynthesisSettings": "facsynth.synthesize.settings",
+    "ToxicitySettings": "facsynth.tasks.toxicity.settings",
     "TrainSettings": "facsynth.sae.train.settings",
     "TransferSettings": "facsynth.compare.settings",
+    "TuneSettings": "facsynth.tasks.settings",
     "active_rows": "facsynth.table.active",
     "collect_evidence": "facsynth.understand.evidence",
     "common_samples": "facsynth.compare.transfer",
     "compare_diversity": "facsynth.compare.side_by_side",
     "compare_features": "facsynth.compare.difference",
     "compare_labels": "facsynth.compare.label_report",
+    "compare_runs": "facsynth.tasks.compare",
     "count_terms": "facsynth.understand.names",
     "describe_sae": "facsynth.sae.describe",
+    "evaluate_instruction": "facsynth.tasks.instruction.evaluate",
+    "evaluate_reward": "facsynth.tasks.reward.evaluate",
     "evaluate_sae": "facsynth.sae.evaluate",
+    "evaluate_steering": "facsynth.tasks.steering.evaluate",
+    "evaluate_toxicity": "facsynth.tasks.toxicity.evaluate",
     "explain_by_llm": "facsynth.understand.explain",
     "explain_by_terms": "facsynth.understand.explain",
     "explain_coverage": "facsynth.understand.findings",
     "export_samples": "facsynth.data.export",
     "extract_features": "facsynth.table.extract",
-    "extract_table": "facsynth.table.extract",
     "extract_shard": "facsynth.scale.shards",
+    "extract_table": "facsynth.table.extract",
     "extract_tables": "facsynth.table.extract",
-    "judge_table": "facsynth.understand.contrast",
-    "judge_by_llm": "facsynth.understand.relevance",
     "filter_samples": "facsynth.select.filter",
+    "judge_by_llm": "facsynth.understand.relevance",
+    "judge_table": "facsynth.understand.contrast",
     "label_tables": "facsynth.compare.label_report",
     "load_language_model": "facsynth.models.lm",
     "load_rubric": "facsynth.understand.relevance",
@@ -159,12 +190,17 @@ _EXPORTS = {
     "measure_overlap": "facsynth.compare.overlap",
     "measure_reference": "facsynth.coverage.reference",
     "measure_transfer": "facsynth.compare.transfer",
-    "open_samples": "facsynth.data.read",
     "merge_shards": "facsynth.scale.shards",
+    "open_samples": "facsynth.data.read",
     "open_table": "facsynth.table.table",
+    "paired_differences": "facsynth.compare.paired",
     "profile_sae": "facsynth.coverage.profile",
     "random_directions": "facsynth.sae.random",
+    "read_benchmark": "facsynth.tasks.instruction.benchmarks",
+    "read_comparisons": "facsynth.tasks.reward.data",
     "read_experiment": "facsynth.experiment.settings",
+    "read_items": "facsynth.tasks.steering.data",
+    "read_labelled": "facsynth.tasks.toxicity.data",
     "read_profile": "facsynth.coverage.profile",
     "read_run": "facsynth.data.cards",
     "read_sae": "facsynth.sae.formats.layouts",
@@ -173,10 +209,16 @@ _EXPORTS = {
     "report_tables": "facsynth.report.report",
     "run_experiment": "facsynth.experiment.run",
     "run_recipe": "facsynth.pipeline",
+    "save_evaluation": "facsynth.tasks.results",
     "save_sae": "facsynth.sae.files",
+    "scorer_of": "facsynth.tasks.instruction.evaluate",
     "select_samples": "facsynth.select.select",
     "tokenize_samples": "facsynth.models.tokens",
+    "train_instruction": "facsynth.tasks.instruction.train",
+    "train_reward": "facsynth.tasks.reward.train",
     "train_sae": "facsynth.sae.train.train",
+    "train_steering": "facsynth.tasks.steering.train",
+    "train_toxicity": "facsynth.tasks.toxicity.train",
     "write_profile": "facsynth.coverage.profile",
     "write_report": "facsynth.report.page",
 }

@@ -33,7 +33,7 @@ from facsynth.table.rows import take_rows
 from facsynth.table.write import samples_hash
 from facsynth.tasks.heads import fit_classifier, head_scores
 from facsynth.tasks.metrics import auprc, auroc
-from facsynth.tasks.settings import TrainSettings
+from facsynth.tasks.settings import TuneSettings
 from facsynth.words import count_words
 
 __all__ = ["Bench", "Measures", "is_positive", "measure_of"]
@@ -128,7 +128,7 @@ class Bench:
     def _vectors(self, samples: Sequence[Sample]) -> Float32[np.ndarray, "n_samples d_model"]:
         from facsynth.tasks.hidden_states import read_vectors
 
-        settings = TrainSettings(
+        settings = TuneSettings(
             head_only=True, head=self.task.head, max_length=self.task.max_length
         )
         lm = self.world.lm(self.backbone or None)

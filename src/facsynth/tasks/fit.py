@@ -27,7 +27,7 @@ from facsynth.progress import SILENT, Progress, Task
 from facsynth.records import sample_text
 from facsynth.tasks.classifier import add_adapters, as_classifier, padded_tokenizer
 from facsynth.tasks.folder import TrainedTask, Training, save_task
-from facsynth.tasks.settings import Loader, OptimizerSettings, TrainSettings
+from facsynth.tasks.settings import Loader, OptimizerSettings, TuneSettings
 
 __all__ = ["N_OUTPUTS", "Job", "Kind", "fit_jobs", "save_trained"]
 
@@ -127,7 +127,7 @@ def _fit(
     job: Job,
     lm: LanguageModel,
     tokenizer: Any,
-    settings: TrainSettings,
+    settings: TuneSettings,
     kind: Kind,
     folder: Path,
     progress: Progress,

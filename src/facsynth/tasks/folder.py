@@ -30,7 +30,7 @@ from facsynth.errors import DataError, MismatchError
 from facsynth.folders import atomic_path
 from facsynth.records import Sample
 from facsynth.table.write import samples_hash
-from facsynth.tasks.settings import TrainSettings
+from facsynth.tasks.settings import TuneSettings
 
 __all__ = [
     "TrainedTask",
@@ -58,7 +58,7 @@ class Training:
     task: str
     folder: Path
     settings: Any
-    """The task's settings record, with `TrainSettings` as `train`."""
+    """The task's settings record, with `TuneSettings` as `train`."""
 
     samples: Sequence[Sample]
     """All samples that may be drawn."""
@@ -67,9 +67,9 @@ class Training:
     """What else the result depends on, such as a hash of the labels."""
 
     @property
-    def train(self) -> TrainSettings:
+    def train(self) -> TuneSettings:
         """How it is trained."""
-        found: TrainSettings = self.settings.train
+        found: TuneSettings = self.settings.train
         return found
 
     def check(self, model_hash: str | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 from facsynth.table.write import samples_hash
-from facsynth.tasks.settings import TrainSettings
+from facsynth.tasks.settings import TuneSettings
 
 __all__ = [
     "Vectors",
@@ -61,7 +61,7 @@ def check_context(lm: LanguageModel, n_tokens: int, what: str) -> None:
 
 
 def tokenize_chats(
-    samples: Sequence[Sample], lm: LanguageModel, settings: TrainSettings
+    samples: Sequence[Sample], lm: LanguageModel, settings: TuneSettings
 ) -> list[TokenizedSample]:
     """The chat-rendered samples as tokens, cut to `max_length`.
 
@@ -84,7 +84,7 @@ def tokenize_chats(
 def read_vectors(
     samples: Sequence[Sample],
     lm: LanguageModel,
-    settings: TrainSettings,
+    settings: TuneSettings,
     *,
     progress: Progress = SILENT,
 ) -> Vectors:

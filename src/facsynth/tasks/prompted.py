@@ -15,7 +15,7 @@ from facsynth.models.tokens import tokenize_samples
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample, sample_text
 from facsynth.tasks.hidden_states import check_context, check_template, cut_tokens
-from facsynth.tasks.settings import TrainSettings
+from facsynth.tasks.settings import TuneSettings
 
 __all__ = ["answer_likelihoods", "fork", "yes_odds"]
 
@@ -43,7 +43,7 @@ def yes_odds(
     question: str,
     samples: Sequence[Sample],
     lm: LanguageModel,
-    settings: TrainSettings,
+    settings: TuneSettings,
     *,
     progress: Progress = SILENT,
 ) -> Float64[np.ndarray, " n_samples"]:
@@ -79,7 +79,7 @@ def yes_odds(
 def answer_likelihoods(
     samples: Sequence[Sample],
     lm: LanguageModel,
-    settings: TrainSettings,
+    settings: TuneSettings,
     *,
     progress: Progress = SILENT,
 ) -> Float64[np.ndarray, " n_samples"]:
@@ -107,7 +107,7 @@ def answer_likelihoods(
     return scores
 
 
-def _cut_text(text: str, lm: LanguageModel, settings: TrainSettings) -> str:
+def _cut_text(text: str, lm: LanguageModel, settings: TuneSettings) -> str:
     """The text cut to `max_length` of its own tokens."""
     encoded = lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     places = encoded["offset_mapping"]

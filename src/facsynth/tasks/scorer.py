@@ -21,7 +21,7 @@ from facsynth.tasks.fit import N_OUTPUTS, Job, fit_jobs, save_trained
 from facsynth.tasks.folder import TrainedTask, Training
 from facsynth.tasks.heads import Head, fit_classifier, fit_preferences, fit_steps, head_scores
 from facsynth.tasks.hidden_states import read_vectors, tokenize_chats
-from facsynth.tasks.settings import HeadSettings, Loader, TrainSettings, is_control
+from facsynth.tasks.settings import HeadSettings, Loader, TuneSettings, is_control
 
 __all__ = ["Draw", "Scored", "score_samples", "train_scorer"]
 
@@ -119,7 +119,7 @@ def score_samples(
     """
     lm = load()
     trained.check_model(lm)
-    settings = read_settings(TrainSettings, trained.config["settings"]["train"], "task.json")
+    settings = read_settings(TuneSettings, trained.config["settings"]["train"], "task.json")
     scores = {"base": base(samples, lm, settings, progress=progress)} if base else {}
     if settings.head_only:
         vectors = read_vectors(samples, lm, settings, progress=progress)

@@ -12,7 +12,7 @@ __all__ = [
     "Loader",
     "LoraSettings",
     "OptimizerSettings",
-    "TrainSettings",
+    "TuneSettings",
     "check_random_seeds",
     "is_control",
 ]
@@ -125,7 +125,7 @@ class HeadSettings(Settings):
 
 
 @dataclass(frozen=True)
-class TrainSettings(Settings):
+class TuneSettings(Settings):
     """What is trained: adapters (LoRA), all weights, or a head alone.
 
     The defaults are the paper's for toxicity; a task's own settings hold what differs.

@@ -27,7 +27,7 @@ from facsynth.tasks.fit import Job, fit_jobs, save_trained
 from facsynth.tasks.folder import TrainedTask, Training
 from facsynth.tasks.hidden_states import check_context, cut_tokens
 from facsynth.tasks.instruction.benchmarks import Benchmark
-from facsynth.tasks.settings import Loader, TrainSettings, is_control
+from facsynth.tasks.settings import Loader, TuneSettings, is_control
 
 __all__ = ["answer_benchmark", "answer_rows", "chat_tokenizer", "fit_instructions", "tuned_model"]
 
@@ -63,7 +63,7 @@ def chat_tokenizer(tokenizer: Any) -> tuple[Any, str]:
 
 
 def answer_rows(
-    samples: Sequence[Sample], lm: LanguageModel, tokenizer: Any, settings: TrainSettings
+    samples: Sequence[Sample], lm: LanguageModel, tokenizer: Any, settings: TuneSettings
 ) -> tuple[list[dict[str, list[int]]], int]:
     """`input_ids` and `labels` of each conversation, and how many conversations were cut.
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from facsynth.errors import DataError
 from facsynth.settings import Settings
-from facsynth.tasks.settings import LoraSettings, OptimizerSettings, TrainSettings
+from facsynth.tasks.settings import LoraSettings, OptimizerSettings, TuneSettings
 
 __all__ = ["AnswerSettings", "InstructionSettings"]
 
-_PAPER = TrainSettings(
+_PAPER = TuneSettings(
     max_length=2048,
     optimizer=OptimizerSettings(epochs=5.0, learning_rate=1e-4),
     lora=LoraSettings(8, 16, 0.0),
@@ -22,7 +22,7 @@ class InstructionSettings(Settings):
     max_samples: int | None = None
     """Draw at most N conversations for each random seed."""
 
-    train: TrainSettings = field(default_factory=lambda: _PAPER)
+    train: TuneSettings = field(default_factory=lambda: _PAPER)
 
     def __post_init__(self) -> None:
         """Check that a model is trained, and on something."""

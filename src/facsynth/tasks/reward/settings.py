@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 
 from facsynth.errors import DataError
 from facsynth.settings import Settings
-from facsynth.tasks.settings import LoraSettings, OptimizerSettings, TrainSettings
+from facsynth.tasks.settings import LoraSettings, OptimizerSettings, TuneSettings
 
 __all__ = ["RewardSettings"]
 
 _OPTIMIZER = OptimizerSettings(
     epochs=1.0, learning_rate=8e-5, batch_size=8, schedule="cosine", warmup=0.1, weight_decay=0.01
 )
-_PAPER = TrainSettings(
+_PAPER = TuneSettings(
     max_length=1024, cut="start", optimizer=_OPTIMIZER, lora=LoraSettings(16, 32, 0.1)
 )
 
@@ -23,7 +23,7 @@ class RewardSettings(Settings):
     max_samples: int | None = None
     """Draw at most N pairs for each random seed."""
 
-    train: TrainSettings = field(default_factory=lambda: _PAPER)
+    train: TuneSettings = field(default_factory=lambda: _PAPER)
 
     def __post_init__(self) -> None:
         """Check that there is something to draw."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from facsynth.errors import DataError
 from facsynth.settings import Settings
-from facsynth.tasks.settings import TrainSettings
+from facsynth.tasks.settings import TuneSettings
 
 __all__ = ["LabelFields", "ToxicitySettings"]
 
@@ -19,7 +19,7 @@ class ToxicitySettings(Settings):
     max_per_class: int | None = None
     """Draw at most N samples of each class for each random seed."""
 
-    train: TrainSettings = field(default_factory=TrainSettings)
+    train: TuneSettings = field(default_factory=TuneSettings)
 
     def __post_init__(self) -> None:
         """Check that there is something to draw."""
