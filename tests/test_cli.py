@@ -179,6 +179,14 @@ def test_coverage_has_the_promised_keys_and_values(desk):
     assert row["n_relevant"] == len(PLANTED) + 1
 
 
+@pytest.mark.parametrize(("bound", "code"), [(0.0, 0), (1.0, 1)])
+def test_coverage_below_a_bound_is_an_exit_code(desk, bound, code):
+    done = desk.fac("coverage", *desk.tables, "--fail-below", bound, "--json")
+    assert done.exit_code == code
+    assert json.loads(done.stdout)["fac"] < 1.0
+    assert ("below 1" in done.stderr) == bool(code)
+
+
 def test_coverage_of_several_seeds_counts_them_together(desk):
     row = desk.json("coverage", *desk.tables, "--seed", desk.anchor)
     assert (row["fac"], row["n_samples"]["seed"]) == (1.0, len(ANCHOR) + len(SEED))

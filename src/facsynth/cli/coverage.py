@@ -1,7 +1,7 @@
 """`fac coverage`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from facsynth.cli.from_settings import settings_options
 from facsynth.cli.naming import NamingSettings
 from facsynth.cli.options import json_option, plot_option, relevant_option
 from facsynth.coverage.settings import CoverageSettings
+from facsynth.settings import Settings
 
 if TYPE_CHECKING:
     from facsynth.coverage.result import Coverage
@@ -20,6 +21,17 @@ REFERENCE = "reference"
 
 N_NAMED = 1000
 """Missing features that get names, which take some milliseconds each."""
+
+
+@dataclass(frozen=True)
+class Uses(Settings):
+    """What else is done with the measurement."""
+
+    missing: Path | None = None
+    """Write the ranked missing features to this JSONL file, the first 1,000 with names."""
+
+    fail_below: float | None = None
+    """Exit with 1 if FAC is lower, as a check of data in CI; give --threshold, too."""
 
 
 @click.command()
@@ -40,11 +52,7 @@ N_NAMED = 1000
 )
 @relevant_option
 @settings_options(CoverageSettings, "settings")
-@click.option(
-    "--missing",
-    type=click.Path(path_type=Path),
-    help="Write the ranked missing features to this JSONL file, the first 1,000 with names.",
-)
+@settings_options(Uses, "uses")
 @settings_options(NamingSettings, "naming")
 @plot_option
 @json_option
@@ -53,7 +61,7 @@ def coverage(
     seeds: tuple[Path, ...],
     relevant: Path | None,
     settings: CoverageSettings,
-    missing: Path | None,
+    uses: Uses,
     naming: NamingSettings,
     plot: Path | None,
     as_json: bool,
@@ -75,17 +83,19 @@ def coverage(
     measure = _against_profile if is_profile else _against_table
     found, anchors, tables = measure(anchor, seeds, relevant, settings)
     notes = list(found.controls.warnings)
-    if naming.spans and (missing or settings.controls or not as_json):
-        found, remarks = _named(found, anchors, tables, N_NAMED if missing else 0, naming)
+    if naming.spans and (uses.missing or settings.controls or not as_json):
+        found, remarks = _named(found, anchors, tables, N_NAMED if uses.missing else 0, naming)
         notes += remarks
-    if missing:
-        n_written = write_jsonl(map(asdict, found.missing), missing)
-        RichProgress().say(f"{n_written:,} missing features written to {missing}")
+    if uses.missing:
+        n_written = write_jsonl(map(asdict, found.missing), uses.missing)
+        RichProgress().say(f"{n_written:,} missing features written to {uses.missing}")
     show(found, as_json=as_json, notes=notes)
     if not as_json:
         click.echo(f"Next: {_next(found, anchor, seeds)}.")
     if plot:
         write_chart(curve_chart(found.row()["curves"]), plot)
+    if uses.fail_below is not None and found.fac < uses.fail_below:
+        raise click.ClickException(f"FAC is {found.fac:.3f}, below {uses.fail_below:g}")
 
 
 Measured = tuple["Coverage", "list[FeatureTable]", "list[FeatureTable]"]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="Feature table of the samples that have labels or scores.",
 )
 @settings_options(RelevanceSettings, "settings")
-@settings_options(NamingSettings, "naming")
+@settings_options(NamingSettings, "naming", without=("sae",))
 @endpoint_options
 @json_option
 @click.pass_context
