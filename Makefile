@@ -41,7 +41,7 @@ lint: .venv/.ready ## check style and types
 	$(BIN)/mypy
 
 docs: .venv/.ready ## build the documentation site, links checked (build/site/index.html)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 format: .venv/.ready ## fix style and format
 	$(BIN)/ruff check --fix
