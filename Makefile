@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat bench-scale lint format docs clean
+.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat bench-scale lint format docs clean soak audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,18 @@ bench-chat: .venv/.ready ## compare the endpoint client with the bare OpenAI SDK
 
 bench-scale: .venv/.ready ## measure table commands up to a million samples, beside Polars and SciPy (20 minutes, 4 GB of disk)
 	$(BIN)/python benchmarks/scale.py --write
+
+SECONDS ?= 60
+PARTS ?=
+soak: .venv/.ready ## kill, starve and lie to every stage (SECONDS=60 for each of PARTS), and write docs/reliability.md
+	$(BIN)/python tests/soak --seconds $(SECONDS) --out docs/reliability.json $(PARTS)
+	$(BIN)/python scripts/write_reliability.py
+
+audit: .venv/.ready ## look up known weaknesses of all dependencies, and write sbom.json (CycloneDX)
+	"$(PYTHON)" -m venv .venv/audit
+	.venv/audit/bin/pip install -q pip-audit==2.10.1 cyclonedx-bom
+	.venv/audit/bin/cyclonedx-py environment $(BIN)/python -o sbom.json
+	.venv/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
 lint: .venv/.ready ## check style and types
 	$(BIN)/ruff check

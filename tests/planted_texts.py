@@ -40,7 +40,7 @@ def oracle(request):
     if "cannot_tell" in system:
         return json.dumps({"explanation": " ".join(sorted({word.strip() for word in marked}))})
     words = set(text.split("\n")[0].removeprefix("Feature: ").split())
-    texts = re.findall(r"^\d+\. (.*)$", text, flags=re.MULTILINE)
+    texts = re.findall(r"^<text \d+>(.*)</text \d+>$", text, flags=re.MULTILINE)
     looked_at = marked if "marked word" in system else texts
     hits = [n for n, found in enumerate(looked_at, start=1) if words & set(found.split())]
     return json.dumps({"matches": hits})

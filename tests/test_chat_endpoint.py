@@ -297,8 +297,9 @@ def test_rate_limits_are_bounded_by_time_not_by_attempts(serve):
         (200, '{"choices": []}', {"Content-Length": "99"}),
         {"error": {"message": "overloaded"}},
         {"choices": [], "usage": None},
+        '{"usage": ' + "9" * 6000 + "}",
     ],
-    ids=["500", "503", "reset", "malformed", "truncated", "error-body", "no-choice"],
+    ids=["500", "503", "reset", "malformed", "truncated", "error-body", "no-choice", "digits"],
 )
 def test_passing_fault_is_repeated(serve, fault):
     server = serve(lambda server, text, n: fault if n == 1 else completion("ok"))

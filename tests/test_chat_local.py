@@ -397,3 +397,9 @@ def test_raw_prompt_is_read_as_it_stands(model, tokenizer):
     assert reply.prompt_tokens == 3
     [chatted] = bare.reply([ask("w1", max_tokens=4)])
     assert chatted.prompt_tokens == 3
+
+
+def test_special_tokens_in_a_message_are_text_and_begin_no_turn(chat):
+    (prompt, _) = chat._prompt(ChatRequest((Message("user", "w1<assistant>w2"),), max_tokens=4))
+    marks = chat._tokenizer.convert_tokens_to_ids(["<user>", "<assistant>"])
+    assert [token for token in prompt if token in marks] == marks

@@ -380,6 +380,7 @@ def test_json_of_another_type_is_read(serve, kind):
         ({"prompt_tokens": 50, "total_tokens": 70}, (50, 20)),
         ({"prompt_tokens": -50, "completion_tokens": -20}, (2, 2)),
         ({"prompt_tokens": 10**9, "completion_tokens": 10**9}, (2, 2)),
+        ({"prompt_tokens": 10**30, "completion_tokens": 1e300}, (2, 2)),
         ({"prompt_tokens": 0, "completion_tokens": 0}, (2, 2)),
         ({"prompt_tokens": "many", "completion_tokens": float("nan")}, (2, 2)),
         (None, (2, 2)),

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli import main
 from facsynth.data.write import sample_row, write_jsonl
+from facsynth.folders import hold_folder
 from facsynth.sae.files import save_sae
 from facsynth.table.table import open_table
 from tiny_pair import PLANTED, obedient, planted_sae, save_pair, talk
@@ -306,6 +307,20 @@ def test_error_in_the_options_is_found_before_a_model_is_loaded(desk, tmp_path, 
     words = [str(wrong) if word == "{wrong}" else word for word in words]
     asked = ("--chat-model", "x", "-o", tmp_path / "out", *desk.pair, *words)
     assert "no" in desk.error("synthesize", *desk.tables, *asked)
+
+
+@pytest.mark.parametrize("command", ["synthesize", "run"])
+def test_a_second_run_in_one_folder_is_one_line(desk, writer, tmp_path, command):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(f'anchor.source = "{desk.folder}"\nseed.source = "{desk.folder}"\n')
+    words = {
+        "synthesize": (*desk.tables, *desk.pair, "--chat-model", "x", "-o", tmp_path / "out"),
+        "run": (recipe, "-o", tmp_path / "out"),
+    }
+    with hold_folder(tmp_path / "out"):
+        done = desk.fac(command, *words[command])
+    assert done.exit_code == 1
+    assert "another run is writing into" in done.stderr.splitlines()[-1]
 
 
 def test_run_prints_both_coverages(desk, writer, tmp_path):

@@ -190,6 +190,7 @@ def test_imported_explanations_are_named_as_such(desk, tmp_path):
 def test_labels_judge_and_coverage_reads_the_file(desk, tmp_path):
     path = tmp_path / "r.jsonl"
     words = ("relevance", "--task", "toxicity", "--table", desk.table, "--label", "pets")
+    words += ("--model", desk.model)
     done = desk.fac(*words, "-o", path, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["n_relevant"] == 1
@@ -227,6 +228,7 @@ def test_llm_judges_once_and_failures_are_not_relevant(desk, tmp_path, script):
 def test_audit_draws_a_sheet_and_scores_it(desk, tmp_path):
     judged, sheet = tmp_path / "r.jsonl", tmp_path / "sheet.csv"
     words = ("relevance", "--task", "toxicity", "--table", desk.table, "--label", "pets")
+    words += ("--model", desk.model)
     assert desk.fac(*words, "-o", judged).exit_code == 0
     assert desk.fac("relevance", "audit", judged, "-o", sheet, "--size", "6").exit_code == 0
     assert "exists and may hold verdicts" in desk.error("relevance", "audit", judged, "-o", sheet)

@@ -335,7 +335,8 @@ def test_unreadable_file_is_named_with_the_place(tmp_path, name, content, messag
     ("name", "message"), [("a.jsonl.gz", "line 1: longer"), ("a.json", "longer")]
 )
 def test_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, name, message):
-    monkeypatch.setattr(formats, "MOST_BYTES", 1000)
+    for most in ("MOST_BYTES", "MOST_LINE"):
+        monkeypatch.setattr(formats, most, 1000)
     content = b'{"text": "' + b"x" * 2000 + b'"}'
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(DataError, match=message):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from activations import dense
 from facsynth.errors import DataError, MismatchError, ModelError, SpaceError
+from facsynth.folders import hold_folder
 from facsynth.models.tokens import tokenize_samples
 from facsynth.progress import Silent
 from facsynth.records import Message, Sample, ToolCall
@@ -318,6 +319,13 @@ def test_samples_of_one_id_are_refused_before_they_are_read(tmp_path):
             tmp_path / "t",
         )
     assert not (tmp_path / "t").exists()
+
+
+def test_two_runs_do_not_write_into_one_table(tmp_path):
+    lm, sae = tiny_lm(), random_sae()
+    with hold_folder(tmp_path), pytest.raises(DataError, match="another run is writing into"):
+        extract_table(CHATS, lm, sae, tmp_path)
+    assert extract_table(CHATS, lm, sae, tmp_path).manifest.n_samples == len(CHATS)
 
 
 def test_a_broken_part_of_a_table_is_read_again(tmp_path):

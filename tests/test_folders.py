@@ -10,7 +10,7 @@ import pytest
 
 from facsynth.data.write import write_json, write_text
 from facsynth.errors import DataError, SpaceError
-from facsynth.folders import _clean, atomic_path
+from facsynth.folders import LOCK_FILE, _clean, atomic_path, hold_folder
 
 
 def test_folder_is_moved_as_a_whole(tmp_path):
@@ -148,3 +148,26 @@ def test_what_killed_runs_left_is_deleted_and_what_living_ones_write_is_not(tmp_
         assert not left.exists()
         assert living.exists()
         assert other.exists()
+
+
+def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
+    again = hold_folder(tmp_path / "t")
+    with (
+        hold_folder(tmp_path / "t"),
+        hold_folder(tmp_path / "other"),
+        pytest.raises(DataError, match="another run is writing into .*t; wait until it has"),
+    ):
+        again.__enter__()
+    with hold_folder(tmp_path / "t"):
+        pass
+    assert list((tmp_path / "t").iterdir()) == []
+
+
+def test_a_killed_run_holds_nothing(tmp_path):
+    code = (
+        "import os, sys, pathlib; from facsynth.folders import hold_folder\n"
+        "with hold_folder(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -9
+    with hold_folder(tmp_path):
+        assert (tmp_path / LOCK_FILE).exists()

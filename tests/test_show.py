@@ -2,7 +2,10 @@
 
 import pytest
 
-from facsynth.cli.show import RichProgress, print_table
+from facsynth.cli.group import _one_line
+from facsynth.cli.show import RichProgress, print_json, print_table
+from facsynth.errors import DataError
+from facsynth.show import visible_text
 
 
 @pytest.fixture
@@ -39,3 +42,25 @@ def test_texts_of_data_cannot_act_on_the_terminal(capsys):
     shown = "".join(capsys.readouterr())
     assert shown.count(r"\x1b]0;owned\x07 \x1b[31mred \u202eevil") == 4
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
+HOSTILE = "a\x1b[2Jb\x07\x9b31m\u202ec"
+
+
+def test_controls_of_data_do_not_reach_the_terminal(capsys):
+    print_table(HOSTILE, ("x", "y"), [(HOSTILE, 1)], HOSTILE)
+    RichProgress().say(HOSTILE)
+    print_json({"x": HOSTILE})
+    shown = "".join(capsys.readouterr())
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown)
+    assert "a\\x1b[2Jb" in shown
+
+
+def test_line_breaks_and_other_scripts_stay():
+    assert visible_text("a\n\tb é 東京 عربي 👩‍🔬") == "a\n\tb é 東京 عربي 👩‍🔬"
+
+
+def test_an_error_of_a_megabyte_is_a_short_line():
+    line = _one_line(DataError("x" * 10**6 + "\x1b[2J"))
+    assert len(line) < 2100
+    assert line.endswith("(998,004 more)")

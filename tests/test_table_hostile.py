@@ -214,15 +214,17 @@ def test_hidden_states_that_are_not_finite_are_refused(tmp_path, state):
 def test_a_junk_part_of_an_unfinished_table_is_forgotten(folder):
     (folder / "manifest.json").unlink()
     part_path(folder, 0).write_bytes(b"junk")
-    ids = [["s0", "s1"], ["s2", "s3"]]
-    [complaint] = drop_broken_parts(folder, SOURCE, ids)
+    ids = [("s0", "s1"), ("s2", "s3")]
+    [complaint] = drop_broken_parts(folder, SOURCE, ids.__getitem__, n_parts=2)
     assert "part-00000.parquet is broken" in complaint
     assert [has_part(folder, index) for index in range(2)] == [False, True]
 
 
 def test_a_part_of_other_samples_is_forgotten(folder):
-    assert drop_broken_parts(folder, SOURCE, [["s0", "s1"], ["s2", "s3"]]) == []
-    [complaint] = drop_broken_parts(folder, SOURCE, [["s0", "s1"], ["s9", "s3"]])
+    ids = [("s0", "s1"), ("s2", "s3")]
+    assert drop_broken_parts(folder, SOURCE, ids.__getitem__, n_parts=2) == []
+    ids[1] = ("s9", "s3")
+    [complaint] = drop_broken_parts(folder, SOURCE, ids.__getitem__, n_parts=2)
     assert "holds other samples" in complaint
 
 

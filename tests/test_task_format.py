@@ -110,7 +110,10 @@ def test_hash_of_a_task_changes_with_its_text(write):
         ("sensitive = 'very'", '`sensitive` is "very"; input should be a valid boolean'),
         ("first = '{{ theem }}'", "`first`: 'theem' is undefined; values that it may use: theme"),
         ("first = '{% if %}'", "`first`: Expected an expression"),
-        ("first = '{{ texts.__class__.mro() }}'", "`first`: access to attribute '__class__'"),
+        (
+            "first = '{{ texts.__class__.mro() }}'",
+            "`first`: templates of prompts do not have",
+        ),
         ("completion.kind = 'song'", "`completion.kind` is \"song\"; input should be 'answer'"),
         ("completion = {kind = 'pair', flaws = ['x']}", "of the kind pair needs `ask`"),
         ("completion = {kind = 'pair', ask = 'x'}", "a pair needs `flaws`"),

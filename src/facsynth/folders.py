@@ -1,20 +1,21 @@
 """Where downloads are kept, and how anything gets onto the disk: whole, or not at all."""
 
 import errno
+import fcntl
 import os
 import re
 import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 from facsynth.errors import DataError, SpaceError
 
-__all__ = ["atomic_path", "cache_folder"]
+__all__ = ["atomic_path", "LOCK_FILE", "cache_folder", "hold_folder", "hold_folders"]
 
 _NO_SPACE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
@@ -26,6 +27,9 @@ _NO_PLACE = {
 }
 _TEMPORARY = re.compile(r"\.tmp-(?P<host>[^-]*)-(?P<process>\d+)-")
 _HOST = re.sub(r"\W", "", socket.gethostname())[:20]
+
+LOCK_FILE = ".lock"
+"""Held by the run that writes into a folder."""
 
 _OLD_S = 24 * 3600
 """Age after which a temporary of another machine is taken for one of a killed run."""
@@ -76,6 +80,48 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             _flush(path.parent)
         finally:
             _delete(temporary)
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Let no other run write into a folder while the block runs.
+
+    The lock ends with the process, however that ends. A file system without locks gets none.
+
+    Raises:
+        DataError: Another run writes there.
+        SpaceError: The folder cannot be made or written.
+    """
+    if folder.exists() and not folder.is_dir():
+        yield  # what is written there says what is wrong
+        return
+    path = folder / LOCK_FILE
+    with _said(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"another run is writing into {folder}; wait until it has ended, or choose "
+                "another folder"
+            ) from error
+        except OSError:
+            pass
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def hold_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """The same for several folders."""
+    with ExitStack() as held:
+        for folder in folders:
+            held.enter_context(hold_folder(folder))
+        yield
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Recipes: everything a run is made from, in one TOML file."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from facsynth.data.export import Form
 from facsynth.data.files import named_sources
 from facsynth.data.read import SampleList, read_samples
 from facsynth.data.settings import ReadSettings
+from facsynth.data.stored import read_toml
 from facsynth.errors import DataError
 from facsynth.select.settings import SelectSettings
 from facsynth.settings import Settings, read_settings
@@ -241,10 +241,7 @@ def read_recipe(path: str | Path) -> Recipe:
         DataError: It cannot be read, is not valid TOML, or has an unknown, missing or unfit key.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a recipe: {error}") from error
+    raw = read_toml(path, what="a recipe")
     return read_settings(Recipe, _with_threshold({"name": path.stem, **raw}), str(path))
 
 

@@ -21,6 +21,9 @@ __all__ = ["Setting", "Settings", "changed_settings", "read_settings", "settings
 
 T = TypeVar("T")
 
+_SHOWN = 10
+"""Wrong keys that an error names."""
+
 
 class Settings:
     """Marks a frozen dataclass as the settings of a stage.
@@ -132,10 +135,13 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
         # As JSON, because only there strict validation takes arrays for tuples.
         text = json.dumps(_filled(record, values))
         return TypeAdapter(record).validate_json(text, strict=True)
-    except (TypeError, ValidationError) as error:
+    except (TypeError, RecursionError, ValidationError) as error:
         if not isinstance(error, ValidationError):
             raise DataError(f"{source} holds a value that no setting takes: {error}") from error
-        lines = "; ".join(_complaint(record, one) for one in error.errors())
+        found = error.errors()
+        lines = "; ".join(_complaint(record, one) for one in found[:_SHOWN])
+        if len(found) > _SHOWN:
+            lines += f"; and {len(found) - _SHOWN:,} more"
         raise DataError(f"{source}: {lines}") from error
     except DataError as error:
         raise DataError(f"{source}: {error}") from error

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Result", "TextTable", "as_html", "cell_text", "visible_text"]
+__all__ = ["LONGEST", "Result", "TextTable", "as_html", "cell_text", "visible_text"]
 
 
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Controls other than tabs and line ends, and marks that turn the direction of writing."""
+
+LONGEST = 2000
+"""Characters of a cell or of an error line."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,20 @@ def cell_text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, Mapping):
-        return json.dumps(value)
-    return "–" if value is None else visible_text(str(value))
+        return visible_text(json.dumps(value), most=LONGEST)
+    return "–" if value is None else visible_text(str(value), most=LONGEST)
 
 
-def visible_text(text: str) -> str:
+def visible_text(text: str, *, most: int | None = None) -> str:
     r"""A text of data as it can stand on a terminal: what would act there is written out.
+
+    Behind `most` characters the text is cut off.
 
     >>> visible_text("red: \x1b[31m, back: \u202e")
     'red: \\x1b[31m, back: \\u202e'
     """
+    if most is not None and len(text) > most:
+        text = f"{text[:most]}… ({len(text) - most:,} more)"
     return _ACTING.sub(lambda found: repr(found.group())[1:-1], text)
 
 

@@ -16,8 +16,8 @@ from jaxtyping import Float
 
 from facsynth.baselines.settings import BaselineSettings
 from facsynth.chat.ask import ask
+from facsynth.chat.fence import break_turn_marks
 from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
-from facsynth.chat.quoting import break_turn_marks
 from facsynth.data.copies import index_texts
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample

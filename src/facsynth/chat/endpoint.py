@@ -347,7 +347,7 @@ class _Run:
             return self.refusal(int(error.status_code), error.body, request, after_s)
         except UnicodeEncodeError:
             return ChatFailure("the request has characters that UTF-8 cannot carry")
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # of the syntax, the encoding, or a number's digits
             return Fault("the answer is not JSON")
 
     def read(self, body: object, request: ChatRequest) -> _Result:

@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 
 from facsynth.chat.clean import clean_reply, is_mark, opened_thinking
 from facsynth.chat.decode import Drawing, write_tokens
+from facsynth.chat.fence import break_tokens
 from facsynth.chat.model import (
     ChatFailure,
     ChatReply,
@@ -80,6 +81,10 @@ class LocalChat:
                 f"the tokenizer of {name} has neither a padding nor an end token; set pad_token"
             )
         added = tokenizer.added_tokens_decoder.items()
+        self._special_tokens = {
+            *tokenizer.all_special_tokens,
+            *(t.content for _, t in added if t.special),
+        }
         self._special_ids = {*tokenizer.all_special_ids, *(i for i, t in added if t.special)}
         self._pad_id = int(pad_id if pad_id is not None else self._end_ids[0])
 
@@ -159,7 +164,10 @@ class LocalChat:
         return list(ids), opened_thinking(text)
 
     def _render(self, messages: Sequence[Message]) -> str:
-        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        turns = [
+            {"role": turn.role, "content": break_tokens(turn.content, self._special_tokens)}
+            for turn in messages
+        ]
         return str(
             self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         )

@@ -7,6 +7,7 @@ import click
 
 from facsynth.cli.options import data_options, json_option, output_option
 from facsynth.data.settings import ReadSettings
+from facsynth.show import visible_text
 
 _FORMS = (
     "hf",
@@ -74,7 +75,7 @@ def export(
         source, reading, name=name, clean=clean, sensitive=sensitive, rejected=rejected
     )
     for sentence in report.sentences():
-        click.echo(sentence, err=True)
+        click.echo(visible_text(sentence), err=True)
     card = data_card(facts)
     done = export_samples(rows, output, form, name=facts.name, card=card, clean=clean)
     url = _push(output, push) if push else None
@@ -92,7 +93,7 @@ def export(
         return
     click.echo(f"{done.n_rows:,} samples: {done.data}")
     for reason, n in done.left_out.items():
-        click.echo(f"Left out: {n:,} {reason}", err=True)
+        click.echo(visible_text(f"Left out: {n:,} {reason}"), err=True)
     for part, n in done.parts_left_out.items():
         click.echo(f"Left out: {part} of {n:,} samples", err=True)
     if url:

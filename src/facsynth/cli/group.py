@@ -7,6 +7,7 @@ import click
 
 from facsynth import __version__
 from facsynth.errors import FacsynthError
+from facsynth.show import LONGEST, visible_text
 
 __all__ = ["main"]
 
@@ -70,7 +71,7 @@ def _one_line(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(text.split()) or type(error).__name__
+    return visible_text(" ".join(text.split()), most=LONGEST) or type(error).__name__
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

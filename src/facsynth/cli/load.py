@@ -21,6 +21,7 @@ from facsynth.models.settings import ModelSettings
 from facsynth.models.source import model_folder, model_shape
 from facsynth.progress import Progress
 from facsynth.sae.sources import find_sae
+from facsynth.show import visible_text
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.alike import check_same_features, precision_remark
 from facsynth.table.pair import load_table_sae, load_table_tokenizer
@@ -70,7 +71,7 @@ def load_samples(
 def say_report(report: ReadReport) -> None:
     """Tell the user what was read and what was not."""
     for sentence in report.sentences():
-        click.echo(sentence, err=True)
+        click.echo(visible_text(sentence), err=True)
 
 
 def load_model(model: ModelSettings, progress: Progress) -> "LanguageModel":
@@ -179,7 +180,7 @@ def check_tables(one: FeatureTable, other: FeatureTable) -> None:
     """Refuse tables that do not speak of the same features, and say where precisions differ."""
     check_same_features(one, other)
     if remark := precision_remark(one, other):
-        click.echo(f"warning: {remark}", err=True)
+        click.echo(visible_text(f"warning: {remark}"), err=True)
 
 
 def table_names(paths: Sequence[Path]) -> list[str]:

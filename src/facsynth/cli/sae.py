@@ -76,7 +76,10 @@ def train(
     reading = replace(options["reading"], random_seed=settings.random_seed)
     samples = load_samples(data, reading, output=output)
 
+    from contextlib import ExitStack
+
     from facsynth.data.write import sample_row, write_jsonl
+    from facsynth.folders import hold_folder
     from facsynth.models.lm import named_dtype
     from facsynth.models.tokens import tokenize_samples
     from facsynth.sae.files import save_sae
@@ -85,8 +88,10 @@ def train(
 
     used, held_out = split_holdout(samples, share=holdout)
     check_model_layer(model, layer)
-    with open_ranks() as ranks:
+    with open_ranks() as ranks, ExitStack() as held:
         progress = _first_rank_progress(ranks)
+        if ranks.number == 0:
+            held.enter_context(hold_folder(output))
         if ranks.number == 0:
             write_jsonl((sample_row(sample) for sample in held_out), output / "heldout.jsonl")
         lm = _load_on_each_rank(model, ranks, progress)

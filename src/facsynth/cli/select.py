@@ -57,7 +57,9 @@ def select(
         RichProgress().say(f"{written:,} samples written to {output}")
     show(chosen, as_json=as_json, notes=chosen.notes)
     if not output and not as_json:
-        click.echo("\n".join(chosen.sample_ids))
+        from facsynth.show import visible_text
+
+        click.echo("\n".join(map(visible_text, chosen.sample_ids)))
 
 
 def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:

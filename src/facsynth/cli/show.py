@@ -66,7 +66,7 @@ class _LineTask:
         now = time.monotonic()
         if tenth > self._said or now - self._when > _QUIET_S:
             self._said, self._when = tenth, now
-            tail = f" ({note})" if note else ""
+            tail = f" ({visible_text(note)})" if note else ""
             left_s = (now - self._start) * (self._total - self._done) / max(self._done, 1e-9)
             is_said = self._done and left_s >= _SAID_FROM_S
             left = f", {timedelta(seconds=round(left_s))} left" if is_said else ""
@@ -88,7 +88,7 @@ class RichProgress:
     def task(self, name: str, total: int | float, unit: str) -> Iterator[Task]:
         """Draw one bar while the block runs."""
         if not self._console.is_terminal:
-            yield _LineTask(self._console, name, total, unit)
+            yield _LineTask(self._console, visible_text(name), total, unit)
             return
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -101,7 +101,7 @@ class RichProgress:
         )
         with _RatedBars(*columns, console=self._console, transient=False) as bars:
             bars.unit = unit
-            yield _BarTask(bars, name, total)
+            yield _BarTask(bars, visible_text(name), total)
 
     def say(self, line: str) -> None:
         """Print one line."""
@@ -122,7 +122,9 @@ class _RatedBars(Bars):
 
 def print_json(value: object) -> None:
     """Print JSON with stable keys on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # JSON escapes most controls; these it leaves as they are, and some terminals obey them.
+    click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_tables(tables: Iterable[TextTable]) -> None:

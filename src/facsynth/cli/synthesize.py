@@ -73,6 +73,7 @@ def synthesize(
     from facsynth.chat.budget import Spending
     from facsynth.cli.load import load_pair, load_relevant, load_table_tokenizer, load_tables
     from facsynth.cli.show import RichProgress, show
+    from facsynth.folders import hold_folder
     from facsynth.pipeline import load_generator
     from facsynth.pipeline.synthesis import open_judge
     from facsynth.synthesize.run import SynthesisRun
@@ -104,6 +105,7 @@ def synthesize(
     lm, sae = pair()
     expected = run.forecast(lm.tokenizer, policy=generator, judge=judge)
     progress.say(f"estimate: {expected}")
-    result = run.execute(lm, sae, chat, output, judge=judge, progress=progress)
+    with hold_folder(output):
+        result = run.execute(lm, sae, chat, output, judge=judge, progress=progress)
     spent = "a limit was reached; raise it and run again to resume"
     show(result, as_json=as_json, notes=[spent] if result.stopped == "budget" else ())

@@ -17,41 +17,28 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from facsynth.data.arrow import arrow_rows, parquet_rows
 from facsynth.data.roles import is_turn, kind_of
+from facsynth.data.rows import BadRow, FileRow, Rows, not_utf8, refuse_twice
 from facsynth.errors import DataError
 
 __all__ = ["FORMATS", "BadRow", "FileRow", "ending_of", "file_rows", "json_lines"]
 
 MOST_BYTES = 2**30
-"""Longest line, and longest JSON document, after decompression."""
+"""Longest JSON document, after decompression."""
 
-_BATCH = 256
+MOST_LINE = 2**25
+"""Longest line; a longer one is a `BadRow`, and the lines behind it are read."""
+
+MOST_PACKING = 300
+"""Bytes that a byte of a compressed file may stand for, where they are many; text has 3 to 30."""
+
 _SNIFFED_LINES = 50
 _SEPARATORS = ",;\t|"
-
-
-class BadRow(NamedTuple):
-    """Stands where a row cannot be read, so that the rows behind it can."""
-
-    reason: str
-
-
-class FileRow(NamedTuple):
-    """A row of a file."""
-
-    number: int
-    """From 1."""
-    line: int
-    """Line where it starts; the number in formats without lines."""
-    value: object
-
-
-Rows = Iterator[FileRow]
 
 
 def file_rows(path: Path, separator: str | None = None) -> Rows:
@@ -65,6 +52,10 @@ def file_rows(path: Path, separator: str | None = None) -> Rows:
     ending = ending_of(path)
     if ending is None:
         raise DataError(f"{path} has no known ending; facsynth reads {', '.join(FORMATS)}")
+    if path.exists() and not path.is_file():
+        raise DataError(
+            f"{path} is no file but a pipe, a device or a folder; write the data to a file first"
+        )
     kind = f".{ending.split('.')[1]}"
     if kind == ".tsv":
         return _table_rows(path, separator or "\t", is_quoted=separator is not None)
@@ -129,26 +120,42 @@ def _lines(path: Path) -> Iterator[tuple[int, str | BadRow]]:
             with io.TextIOWrapper(stream, encoding, newline="\n") as text:
                 yield from enumerate(text, 1)
             return
-        number = 0
-        while line := stream.readline(MOST_BYTES + 1):
+        number, n_read, most = 0, 0, _most_bytes(path)
+        while line := stream.readline(MOST_LINE + 1):
             number += 1
-            if len(line) > MOST_BYTES:
-                raise DataError(f"{path}, line {number}: longer than {MOST_BYTES:,} bytes")
+            n_read += len(line)
+            if n_read > most:
+                raise DataError(_bomb(path))
+            if len(line) > MOST_LINE:
+                while not line.endswith(b"\n") and (line := stream.readline(MOST_LINE)):
+                    n_read += len(line)
+                    if n_read > most:
+                        raise DataError(_bomb(path))
+                yield number, BadRow(f"longer than {MOST_LINE:,} bytes; cut or split it")
+                continue
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             try:
                 yield number, line.decode()
             except UnicodeDecodeError as error:
-                yield number, BadRow(_not_utf8(error))
+                yield number, BadRow(not_utf8(error))
+
+
+def _most_bytes(path: Path) -> int:
+    """Bytes that a file may have after decompression: many, or many times its size."""
+    return max(MOST_LINE, MOST_PACKING * path.stat().st_size)
+
+
+def _bomb(path: Path) -> str:
+    return (
+        f"{path} unpacks to more than {MOST_PACKING} times its size, as no text does; unpack it "
+        "where you trust it"
+    )
 
 
 def _encoding(head: bytes) -> str:
     is_utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return "utf-16" if is_utf16 else "utf-8"
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8 (byte {error.object[error.start]:#04x}); convert the file with `iconv`"
 
 
 def _good(path: Path, lines: Iterable[tuple[int, str | BadRow]]) -> Iterator[str]:
@@ -163,11 +170,21 @@ def _good(path: Path, lines: Iterable[tuple[int, str | BadRow]]) -> Iterator[str
 
 def _parsed_line(text: str, advice: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         return BadRow(f"not JSON ({error.msg}, column {error.colno}); {advice}")
     except (ValueError, RecursionError) as error:
         return BadRow(f"JSON that cannot be parsed ({error})")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys differ; of equal ones Python would keep the last in silence."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key `{twice[:60]}` twice")
+    return made
 
 
 def _json_lines(path: Path) -> Rows:
@@ -180,16 +197,18 @@ def _json_lines(path: Path) -> Rows:
 
 def _json_document(path: Path) -> Rows:
     with _opened(path) as stream:
-        content = stream.read(MOST_BYTES + 1)
+        content = stream.read(min(MOST_BYTES, _most_bytes(path)) + 1)
+    if len(content) > _most_bytes(path):
+        raise DataError(_bomb(path))
     if len(content) > MOST_BYTES:
         raise DataError(f"{path} is longer than {MOST_BYTES:,} bytes; write it as .jsonl")
     try:
         encoding = _encoding(content)
         text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {line}: {_not_utf8(error)}") from error
+        raise DataError(f"{path}, line {line}: {not_utf8(error)}") from error
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # objects in lines, under the name .json
             yield from json_lines(path)
@@ -262,9 +281,7 @@ def _table_rows(path: Path, separator: str, *, is_quoted: bool) -> Rows:
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
-    twice = next((name for name in cells if name and cells.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}, line 1: the header has `{twice}` twice; rename one of them")
+    refuse_twice(cells, f"{path}, line 1: the header")
     return cells
 
 
@@ -304,73 +321,14 @@ def _text_lines(path: Path) -> Rows:
             yield FileRow(number, number, BadRow(f"empty, but {advice}"))
 
 
-# Parquet and Arrow
-
-
-def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=_BATCH)
-
-
-def _arrow(path: Path) -> Iterator[pa.RecordBatch]:
-    """Batches of the file format, or of the stream format that `datasets` writes."""
-    with pa.memory_map(str(path)) as source:
-        try:
-            reader = pa.ipc.open_file(source)
-        except pa.ArrowInvalid:
-            source.seek(0)
-            yield from pa.ipc.open_stream(source)
-            return
-        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-
-
-def _batched(read: Callable[[Path], Iterator[pa.RecordBatch]], path: Path) -> Rows:
-    number = 0
-    try:
-        for batch in read(path):
-            nested = [field.name for field in batch.schema if _needs_care(field.type)]
-            for start in range(0, len(batch), _BATCH):
-                part = batch.slice(start, _BATCH)
-                for row in part.to_pylist(maps_as_pydicts="lossy"):
-                    number += 1
-                    row |= {name: _plain(row[name]) for name in nested}
-                    yield FileRow(number, number, row)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet or Arrow: {error}") from error
-
-
-def _parquet_rows(path: Path) -> Rows:
-    return _batched(_parquet, path)
-
-
-def _arrow_rows(path: Path) -> Rows:
-    return _batched(_arrow, path)
-
-
-def _needs_care(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_nested(kind) or "binary" in str(kind))
-
-
-def _plain(value: object) -> object:
-    """Bytes as text where they are UTF-8; keys that another row's structure put in are left out."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return value
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value
-
-
 _READERS: dict[str, Callable[[Path], Rows]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json_document,
     ".txt": _text_lines,
-    ".parquet": _parquet_rows,
-    ".arrow": _arrow_rows,
-    ".feather": _arrow_rows,
+    ".parquet": parquet_rows,
+    ".arrow": arrow_rows,
+    ".feather": arrow_rows,
 }
 _COMPRESSED = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
 FORMATS = (

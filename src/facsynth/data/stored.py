@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 
 from facsynth.errors import DataError
 
-__all__ = ["read_arrays", "read_json"]
+__all__ = ["parse_toml", "read_arrays", "read_json", "read_toml"]
 
 _MOST_BYTES = 1 << 28
 
+
+_MOST_TOML = 1 << 20
 
 _MOST_PACKING = 1000
 """Bytes that one byte can stand for in deflate."""
@@ -43,6 +46,42 @@ def read_json(path: Path, *, what: str = "JSON", allow_nan: bool = False) -> Any
         return json.loads(text, parse_constant=None if allow_nan else _refuse)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not {what}: {str(error)[:200]}") from error
+
+
+def read_toml(path: Path, *, what: str) -> dict[str, Any]:
+    """The tables of a TOML file, such as a recipe.
+
+    Args:
+        path: A regular file, or a link to one.
+        what: What the file should be, for errors.
+
+    Raises:
+        DataError: It is no regular file, has more than a megabyte, or does not hold TOML.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"{path} cannot be read as {what}: it is {'no file' if path.exists() else 'missing'}"
+        )
+    with path.open("rb") as stream:
+        return parse_toml(stream.read(_MOST_TOML + 1), f"{path} cannot be read as {what}")
+
+
+def parse_toml(raw: bytes, complaint: str) -> dict[str, Any]:
+    """The tables of TOML.
+
+    Raises:
+        DataError: It is none; the message begins with `complaint`.
+    """
+    if len(raw) > _MOST_TOML:
+        raise DataError(f"{complaint}: it has more than {_MOST_TOML:,} bytes")
+    try:
+        tables = tomllib.loads(raw.decode("utf-8"))
+        json.dumps(tables, default=str)  # nothing that reads the tables gets deeper
+    except RecursionError as error:
+        raise DataError(f"{complaint}: its values are nested too deeply") from error
+    except ValueError as error:  # of the syntax, the encoding, or the digits of a number
+        raise DataError(f"{complaint}: {str(error)[:200]}") from error
+    return tables
 
 
 def _refuse(name: str) -> None:

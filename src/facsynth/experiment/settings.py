@@ -4,7 +4,6 @@ It loads nothing heavy, so that a wrong recipe is found before a model is loaded
 """
 
 import math
-import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from facsynth.baselines.settings import BASELINES, Baseline, BaselineSettings
 from facsynth.chat.settings import Generator
+from facsynth.data.stored import read_toml
 from facsynth.errors import DataError
 from facsynth.recipe import DataSource
 from facsynth.settings import Settings, read_settings
@@ -245,10 +245,7 @@ def read_experiment(path: str | Path) -> ExperimentRecipe:
         DataError: It cannot be read, is not valid TOML, or has an unknown, missing or unfit key.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a recipe: {error}") from error
+    raw = read_toml(path, what="a recipe")
     recipe = read_settings(ExperimentRecipe, {"name": path.stem, **raw}, str(path))
     return replace(recipe, arms=tuple(one for arm in recipe.arms for one in varied_arms(arm)))
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facsynth.folders import hold_folder
 from facsynth.pipeline.features import explain, judge, name_missing
 from facsynth.pipeline.results import export, finish, measure, report
 from facsynth.pipeline.state import Run
@@ -117,11 +118,14 @@ def run_recipe(
         progress: Where bars and lines go.
 
     Raises:
+        DataError: Another process runs into the folder.
         MismatchError: The folder holds a run of another recipe.
         FacsynthError: Any error of a stage.
     """
     recipe = read_recipe(path)
-    return _run(Run(recipe, _folder(recipe, folder), progress))
+    run = Run(recipe, _folder(recipe, folder), progress)
+    with hold_folder(run.folder):
+        return _run(run)
 
 
 def _folder(recipe: Recipe, folder: str | Path | None) -> Path:

@@ -7,8 +7,8 @@ itself, never as a request, and the marks that chat templates put between turns 
 import re
 from collections.abc import Sequence
 
+from facsynth.chat.fence import break_turn_marks
 from facsynth.chat.model import ChatReply, Outcome
-from facsynth.chat.quoting import break_turn_marks
 from facsynth.records import Message
 from facsynth.synthesize.task_format import TaskFormat
 from facsynth.words import count_words, find_sentence_ends

@@ -6,19 +6,16 @@ only as quotations.
 """
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from facsynth.chat.template import fill_template
+from facsynth.data.stored import parse_toml
 from facsynth.errors import DataError
 from facsynth.settings import Settings, read_settings
-
-if TYPE_CHECKING:
-    from jinja2.sandbox import SandboxedEnvironment
 
 __all__ = ["TASKS", "Completion", "TaskFormat", "read_task"]
 
@@ -125,18 +122,10 @@ class TaskFormat(Settings):
         Raises:
             DataError: The template is broken, or uses a value that it is not given.
         """
-        from jinja2 import TemplateError
-
         done = self.completion
         where = done if part in ("ask", "check") else self
         template = str(getattr(where, part)) if where else ""
-        try:
-            return _environment().from_string(template).render(values).strip()
-        except TemplateError as error:
-            known = ", ".join(values) or "none"
-            raise DataError(
-                f"task {self.name}: `{part}`: {error}; values that it may use: {known}"
-            ) from error
+        return fill_template(template, values, f"task {self.name}: `{part}`")
 
 
 def read_task(task: str = "generic") -> TaskFormat:
@@ -159,9 +148,9 @@ def read_task(task: str = "generic") -> TaskFormat:
     else:
         raise DataError(f"there is no task {task!r}; choose {', '.join(TASKS)} or a .toml file")
     base = _package_file("generic")
-    values = _parse(base, "generic.toml")
+    values = parse_toml(base, "generic.toml is not valid TOML")
     inherited = {name: values[name] for name in _INHERITED}
-    own = _parse(raw, task)
+    own = parse_toml(raw, f"{task} is not valid TOML")
     if task not in TASKS and own.keys() & set(_REQUESTS) and not own.keys() & set(_TURNS):
         inherited["prompt"] = "request"
     digest = hashlib.sha256(base + raw).hexdigest()
@@ -176,22 +165,5 @@ def _build(task: str, values: Mapping[str, Any], digest: str) -> TaskFormat:
     return made
 
 
-def _parse(raw: bytes, task: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{task} is not valid TOML: {error}") from error
-
-
 def _package_file(name: str) -> bytes:
     return (files("facsynth.synthesize") / "templates" / f"{name}.toml").read_bytes()
-
-
-@cache
-def _environment() -> "SandboxedEnvironment":
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import SandboxedEnvironment
-
-    return SandboxedEnvironment(
-        autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )

@@ -14,6 +14,7 @@ from facsynth.data.read import SampleList, Source, as_samples
 from facsynth.data.spool import SampleSpool, spool_samples
 from facsynth.data.write import write_json
 from facsynth.errors import DataError
+from facsynth.folders import hold_folders
 from facsynth.models.lm import LanguageModel
 from facsynth.models.render import chat_format
 from facsynth.progress import SILENT, Progress
@@ -237,38 +238,39 @@ def extract_parts(
     report = samples.report if isinstance(samples, SampleList | SampleSpool) else None
     if report is None:  # the reader has seen to it
         _check_ids(samples)
-    wanted, sizes, goals = samples_hash(samples), set[int](), list[Goal]()
-    for folder, (sae, name) in saes.items():
-        goal = Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
-        size = start_table(folder, goal.source, wanted, part_samples=settings.part_samples)
-        if not goal.is_finished:
-            goals.append(goal)
-            sizes.add(size)
-    if goals:
-        every = cut_parts(samples, _one_size(sizes), goals, progress)
-        parts = [p for p in every if sharding is None or sharding.has_part(p.index, len(every))]
-        label = next(iter(saes)) if len(saes) == 1 else next(iter(saes)).parent
-        try:
-            n_here = sum(len(part.rows) for part in parts)
-            with progress.task(f"extracting {label.name}", n_here, "samples") as task:
-                if read is None:
-                    read_parts(parts, lm, settings, Meter(task))
+    with hold_folders(saes):
+        wanted, sizes, goals = samples_hash(samples), set[int](), list[Goal]()
+        for folder, (sae, name) in saes.items():
+            goal = Goal(folder, sae, table_source(lm, sae, settings, sae_name=name))
+            size = start_table(folder, goal.source, wanted, part_samples=settings.part_samples)
+            if not goal.is_finished:
+                goals.append(goal)
+                sizes.add(size)
+        if goals:
+            every = cut_parts(samples, _one_size(sizes), goals, progress)
+            parts = [p for p in every if sharding is None or sharding.has_part(p.index, len(every))]
+            label = next(iter(saes)) if len(saes) == 1 else next(iter(saes)).parent
+            try:
+                n_here = sum(len(part.rows) for part in parts)
+                with progress.task(f"extracting {label.name}", n_here, "samples") as task:
+                    if read is None:
+                        read_parts(parts, lm, settings, Meter(task))
+                    else:
+                        read(parts, Meter(task))
+            except KeyboardInterrupt:
+                n_kept = sum(n_saved(part) for part in parts)
+                how = "resume" if n_kept else "start again"
+                raise KeyboardInterrupt(
+                    f"{n_kept:,} of {n_here:,} samples are saved; run the same command to {how}."
+                ) from None
+            for goal in goals:
+                drop_batches(goal.folder)
+                row = None if report is None else report.row()
+                if sharding is None:
+                    finish_table(goal.folder, goal.source, wanted, n_parts=len(parts), read=row)
                 else:
-                    read(parts, Meter(task))
-        except KeyboardInterrupt:
-            n_kept = sum(n_saved(part) for part in parts)
-            how = "resume" if n_kept else "start again"
-            raise KeyboardInterrupt(
-                f"{n_kept:,} of {n_here:,} samples are saved; run the same command to {how}."
-            ) from None
-        for goal in goals:
-            drop_batches(goal.folder)
-            row = None if report is None else report.row()
-            if sharding is None:
-                finish_table(goal.folder, goal.source, wanted, n_parts=len(parts), read=row)
-            else:
-                facts = {**asdict(sharding), "n_parts": len(every), "read": row}
-                write_json(facts, goal.folder / SHARD_FILE)
+                    facts = {**asdict(sharding), "n_parts": len(every), "read": row}
+                    write_json(facts, goal.folder / SHARD_FILE)
 
 
 def _check_ids(samples: Iterable[Sample]) -> None:

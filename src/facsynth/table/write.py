@@ -16,7 +16,7 @@ from facsynth.data.read import REJECTED_FILE
 from facsynth.data.stored import read_json
 from facsynth.data.write import sample_row, write_json
 from facsynth.errors import DataError
-from facsynth.folders import atomic_path
+from facsynth.folders import LOCK_FILE, atomic_path
 from facsynth.records import FeatureActivations, Sample
 from facsynth.settings import read_settings
 from facsynth.table.manifest import (
@@ -96,7 +96,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 def _is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing but rejected rows and what a killed `atomic_path` left."""
     return folder.is_dir() and all(
-        file.name == REJECTED_FILE or file.name.startswith(".tmp-") for file in folder.iterdir()
+        file.name in (REJECTED_FILE, LOCK_FILE) or file.name.startswith(".tmp-")
+        for file in folder.iterdir()
     )
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from facsynth.chat.fence import FENCED, break_turn_marks, fence_all, on_one_line
 from facsynth.chat.model import ChatRequest
-from facsynth.chat.quoting import break_turn_marks
 from facsynth.records import Message, Span
 from facsynth.understand.evidence import Evidence
 from facsynth.understand.spans import mark_peak
@@ -26,7 +26,7 @@ __all__ = [
     "relevance_request",
 ]
 
-PROMPT_VERSION = "understand-1"
+PROMPT_VERSION = "understand-2"
 
 _EXPLAIN = """\
 A language model has inner features: each one switches on in some texts and is silent in others.
@@ -75,6 +75,7 @@ class FeatureReply(BaseModel):
     def _says_something(self) -> "FeatureReply":
         if not (self.cannot_tell or self.explanation.strip()):
             raise ValueError("there is no explanation, and cannot_tell is not set")
+        self.explanation = " ".join(self.explanation.split())
         return self
 
 
@@ -94,14 +95,13 @@ class RelevanceReply(BaseModel):
 def explanation_request(evidence: Evidence, *, random_seed: int, temperature: float) -> ChatRequest:
     """Ask what a feature stands for, from its shown spans and shown near misses."""
     strongest = evidence.shown[0].activation
-    active = [
-        f"({round(10 * span.activation / strongest)}/10) {mark_peak(span)}"
-        for span in evidence.shown
-    ]
-    parts = ["Texts where the feature is active, with its strength:", *active]
+    strengths = [f"({round(10 * span.activation / strongest)}/10) " for span in evidence.shown]
+    active = fence_all([mark_peak(span) for span in evidence.shown])
+    listed = [strength + text for strength, text in zip(strengths, active, strict=True)]
+    parts = ["Texts where the feature is active, with its strength:", *listed]
     if evidence.shown_misses:
-        silent = [" ".join(span.text.split()) for span in evidence.shown_misses]
-        parts += ["", "Texts where it is silent:", *silent]
+        silent = [span.text for span in evidence.shown_misses]
+        parts += ["", "Texts where it is silent:", *fence_all(silent, start=len(active) + 1)]
     return _request(
         _EXPLAIN,
         "\n".join(parts),
@@ -113,7 +113,7 @@ def explanation_request(evidence: Evidence, *, random_seed: int, temperature: fl
 
 def detection_request(explanation: str, spans: Sequence[Span]) -> ChatRequest:
     """Ask which texts fit an explanation."""
-    texts = [" ".join(span.text.split()) for span in spans]
+    texts = [span.text for span in spans]
     return _request(_DETECT, _numbered(explanation, texts), max_tokens=60)
 
 
@@ -124,18 +124,20 @@ def fuzzing_request(explanation: str, spans: Sequence[Span]) -> ChatRequest:
 
 def relevance_request(rubric: str, explanation: str, spans: Sequence[Span]) -> ChatRequest:
     """Ask how much a feature matters for the task of a rubric."""
-    texts = "\n".join(f"- {mark_peak(span)}" for span in spans)
-    content = f"Criteria:\n{rubric.strip()}\n\nFeature: {explanation}\n\nTexts:\n{texts}"
+    texts = "\n".join(fence_all([mark_peak(span) for span in spans]))
+    feature = on_one_line(explanation)
+    content = (
+        f"Criteria:\n{break_turn_marks(rubric.strip())}\n\nFeature: {feature}\n\nTexts:\n{texts}"
+    )
     return _request(_RELEVANCE, content, max_tokens=120)
 
 
 def _numbered(explanation: str, texts: Sequence[str]) -> str:
-    lines = [f"{number}. {text}" for number, text in enumerate(texts, start=1)]
-    return "\n".join([f"Feature: {explanation}", "", *lines])
+    return "\n".join([f"Feature: {on_one_line(explanation)}", "", *fence_all(texts)])
 
 
 def _request(
     system: str, content: str, *, max_tokens: int, random_seed: int = 0, temperature: float = 0.0
 ) -> ChatRequest:
-    messages = (Message("system", system), Message("user", break_turn_marks(content)))
+    messages = (Message("system", f"{system}\n{FENCED}"), Message("user", content))
     return ChatRequest(messages, random_seed, max_tokens=max_tokens, temperature=temperature)

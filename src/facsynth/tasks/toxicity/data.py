@@ -24,6 +24,9 @@ POSITIVE_WORDS = frozenset(
 )
 """Labels of the positive class where the user names none."""
 
+_NO_LABEL = {"", "nan", "null", "none", "n/a"}
+"""What programs write for a label that is missing."""
+
 _SUITE = ("test_case", "label_gold")
 """Fields of a HateCheck-style suite: the text and its label."""
 
@@ -106,7 +109,7 @@ def positive_labels(
             label is the positive one.
     """
     for sample in samples:
-        if sample.label is None:
+        if sample.label is None or sample.label.strip().lower() in _NO_LABEL:
             raise DataError(
                 f"sample {sample.sample_id!r} of {source} has no label; name its field with "
                 "--label-field, or pass --all-positive with --safe if every sample is positive"
