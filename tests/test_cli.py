@@ -213,7 +213,7 @@ def test_relevant_features_are_those_of_the_file(desk, tmp_path):
 
 
 def test_a_table_alone_makes_no_files_of_this_machine_open(desk, tmp_path, monkeypatch):
-    monkeypatch.setattr("facsynth.cli.load.load_tokenizer", lambda *a: pytest.fail("opened"))
+    monkeypatch.setattr("facsynth.table.pair.load_tokenizer", lambda *a: pytest.fail("opened"))
     line = desk.error("explain", desk.anchor, "-o", tmp_path / "e.jsonl")
     assert f"if you trust them, pass --model {desk.model}" in line
 

@@ -97,7 +97,7 @@ def test_error_in_the_options_is_found_before_a_tokenizer_is_loaded(desk, tmp_pa
     def load(*args):
         raise AssertionError("a tokenizer was loaded")
 
-    monkeypatch.setattr("facsynth.cli.load.load_tokenizer", load)
+    monkeypatch.setattr("facsynth.table.pair.load_tokenizer", load)
     (tmp_path / "empty.jsonl").write_text("")
     for words in (("--import", tmp_path / "empty.jsonl"), ("--chat-model", "x", "--api-base", "x")):
         desk.error("explain", desk.table, "-o", tmp_path / "e.jsonl", *words)

@@ -32,7 +32,7 @@ ROW_KEYS = {
     *("fac", "n_relevant", "n_anchor", "n_covered", "n_missing", "n_seed_only"),
     *("threshold", "threshold_rule"),
     *("weighted", "k_fold", "sweep", "interval", "richness", "representativeness", "controls"),
-    *("by_class", "hidden", "curves", "reference"),
+    *("by_class", "hidden", "curves", "reference", "topics"),
     *("n_samples", "n_tokens"),
 }
 

@@ -203,7 +203,7 @@ def test_a_hook_name_says_after_which_layer_to_read(folder, hook, layer):
         ({"normalize_activations": "layer_norm"}, "normalize_activations='layer_norm', which"),
         ({"k": None}, "cfg.json has no k; pass the k of the SAE"),
         ({"k": 49}, "a topk SAE needs k between 1 and 48, not 49"),
-        ({"d_in": 8}, r"W_enc has shape \(16, 48\), but cfg.json says d_in=8"),
+        ({"d_in": 8}, r"says d_in=8, and the encoder has shape \(16, 48\)"),
         ({"architecture": "jumprelu"}, "lacks the tensor threshold; it has W_dec, W_enc, b_dec"),
     ],
 )
@@ -224,7 +224,9 @@ def test_a_missing_file_is_named(folder, name):
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "7"])
 def test_a_broken_file_is_a_clear_error(folder, name, content):
     (folder / name).write_text(content)
-    with pytest.raises(ModelError, match=f"{folder}/{name} (cannot be read as|holds a)"):
+    with pytest.raises(
+        ModelError, match=f"{folder}/{name} (cannot be read as|holds a|is not the settings)"
+    ):
         load_sae(folder)
 
 
