@@ -6,6 +6,8 @@ import pytest
 from huggingface_hub import constants
 from hypothesis import settings
 
+collect_ignore_glob = ["soak/*"]  # programs, which are run and not collected
+
 
 def pytest_configure(config):
     """One thread for tiny matrices, where more only wait; slow tests take what there is."""

@@ -160,12 +160,13 @@ def test_layers_above_the_one_that_is_read_are_not_run():
 
 def test_hooks_are_gone_after_reading_and_after_an_error():
     lm = tiny_lm()
+    before = n_hooks(lm)  # Transformers leaves its own where a test asked it for hidden states
     read_residual(lm, [IDS], 1)
     with pytest.raises(IndexError):
         read_residual(lm, [np.array([999], dtype=np.int32)], 1)
     with pytest.raises(KeyError), replace_residual(lm, 1, lambda output: output):
         raise KeyError
-    assert n_hooks(lm) == 0
+    assert n_hooks(lm) == before
 
 
 @each_family
