@@ -41,6 +41,7 @@ def test_samples_are_changed_on_their_way_to_disk():
         spool_samples(SAMPLES, change=split_pairs)
 
 
+@pytest.mark.slow
 def test_memory_of_reading_hardly_grows_with_the_samples(tmp_path):
     peaks = []
     for n in (300, 3000):

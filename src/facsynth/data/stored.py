@@ -17,6 +17,8 @@ __all__ = ["parse_toml", "read_arrays", "read_json", "read_toml"]
 _MOST_BYTES = 1 << 28
 
 
+_MOST_PARTS = 100
+
 _MOST_TOML = 1 << 20
 
 _MOST_PACKING = 1000
@@ -74,6 +76,9 @@ def parse_toml(raw: bytes, complaint: str) -> dict[str, Any]:
     """
     if len(raw) > _MOST_TOML:
         raise DataError(f"{complaint}: it has more than {_MOST_TOML:,} bytes")
+    # The parser's time grows with the square of the parts of a dotted key.
+    if any(line.partition(b"=")[0].count(b".") > _MOST_PARTS for line in raw.splitlines()):
+        raise DataError(f"{complaint}: a key has more than {_MOST_PARTS} parts")
     try:
         tables = tomllib.loads(raw.decode("utf-8"))
         json.dumps(tables, default=str)  # nothing that reads the tables gets deeper
