@@ -62,7 +62,7 @@ class Estimate:
     """Tokens if every reply had its full length; replies usually end earlier."""
 
     max_cost: float
-    """Price of both, in the currency of the prices."""
+    """Price of both, in the currency of the prices; 0 where none are given."""
 
     @property
     def max_tokens(self) -> int:
@@ -70,9 +70,10 @@ class Estimate:
         return self.prompt_tokens + self.max_completion_tokens
 
     def __str__(self) -> str:
+        cost = f"cost up to about {self.max_cost:.4f}" if self.max_cost else "prices not given"
         return (
-            f"{self.n_calls} calls, about {self.prompt_tokens} prompt tokens, at most "
-            f"{self.max_completion_tokens} reply tokens, cost up to about {self.max_cost:.4f}"
+            f"{self.n_calls:,} calls, about {self.prompt_tokens:,} prompt tokens, at most "
+            f"{self.max_completion_tokens:,} reply tokens, {cost}"
         )
 
 
