@@ -55,6 +55,11 @@ def test_the_first_group_that_fits_gives_the_label_and_others_keep_theirs():
     assert found.labels(["old"] * 4) == ["a", "b", "a", "old"]
 
 
+def test_a_label_that_is_given_twice_has_the_features_of_both():
+    found = filter_samples(ROWS, FilterSettings(label=("a=0", "a=1")))
+    assert found.labels(["old"] * 4) == ["a", "a", "a", "old"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -98,6 +103,13 @@ def test_without_an_output_it_only_shows_what_would_happen(table):
     assert (done.exit_code, "2 of 3 samples are dropped" in done.stdout) == (0, True)
     assert f"0: s0: we saw a {PLANTED[0]}" in done.stdout
     assert "Nothing was written" in done.stdout
+
+
+def test_samples_that_are_shown_cannot_act_on_the_terminal(tmp_path):
+    planted_table([talk("s", f"we saw a {PLANTED[0]} \x1b[31m")], tmp_path / "odd")
+    done = fac("filter", tmp_path / "odd", "--drop", "0")
+    assert "\\x1b[31m" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 def test_what_is_dropped_has_a_file_of_its_own(table, tmp_path):

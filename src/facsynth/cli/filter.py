@@ -68,13 +68,15 @@ def filter(
 
 def _show_samples(table: "FeatureTable", found: "Filtered") -> None:
     from facsynth.records import sample_text
+    from facsynth.show import visible_text
     from facsynth.table.columns import read_samples
 
     for group, hit in zip(found.groups, found.found, strict=True):
         rows = hit.nonzero()[0][:N_SHOWN]
         for sample in read_samples(table, rows):
             text = " ".join(sample_text(sample).split())
-            click.echo(f"{group.name}: {sample.sample_id}: {text[:70]}{'…' * (len(text) > 70)}")
+            shown = f"{group.name}: {sample.sample_id}: {text[:70]}{'…' * (len(text) > 70)}"
+            click.echo(visible_text(shown))
 
 
 def _write(table: "FeatureTable", found: "Filtered", output: Path) -> str:

@@ -125,11 +125,11 @@ def read_groups(
     else:
         words = [word for one in settings.drop + settings.keep for word in one.split(",")]
         wanted = [(word.strip(), [word]) for word in words]
-    ids = {
-        name: [f for word in words for f in _features(word, n_features, topics)]
-        for name, words in wanted
-    }
-    return tuple(Group(name, tuple(dict.fromkeys(features))) for name, features in ids.items())
+    ids: dict[str, dict[int, None]] = {}  # a label may be given twice; features keep their order
+    for name, words in wanted:
+        found = (f for word in words for f in _features(word, n_features, topics))
+        ids.setdefault(name, {}).update(dict.fromkeys(found))
+    return tuple(Group(name, tuple(features)) for name, features in ids.items())
 
 
 def _features(word: str, n_features: int, topics: Sequence[Sequence[int]]) -> tuple[int, ...]:
