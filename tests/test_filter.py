@@ -124,7 +124,7 @@ def test_what_is_dropped_has_a_file_of_its_own(table, tmp_path):
 
 def test_topics_are_those_of_a_first_look_or_of_a_run(table, tmp_path):
     rows = [{"name": "cats", "feature_ids": [0]}, {"name": "dogs", "feature_ids": [1]}]
-    (tmp_path / "look.json").write_text(json.dumps({"standouts": rows}, indent=2))
+    (tmp_path / "look.json").write_text(json.dumps({"standouts": rows}))
     (tmp_path / "topics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("look.json", "topics.jsonl"):
         words = ("--label", "dog=topic:1", "--topics", tmp_path / name, "--json")

@@ -22,7 +22,8 @@ def test_where_there_is_room_the_threshold_is_the_median():
 
 
 def test_a_saturated_anchor_gets_a_higher_threshold():
-    anchor = make_activations([{0: 1.0, 1: 1.0, 2 + i % 9: 3.0 + i} for i in range(90)])
+    rows = [{0: 1.0, 1: 1.0, 2 + i % 9: 3.0 + i} for i in range(90)]
+    anchor = make_activations(rows, n_features=11)
     assert choose_threshold(anchor, 45).threshold > np.median(anchor.values)
 
 

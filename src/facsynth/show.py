@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["LONGEST", "Result", "TextTable", "as_html", "cell_text", "visible_text"]
+__all__ = ["LONGEST", "Result", "TextTable", "as_html", "cell_text", "percent", "visible_text"]
 
 
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -63,6 +63,11 @@ def visible_text(text: str, *, most: int | None = None) -> str:
     if most is not None and len(text) > most:
         text = f"{text[:most]}… ({len(text) - most:,} more)"
     return _ACTING.sub(lambda found: repr(found.group())[1:-1], text)
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a digit more where it is small."""
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
 
 
 def as_html(result: Result) -> str:

@@ -209,9 +209,12 @@ def load_topics(path: Path) -> list[list[int]]:
     """Features of each topic: the `--json` of `fac coverage` or `fac look`, or topics.jsonl."""
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if text.lstrip().startswith("{\n") else None
-        rows = [json.loads(line) for line in text.splitlines() if line] if found is None else found
-        rows = rows if isinstance(rows, list) else rows.get("standouts") or rows["topics"]
+        try:
+            rows = [json.loads(text)]
+        except ValueError:
+            rows = [json.loads(line) for line in text.splitlines() if line]
+        if len(rows) == 1 and "feature_ids" not in rows[0]:
+            rows = rows[0].get("standouts") or rows[0]["topics"]
         return [[int(feature) for feature in row["feature_ids"]] for row in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(

@@ -4,6 +4,7 @@ Broken ends, one template all over, copies and mixed scripts are faults of data 
 shows and that everyone wants to know of first.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -102,15 +103,14 @@ def _common(
         pieces = Counter(cut(text, n) for _, text in parts if len(text) > n)
         return max(pieces.items(), key=lambda item: item[1], default=("", 0))
 
-    piece, n_with = most(LEAST_CHARACTERS)
+    _, n_with = most(LEAST_CHARACTERS)
     if n_with < max(3, COMMON * len(parts)):
         return []
     least = max(3.0, COMMON * len(parts), _HOLD * n_with)
-    for n in range(LEAST_CHARACTERS + 1, MOST_CHARACTERS + 1):
-        longer, n_longer = most(n)
-        if n_longer < least:
-            break
-        piece, n_with = longer, n_longer
+    # A longer piece is never in more texts, so that the lengths can be halved.
+    lengths = range(LEAST_CHARACTERS, MOST_CHARACTERS + 1)
+    longest = bisect_right(lengths, -least, key=lambda n: -most(n)[1]) - 1
+    piece, n_with = most(lengths[longest])
     first = next(sample_id for sample_id, text in parts if cut(text, len(piece)) == piece)
     shown = f"{piece[:_SHOWN]}…" if len(piece) > _SHOWN else piece
     return [Oddity(what, n_with, len(parts), shown, first)]

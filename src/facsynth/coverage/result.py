@@ -13,9 +13,9 @@ from facsynth.coverage.off_task import ClassCoverage
 from facsynth.coverage.representative import FiringShift, Representativeness
 from facsynth.coverage.richness import Richness, RichnessComparison
 from facsynth.coverage.variants import FoldCoverage, SweepPoint
-from facsynth.show import TextTable, as_html
+from facsynth.show import TextTable, as_html, percent
 
-__all__ = ["N_SHIFTS", "Coverage", "around_peak", "headline", "percent"]
+__all__ = ["N_SHIFTS", "Coverage", "around_peak", "headline"]
 
 T = TypeVar("T", FiringShift, MissingFeature)
 
@@ -315,8 +315,3 @@ def around_peak(example: str | None) -> str:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1].rstrip(' ,')}…"
-
-
-def percent(share: float) -> str:
-    """A share in percent, with a digit more where it is small."""
-    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64
 
 from facsynth.coverage.richness import expected_richness
 from facsynth.records import FeatureActivations
-from facsynth.table.active import check_flags
+from facsynth.table.active import check_flags, table_width
 from facsynth.table.blocks import exact_quantiles, read_blocks
 from facsynth.table.inputs import TableData, open_tables
 from facsynth.table.table import FeatureTable
@@ -65,9 +65,10 @@ def choose_threshold(
         return ChosenThreshold(0.0, "0, for the anchor activates no feature at all")
     # Three digits, so that the printed value is the one that was used.
     levels = [float(f"{level:.3g}") for level in found]
-    counts, n_samples = _count(blocks(), levels)
+    n_features = table_width(tables[0])
+    counts, n_samples = _count(blocks(), levels, n_features)
     if relevant is not None:
-        check_flags(relevant, counts.shape[1])
+        check_flags(relevant, n_features)
         counts[:, ~relevant] = 0
     size = max(1, min(n_seed, n_samples // 2))
     at, share = choose_level(list(counts), n_samples, size)
@@ -89,14 +90,14 @@ def count_samples(tables: TableData | Sequence[TableData]) -> int:
 
 
 def _count(
-    blocks: Iterator[FeatureActivations], levels: Sequence[float]
+    blocks: Iterator[FeatureActivations], levels: Sequence[float], n_features: int
 ) -> tuple[Int64[np.ndarray, "n_levels n_features"], int]:
     """Samples that activate each feature above each level, and samples in all."""
-    counts, n_samples = np.zeros((len(levels), 0), dtype=np.int64), 0
+    counts, n_samples = np.zeros((len(levels), n_features), dtype=np.int64), 0
     for block in blocks:
-        above = [block.feature_ids[block.values > np.float32(level)] for level in levels]
-        more = np.stack([np.bincount(ids, minlength=block.n_features) for ids in above])
-        counts = counts + more if n_samples else more
+        for count, level in zip(counts, levels, strict=True):
+            ids = block.feature_ids[block.values > np.float32(level)]
+            count += np.bincount(ids, minlength=n_features)
         n_samples += block.n_tokens.size
     return counts, n_samples
 

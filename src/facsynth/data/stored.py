@@ -111,11 +111,15 @@ def read_arrays(path: Path, *, what: str = "arrays") -> Mapping[str, np.ndarray]
                 _check_array(packed, member)
         with np.load(path, allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
-    except (*_NO_ARRAYS, zipfile.BadZipFile) as error:
+    except _NO_ARRAYS as error:
         raise DataError(f"{path} is not {what}: {str(error)[:200]}") from error
 
 
-_NO_ARRAYS = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, NotImplementedError)
+_NO_ARRAYS = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, NotImplementedError),
+    zipfile.BadZipFile,
+)
+"""What NumPy raises on damaged archives, and what `zipfile` does."""
 
 
 def _check_array(packed: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:

@@ -31,7 +31,7 @@ from facsynth.progress import SILENT, Progress
 from facsynth.recipe import Recipe, read_recipe
 from facsynth.show import TextTable, as_html
 
-__all__ = ["RunResult", "run_recipe"]
+__all__ = ["RunResult", "run_recipe", "run_stages"]
 
 Row = Mapping[str, Any]
 
@@ -123,16 +123,20 @@ def run_recipe(
         FacsynthError: Any error of a stage.
     """
     recipe = read_recipe(path)
-    run = Run(recipe, _folder(recipe, folder), progress)
-    with hold_folder(run.folder):
-        return _run(run)
+    return run_stages(Run(recipe, _folder(recipe, folder), progress))
 
 
 def _folder(recipe: Recipe, folder: str | Path | None) -> Path:
     return Path(folder) if folder else Path("runs") / recipe.name
 
 
-def _run(run: Run) -> RunResult:
+def run_stages(run: Run) -> RunResult:
+    """Run the stages of a run that is set up, alone in its folder; errors as in `run_recipe`."""
+    with hold_folder(run.folder):
+        return _stages(run)
+
+
+def _stages(run: Run) -> RunResult:
     claim(run)
     check(run)
     anchor, seed = extract(run, "anchor"), extract(run, "seed")

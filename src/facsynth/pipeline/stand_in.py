@@ -17,8 +17,7 @@ from facsynth.chat.model import ChatRequest
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.chat.settings import Generator
 from facsynth.data.write import write_jsonl
-from facsynth.pipeline.run import RunResult
-from facsynth.pipeline.run import _run as run_stages
+from facsynth.pipeline.run import RunResult, run_stages
 from facsynth.pipeline.state import Run
 from facsynth.progress import SILENT, Progress
 from facsynth.recipe import DataSource, Recipe, TaskStage, read_recipe

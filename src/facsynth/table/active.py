@@ -22,7 +22,7 @@ from facsynth.table.inputs import OpenTable, TableData, open_tables
 from facsynth.table.rows import stack_rows, take_rows
 from facsynth.table.table import FeatureTable
 
-__all__ = ["ActiveRows", "active_rows", "check_flags", "check_same_width"]
+__all__ = ["ActiveRows", "active_rows", "check_flags", "check_same_width", "table_width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ def active_rows(
             f"threshold {threshold} is not a finite number of at least 0; only activations above "
             "0 are stored, so 0 is the smallest threshold"
         )
-    widths = sorted({_width(table) for table in tables})
+    widths = sorted({table_width(table) for table in tables})
     if len(widths) > 1:
         raise MismatchError(f"tables of different widths cannot be stacked: {widths}")
     n_features = widths[0]
@@ -240,7 +240,8 @@ def _n_entries(table: OpenTable) -> int:
     return table.manifest.n_entries if isinstance(table, FeatureTable) else table.values.size
 
 
-def _width(table: OpenTable) -> int:
+def table_width(table: OpenTable) -> int:
+    """Features of a table, active or not: the width of its SAE."""
     if isinstance(table, FeatureTable):
         return table.manifest.source.n_features
     return table.n_features

@@ -1,16 +1,17 @@
 """A coverage measurement in words: which topics are missing, and what fires out of proportion."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from facsynth.coverage.result import N_SHIFTS, Coverage
+from facsynth.records import Span
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.table import FeatureTable
 from facsynth.understand.missing import find_topics
-from facsynth.understand.names import count_terms, name_feature
+from facsynth.understand.names import TermCounts, count_terms, name_feature
 from facsynth.understand.spans import ReadTable, collect_spans, extract_settings, mark_peak
 
 __all__ = ["Names", "explain_coverage", "name_features"]
@@ -50,16 +51,15 @@ def explain_coverage(
     delta = found.threshold
     if not anchors:
         return found.named(name_features(over + under, seeds, _active(seeds, delta), tokenizer))
-    active, ranked = _active(anchors, delta), [m.feature_id for m in found.missing]
     names = name_features(over, seeds, _active(seeds, delta), tokenizer) if over else {}
-    names |= name_features(under + ranked[:n_missing], anchors, active, tokenizer)
+    active, ranked = _active(anchors, delta), [m.feature_id for m in found.missing]
+    table, listed = _read(anchors, active, tokenizer), under + ranked[:n_missing]
+    grouped = ranked[:N_GROUPED] if decoder is not None else []
+    words, spans = count_terms(table.samples), collect_spans(table, listed + grouped)
+    names |= _names({feature: spans[feature] for feature in listed}, words)
     if decoder is None:
         return found.named(names)
-    table = _read(anchors, active, tokenizer)
-    grouped = ranked[:N_GROUPED]
-    spans = collect_spans(table, grouped)
-    topics = find_topics(active, decoder, grouped, spans, count_terms(table.samples))
-    return found.named(names, topics)
+    return found.named(names, find_topics(active, decoder, grouped, spans, words))
 
 
 def name_features(
@@ -76,12 +76,11 @@ def name_features(
     if not feature_ids:
         return {}
     table = _read(tables, active, tokenizer)
-    words = count_terms(table.samples)
-    return {
-        feature: (name_feature(spans, words), mark_peak(spans[0]))
-        for feature, spans in collect_spans(table, feature_ids).items()
-        if spans
-    }
+    return _names(collect_spans(table, feature_ids), count_terms(table.samples))
+
+
+def _names(spans: Mapping[int, Sequence[Span]], words: TermCounts) -> Names:
+    return {f: (name_feature(one, words), mark_peak(one[0])) for f, one in spans.items() if one}
 
 
 def _active(tables: Sequence[FeatureTable], threshold: float) -> ActiveRows:

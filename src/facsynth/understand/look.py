@@ -12,8 +12,8 @@ from facsynth.coverage.fac import Topic
 from facsynth.coverage.profile import ReferenceProfile
 from facsynth.coverage.reference import measure_reference
 from facsynth.coverage.representative import log_odds
-from facsynth.coverage.result import Coverage, around_peak, percent
-from facsynth.show import TextTable, as_html
+from facsynth.coverage.result import Coverage, around_peak
+from facsynth.show import TextTable, as_html, percent
 from facsynth.table.active import active_rows
 from facsynth.table.table import FeatureTable
 from facsynth.understand.missing import find_topics
