@@ -4,15 +4,13 @@ from pathlib import Path
 
 import click
 
-from facsynth.cli.options import json_option, plot_option
+from facsynth.cli.options import example_option, json_option, plot_option
 
 
-def _print_example(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from importlib.resources import files
+def _example() -> str:
+    from importlib.resources import files
 
-        click.echo((files("facsynth.experiment") / "example.toml").read_text("utf-8"), nl=False)
-        context.exit()
+    return (files("facsynth.experiment") / "example.toml").read_text("utf-8")
 
 
 @click.command()
@@ -20,14 +18,7 @@ def _print_example(context: click.Context, _option: click.Parameter, wanted: boo
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run folder; runs/NAME by default."
 )
-@click.option(
-    "--example",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_example,
-    help="Print a commented recipe and stop.",
-)
+@example_option(_example)
 @click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing.")
 @plot_option
 @json_option

@@ -14,6 +14,7 @@ from facsynth.models.settings import ModelSettings
 __all__ = [
     "data_options",
     "endpoint_options",
+    "example_option",
     "generator_options",
     "json_option",
     "model_options",
@@ -66,6 +67,25 @@ plot_option = click.option(
     callback=_checked_plot,
     help="Write the chart to this .html, .svg or .png file.",
 )
+
+
+def example_option(text: Callable[[], str]) -> Callable[[Command], Command]:
+    """`--example`: print a recipe and stop, before any argument is asked for."""
+
+    def print_example(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            click.echo(text(), nl=False)
+            context.exit()
+
+    return click.option(
+        "--example",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=print_example,
+        help="Print a commented recipe and stop.",
+    )
+
 
 score_option = click.option(
     "--score",

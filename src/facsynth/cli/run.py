@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from facsynth.cli.options import json_option
+from facsynth.cli.options import example_option, json_option
 
 _HEAD = """A recipe for `fac run`: every table and key, with its default. A line that begins with #
 and no blank is a setting that has its default; remove the # to change it. A stage whose table is
@@ -13,13 +13,11 @@ optional runs only where its header, such as [explain], is there."""
 _GIVEN = {"name": "mine", "anchor.source": "anchor.jsonl", "seed.source": "seed.jsonl"}
 
 
-def _print_example(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from facsynth.recipe import Recipe
-        from facsynth.settings_text import example_text
+def _example() -> str:
+    from facsynth.recipe import Recipe
+    from facsynth.settings_text import example_text
 
-        click.echo(example_text(Recipe, _GIVEN, _HEAD), nl=False)
-        context.exit()
+    return example_text(Recipe, _GIVEN, _HEAD)
 
 
 @click.command()
@@ -27,14 +25,7 @@ def _print_example(context: click.Context, _option: click.Parameter, wanted: boo
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run folder; runs/NAME by default."
 )
-@click.option(
-    "--example",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_example,
-    help="Print a commented recipe with every key and stop.",
-)
+@example_option(_example)
 @click.option(
     "--stand-in",
     is_flag=True,
