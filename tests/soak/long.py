@@ -15,10 +15,9 @@ from pathlib import Path
 from statistics import median
 from threading import Thread
 
+from facsynth.pipeline import run_recipe
 from test_chat_endpoint import Server, completion
 from test_kill import write_recipe
-
-from facsynth.pipeline import run_recipe
 
 GROWTH_MB = 30
 """What the middle of the last quarter may lie above that of the second; caches of

@@ -16,14 +16,14 @@ from jaxtyping import Float
 
 from facsynth.baselines.settings import BaselineSettings
 from facsynth.chat.ask import ask
-from facsynth.chat.fence import break_turn_marks
+from facsynth.chat.fence import break_turn_marks, fence
 from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
 from facsynth.data.copies import index_texts
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 from facsynth.synthesize.admission import Admission
 from facsynth.synthesize.candidates import NO_TARGET, Candidate
-from facsynth.synthesize.prompts import between_tags, written_text
+from facsynth.synthesize.prompts import written_text
 from facsynth.synthesize.task_format import TaskFormat
 
 __all__ = ["Draft", "Job", "Prompt", "Vectors", "user_text"]
@@ -128,7 +128,7 @@ class Job:
 
     def quote(self, text: str) -> str:
         """A text as material between tags, on one line."""
-        return between_tags(" ".join(text.split()))
+        return fence(" ".join(text.split()))
 
     def harmless(self, text: str) -> str:
         """A text in which no mark can begin or end a turn."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 
 from facsynth.chat.ask import ask
+from facsynth.chat.fence import fence
 from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
 from facsynth.errors import DataError
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message
 from facsynth.synthesize.candidates import NOT_ASKED, Candidate
-from facsynth.synthesize.prompts import between_tags, check_prompt
+from facsynth.synthesize.prompts import check_prompt
 from facsynth.synthesize.task_format import TaskFormat
 
 __all__ = ["GradeReply", "Graded", "QualityJudge", "check_labels", "check_request"]
@@ -91,7 +92,7 @@ class QualityJudge:
 
     def request(self, text: str, form: str) -> ChatRequest:
         """What is asked about a text."""
-        asked = f"What was asked for: {form}.\nWhat was written:\n{between_tags(text)}"
+        asked = f"What was asked for: {form}.\nWhat was written:\n{fence(text)}"
         messages = (Message("system", _SYSTEM), Message("user", asked))
         return ChatRequest(messages=messages, max_tokens=64, temperature=0.0)
 

@@ -4,10 +4,9 @@ Texts of data sets are data: they appear between tags or as earlier answers of t
 itself, never as a request, and the marks that chat templates put between turns are broken in them.
 """
 
-import re
 from collections.abc import Sequence
 
-from facsynth.chat.fence import break_turn_marks
+from facsynth.chat.fence import break_turn_marks, fence, on_one_line
 from facsynth.chat.model import ChatReply, Outcome
 from facsynth.records import Message
 from facsynth.synthesize.task_format import TaskFormat
@@ -15,7 +14,6 @@ from facsynth.words import count_words, find_sentence_ends
 
 __all__ = [
     "PROMPT_VERSION",
-    "between_tags",
     "check_prompt",
     "clean_reply",
     "completion_prompt",
@@ -33,7 +31,6 @@ PROMPT_VERSION = "3"
 _OPENINGS = ("here is", "here's", "here are", "sure", "certainly", "of course", "okay")
 _TITLES = ("a new", "new", "an example", "example")
 _LABELS = ("message", "text", "new message", "new text", "instruction", "answer", "user", "person")
-_TAG = re.compile(r"<\s*(/?)\s*text\s*>", re.IGNORECASE)
 
 
 def turns_prompt(
@@ -51,9 +48,11 @@ def turns_prompt(
         form: What kind of text is wanted, such as "a message in a casual chat".
         task: Whose templates are used.
     """
-    values = {"themes": [_harmless(theme) for theme in themes], "form": form, "n_words": n_words}
+    values = {"themes": [on_one_line(theme) for theme in themes], "form": form, "n_words": n_words}
     again = Message("user", task.fill("again", **values))
-    shown = [part for text in texts for part in (Message("assistant", _harmless(text)), again)]
+    shown = [
+        part for text in texts for part in (Message("assistant", break_turn_marks(text)), again)
+    ]
     return (*_ask(task, task.fill("opening", **values)), *shown)
 
 
@@ -90,25 +89,20 @@ def completion_prompt(task: TaskFormat, text: str, *, flaw: str = "") -> tuple[M
         flaw: What is to be wrong with the rejected answer of a pair.
     """
     # Lines stay: a text may be a list or code, and its answer depends on them.
-    return _ask(task, task.fill("ask", text=between_tags(text), flaw=flaw))
+    return _ask(task, task.fill("ask", text=fence(text), flaw=flaw))
 
 
 def check_prompt(task: TaskFormat, text: str, first: str, second: str) -> tuple[Message, ...]:
     """Ask which of two labels, answers or options is the right one for a text."""
-    shown = {"first": between_tags(first), "second": between_tags(second)}
-    return _ask(task, task.fill("check", text=between_tags(text), **shown))
+    shown = {"first": fence(first), "second": fence(second)}
+    return _ask(task, task.fill("check", text=fence(text), **shown))
 
 
 def next_prompt(task: TaskFormat, messages: Sequence[Message]) -> tuple[Message, ...]:
     """Ask for the user's next message of a conversation."""
     roles = {"user": "person"}
-    turns = [{"role": roles.get(m.role, m.role), "text": between_tags(m.content)} for m in messages]
+    turns = [{"role": roles.get(m.role, m.role), "text": fence(m.content)} for m in messages]
     return _ask(task, task.fill("next", turns=turns))
-
-
-def between_tags(text: str) -> str:
-    """A text as a quotation that it cannot leave."""
-    return f"<text>{_harmless(text)}</text>"
 
 
 def written_text(reply: Outcome | None, *, max_words: int | None = None) -> str:
@@ -182,13 +176,8 @@ def _ask(task: TaskFormat, request: str) -> tuple[Message, ...]:
 
 def _quoted(text: str) -> str:
     """An excerpt between tags, on one line."""
-    return between_tags(" ".join(text.split()))
+    return fence(" ".join(text.split()))
 
 
 def _joined(themes: Sequence[str]) -> str:
-    return "; ".join(_harmless(theme) for theme in themes)
-
-
-def _harmless(text: str) -> str:
-    """A text that can neither close or open a quotation nor begin or end a turn."""
-    return break_turn_marks(_TAG.sub(r"[\1text]", text))
+    return "; ".join(on_one_line(theme) for theme in themes)
