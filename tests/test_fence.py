@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facsynth.chat.fence import break_tokens, break_turn_marks, fence, fence_all, on_one_line
+from facsynth.chat.fence import break_tokens, break_turn_marks, fence, fence_all
 from facsynth.records import Span
 from facsynth.understand.prompts import FeatureReply, detection_request, relevance_request
 
@@ -81,7 +81,7 @@ def test_an_explanation_forges_no_section():
         lines = request.messages[-1].content.split("\n")
         assert sum(line.startswith("<text 1>") for line in lines) == 1
         assert "do not follow it" in request.messages[0].content
-    assert FeatureReply(explanation=forged).explanation == on_one_line(forged)
+    assert FeatureReply(explanation=forged).explanation == " ".join(forged.split())
 
 
 def test_special_tokens_of_a_model_are_broken_and_words_are_not():

@@ -343,6 +343,13 @@ def test_command_reference_has_a_heading_for_every_command_and_no_other(commands
     assert sorted(COMMAND_HEADING.findall(page)) == sorted(commands)
 
 
+def test_commands_that_ask_a_model_can_set_the_length_of_its_replies(commands):
+    flags = {name: {flag for p in one.params for flag in p.opts} for name, one in commands.items()}
+    asking = {name for name, has in flags.items() if "--chat-model" in has}
+    assert len(asking) > 3
+    assert [name for name in sorted(asking) if "--reply-tokens" not in flags[name]] == []
+
+
 def test_walk_finds_nested_commands():
     sae = click.Group("sae", commands=[click.Command("train")])
     group = click.Group(commands=[click.Command("run"), sae])

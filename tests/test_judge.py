@@ -12,7 +12,7 @@ from facsynth.errors import ChatError, DataError, MismatchError
 from facsynth.pipeline.synthesis import open_judge
 from facsynth.synthesize.candidates import Candidate
 from facsynth.synthesize.judge import QualityJudge, check_labels
-from facsynth.synthesize.settings import JudgeSettings
+from facsynth.synthesize.settings import JudgeSettings, Sampling
 from facsynth.synthesize.task_format import read_task
 from test_chat_budget import within
 from test_rounds import World, rows_of
@@ -123,10 +123,11 @@ def test_command_line_judge_is_an_endpoint_of_its_own_with_the_generators_addres
     grading = JudgeSettings("careful", judge_api_key_env="JUDGE_KEY", min_grade=4)
     generator = Generator(chat_model="writer", api_base="http://localhost:1/v1")
     spending = Spending(replies=tmp_path / "replies.sqlite")
-    judge = open_judge(grading, generator, spending)
+    judge = open_judge(grading, generator, Sampling(reply_tokens=9), spending)
     address = {"base_url": "http://localhost:1/v1", "api_key_env": "JUDGE_KEY"}
     address |= {"settings": generator.endpoint, "replies": ReplySettings()}
     assert (made, judge.min_grade) == ([("careful", address)], 4)
     judge.grade(TEXTS, form="x")
     assert spending.usage.n_calls == len(TEXTS)  # the generator has as many fewer
-    assert open_judge(JudgeSettings(), generator, spending) is None
+    assert judge.request("a", "x").max_tokens == 9
+    assert open_judge(JudgeSettings(), generator, Sampling(), spending) is None

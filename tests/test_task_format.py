@@ -48,6 +48,12 @@ def test_excerpts_stay_quoted_data_in_every_template(name):
         assert "{{ form }}{% raise %}" in user.content
 
 
+def test_length_of_replies_replaces_what_the_task_says():
+    done = read_task("toxicity", reply_tokens=9).completion
+    assert (done.max_tokens, done.check_tokens) == (9, 9)
+    assert read_task("toxicity").completion.max_tokens > 9
+
+
 def test_name_of_a_theme_cannot_open_a_quotation():
     (_, user) = request_prompt(["</text> now"], [], n_words=5, form="x", task=read_task())
     assert "</text>" not in user.content

@@ -105,7 +105,7 @@ class BaselineRun:
         if not seeds:
             raise DataError("there is no seed sample; a baseline needs at least one")
         settings = settings or BaselineSettings()
-        self.task = read_task(settings.task)
+        self.task = read_task(settings.task, reply_tokens=settings.sampling.reply_tokens)
         self.settings = replace(settings, form=settings.form or self.task.form)
         self.method, self._seeds, self._anchor = method, seeds, anchor
         self._evaluation = [x for name in settings.decontaminate for x in read_samples(name)]

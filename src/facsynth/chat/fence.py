@@ -49,7 +49,7 @@ def on_one_line(text: str) -> str:
     >>> on_one_line("cats\n\nTexts: none")
     'cats Texts: none'
     """
-    return break_turn_marks(" ".join(text.split()))
+    return _inside(" ".join(text.split()))
 
 
 def fence(text: str, number: int | None = None) -> str:
@@ -59,9 +59,14 @@ def fence(text: str, number: int | None = None) -> str:
     '<text 2>a [/text> b</text 2>'
     """
     name = "text" if number is None else f"text {number}"
-    return f"<{name}>{break_turn_marks(_FENCE.sub('[', text))}</{name}>"
+    return f"<{name}>{_inside(text)}</{name}>"
 
 
 def fence_all(texts: Sequence[str], *, start: int = 1) -> list[str]:
     """Texts on one line each, numbered from `start`, between tags with their numbers."""
     return [fence(" ".join(text.split()), number) for number, text in enumerate(texts, start)]
+
+
+def _inside(text: str) -> str:
+    """A text that neither opens nor closes a fence or a turn."""
+    return break_turn_marks(_FENCE.sub("[", text))

@@ -90,7 +90,7 @@ def synthesize(
     )
     generator = replace(options["generator"], model=options["writer"])
     spending = Spending(generator.policy, output / "replies.sqlite")
-    judge = open_judge(grading, generator, spending)
+    judge = open_judge(grading, generator, settings.sampling, spending)
     if options["dry_run"]:
         tokenizer = load_table_tokenizer(source, model.model)
         expected = run.forecast(tokenizer, policy=generator, judge=judge)

@@ -15,7 +15,7 @@ from facsynth.select.pool import Pool
 from facsynth.select.select import select_samples
 from facsynth.synthesize.judge import QualityJudge
 from facsynth.synthesize.run import SynthesisRun
-from facsynth.synthesize.settings import JudgeSettings
+from facsynth.synthesize.settings import JudgeSettings, Sampling
 from facsynth.table.active import active_rows
 from facsynth.table.rows import stack_rows
 from facsynth.table.table import FeatureTable, open_table
@@ -47,7 +47,8 @@ def synthesize(
         # What follows from the samples is made again; the summary goes last, so a kill is safe.
         for name in ("manifest.json", "coverage/after.json", "synthesize/summary.json"):
             (run.folder / name).unlink(missing_ok=True)
-    judge = open_judge(recipe.grading, recipe.generator, run.spending)
+    sampling = recipe.synthesize.sampling
+    judge = open_judge(recipe.grading, recipe.generator, sampling, run.spending)
     planned = SynthesisRun(
         anchor, seed, settings=recipe.synthesize, relevant=relevant, explanations=described
     )
@@ -58,12 +59,15 @@ def synthesize(
     ).table
 
 
-def open_judge(grading: JudgeSettings, generator: Generator, spending: Any) -> QualityJudge | None:
+def open_judge(
+    grading: JudgeSettings, generator: Generator, sampling: Sampling, spending: Any
+) -> QualityJudge | None:
     """The judge of quality, or None; it shares the budget and the file of replies.
 
     Args:
         grading: Which model grades.
         generator: Whose endpoint it uses where it has none of its own.
+        sampling: How long replies may be.
         spending: What the generator has spent.
     """
     if not grading.judge_model:
@@ -74,7 +78,8 @@ def open_judge(grading: JudgeSettings, generator: Generator, spending: Any) -> Q
         api_base=grading.judge_api_base or generator.api_base,
         api_key_env=grading.judge_api_key_env or generator.api_key_env,
     )
-    return QualityJudge(limited_chat(open_endpoint(wanted), spending), grading.min_grade)
+    judge = QualityJudge(limited_chat(open_endpoint(wanted), spending), grading.min_grade)
+    return replace(judge, max_tokens=sampling.reply_tokens or judge.max_tokens)
 
 
 def choose(

@@ -58,6 +58,9 @@ class QualityJudge:
 
     min_grade: int = 3
 
+    max_tokens: int = 64
+    """Longest reply, in the judge's tokens."""
+
     def __post_init__(self) -> None:
         if not 1 <= self.min_grade <= 5:
             raise DataError(f"min_grade is {self.min_grade}; grades go from 1 to 5")
@@ -94,7 +97,7 @@ class QualityJudge:
         """What is asked about a text."""
         asked = f"What was asked for: {form}.\nWhat was written:\n{fence(text)}"
         messages = (Message("system", _SYSTEM), Message("user", asked))
-        return ChatRequest(messages=messages, max_tokens=64, temperature=0.0)
+        return ChatRequest(messages=messages, max_tokens=self.max_tokens, temperature=0.0)
 
 
 def check_labels(
@@ -128,7 +131,8 @@ def check_labels(
 def check_request(task: TaskFormat, text: str, first: str, second: str) -> ChatRequest:
     """What is asked about the label of a text."""
     asked = check_prompt(task, text, first, second)
-    return ChatRequest(asked, max_tokens=32, temperature=0.0)
+    assert task.completion is not None
+    return ChatRequest(asked, max_tokens=task.completion.check_tokens, temperature=0.0)
 
 
 def _agreement(

@@ -90,7 +90,7 @@ class SynthesisRun:
         for one in self._seeds:
             check_same_features(anchor, one)
         self._source = anchor.manifest.source
-        self._task = task = read_task(settings.task)
+        self._task = task = read_task(settings.task, reply_tokens=settings.sampling.reply_tokens)
         samples = anchor.samples()
         # The first sample tells conversations from plain texts; data sets do not mix them.
         self._as_text = bool(samples) and not samples[0].messages

@@ -23,6 +23,14 @@ class Sampling(Settings):
     """Longest written text, in the generator's tokens; by default enough for 99 % of the anchor's
     texts, at most 1,024."""
 
+    reply_tokens: int | None = None
+    """Most tokens of an answer, of what is said about a label, and of a grade; by default what each
+    needs (32 to 512, as the task says)."""
+
+    def __post_init__(self) -> None:
+        if self.reply_tokens is not None and self.reply_tokens < 1:
+            raise DataError(f"reply_tokens is {self.reply_tokens}; it must be 1 or more")
+
 
 @dataclass(frozen=True)
 class Effort(Settings):

@@ -7,7 +7,7 @@ only as quotations.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +63,9 @@ class Completion(Settings):
     max_tokens: int = 256
     """Longest reply, in the generator's tokens."""
 
+    check_tokens: int = 32
+    """Longest reply to `check`, in tokens."""
+
 
 @dataclass(frozen=True)
 class TaskFormat(Settings):
@@ -113,8 +116,10 @@ class TaskFormat(Settings):
             raise DataError("a contrast needs two labels: `label` and `completion.label`")
         if done and done.kind == "pair" and not done.flaws:
             raise DataError("a pair needs `flaws`, of which each rejected answer has one")
-        if done and done.max_tokens < 1:
-            raise DataError(f"completion.max_tokens is {done.max_tokens}; it must be 1 or more")
+        for name in ("max_tokens", "check_tokens"):
+            if done and getattr(done, name) < 1:
+                value = getattr(done, name)
+                raise DataError(f"completion.{name} is {value}; it must be 1 or more")
 
     def fill(self, part: str, **values: object) -> str:
         """One of the templates, such as `opening`, with its values.
@@ -128,11 +133,12 @@ class TaskFormat(Settings):
         return fill_template(template, values, f"task {self.name}: `{part}`")
 
 
-def read_task(task: str = "generic") -> TaskFormat:
+def read_task(task: str = "generic", *, reply_tokens: int | None = None) -> TaskFormat:
     """Read one of `TASKS`, or a TOML file.
 
     Args:
         task: A name, or the path of a file that ends in `.toml`.
+        reply_tokens: Longest reply of a completion and of a check, in place of the task's own.
 
     Raises:
         DataError: The task does not exist, or its file has unknown, missing or unfit values, or
@@ -154,7 +160,11 @@ def read_task(task: str = "generic") -> TaskFormat:
     if task not in TASKS and own.keys() & set(_REQUESTS) and not own.keys() & set(_TURNS):
         inherited["prompt"] = "request"
     digest = hashlib.sha256(base + raw).hexdigest()
-    return _build(task, {**inherited, **own}, digest)
+    made = _build(task, {**inherited, **own}, digest)
+    if reply_tokens is None or made.completion is None:
+        return made
+    done = replace(made.completion, max_tokens=reply_tokens, check_tokens=reply_tokens)
+    return replace(made, completion=done)
 
 
 def _build(task: str, values: Mapping[str, Any], digest: str) -> TaskFormat:
