@@ -542,6 +542,14 @@ def test_wrong_usage_exits_with_2(desk, words):
     assert "Usage: " in done.stderr
 
 
+def test_a_command_with_a_slip_is_recognised(desk):
+    assert "Did you mean coverage?" in desk.fac("covrage").output
+
+
+def test_completion_prints_a_script_for_the_shell(desk):
+    assert "_FAC_COMPLETE=zsh_complete" in desk.fac("completion", "zsh").stdout
+
+
 def test_interrupt_exits_with_130(desk, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt

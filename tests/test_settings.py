@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from facsynth.cli.from_settings import settings_options
+from facsynth.cli.sections import SectionedCommand
 from facsynth.errors import DataError
 from facsynth.settings import Settings, changed_settings, read_settings, settings_of
 
@@ -45,7 +46,7 @@ class Writing(Settings):
     spending: Spending = field(default_factory=Spending)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @settings_options(Writing, "settings", without=("order",))
 @click.option("--dry-run", is_flag=True)
 def write(settings: Writing, dry_run: bool) -> None:
@@ -54,6 +55,15 @@ def write(settings: Writing, dry_run: bool) -> None:
 
 def run(*arguments: str) -> str:
     return CliRunner().invoke(write, arguments).output
+
+
+def test_help_has_a_section_for_each_record():
+    text = run("--help")
+    own, writing, spending = (
+        text.index(f"{s}:") for s in ("Options", "What is written", "What may be spent")
+    )
+    assert own < text.index("--dry-run") < writing < text.index("--task") < spending
+    assert spending < text.index("--budget-calls")
 
 
 def test_explanations_are_the_docstrings_below_the_fields():

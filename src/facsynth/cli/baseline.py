@@ -16,6 +16,7 @@ from facsynth.cli.options import (
     output_option,
     unseeded_data_options,
 )
+from facsynth.cli.sections import SectionedCommand
 from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from facsynth.baselines.settings import Baseline
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("method", type=click.Choice(BASELINES))
 @click.argument("data", nargs=-1, required=True)
 @output_option("Run folder: synthetic.jsonl, a summary and the replies.")

@@ -10,6 +10,7 @@ import click
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.naming import NamingSettings
 from facsynth.cli.options import json_option, plot_option, relevant_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.settings import Settings
 
@@ -34,7 +35,7 @@ class Uses(Settings):
     """Exit with 1 if FAC is lower, as a check of data in CI; give --threshold, too."""
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.option(
     "--anchor",
     type=click.Path(path_type=Path),

@@ -7,10 +7,11 @@ import click
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.naming import NamingSettings
 from facsynth.cli.options import json_option, relevant_option, threshold_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.compare.settings import DiffSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="B", type=click.Path(path_type=Path))
 @settings_options(DiffSettings, "settings")

@@ -13,11 +13,12 @@ from facsynth.cli.options import (
     plot_option,
     threshold_option,
 )
+from facsynth.cli.sections import SectionedCommand
 from facsynth.compare.settings import DiversitySettings
 from facsynth.data.settings import ReadSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("data", nargs=-1, required=True)
 @settings_options(DiversitySettings, "settings")
 @click.option(

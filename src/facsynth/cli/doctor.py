@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from facsynth.cli.options import json_option
+from facsynth.cli.sections import SectionedCommand
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("table", required=False, type=click.Path(path_type=Path))
 @json_option
 def doctor(table: Path | None, as_json: bool) -> None:

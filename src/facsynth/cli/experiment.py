@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from facsynth.cli.options import example_option, json_option, plot_option
+from facsynth.cli.sections import SectionedCommand
 
 
 def _example() -> str:
@@ -13,7 +14,7 @@ def _example() -> str:
     return (files("facsynth.experiment") / "example.toml").read_text("utf-8")
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run folder; runs/NAME by default."

@@ -9,6 +9,7 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import endpoint_options, json_option, output_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.errors import DataError
 from facsynth.understand.settings import EvidenceSettings, ExplainSettings
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from facsynth.understand.spans import ReadTable
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("table", type=click.Path(path_type=Path))
 @output_option("JSONL file with one row per feature.")
 @click.option("--model", help="Model that extracted the table; by default the one it names.")

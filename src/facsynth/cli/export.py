@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from facsynth.cli.options import data_options, json_option, output_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.data.settings import ReadSettings
 from facsynth.show import visible_text
 
@@ -23,7 +24,7 @@ _FORMS = (
 )
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("source")
 @output_option("Folder of the exported files.")
 @click.option(

@@ -8,13 +8,14 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import data_options, json_option, model_options, output_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
 from facsynth.scale.settings import RaySettings
 from facsynth.table.settings import ExtractSettings, ShardSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("data", nargs=-1, required=True)
 @output_option("Folder of the feature table; with several SAEs, of one table per SAE.")
 @model_options

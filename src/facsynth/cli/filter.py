@@ -7,6 +7,7 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import json_option, threshold_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.select.settings import FilterSettings
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ N_SHOWN = 3
 """Samples of each group that are shown."""
 
 
-@click.command
+@click.command(cls=SectionedCommand)
 @click.argument("table", type=click.Path(path_type=Path))
 @settings_options(FilterSettings, "settings")
 @click.option(

@@ -1,6 +1,7 @@
 """Command-line options made from settings records."""
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
+from facsynth.cli.sections import SectionedOption
 from facsynth.errors import DataError
 from facsynth.settings import Setting, Settings, settings_of
 
@@ -30,7 +32,8 @@ def settings_options(
     """One option for each field of a settings record, those of its groups included.
 
     `max_rounds` becomes `--max-rounds`; a switch that is on by default gets `--no-…`; a tuple is
-    an option that can be repeated. The command gets the finished record.
+    an option that can be repeated. The command gets the finished record, whose first docstring line
+    heads its section of the help.
 
     Args:
         record: The settings.
@@ -53,8 +56,8 @@ def settings_options(
             return command(**{argument: settings}, **options)
 
         made: Command = run
-        for setting in reversed(_settings(record, without)):
-            made = _option(setting)(made)
+        for setting, section in reversed(_settings(record, without)):
+            made = _option(setting, section)(made)
         return _preset_option(record, without, presets)(made) if presets else made
 
     return decorate
@@ -68,7 +71,7 @@ def _preset_option(
     def use(context: click.Context, _option: click.Parameter, name: str | None) -> None:
         if name:
             found = _settings(record, without, defaults=presets[name])
-            values = {setting.name: setting.default for setting in found}
+            values = {setting.name: setting.default for setting, _ in found}
             context.default_map = {**(context.default_map or {}), **values}
 
     return click.option(
@@ -86,9 +89,12 @@ def _settings(
     without: Collection[str],
     group: str = "",
     defaults: Settings | None = None,
-) -> list[Setting]:
-    """The fields that become options, groups flattened."""
-    found: list[Setting] = []
+) -> list[tuple[Setting, str]]:
+    """The fields that become options, groups flattened, and the section of each in the help."""
+    found: list[tuple[Setting, str]] = []
+    section = (
+        inspect.cleandoc(record.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
+    )
     for setting in settings_of(record, defaults):
         name = f"{group}{setting.name}"
         if name in without:
@@ -97,12 +103,12 @@ def _settings(
             given = None if setting.default is MISSING else setting.default
             found += _settings(setting.kind, without, f"{name}.", given)
         else:
-            found.append(setting)
+            found.append((setting, section))
     return found
 
 
 def _option_names(record: type[Settings], without: Collection[str]) -> list[str]:
-    names = [setting.name for setting in _settings(record, without)]
+    names = [setting.name for setting, _ in _settings(record, without)]
     twice = {name for name in names if names.count(name) > 1}
     assert not twice, f"{record.__name__} has two options called {twice}"
     return names
@@ -128,11 +134,12 @@ def _build(
     return replace(defaults, **values) if defaults else record(**values)
 
 
-def _option(setting: Setting) -> Callable[[Command], Command]:
+def _option(setting: Setting, section: str) -> Callable[[Command], Command]:
     flag = "--" + setting.name.replace("_", "-")
     kind, repeats = _plain_kind(setting.kind)
     required = setting.default is MISSING
     shared: dict[str, Any] = {"help": setting.text, "required": required}
+    shared |= {"cls": SectionedOption, "section": section}
     if kind is bool:
         names = f"{flag}/--no-{setting.name.replace('_', '-')}" if setting.default else flag
         return click.option(names, setting.name, is_flag=True, default=setting.default, **shared)

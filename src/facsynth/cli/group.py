@@ -1,6 +1,7 @@
 """The command group: loads the module of the command that is called, and prints its errors."""
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -34,6 +35,7 @@ _COMMANDS = {
     "report": "facsynth.cli.report",
     "run": "facsynth.cli.run",
     "doctor": "facsynth.cli.doctor",
+    "completion": "facsynth.cli.completion",
 }
 """Name of each command and the module that holds it under the same name."""
 
@@ -50,6 +52,17 @@ class _Commands(click.Group):
         module = import_module(_COMMANDS[cmd_name])
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], _COMMANDS, n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from error
 
     def invoke(self, ctx: click.Context) -> object:
         try:

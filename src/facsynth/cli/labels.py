@@ -6,11 +6,12 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import json_option, plot_option, relevant_option, threshold_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.compare.settings import LabelSettings
 from facsynth.errors import DataError
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument(
     "tables", metavar="TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )

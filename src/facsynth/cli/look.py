@@ -6,12 +6,13 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import data_options, json_option, model_options
+from facsynth.cli.sections import SectionedCommand
 from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
 from facsynth.table.settings import ExtractSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("data", nargs=-1, required=True)
 @click.option(
     "-o",

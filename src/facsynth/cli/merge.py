@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from facsynth.cli.options import json_option, output_option
+from facsynth.cli.sections import SectionedCommand
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument(
     "shards", metavar="SHARD...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )

@@ -8,6 +8,7 @@ import click
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.naming import NamingSettings
 from facsynth.cli.options import endpoint_options, json_option
+from facsynth.cli.sections import SectionedGroup
 from facsynth.errors import DataError
 from facsynth.understand.settings import RelevanceSettings
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from facsynth.understand.relevance import Judgements
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=SectionedGroup, invoke_without_command=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="JSONL file, one row per feature."
 )

@@ -7,13 +7,14 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import json_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.report.settings import ReportSettings
 
 _TABLE = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("what", metavar="[RUN...]", nargs=-1, type=_TABLE)
 @click.option("--anchor", type=_TABLE, help="Feature table of the anchor.")
 @click.option("--seed", type=_TABLE, help="Feature table of the seed.")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from facsynth.cli.options import example_option, json_option
+from facsynth.cli.sections import SectionedCommand
 
 _HEAD = """A recipe for `fac run`: every table and key, with its default. A line that begins with #
 and no blank is a setting that has its default; remove the # to change it. A stage whose table is
@@ -20,7 +21,7 @@ def _example() -> str:
     return example_text(Recipe, _GIVEN, _HEAD)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run folder; runs/NAME by default."

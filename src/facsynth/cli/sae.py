@@ -16,6 +16,7 @@ from facsynth.cli.options import (
     unseeded_data_options,
 )
 from facsynth.cli.sae_profile import max_length_option, profile
+from facsynth.cli.sections import SectionedGroup
 from facsynth.models.settings import ModelSettings
 from facsynth.sae.formats.options import ReadOptions
 from facsynth.sae.train.settings import RECIPES, TrainSettings
@@ -34,7 +35,7 @@ save_dtype_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=SectionedGroup)
 def sae() -> None:
     """Train, evaluate, describe and convert sparse autoencoders."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facsynth.cli.options import data_options, json_option, model_options, score_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.models.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def max_length_option(default: int) -> Callable[[Any], Any]:
     )
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("sae", metavar="SAE")
 @click.argument("data")
 @click.option(

@@ -7,10 +7,11 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import json_option, relevant_option, threshold_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.select.settings import SelectSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("table", type=click.Path(path_type=Path))
 @settings_options(SelectSettings, "settings")
 @click.option(

@@ -15,11 +15,12 @@ from facsynth.cli.options import (
     output_option,
     relevant_option,
 )
+from facsynth.cli.sections import SectionedCommand
 from facsynth.models.settings import ModelSettings
 from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.option(
     "--anchor", type=click.Path(path_type=Path), required=True, help="Feature table of the anchor."
 )

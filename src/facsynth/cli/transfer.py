@@ -8,10 +8,11 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import json_option, plot_option
+from facsynth.cli.sections import SectionedCommand
 from facsynth.compare.settings import TransferSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("a", metavar="TABLE_A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="TABLE_B", type=click.Path(path_type=Path))
 @settings_options(TransferSettings, "settings")

@@ -2,6 +2,7 @@
 
 import click
 
+from facsynth.cli.sections import SectionedGroup
 from facsynth.cli.task.compare import compare
 from facsynth.cli.task.instruction import instruction
 from facsynth.cli.task.reward import reward
@@ -11,7 +12,7 @@ from facsynth.cli.task.toxicity import toxicity
 __all__ = ["task"]
 
 
-@click.group()
+@click.group(cls=SectionedGroup)
 def task() -> None:
     """Train and evaluate tasks: heads, adapters, whole models, steering vectors."""
 

@@ -7,6 +7,7 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import endpoint_options
+from facsynth.cli.sections import SectionedGroup
 from facsynth.cli.task.options import Call, evaluate_command, train_command
 from facsynth.tasks.instruction.settings import AnswerSettings, InstructionSettings
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from facsynth.tasks.instruction.benchmarks import Benchmark
 
 
-@click.group()
+@click.group(cls=SectionedGroup)
 def instruction() -> None:
     """Does a model follow instructions? Fine-tuning, IFEval, GSM8K and AlpacaEval 2."""
 

@@ -3,11 +3,12 @@
 import click
 
 from facsynth.cli.from_settings import settings_options
+from facsynth.cli.sections import SectionedGroup
 from facsynth.cli.task.options import Call, evaluate_command, refuse_ignored, train_command
 from facsynth.tasks.reward.settings import RewardSettings
 
 
-@click.group()
+@click.group(cls=SectionedGroup)
 def reward() -> None:
     """Which answer is better? Accuracy of a Bradley-Terry head, or of a tuned model."""
 

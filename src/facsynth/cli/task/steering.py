@@ -8,6 +8,7 @@ import click
 
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import plot_option
+from facsynth.cli.sections import SectionedGroup
 from facsynth.cli.task.options import Call, evaluate_command, train_command
 from facsynth.tasks.steering.settings import ControlSettings, SteeringSettings
 
@@ -24,7 +25,7 @@ _matching_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=SectionedGroup)
 def steering() -> None:
     """Does a vector steer the answers? Control rate of contrastive activation addition."""
 

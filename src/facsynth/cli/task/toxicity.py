@@ -3,11 +3,12 @@
 import click
 
 from facsynth.cli.from_settings import settings_options
+from facsynth.cli.sections import SectionedGroup
 from facsynth.cli.task.options import Call, evaluate_command, refuse_ignored, train_command
 from facsynth.tasks.toxicity.settings import LabelFields, ToxicitySettings
 
 
-@click.group()
+@click.group(cls=SectionedGroup)
 def toxicity() -> None:
     """Is a text toxic? AUPRC of a head on hidden states, or of a tuned model."""
 
