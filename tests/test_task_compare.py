@@ -52,6 +52,17 @@ def test_backbones_become_rows(tmp_path):
     assert rows[0]["shuffled"] == 0.5
 
 
+def test_tables_fit_a_terminal_of_80_columns(tmp_path):
+    folders = [
+        folder(tmp_path / "seed-and-synthetic", suite=GOOD),
+        folder(tmp_path / "random-anchor-text", model="owner/two", suite=POOR, forum=POOR),
+    ]
+    text = CliRunner().invoke(main, ["task", "compare", *map(str, folders)]).stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(name in text for name in ("seed-and-synthetic", "random-anchor-text", "-0.250"))
+    assert "on forum: accuracy" in text
+
+
 def test_a_row_is_compared_on_the_items_that_both_have(tmp_path):
     few = ([[0, 1], [0, 0]], "dc")  # in another order
     folders = [folder(tmp_path / "a", suite=GOOD), folder(tmp_path / "b", suite=few)]

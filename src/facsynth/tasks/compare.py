@@ -5,7 +5,7 @@ The rows are arms that share a task and evaluation data: other training data, me
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,13 @@ from facsynth.tasks.settings import is_control
 
 __all__ = ["TaskComparison", "compare_runs"]
 
+_SCORES_NOTE = (
+    "±: standard deviation over random seeds; rule: reached without a model; shuffled: after "
+    "training on shuffled labels."
+)
 _NOTE = (
-    "difference: to the reference on the same items, with a 95 % interval over random seeds and "
-    "items; one that holds 0 shows no difference"
+    "To the reference, on the same items; the interval is over random seeds and items, and one "
+    "that holds 0 shows no difference."
 )
 
 
@@ -41,12 +45,54 @@ class TaskComparison:
         return {"rows": list(self.rows)}
 
     def tables(self) -> Sequence[TextTable]:
-        """One table; the folders by their last names."""
-        keys = [key for key in self.rows[0] if key not in ("folder", "reference")]
-        cells = [[Path(row["folder"]).name, *(row[key] for key in keys)] for row in self.rows]
-        return [TextTable("Trained tasks", ("folder", *keys), cells, _NOTE)]
+        """Scores, then differences, for each task and evaluation data; folders by last names."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            groups.setdefault(f"{row['task']} on {row['data']}", []).append(row)
+        tables = []
+        for title, rows in groups.items():
+            tables.append(_table(f"{title}: {rows[0]['measure']}", rows, _scores, _SCORES_NOTE))
+            if any(row["difference"] is not None for row in rows):
+                tables.append(_table(f"{title}: differences", rows, _differences, _NOTE))
+        return tables
 
     _repr_html_ = as_html
+
+
+def _table(
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    cells: Callable[[dict[str, Any]], dict[str, object]],
+    note: str,
+) -> TextTable:
+    """What `cells` makes of each row; a column that would be empty is left out."""
+    several = len({row["model"] for row in rows}) > 1
+    made = [
+        {
+            "folder": Path(row["folder"]).name,
+            "model": row["model"] if several else None,
+            **cells(row),
+        }
+        for row in rows
+    ]
+    kept = [key for key in made[0] if any(row[key] is not None for row in made)]
+    return TextTable(title, kept, [[row[key] for key in kept] for row in made], note)
+
+
+def _scores(row: dict[str, Any]) -> dict[str, object]:
+    score = f"{row['score']:.3f}" + ("" if row["sd"] is None else f" ± {row['sd']:.3f}")
+    others = {"untrained": row["base"], "rule": row["simple"], "shuffled": row["shuffled"]}
+    return {"score": score, **others}
+
+
+def _differences(row: dict[str, Any]) -> dict[str, object]:
+    if row["difference"] is None:
+        return dict.fromkeys(("difference", "95 % interval", "items"))
+    return {
+        "difference": f"{row['difference']:+.3f}",
+        "95 % interval": f"{row['low']:+.3f} to {row['high']:+.3f}",
+        "items": row["n_items"],
+    }
 
 
 def compare_runs(folders: Sequence[Path], *, reference: str | None = None) -> TaskComparison:
