@@ -157,15 +157,15 @@ class FeatureActivations:
 
     def keep_entries(self, kept: Bool[np.ndarray, " n_entries"]) -> "FeatureActivations":
         """The same samples with some of the entries only."""
-        if kept.all():
+        places = np.flatnonzero(kept)  # ten times faster than to index with flags
+        if places.size == kept.size:
             return self
-        n_kept = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
         return replace(
             self,
-            row_starts=n_kept[self.row_starts],
-            feature_ids=self.feature_ids[kept],
-            values=self.values[kept],
-            positions=self.positions[kept],
+            row_starts=np.searchsorted(places, self.row_starts),
+            feature_ids=self.feature_ids[places],
+            values=self.values[places],
+            positions=self.positions[places],
         )
 
 

@@ -50,9 +50,11 @@ def coverage_picks(
     for part in parts:
         part.refresh(seen)
     picked = []
+    exhausted = set[int]()
     for turn in take_turns(groups):
-        rank = parts[turn].best(seen, spending, once=once)
+        rank = None if turn in exhausted else parts[turn].best(seen, spending, once=once)
         if rank is None:
+            exhausted.add(turn)  # gains only fall, and so does what may be spent
             continue
         row = int(groups[turn].rows[rank])
         parts[turn].gains[rank] = -np.inf

@@ -239,7 +239,7 @@ def _claims(
 ) -> list[tuple[bool, str]]:
     """What must hold of the rows of a part, and what to say where it does not."""
     ids, values, n_tokens = rows.feature_ids, rows.values, rows.n_tokens
-    rises = np.diff(ids.astype(np.int64)) > 0
+    rises = ids[1:] > ids[:-1]
     begins = rows.row_starts[1:-1]
     rises[begins[(begins > 0) & (begins < ids.size)] - 1] = True
     sizes = (ids.size, int(n_tokens.sum()))
