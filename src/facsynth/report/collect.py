@@ -25,7 +25,8 @@ from facsynth.report.samples import Listed, listed_rows, rejected_entry, sample_
 from facsynth.report.sets import NOT_PAINTED, ReportInputs
 from facsynth.report.settings import ReportSettings
 from facsynth.report.texts import RowKey, Texts, digits
-from facsynth.understand.spans import ReadTable, strongest_entries
+from facsynth.table.strongest import strongest_entries
+from facsynth.understand.spans import ReadTable
 
 __all__ = ["make_report"]
 
@@ -142,9 +143,8 @@ def _read(
 def _rows_of_spans(
     inputs: ReportInputs, kind: str, features: Sequence[int], settings: ReportSettings
 ) -> set[int]:
-    rows = inputs.tables[kind].activations()
-    found = strongest_entries(rows, sorted(features), 3 * settings.spans)
-    return {row for entries in found.values() for row, _ in entries}
+    found = strongest_entries(inputs.tables[kind], sorted(features), 3 * settings.spans)
+    return {one.row for entries in found.values() for one in entries}
 
 
 def _want(texts: Texts, spans: Mapping[int, Sequence[FoundSpan]], listed: Sequence[Listed]) -> None:

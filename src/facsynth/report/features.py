@@ -12,13 +12,14 @@ from facsynth.report.data import SETS, FeatureEntry, Near, Place, ShownSpan, Top
 from facsynth.report.sets import ReportInputs
 from facsynth.report.settings import ReportSettings
 from facsynth.report.texts import RowKey, Texts
+from facsynth.table.strongest import strongest_entries
 from facsynth.understand.evidence import collect_evidence
 from facsynth.understand.explain import explain_by_terms
 from facsynth.understand.missing import MAX_GROUPED, find_topics
 from facsynth.understand.names import TermCounts, count_terms, name_feature
 from facsynth.understand.neighbours import find_neighbours
 from facsynth.understand.settings import EvidenceSettings
-from facsynth.understand.spans import ReadTable, span_at, span_range, strongest_entries
+from facsynth.understand.spans import ReadTable, span_at, span_range
 
 __all__ = ["FoundSpan", "Understood", "feature_entries", "find_spans", "understand"]
 
@@ -63,12 +64,11 @@ def find_spans(
     spans: dict[int, list[FoundSpan]] = {}
     for kind, table in inputs.tables.items():
         wanted = [f for f in features if not spans.get(f)]
-        rows = table.activations()
-        for feature, entries in strongest_entries(rows, wanted, 3 * settings.spans).items():
+        for feature, entries in strongest_entries(table, wanted, 3 * settings.spans).items():
             found: dict[str, FoundSpan] = {}
-            for row, entry in entries:
-                value, key = float(rows.values[entry]), RowKey(kind, row)
-                text, peak = texts.read.get(key), int(rows.positions[entry])
+            for one in entries:
+                value, key, peak = one.activation, RowKey(kind, one.row), one.position
+                text = texts.read.get(key)
                 if value <= inputs.threshold or text is None or len(found) == settings.spans:
                     break
                 first, end = span_range(text, peak, settings.context_tokens)

@@ -10,7 +10,29 @@ from facsynth.records import Sample
 from facsynth.table.parts import read_part_columns, read_part_samples
 from facsynth.table.table import FeatureTable
 
-__all__ = ["has_pairs", "read_labels", "read_samples", "read_texts"]
+__all__ = ["StoredSamples", "has_pairs", "read_labels", "read_samples", "read_texts"]
+
+
+class StoredSamples(Sequence[Sample]):
+    """The samples of a table on disk, read part by part whenever they are asked for."""
+
+    def __init__(self, table: FeatureTable) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return self._table.manifest.n_samples
+
+    def __getitem__(self, place: Any) -> Any:
+        rows = range(len(self))[place]
+        return self.take(rows) if isinstance(place, slice) else self.take([rows])[0]
+
+    def __iter__(self) -> Iterator[Sample]:
+        for index, part in enumerate(self._table.manifest.parts):
+            yield from read_part_samples(self._table.folder, index, part)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Sample]:
+        """The samples of some rows, in the order given."""
+        return read_samples(self._table, rows)
 
 
 def read_labels(table: FeatureTable) -> list[str | None]:

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from facsynth.models.tokens import TokenizedSample, tokenize_samples
 from facsynth.records import FeatureActivations, Sample, Span
+from facsynth.table.columns import StoredSamples
+from facsynth.table.inputs import OpenTable
 from facsynth.table.manifest import TableSource
 from facsynth.table.settings import ExtractSettings
+from facsynth.table.strongest import Entry, strongest_entries
 from facsynth.table.table import FeatureTable
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "mark_peak",
     "span_at",
     "span_range",
-    "strongest_entries",
 ]
 
 
@@ -32,7 +32,9 @@ class ReadTable:
     """A feature table with its texts and tokenizer, to find the words at its activations."""
 
     samples: Sequence[Sample]
-    activations: FeatureActivations
+    """The samples; those of a table on disk are read when they are asked for."""
+
+    rows: OpenTable
     """One row per sample, in their order."""
 
     tokenizer: Any
@@ -43,15 +45,20 @@ class ReadTable:
 
     @classmethod
     def of(cls, table: FeatureTable, tokenizer: Any) -> "ReadTable":
-        """Read a table from disk."""
-        settings = extract_settings(table.manifest.source)
-        return cls(table.samples(), table.activations(), tokenizer, settings)
+        """A table on disk."""
+        return cls(StoredSamples(table), table, tokenizer, extract_settings(table.manifest.source))
+
+    @property
+    def activations(self) -> FeatureActivations:
+        """The rows in memory."""
+        return self.rows.activations() if isinstance(self.rows, FeatureTable) else self.rows
 
     def tokenize(self, rows: Iterable[int]) -> dict[int, TokenizedSample]:
         """The samples of some rows as the model read them."""
-        rows = list(rows)
+        rows, samples = list(rows), self.samples
+        stored = isinstance(samples, StoredSamples)
         texts = tokenize_samples(
-            [self.samples[row] for row in rows],
+            samples.take(rows) if stored else [samples[row] for row in rows],
             self.tokenizer,
             score=self.extract.score,
             score_reasoning=self.extract.score_reasoning,
@@ -78,11 +85,10 @@ def collect_spans(
         Spans by feature, strongest first; empty for a feature that is never active.
     """
     wanted = sorted(set(feature_ids))
-    entries = strongest_entries(table.activations, wanted, 3 * n_spans)
-    texts = table.tokenize(sorted({row for found in entries.values() for row, _ in found}))
-    activations = table.activations
+    entries = strongest_entries(table.rows, wanted, 3 * n_spans)
+    texts = table.tokenize(sorted({one.row for found in entries.values() for one in found}))
     return {
-        feature: _distinct_spans(found, activations, texts, n_spans, context_tokens)
+        feature: _distinct_spans(found, texts, n_spans, context_tokens)
         for feature, found in entries.items()
     }
 
@@ -126,35 +132,15 @@ def mark_peak(span: Span) -> str:
     return " ".join(f"{span.before}«{span.peak}»{span.after}".split())
 
 
-def strongest_entries(
-    activations: FeatureActivations, features: Sequence[int], n: int
-) -> dict[int, list[tuple[int, int]]]:
-    """(row, entry) of the largest activations of each feature."""
-    wanted = np.isin(activations.feature_ids, np.array(features, dtype=np.uint32))
-    entries = np.flatnonzero(wanted)
-    feature = activations.feature_ids[entries].astype(np.int64)
-    order = np.lexsort((entries, -activations.values[entries], feature))
-    entries, feature = entries[order], feature[order]
-    owner = np.searchsorted(activations.row_starts, entries, side="right") - 1
-    starts = np.searchsorted(feature, features, side="left")
-    ends = np.searchsorted(feature, features, side="right")
-    return {
-        f: [(int(owner[i]), int(entries[i])) for i in range(a, min(b, a + n))]
-        for f, a, b in zip(features, starts, ends, strict=True)
-    }
-
-
 def _distinct_spans(
-    found: Sequence[tuple[int, int]],
-    activations: FeatureActivations,
+    found: Sequence[Entry],
     texts: Mapping[int, TokenizedSample],
     n_spans: int,
     context_tokens: int,
 ) -> tuple[Span, ...]:
     spans: dict[str, Span] = {}
-    for row, entry in found:
-        position = int(activations.positions[entry])
-        span = span_at(texts[row], position, float(activations.values[entry]), context_tokens)
+    for one in found:
+        span = span_at(texts[one.row], one.position, one.activation, context_tokens)
         spans.setdefault(" ".join(span.text.split()).lower(), span)
         if len(spans) == n_spans:
             break
