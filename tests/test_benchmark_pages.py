@@ -214,6 +214,6 @@ def test_scale_page_shows_costs_by_size_and_what_was_stopped() -> None:
         {"task": "counts, SciPy", "n_samples": 1_000_000, "why": "stopped after 9 s", "load": 1.0},
     ]
     page = scale.page(rows, "make bench-scale")
-    assert "| diff | 2.0 CPU s, 9 s | 2.0 + 30.0 CPU s, 9 s | 1.25 | 60 s |" in page
-    assert "| counts, SciPy | 2.0 + 30.0 CPU s, 9 s | stopped after 9 s | 9.00 | – |" in page
+    assert "| diff | 9 s (2.0 CPU s) | 9 s (2.0 + 30.0 CPU s) | 1.25 | 60 s |" in page
+    assert "| counts, SciPy | 9 s (2.0 + 30.0 CPU s) | stopped after 9 s | 9.00 | – |" in page
     assert "at most 1.25 GB" in page

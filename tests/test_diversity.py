@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.vq import vq
+from scipy.sparse import csr_array
 from scipy.spatial.distance import pdist
 from scipy.stats import entropy as scipy_entropy
 
@@ -187,6 +188,22 @@ def test_opposite_vectors_are_two_apart():
 def test_a_zero_vector_is_an_error(measure):
     with pytest.raises(DataError, match="1 of 2 vectors are zero"):
         measure(np.array([[1.0, 0.0], [0.0, 0.0]]))
+
+
+def test_sparse_vectors_measure_as_dense_ones_do():
+    wide = np.where(vectors(30) > 0, vectors(30), 0.0)
+    wide = np.hstack([wide[wide.any(axis=1)], np.zeros((np.count_nonzero(wide.any(axis=1)), 90))])
+    found = [
+        measure_vectors(one, find_clusters(one, n_clusters=4, random_seed=0))
+        for one in (wide, csr_array(wide))
+    ]
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_centres_of_few_wide_vectors_are_means_of_their_clusters():
+    points = np.repeat(np.eye(3, 40), 5, axis=0)
+    centres = find_clusters(points, n_clusters=3, random_seed=1)
+    assert np.sort(centres, axis=0)[-1] == pytest.approx(np.eye(3, 40).max(axis=0))
 
 
 def test_cluster_entropy_of_four_equal_directions_is_two_bits():

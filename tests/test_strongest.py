@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from activations import dense, make_activations, row_lists, write_table
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activations import dense, make_activations, row_lists, write_table
 from facsynth.records import Sample
 from facsynth.table import strongest
 from facsynth.table.strongest import INDEX_FILE, strongest_entries

@@ -13,10 +13,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array, issparse
 from scipy.stats import entropy
 
 from facsynth.errors import DataError
@@ -40,6 +42,9 @@ __all__ = [
 
 Words = Sequence[Sequence[str]]
 """The words of each text."""
+
+Vectors = Float64[np.ndarray, "n_samples d"] | csr_array
+"""A vector of each sample, none of them zero."""
 
 _BLEU_ORDER = 4
 _BLEU_EPSILON = 0.1
@@ -135,7 +140,7 @@ def compression_ratio(texts: Sequence[str]) -> float:
     return len(raw) / len(gzip.compress(raw, compresslevel=_GZIP_LEVEL, mtime=0))
 
 
-def vendi_score(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
+def vendi_score(vectors: Vectors) -> float:
     """Vendi score with the cosine kernel K: exp of the entropy of the eigenvalues of K / n.
 
     Friedman and Dieng 2023 (TMLR, arXiv 2210.02410). Cubic in the smaller of n and d.
@@ -153,12 +158,12 @@ def vendi_score(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
     units = _units(vectors)
     n, d = units.shape
     kernel = units @ units.T if n <= d else units.T @ units
-    eigenvalues = np.linalg.eigvalsh(kernel / n)
+    eigenvalues = np.linalg.eigvalsh(_dense(kernel) / n)
     shares = eigenvalues[eigenvalues > 1e-12]
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def mean_cosine_distance(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
+def mean_cosine_distance(vectors: Vectors) -> float:
     """Mean of 1 - cos over all pairs of different samples, in [0, 2]; higher is more diverse.
 
     From ‖Σ u‖² = n + Σ_{i≠j} cos(i, j) for unit vectors u, in linear time.
@@ -170,12 +175,12 @@ def mean_cosine_distance(vectors: Float64[np.ndarray, "n_samples d"]) -> float:
     n = units.shape[0]
     if n < 2:
         raise DataError("a distance between samples needs two vectors and was given one")
-    total = float(np.square(units.sum(axis=0)).sum())
+    total = float(np.square(np.asarray(units.sum(axis=0))).sum())
     return float(1.0 - (total - n) / (n * (n - 1)))
 
 
 def find_clusters(
-    vectors: Float64[np.ndarray, "n_samples d"], *, n_clusters: int, random_seed: int
+    vectors: Vectors, *, n_clusters: int, random_seed: int
 ) -> Float64[np.ndarray, "n_clusters d"]:
     """Centres of k-means on unit vectors (`scipy.cluster.vq.kmeans2`, k-means++ start).
 
@@ -188,17 +193,21 @@ def find_clusters(
     from scipy.cluster.vq import kmeans2
 
     units = _units(vectors)
-    k = min(n_clusters, len(np.unique(units.round(9), axis=0)))
+    # Fewer vectors than columns lie in a space of as many dimensions as there are vectors, with
+    # the same distances: their coordinates there follow from their products.
+    squares, axes = np.linalg.eigh(_dense(units @ units.T))
+    real = squares > 1e-10
+    coordinates = axes[:, real] * np.sqrt(squares[real])
+    k = min(n_clusters, len(np.unique(coordinates.round(6), axis=0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an empty cluster keeps its old centre
-        centres, _ = kmeans2(units, k, minit="++", seed=random_seed)
-    found: NDArray[np.float64] = centres
+        centres, _ = kmeans2(coordinates, k, minit="++", seed=random_seed)
+    shares = (centres / np.sqrt(squares[real])) @ axes[:, real].T
+    found: NDArray[np.float64] = np.asarray((units.T @ shares.T).T)
     return found
 
 
-def cluster_entropy(
-    vectors: Float64[np.ndarray, "n_samples d"], centres: Float64[np.ndarray, "n_clusters d"]
-) -> float:
+def cluster_entropy(vectors: Vectors, centres: Float64[np.ndarray, "n_clusters d"]) -> float:
     """Entropy of the samples over clusters, in bits (Sem-Ent of Han, Kim and Chang 2022).
 
     Each unit vector belongs to its nearest centre.
@@ -226,7 +235,7 @@ def measure_texts(texts: Sequence[str]) -> dict[str, float]:
 
 
 def measure_vectors(
-    vectors: Float64[np.ndarray, "n_samples d"], centres: Float64[np.ndarray, "n_clusters d"]
+    vectors: Vectors, centres: Float64[np.ndarray, "n_clusters d"]
 ) -> dict[str, float]:
     """All vector measures of one data set; `centres` as in `cluster_entropy`."""
     return {
@@ -327,12 +336,18 @@ def _bleu(length: int, matches: Sequence[int], reference: int) -> float:
     return math.exp(penalty + total / _BLEU_ORDER)
 
 
-def _units(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+def _units(vectors: Vectors) -> Any:
+    """The vectors at length 1, sparse where they are."""
+    squares = vectors.multiply(vectors) if issparse(vectors) else np.square(vectors)
+    norms = np.sqrt(squares.sum(axis=1))
     if not norms.size or not norms.all():
         raise DataError(
             f"{int((norms == 0).sum())} of {norms.size} vectors are zero and have no direction; "
             "leave these samples out"
         )
-    units: NDArray[np.float64] = vectors / norms
-    return units
+    return diags_array(1 / norms) @ vectors if issparse(vectors) else vectors / norms[:, None]
+
+
+def _dense(product: Any) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = product.toarray() if issparse(product) else product
+    return found

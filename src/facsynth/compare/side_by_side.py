@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from facsynth.compare.diversity import (
     Estimate,
@@ -158,9 +158,9 @@ def compare_diversity(
         matrices = _drawn_vectors(
             sets, [[few, *many] for few, many in zip(clustered, draws, strict=True)]
         )
-        vectors_to_cluster = [_dense(*pair) for pair in zip(matrices, clustered, strict=True)]
+        to_cluster = [_loud_vectors(*pair) for pair in zip(matrices, clustered, strict=True)]
         centres = find_clusters(
-            np.concatenate(vectors_to_cluster),
+            vstack(to_cluster, format="csr"),
             n_clusters=settings.clusters,
             random_seed=settings.random_seed,
         )
@@ -191,7 +191,7 @@ class _Measures:
         metrics = self._against(self.anchor, rows) if self.anchor else {}
         metrics |= measure_texts([self.data.texts[i] for i in rows])
         if self.matrix is not None and self.centres is not None:
-            metrics |= measure_vectors(_dense(self.matrix, rows), self.centres)
+            metrics |= measure_vectors(_loud_vectors(self.matrix, rows), self.centres)
         return metrics
 
     def _against(self, anchor: ActiveRows, rows: NDArray[np.int64]) -> dict[str, float]:
@@ -230,7 +230,7 @@ class _Drawn:
     """Positions of these samples, ascending."""
 
     matrix: Any
-    """Their sparse vectors, without the columns that are zero for every data set."""
+    """Their sparse vectors."""
 
     def of(self, rows: NDArray[np.int64]) -> Any:
         return self.matrix[np.searchsorted(self.rows, rows)]
@@ -255,9 +255,7 @@ def _drawn_vectors(
     """The vectors that the draws of each set need."""
     rows = [np.unique(np.concatenate(drawn)) for drawn in draws]
     found = [_vectors(one.vectors, wanted) for one, wanted in zip(sets, rows, strict=True)]
-    # Dense rows are made later, so columns that are zero everywhere are dropped.
-    columns = np.unique(np.concatenate([matrix.indices for matrix in found]))
-    return [_Drawn(*pair) for pair in zip(rows, [one[:, columns] for one in found], strict=True)]
+    return [_Drawn(*pair) for pair in zip(rows, found, strict=True)]
 
 
 def _vectors(vectors: Any, rows: NDArray[np.int64]) -> Any:
@@ -268,8 +266,8 @@ def _vectors(vectors: Any, rows: NDArray[np.int64]) -> Any:
     return csr_array(parts, shape=(rows.size, vectors.n_features))
 
 
-def _dense(drawn: _Drawn, rows: NDArray[np.int64]) -> Float64[np.ndarray, "n_rows d"]:
-    """Dense rows of the samples whose vector is not zero."""
+def _loud_vectors(drawn: _Drawn, rows: NDArray[np.int64]) -> csr_array:
+    """The vectors of the samples whose vector is not zero."""
     part = drawn.of(rows)
     loud = np.flatnonzero(np.diff(part.indptr))
     if loud.size < 2:
@@ -277,8 +275,7 @@ def _dense(drawn: _Drawn, rows: NDArray[np.int64]) -> Float64[np.ndarray, "n_row
             f"{loud.size} samples of a data set activate a feature; vector measures need two, so "
             "measure the texts alone or raise --sample"
         )
-    vectors: NDArray[np.float64] = part[loud].toarray()
-    return vectors
+    return part[loud]
 
 
 def _cell(found: Estimate) -> str:
