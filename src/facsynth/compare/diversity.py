@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array, issparse
+from scipy.sparse import diags_array, issparse
 from scipy.stats import entropy
 
 from facsynth.errors import DataError
@@ -43,8 +43,8 @@ __all__ = [
 Words = Sequence[Sequence[str]]
 """The words of each text."""
 
-Vectors = Float64[np.ndarray, "n_samples d"] | csr_array
-"""A vector of each sample, none of them zero."""
+Vectors = Any
+"""A vector of each sample (n_samples, d), none of them zero: a float64 array, or a sparse one."""
 
 _BLEU_ORDER = 4
 _BLEU_EPSILON = 0.1

@@ -56,9 +56,10 @@ class ReadTable:
     def tokenize(self, rows: Iterable[int]) -> dict[int, TokenizedSample]:
         """The samples of some rows as the model read them."""
         rows, samples = list(rows), self.samples
-        stored = isinstance(samples, StoredSamples)
         texts = tokenize_samples(
-            samples.take(rows) if stored else [samples[row] for row in rows],
+            samples.take(rows)
+            if isinstance(samples, StoredSamples)
+            else [samples[row] for row in rows],
             self.tokenizer,
             score=self.extract.score,
             score_reasoning=self.extract.score_reasoning,
