@@ -259,7 +259,7 @@ def test_without_a_tokenizer_texts_are_shown_whole(tmp_path):
     rows = make_activations([{0: 2.0}, {1: 2.0}])
     write_table(tmp_path / "t", rows, [Sample("a", text="one"), Sample("b", text="two")])
     inputs = inputs_of_tables(tmp_path / "t")
-    found = find_reader(inputs.tables["anchor"].manifest.source)
+    found = find_reader(inputs.tables["anchor"].manifest.source, ReportSettings())
     report = make_report(inputs.read_by(found))
     assert [said(report, one.parts[0]) for one in report.samples] == ["one", "two"]
     assert "the tokenizer is not here" in report.notes[0]

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 from facsynth.chat.settings import Generator
 from facsynth.coverage.settings import CoverageSettings
-from facsynth.data.export import Form
 from facsynth.data.files import named_sources
 from facsynth.data.read import SampleList, read_samples
-from facsynth.data.settings import ReadSettings
+from facsynth.data.settings import Form, ReadSettings
 from facsynth.data.stored import read_toml
 from facsynth.errors import DataError
 from facsynth.select.settings import SelectSettings

@@ -1,59 +1,24 @@
 """`fac export`."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
+from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import data_options, json_option, output_option
 from facsynth.cli.sections import SectionedCommand
-from facsynth.data.settings import ReadSettings
+from facsynth.data.settings import ExportSettings, ReadSettings
 from facsynth.show import visible_text
-
-_FORMS = (
-    "hf",
-    "sft",
-    "prompt-completion",
-    "preference",
-    "classification",
-    "choice",
-    "llamafactory",
-    "openai",
-    "axolotl",
-    "embedding-atlas",
-)
 
 
 @click.command(cls=SectionedCommand)
 @click.argument("source")
 @output_option("Folder of the exported files.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_FORMS),
-    default="hf",
-    show_default=True,
-    help="hf: folder with a data card; choice: A/B items; llamafactory; openai; axolotl; "
-    "embedding-atlas: a map of a run or a feature table; others: TRL's.",
-)
-@click.option("--name", help="Name of the data set; that of the run by default.")
-@click.option("--clean", is_flag=True, help="Leave out provenance and sample ids.")
-@click.option(
-    "--sensitive", is_flag=True, help="Warn on top of the data card; automatic for sensitive tasks."
-)
-@click.option("--push", metavar="OWNER/NAME", help="Upload the folder to the Hub (format hf).")
+@settings_options(ExportSettings, "settings")
 @data_options
 @json_option
 def export(
-    source: str,
-    output: Path,
-    form: Any,
-    name: str | None,
-    clean: bool,
-    sensitive: bool,
-    push: str | None,
-    reading: ReadSettings,
-    as_json: bool,
+    source: str, output: Path, settings: ExportSettings, reading: ReadSettings, as_json: bool
 ) -> None:
     """Write samples in the form that a training tool, or embedding-atlas, reads.
 
@@ -66,31 +31,25 @@ def export(
     from facsynth.data.export import export_samples
     from facsynth.data.read import REJECTED_FILE
 
-    if push and form != "hf":
-        raise click.UsageError("--push uploads a Hugging Face folder; use --format hf")
-    if form == "embedding-atlas":
+    if settings.format == "embedding-atlas":
         _write_atlas(source, output, as_json=as_json)
         return
-    rejected = output / REJECTED_FILE
+    clean = settings.clean
     rows, facts, report = read_run(
-        source, reading, name=name, clean=clean, sensitive=sensitive, rejected=rejected
+        source,
+        reading,
+        name=settings.name,
+        clean=clean,
+        sensitive=settings.sensitive,
+        rejected=output / REJECTED_FILE,
     )
     for sentence in report.sentences():
         click.echo(visible_text(sentence), err=True)
     card = data_card(facts)
-    done = export_samples(rows, output, form, name=facts.name, card=card, clean=clean)
-    url = _push(output, push) if push else None
+    done = export_samples(rows, output, settings.format, name=facts.name, card=card, clean=clean)
+    url = _push(output, settings.push) if settings.push else None
     if as_json:
-        print_json(
-            {
-                "data": str(done.data),
-                "n_samples": done.n_rows,
-                "left_out": dict(done.left_out),
-                "parts_left_out": dict(done.parts_left_out),
-                "url": url,
-                "read": report.row(),
-            }
-        )
+        print_json({**done.row(), "url": url, "read": report.row()})
         return
     click.echo(f"{done.n_rows:,} samples: {done.data}")
     for reason, n in done.left_out.items():

@@ -1,6 +1,7 @@
 """`fac extract`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,40 @@ from facsynth.cli.sections import SectionedCommand
 from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
 from facsynth.scale.settings import RaySettings
+from facsynth.settings import Settings
 from facsynth.table.settings import ExtractSettings, ShardSettings
+
+
+@dataclass(frozen=True)
+class Work(Settings):
+    """Which SAEs read the data, and what is read of preference pairs."""
+
+    sae: tuple[str, ...] = ()
+    """Folder of the SAE; by default the embedded one. Repeat it for more SAEs of the same model,
+    which share one forward pass."""
+
+    both_answers: bool = False
+    """Read both answers of preference pairs, as ID#chosen and ID#rejected with these labels; by
+    default the chosen ones."""
+
+    sharding: ShardSettings = field(default_factory=ShardSettings)
+    cluster: RaySettings = field(default_factory=RaySettings)
 
 
 @click.command(cls=SectionedCommand)
 @click.argument("data", nargs=-1, required=True)
 @output_option("Folder of the feature table; with several SAEs, of one table per SAE.")
 @model_options
-@click.option(
-    "--sae",
-    "saes",
-    multiple=True,
-    help="Folder of the SAE; by default the embedded one. Repeat it for more SAEs of the same "
-    "model, which share one forward pass.",
-)
+@settings_options(Work, "work")
 @settings_options(ExtractSettings, "settings", without=("part_samples",))
-@settings_options(ShardSettings, "sharding")
-@settings_options(RaySettings, "cluster")
-@click.option(
-    "--both-answers",
-    is_flag=True,
-    help="Read both answers of preference pairs, as ID#chosen and ID#rejected with these labels; "
-    "by default the chosen ones.",
-)
 @data_options
 @json_option
 def extract(
     data: tuple[str, ...],
     output: Path,
-    saes: tuple[str, ...],
     model: ModelSettings,
+    work: Work,
     settings: ExtractSettings,
-    sharding: ShardSettings,
-    cluster: RaySettings,
-    both_answers: bool,
     reading: ReadSettings,
     as_json: bool,
 ) -> None:
@@ -57,54 +58,66 @@ def extract(
     is written to a folder of OUTPUT. Work is saved at least
     every 30 seconds; run an interrupted command again to resume it.
     """
-    from facsynth.cli.load import check_sources, load_with_saes, say_report
+    from facsynth.cli.load import check_sources, say_report
     from facsynth.data.files import named_sources
     from facsynth.data.pairs import split_pairs
     from facsynth.data.read import REJECTED_FILE
     from facsynth.data.spool import spool_samples
 
-    names = _sae_names(saes)
-    check_sources(model, saes)
-    change = split_pairs if both_answers else iter
+    names = _sae_names(work.sae)
+    check_sources(model, work.sae)
+    change = split_pairs if work.both_answers else iter
     samples = spool_samples(
         named_sources(data), reading, rejected=output / REJECTED_FILE, change=change
     )
     say_report(samples.report)
 
-    from facsynth.cli.show import RichProgress, print_json, print_tables, show
+    from facsynth.cli.show import print_json, print_tables, show
+
+    results = _extracted(samples, output, model, work, settings, names)
+    if len(results) == 1:
+        show(results[0], as_json=as_json)
+    elif as_json:
+        print_json({"tables": [table.row() for table in results]})
+    else:
+        print_tables([summary for table in results for summary in table.tables()])
+
+
+def _extracted(
+    samples: Any,
+    output: Path,
+    model: ModelSettings,
+    work: Work,
+    settings: ExtractSettings,
+    names: list[str],
+) -> list[Any]:
+    """One table for each SAE, or the shard of them all."""
+    from facsynth.cli.load import load_with_saes
+    from facsynth.cli.show import RichProgress
     from facsynth.models.default_model import EMBEDDED_SAE
-    from facsynth.scale.shards import extract_shard
-    from facsynth.table.extract import extract_table, extract_tables
 
     progress = RichProgress()
-    lm, loaded = load_with_saes(model, saes, progress)
+    lm, loaded = load_with_saes(model, work.sae, progress)
     shared: dict[str, Any] = {"settings": settings, "progress": progress}
-    name = saes[0] if saes else EMBEDDED_SAE
-    if sharding.shard is not None:
-        by_name = dict(zip(names if len(saes) > 1 else [name], loaded, strict=True))
-        shard = extract_shard(samples, lm, by_name, output, sharding, **shared)
-        show(shard, as_json=as_json)
-        return
-    if cluster.ray is not None:
+    several = len(work.sae) > 1
+    called = names if several else [work.sae[0] if work.sae else EMBEDDED_SAE]
+    by_name = dict(zip(called, loaded, strict=True))
+    if work.sharding.shard is not None:
+        from facsynth.scale.shards import extract_shard
+
+        return [extract_shard(samples, lm, by_name, output, work.sharding, **shared)]
+    if work.cluster.ray is not None:
         from facsynth.scale.ray import extract_on_ray
 
-        inside = {output / one: one for one in names} if len(saes) > 1 else {output: name}
         of_folder = {
-            folder: (sae, called)
-            for (folder, called), sae in zip(inside.items(), loaded, strict=True)
+            output / name if several else output: (sae, name) for name, sae in by_name.items()
         }
-        tables = extract_on_ray(samples, lm, of_folder, cluster, model, **shared)
-    elif len(saes) < 2:
-        tables = [extract_table(samples, lm, loaded[0], output, sae_name=name, **shared)]
-    else:
-        named = dict(zip(names, loaded, strict=True))
-        tables = list(extract_tables(samples, lm, named, output, **shared).values())
-    if len(tables) == 1:
-        show(tables[0], as_json=as_json)
-    elif as_json:
-        print_json({"tables": [table.row() for table in tables]})
-    else:
-        print_tables([summary for table in tables for summary in table.tables()])
+        return list(extract_on_ray(samples, lm, of_folder, work.cluster, model, **shared))
+    from facsynth.table.extract import extract_table, extract_tables
+
+    if several:
+        return list(extract_tables(samples, lm, by_name, output, **shared).values())
+    return [extract_table(samples, lm, loaded[0], output, sae_name=called[0], **shared)]
 
 
 def _sae_names(saes: Sequence[str]) -> list[str]:

@@ -21,8 +21,6 @@ _FILE = click.Path(path_type=Path, exists=True)
 @click.option("--synthetic", type=_TABLE, help="Folder of `fac synthesize`, or its table.")
 @click.option("--explanations", type=_FILE, help="Names of features, as `fac explain` writes them.")
 @click.option("--relevance", type=_FILE, help="Grades of features, as `fac relevance` writes them.")
-@click.option("--model", help="Model that extracted the tables; by default the one they name.")
-@click.option("--sae", help="SAE that extracted the tables; by default the one they name.")
 @click.option(
     "-o",
     "--output",
@@ -53,9 +51,8 @@ def report(
     if bool(what) == bool(options["anchor"]):
         raise click.UsageError("name either runs (or tables), or an --anchor")
     progress = RichProgress()
-    pair = {name: options.pop(name) for name in ("model", "sae")}
+    how: dict[str, Any] = {"settings": settings, "progress": progress}
     if what:
-        how: dict[str, Any] = {"settings": settings, "progress": progress, **pair}
         made = [
             report_experiment(one)
             if is_experiment(one)
@@ -63,7 +60,7 @@ def report(
             for one in what
         ]
     else:
-        made = [report_tables(settings=settings, **options, **pair, progress=progress)]
+        made = [report_tables(**options, **how)]
     in_run = len(what) == 1 and (is_run(what[0]) or is_experiment(what[0]))
     path = output or (what[0] / "report.html" if in_run else Path("report.html"))
     write_report(made, path)

@@ -10,27 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from facsynth.data.settings import Form
 from facsynth.data.write import message_row, sample_row, write_json, write_jsonl, write_text
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample, sample_text
 
-__all__ = ["TASK_FIELDS", "Exported", "Form", "Row", "export_samples", "form_row"]
-
-Form = Literal[
-    "hf",
-    "sft",
-    "prompt-completion",
-    "preference",
-    "classification",
-    "choice",
-    "llamafactory",
-    "openai",
-    "axolotl",
-]
-"""`sft`, `prompt-completion`, `preference` and `classification` are TRL's data set formats;
-`choice` are the items of CAA (arXiv 2312.06681), each in both orders of its options."""
+__all__ = ["TASK_FIELDS", "Exported", "Row", "export_samples", "form_row"]
 
 _ONE_KIND = {
     "openai": ("input", "OpenAI tunes on"),
@@ -85,6 +72,15 @@ class Exported:
 
     parts_left_out: Mapping[str, int] = field(default_factory=dict)
     """What samples that were written have and the form does not, such as `reasoning`."""
+
+    def row(self) -> dict[str, Any]:
+        """Plain values under stable keys."""
+        return {
+            "data": str(self.data),
+            "n_samples": self.n_rows,
+            "left_out": dict(self.left_out),
+            "parts_left_out": dict(self.parts_left_out),
+        }
 
 
 def export_samples(

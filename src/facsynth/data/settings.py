@@ -7,7 +7,21 @@ from typing import Literal
 from facsynth.errors import DataError
 from facsynth.settings import Settings
 
-__all__ = ["PARTS", "ReadSettings"]
+__all__ = ["PARTS", "ExportSettings", "Form", "ReadSettings"]
+
+Form = Literal[
+    "hf",
+    "sft",
+    "prompt-completion",
+    "preference",
+    "classification",
+    "choice",
+    "llamafactory",
+    "openai",
+    "axolotl",
+]
+"""`sft`, `prompt-completion`, `preference` and `classification` are TRL's data set formats;
+`choice` are the items of CAA (arXiv 2312.06681), each in both orders of its options."""
 
 PARTS = (
     *("user", "input", "assistant", "system", "history", "messages"),
@@ -90,3 +104,28 @@ class ReadSettings(Settings):
         if self.label_field is not None:
             found["label"] = self.label_field
         return found
+
+
+@dataclass(frozen=True)
+class ExportSettings(Settings):
+    """How samples are written for another tool."""
+
+    format: Literal[Form, "embedding-atlas"] = "hf"
+    """hf: folder with a data card; choice: A/B items; llamafactory; openai; axolotl;
+    embedding-atlas: a map of a run or a feature table; others: TRL's."""
+
+    name: str | None = None
+    """Name of the data set; that of the run by default."""
+
+    clean: bool = False
+    """Leave out provenance and sample ids."""
+
+    sensitive: bool = False
+    """Warn on top of the data card; automatic for sensitive tasks."""
+
+    push: str | None = None
+    """Upload the folder to the Hub as OWNER/NAME (format hf)."""
+
+    def __post_init__(self) -> None:
+        if self.push and self.format != "hf":
+            raise DataError("--push uploads a Hugging Face folder; use --format hf")

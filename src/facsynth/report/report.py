@@ -16,25 +16,20 @@ def report_run(
     folder: str | Path,
     settings: ReportSettings | None = None,
     *,
-    model: str | None = None,
-    sae: str | None = None,
     progress: Progress = SILENT,
 ) -> Report:
     """The report of a folder of `fac run`, finished or not.
 
     Args:
         folder: The run folder; its threshold counts, not that of the settings.
-        settings: How much is shown.
-        model: Model that extracted the tables; by default the one that they name.
-        sae: SAE that extracted them; by default the one that they name.
+        settings: What is shown.
         progress: Where lines and bars go.
 
     Raises:
         FacsynthError: A table cannot be read, or the model that is to paint is not there.
     """
     folder, settings = Path(folder), settings or ReportSettings()
-    source = open_table(folder / "anchor").manifest.source
-    reader = find_reader(source, model=model, sae=sae, paint=settings.paint, progress=progress)
+    reader = find_reader(open_table(folder / "anchor").manifest.source, settings, progress)
     return make_report(inputs_of_run(folder).read_by(reader), settings, progress=progress)
 
 
@@ -46,8 +41,6 @@ def report_tables(
     *,
     explanations: str | Path | None = None,
     relevance: str | Path | None = None,
-    model: str | None = None,
-    sae: str | None = None,
     progress: Progress = SILENT,
 ) -> Report:
     """The report of one table, or of a seed and what was written for it against an anchor.
@@ -56,11 +49,9 @@ def report_tables(
         anchor: Table of the anchor, or any table alone.
         seed: Table of the seed.
         synthetic: A folder of `fac synthesize`, or the table of written samples.
-        settings: How much is shown.
+        settings: What is shown.
         explanations: File of `fac explain`, or of another tool.
         relevance: File of `fac relevance`.
-        model: Model that extracted the tables; by default the one that they name.
-        sae: SAE that extracted them; by default the one that they name.
         progress: Where lines and bars go.
 
     Raises:
@@ -68,7 +59,6 @@ def report_tables(
             that is to paint is not there.
     """
     settings = settings or ReportSettings()
-    source = open_table(anchor).manifest.source
     paths = [None if path is None else Path(path) for path in (seed, synthetic)]
     inputs = inputs_of_tables(
         Path(anchor),
@@ -77,5 +67,5 @@ def report_tables(
         relevance=None if relevance is None else Path(relevance),
         settings=settings,
     )
-    reader = find_reader(source, model=model, sae=sae, paint=settings.paint, progress=progress)
+    reader = find_reader(open_table(anchor).manifest.source, settings, progress)
     return make_report(inputs.read_by(reader), settings, progress=progress)

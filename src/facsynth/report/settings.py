@@ -39,6 +39,12 @@ class ReportSettings(Settings):
     sensitive: bool = False
     """Blur texts and names until they are clicked; a run of a sensitive task does so itself."""
 
+    model: str | None = None
+    """Model that extracted the tables; by default the one that they name."""
+
+    sae: str | None = None
+    """SAE that extracted the tables; by default the one that they name."""
+
     random_seed: int = 0
     """Random seed of the controls and of the map."""
 

@@ -29,27 +29,16 @@ Row = dict[str, Any]
 
 
 def find_reader(
-    source: TableSource,
-    *,
-    model: str | None = None,
-    sae: str | None = None,
-    paint: bool = False,
-    progress: Progress = SILENT,
+    source: TableSource, settings: ReportSettings, progress: Progress = SILENT
 ) -> Reader:
     """The tokenizer and the SAE of a table, and its model if texts are to be painted.
 
     Without its tokenizer or SAE a report still shows what the table holds, and says what it lacks.
 
-    Args:
-        source: Where the table came from.
-        model: Model that extracted it; by default the one that it names.
-        sae: SAE that extracted it; by default the one that it names.
-        paint: Load the model, too.
-        progress: Where bars go.
-
     Raises:
         FacsynthError: The model is to paint and cannot be loaded, or is another one.
     """
+    model, sae, paint = settings.model, settings.sae, settings.paint
     notes, tokenizer, loaded = [], None, None
     try:
         tokenizer = load_table_tokenizer(source, model)
