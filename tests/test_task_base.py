@@ -88,7 +88,9 @@ def test_the_base_from_the_command_line(tmp_path):
     words = ("--model", tmp_path / "model", "--dtype", "float32", "--head-only")
     fac("task", "toxicity", "train", data, "-o", tmp_path / "t", *words)
     args = ("task", "toxicity", "evaluate", tmp_path / "t", data, "--allow-overlap", "--base")
-    row = json.loads(fac(*args, "--json").stdout)
+    done = fac(*args, "--json")
+    assert done.exit_code == 0, done.output
+    row = json.loads(done.stdout)
     done = fac("task", "compare", tmp_path / "t", "--reference", "base", "--json")
     [compared_row] = json.loads(done.stdout)["rows"]
     assert compared_row["base"] == row["base_auprc"]

@@ -265,10 +265,15 @@ def test_toxicity_from_the_command_line(tmp_path, model):
     options = ("--model", model, "--dtype", "float32")
     done = fac("task", "toxicity", "train", one, "-o", folder, "--head-only", *options)
     assert done.exit_code == 0, done.output
-    done = fac("task", "toxicity", "evaluate", folder, two, "--allow-overlap", "--json")
+    assert [one["n_read"] for one in json.loads((folder / "read.json").read_text())] == [60]
+    sampled = ("--sample", 30, "--random-seed", 3, "--json")
+    done = fac("task", "toxicity", "evaluate", folder, two, "--allow-overlap", *sampled)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["auprc"] > 0.9
-    assert (folder / "evaluation-test.jsonl.json").is_file()
+    found = json.loads(done.stdout)
+    assert found["auprc"] > 0.9
+    assert (found["read"]["n_read"], found["read"]["n_not_sampled"]) == (30, 10)
+    kept = json.loads((folder / "evaluation-test.jsonl.json").read_text())
+    assert kept["read"] == found["read"]
 
 
 def test_options_that_would_be_ignored_are_refused(tmp_path):

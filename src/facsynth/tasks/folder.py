@@ -7,6 +7,7 @@ DIR/known.npy               hashes of the word 4-grams of the training texts
 DIR/tensors.safetensors     heads or vectors
 DIR/model-42/               adapter or weights, where models were trained
 DIR/evaluation-NAME.json    one for each evaluation
+DIR/read.json               what the command read of its files, and what not
 ```
 """
 

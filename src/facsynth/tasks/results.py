@@ -136,9 +136,11 @@ class TaskResult:
     _repr_html_ = as_html
 
 
-def save_evaluation(folder: Path, data: str, result: TaskResult) -> None:
-    """Keep a result in the folder of its task, for `fac task compare`."""
-    row = {"data": data, "headline": asdict(result.headline()), **result.row()}
+def save_evaluation(
+    folder: Path, data: str, result: TaskResult, read: Mapping[str, Any] | None = None
+) -> None:
+    """Keep a result in the folder of its task, for `fac task compare`, and what was read."""
+    row = {"data": data, "read": read, "headline": asdict(result.headline()), **result.row()}
     path = folder / f"evaluation-{Path(data).name}.json"
     write_json(row | {"items": result.items.row()}, path)
 

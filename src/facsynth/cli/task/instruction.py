@@ -29,10 +29,11 @@ def train(call: Call, settings: InstructionSettings) -> None:
     FILE is anything facsynth reads that has answers. An unfinished training resumes when the same
     command is run again.
     """
-    from facsynth.cli.load import load_samples
+    from facsynth.data.read import read_samples
     from facsynth.tasks.instruction.train import train_instruction
 
-    samples = load_samples(call.data, call.rows["reading"], output=call.folder)
+    samples = read_samples(call.data, call.rows["reading"], rejected=call.rows["rejected"])
+    call.rows["on_read"](samples.report)
     train_instruction(samples, call.load, call.folder, settings, progress=call.progress)
 
 

@@ -16,12 +16,16 @@ from facsynth.models.settings import ModelSettings
 from facsynth.tasks.settings import HeadSettings, LoraSettings, OptimizerSettings
 
 if TYPE_CHECKING:
+    from facsynth.data.report import ReadReport
     from facsynth.progress import Progress
     from facsynth.tasks.results import TaskResult
 
 __all__ = ["Call", "evaluate_command", "refuse_ignored", "train_command"]
 
 Command = Callable[..., None]
+
+_OWN_FIELDS = ("text_field", "label_field")
+"""What a task names by options of its own, if at all."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class Call:
     folder: Path
     rows: dict[str, Any]
     """How rows are read, where skipped ones go and who is told, for a reader."""
+
+    read: list["ReadReport"]
+    """What was read of each file."""
 
     model: ModelSettings
 
@@ -53,10 +60,11 @@ class Call:
         from facsynth.cli.show import show
         from facsynth.tasks.results import save_evaluation
 
-        save_evaluation(self.folder, self.data, result)
+        read = self.read[0].row()
+        save_evaluation(self.folder, self.data, result, read)
         n_copies = len(result.near_copies)
         notes = [f"{n_copies} samples are near-copies of training data"] if n_copies else []
-        show(result, as_json=self.as_json, notes=notes)
+        show(result, as_json=self.as_json, notes=notes, read=read)
 
 
 def train_command(command: Command) -> Command:
@@ -64,12 +72,18 @@ def train_command(command: Command) -> Command:
 
     @click.argument("data", metavar="FILE")
     @output_option("Folder to write.")
-    @_rows_options
+    @settings_options(ReadSettings, "reading", without=(*_OWN_FIELDS, "random_seed"))
     @model_options
     @functools.wraps(command)
     def run(data: str, output: Path, **options: Any) -> None:
+        from facsynth.data.write import write_json
+
+        settings = options["settings"]
+        drawn = getattr(settings, "train", settings).random_seed[0]
+        options["reading"] = replace(options["reading"], random_seed=drawn)
         call = _call(data, output, options)
         command(call, **options)
+        write_json([report.row() for report in call.read], output / "read.json")
         call.progress.say(f"trained in {output}")
 
     return run
@@ -86,7 +100,7 @@ def evaluate_command(task: str) -> Callable[[Command], Command]:
 
         @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
         @click.argument("data", metavar="FILE")
-        @_rows_options
+        @settings_options(ReadSettings, "reading", without=_OWN_FIELDS)
         @click.option(
             "--allow-overlap",
             is_flag=True,
@@ -117,16 +131,18 @@ def refuse_ignored(head_only: bool) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} only works {how} --head-only")
 
 
-_rows_options = settings_options(
-    ReadSettings, "reading", without=("text_field", "label_field", "random_seed")
-)
-
-
 def _call(data: str, folder: Path, options: dict[str, Any], **more: Any) -> Call:
     """The call, whose options are taken out of those of the command."""
+    from facsynth.cli.load import say_report
     from facsynth.cli.show import RichProgress
     from facsynth.data.read import REJECTED_FILE
 
-    progress, reading = RichProgress(), options.pop("reading")
-    rows = {"reading": reading, "rejected": folder / REJECTED_FILE, "progress": progress}
-    return Call(data, folder, rows, options.pop("model"), progress, **more)
+    read: list[ReadReport] = []
+
+    def on_read(report: "ReadReport") -> None:
+        say_report(report)
+        read.append(report)
+
+    reading, rejected = options.pop("reading"), folder / REJECTED_FILE
+    rows = {"reading": reading, "rejected": rejected, "on_read": on_read}
+    return Call(data, folder, rows, read, options.pop("model"), RichProgress(), **more)

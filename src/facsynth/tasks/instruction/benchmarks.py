@@ -1,15 +1,15 @@
 """Instruction benchmarks: IFEval, GSM8K and AlpacaEval, each recognised by its fields."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from facsynth.data.read import open_samples, read_placed_rows
+from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
 from facsynth.data.shapes import PlacedRow, Reading
 from facsynth.errors import DataError
-from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 
 __all__ = [
@@ -119,7 +119,7 @@ def read_benchmark(
     *,
     reading: ReadSettings | None = None,
     rejected: Path | None = None,
-    progress: Progress = SILENT,
+    on_read: Callable[[ReadReport], None] | None = None,
 ) -> Benchmark:
     """Read a benchmark and recognise which one it is.
 
@@ -127,7 +127,7 @@ def read_benchmark(
         source: What `read_samples` takes.
         reading: How the rows are read.
         rejected: Where rows that are skipped are written.
-        progress: Is told what was read.
+        on_read: Gets what was read, and what was not.
 
     Raises:
         DataError: There are no rows, a row is of no known benchmark, or rows are of several.
@@ -140,8 +140,8 @@ def read_benchmark(
         kinds[kind.name] = kind
         item_id = str(fields.get("key", fields.get("id", row.fallback_id)))
         items.append(BenchmarkItem(item_id, fields[kind.fields[0]], fields))
-    for sentence in stream.report.sentences():
-        progress.say(sentence)
+    if on_read:
+        on_read(stream.report)
     if len(kinds) != 1:
         named = " and ".join(sorted(kinds)) or "no rows"
         raise DataError(f"{source} holds {named}; evaluate one benchmark at a time")

@@ -4,16 +4,16 @@ Rows are read as `read_samples` reads preference pairs. The field `subset` names
 RewardBench.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from facsynth.data.read import open_samples
+from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
 from facsynth.data.shapes import PlacedRow, Reading, read_row
 from facsynth.errors import DataError
-from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 
 __all__ = ["Comparison", "both_sides", "read_comparisons"]
@@ -45,7 +45,7 @@ def read_comparisons(
     subset_field: str = "subset",
     reading: ReadSettings | None = None,
     rejected: Path | None = None,
-    progress: Progress = SILENT,
+    on_read: Callable[[ReadReport], None] | None = None,
 ) -> list[Comparison]:
     """Read preference pairs of any of the known formats.
 
@@ -54,7 +54,7 @@ def read_comparisons(
         subset_field: Field that names the part of the data set.
         reading: How the rows are read.
         rejected: Where rows that are skipped are written.
-        progress: Is told what was read.
+        on_read: Gets what was read, and what was not.
 
     Raises:
         DataError: A row is not a preference pair, its two answers are equal, or there are no rows.
@@ -66,8 +66,8 @@ def read_comparisons(
         part, sample = fields.get(subset_field), read.sample
         subset = None if part is None else str(part)
         found.append(Comparison(sample.sample_id, sample.messages, sample.rejected, subset))
-    for sentence in stream.report.sentences():
-        progress.say(sentence)
+    if on_read:
+        on_read(stream.report)
     for pair in found:
         if pair.chosen == pair.rejected:
             raise DataError(

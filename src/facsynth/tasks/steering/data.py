@@ -8,15 +8,16 @@ answer accepts to be switched off. They are read with `matching="other"`.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from facsynth.data.read import open_samples
+from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
 from facsynth.data.shapes import PlacedRow, Reading, unread_fields
 from facsynth.errors import DataError
-from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 
 __all__ = ["Item", "Matching", "answer_texts", "parse_item", "read_items", "swapped"]
@@ -53,7 +54,7 @@ def read_items(
     matching: Matching = "given",
     reading: ReadSettings | None = None,
     rejected: Path | None = None,
-    progress: Progress = SILENT,
+    on_read: Callable[[ReadReport], None] | None = None,
 ) -> list[Item]:
     """Read questions with options.
 
@@ -63,15 +64,15 @@ def read_items(
             matching, or the other one.
         reading: How the rows are read.
         rejected: Where rows that are skipped are written.
-        progress: Is told what was read.
+        on_read: Gets what was read, and what was not.
 
     Raises:
         DataError: A row lacks the fields or the options that its answers name, or there is none.
     """
     stream = open_samples(source, reading, rejected=rejected, reader=_read_item)
     found = [_item(row)[0] for row, _ in stream.rows()]
-    for sentence in stream.report.sentences():
-        progress.say(sentence)
+    if on_read:
+        on_read(stream.report)
     if matching == "given":
         return found
     return [replace(item, matching=item.other, other=item.matching) for item in found]

@@ -1,6 +1,6 @@
 """Labelled texts with two classes, read from samples or from a suite such as HateCheck."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from facsynth.data.read import open_samples
+from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
 from facsynth.data.shapes import PlacedRow, Reading, read_row
 from facsynth.errors import DataError
-from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
 from facsynth.tasks.toxicity.settings import LabelFields
 
@@ -48,7 +48,7 @@ def read_labelled(
     all_positive: bool = False,
     reading: ReadSettings | None = None,
     rejected: Path | None = None,
-    progress: Progress = SILENT,
+    on_read: Callable[[ReadReport], None] | None = None,
 ) -> LabelledTexts:
     """Read samples and their classes.
 
@@ -58,7 +58,7 @@ def read_labelled(
         all_positive: Every sample is positive; labels are not read.
         reading: How the rows are read.
         rejected: Where rows that are skipped are written.
-        progress: Is told what was read.
+        on_read: Gets what was read, and what was not.
 
     Raises:
         DataError: There is nothing to read, a label is missing, or labels are not binary.
@@ -70,8 +70,8 @@ def read_labelled(
         samples.append(found.sample)
         group = _group(row, fields)
         groups.append(None if group is None else str(group))
-    for sentence in stream.report.sentences():
-        progress.say(sentence)
+    if on_read:
+        on_read(stream.report)
     if all_positive:
         flags = np.ones(len(samples), dtype=np.bool_)
     else:
