@@ -54,7 +54,7 @@ def test_feature_that_is_about_a_frequent_word_is_named_by_it(spans):
 
 def test_word_beside_every_peak_names_the_feature_too():
     found = [span("the comet ", word, " and the house") for word in ("passed", "fell", "shone")]
-    assert "comet" in name_feature(found, BACKGROUND, n_words=4).split(", ")
+    assert "comet" in name_terms(found, BACKGROUND, n_terms=4)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_strong_spans_weigh_more_than_weak_ones():
 
 def test_name_has_as_many_words_as_asked_for():
     found = [span("", word, "") for word in ("comet", "star", "moon", "sun")]
-    assert len(name_feature(found, BACKGROUND, n_words=2).split(", ")) == 2
+    assert len(name_terms(found, BACKGROUND, n_terms=2)) == 2
 
 
 def test_word_that_fills_the_whole_anchor_still_names_its_feature():

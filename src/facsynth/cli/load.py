@@ -54,13 +54,7 @@ __all__ = [
 def load_samples(
     data: str | Sequence[str], reading: ReadSettings, *, output: Path | None = None
 ) -> SampleList:
-    """Samples of one or more files, folders or Hub data sets; says what was read.
-
-    Args:
-        data: What the user named.
-        reading: How it is read.
-        output: Folder that gets the rows that are skipped, if there is one.
-    """
+    """Samples of one or more files, folders or Hub data sets; says what was read."""
     names = (data,) if isinstance(data, str) else data
     rejected = output and output / REJECTED_FILE
     samples = read_samples(named_sources(names), reading, rejected=rejected)

@@ -106,11 +106,7 @@ _RARE = ("attempt_timeout_s", "max_attempts", "backoff_s", "grace_s")
 
 
 def generator_options(*, without: tuple[str, ...]) -> Callable[[Command], Command]:
-    """An LLM with its prices and limits, which the command gets as `generator`, and `--dry-run`.
-
-    Args:
-        without: Fields of `Generator` that get no option.
-    """
+    """An LLM with its prices and limits, which the command gets as `generator`, and `--dry-run`."""
     dry_run = click.option("--dry-run", is_flag=True, help="Print the estimate and ask nothing.")
     rare = tuple(f"endpoint.{name}" for name in _RARE)
     options = settings_options(Generator, "generator", without=(*without, *rare))

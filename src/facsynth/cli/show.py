@@ -136,14 +136,7 @@ def print_tables(tables: Iterable[TextTable]) -> None:
 def show(
     result: Result, *, as_json: bool, notes: Iterable[str] = (), read: Row | None = None
 ) -> None:
-    """Print a result: JSON or tables on standard output, notes on standard error.
-
-    Args:
-        result: What was found.
-        as_json: Whether machines read it.
-        notes: Further lines for the user.
-        read: What was read of the data, which JSON has under `read`.
-    """
+    """Print a result: JSON or tables on standard output, notes on standard error."""
     if as_json:
         print_json(result.row() if read is None else {**result.row(), "read": read})
     else:

@@ -85,12 +85,6 @@ def match_features(
 ) -> tuple[Side, Side]:
     """Shares of features with a counterpart, from either side, with their controls.
 
-    Args:
-        a: Activations of one SAE.
-        b: Activations of another on the same samples, rows in the same order.
-        settings: What counts as a counterpart.
-        random_b: Activations of an SAE of random directions in B's model, same samples.
-
     Raises:
         DataError: The rows are other samples, or too few samples or features remain.
     """

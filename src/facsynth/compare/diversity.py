@@ -145,9 +145,6 @@ def vendi_score(vectors: Vectors) -> float:
 
     Friedman and Dieng 2023 (TMLR, arXiv 2210.02410). Cubic in the smaller of n and d.
 
-    Args:
-        vectors: One per sample, none of them zero.
-
     Returns:
         The effective number of different samples, in [1, n]: 1 when all vectors are parallel, n
         when all are orthogonal.
@@ -248,14 +245,7 @@ def measure_vectors(
 def draw_parts(
     n_samples: int, *, size: int, n_draws: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Positions of the samples of random parts; all samples, once, when there are no more.
-
-    Args:
-        n_samples: Samples of the data set.
-        size: Samples of a part, drawn without replacement.
-        n_draws: Parts, at least two.
-        rng: Source of the draws.
-    """
+    """Positions of the samples of random parts; all samples, once, when there are no more."""
     if size >= n_samples:
         return [np.arange(n_samples)]
     return [rng.choice(n_samples, size, replace=False) for _ in range(n_draws)]
@@ -266,10 +256,6 @@ def measure_draws(
     draws: Sequence[NDArray[np.int64]],
 ) -> dict[str, Estimate]:
     """Measures of random parts of a data set, with their error.
-
-    Args:
-        measure: Measures of the samples at the given positions.
-        draws: From `draw_parts`.
 
     Returns:
         For each measure the mean over the draws and its standard error, s / √n_draws. It is the

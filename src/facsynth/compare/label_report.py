@@ -319,14 +319,7 @@ def measure_labels(
     anchor: LabelledRows | None = None,
     found: Agreement | None = None,
 ) -> LabelReport:
-    """Lengths, richness and coverage of each class; relevant features count.
-
-    Args:
-        rows: The data set, from `labelled_rows`.
-        name: Its name.
-        anchor: The anchor, with the same classes.
-        found: Agreement with the anchor, from `facsynth.compare.labels.agreement`.
-    """
+    """Lengths, richness and coverage of each class; relevant features count."""
     counts = [_class_counts(rows, c) for c in range(len(rows.names))]
     smallest = int(rows.sizes().min())
     leaning = length_cosines(rows)

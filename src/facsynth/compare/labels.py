@@ -203,12 +203,6 @@ def agreement(
     from the same two sources. The control shuffles the labels of the first set, which keeps its
     texts and sizes.
 
-    Args:
-        one: The set to judge.
-        other: The anchor, or another source.
-        n_resamples: Resamples, and shuffles.
-        rng: Source of both.
-
     Raises:
         MismatchError: The classes or the features of the two differ.
     """

@@ -29,11 +29,6 @@ def best_matches(
 ) -> tuple[Int64[np.ndarray, " n_features_a"], Int64[np.ndarray, " n_features_b"]]:
     """The features of two tables whose activations correlate most, from each side.
 
-    Args:
-        a: Activations of table A, a sparse array of samples by features.
-        b: The same of table B, with the same samples in the same order.
-        usable: Features of either table to compare; each of them varies.
-
     Returns:
         For every feature of A the feature of B with the highest Pearson correlation, of equal ones
         the first, and the same for B; -1 for features that are not compared.
@@ -65,11 +60,6 @@ def pair_correlations(
     a: Any, b: Any, weights: Float64[np.ndarray, "n_samples n_resamples"]
 ) -> Float64[np.ndarray, "n_pairs n_resamples"]:
     """Pearson correlation of column i of `a` with column i of `b`, for weighted samples.
-
-    Args:
-        a: Sparse array of samples by pairs.
-        b: The same for the partners.
-        weights: How often each sample counts, one column per resample.
 
     Returns:
         Correlations; 0 where a feature does not vary among the samples drawn.

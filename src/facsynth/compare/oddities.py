@@ -65,9 +65,6 @@ class Oddity:
 def find_oddities(samples: Sequence[Sample]) -> list[Oddity]:
     """Common beginnings and ends, cut answers, copies, and samples without an answer.
 
-    Args:
-        samples: The data set.
-
     Returns:
         What was found, that of most samples first; at most one entry of each kind and role.
     """

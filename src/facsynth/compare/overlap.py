@@ -212,9 +212,6 @@ def measure_overlap(
 def overlap_matrix(tables: Sequence[ActiveRows]) -> Float64[np.ndarray, "n_sets n_sets"]:
     """Share of the relevant features of set i that set j has as well: |Fi ∩ Fj| / |Fi|.
 
-    Returns:
-        Fractions in [0, 1], 1 in the diagonal.
-
     Raises:
         DataError: A set activates no relevant feature.
         MismatchError: The tables differ in their number of features.
@@ -233,11 +230,6 @@ def matched_overlap(
     From set i a random part is drawn, from set j a part of as many samples with the lengths of the
     former; within one set the two parts share no sample. So sets of any size compare, with each
     other and with the diagonal.
-
-    Args:
-        tables: Data sets, each with at least two samples.
-        n_draws: Draws behind each share; those of a part without active features are left out.
-        rng: Source of the draws.
 
     Raises:
         DataError: A set has fewer than two samples or activates no relevant feature.

@@ -151,13 +151,6 @@ def common_odds(
     sets of equal size it is about ½ sample on either side (Haldane and Anscombe). It is added to
     the sums and not to the cells, because in strata where a feature never fires the latter would
     bring back the very confounding that the strata remove.
-
-    Args:
-        x: Firing samples of the first set in each stratum.
-        n_x: Its samples in each stratum.
-        y: The same two for the second set.
-        n_y: Its samples in each stratum.
-        smoothing: ε = smoothing · √(n_x n_y) / (n_x + n_y) with the sizes of the whole sets.
     """
     a, b = x.astype(np.float64), (n_x[:, None] - x).astype(np.float64)
     c, d = y.astype(np.float64), (n_y[:, None] - y).astype(np.float64)

@@ -106,11 +106,6 @@ def length_matched_subset(
     the middle of the two is taken, which is strictly increasing as well. So no sample is taken
     twice, and where the pool has too few of a length, the neighbours on both sides are used.
 
-    Args:
-        pool: Tokens of each sample to choose from.
-        targets: Tokens of each sample to match.
-        rng: Source of the blur.
-
     Returns:
         Positions in the pool, ascending, as many as there are targets; all of them when there are
         fewer than targets.
@@ -140,11 +135,6 @@ def frequency_matched_features(
     Only features that the anchor activates are matched and drawn, so the drawn set is the
     denominator of its own coverage.
 
-    Args:
-        counts: Anchor samples that activate each feature.
-        relevant: Features to imitate.
-        rng: Source of the draw.
-
     Returns:
         The drawn features, as many as there are relevant ones in the anchor, or all other
         features that the anchor activates when these are fewer.
@@ -162,14 +152,7 @@ def length_auc(
 ) -> float:
     """Chance that a random seed sample is longer than a random anchor sample.
 
-    Ties count half (the Mann-Whitney U statistic divided by the number of pairs).
-
-    Args:
-        lengths_seed: Tokens of each seed sample; at least one.
-        lengths_anchor: Tokens of each anchor sample; at least one.
-
-    Returns:
-        A fraction in [0, 1]; 0.5 when neither set is longer.
+    Ties count half (the Mann-Whitney U statistic divided by the number of pairs), so 0.5 is equal.
     """
     ordered = np.sort(lengths_anchor)
     below = np.searchsorted(ordered, lengths_seed, side="left")
@@ -187,16 +170,6 @@ def measure_controls(
     rng: np.random.Generator,
 ) -> Controls:
     """Coverage of random samples and random features to read the seed's FAC against.
-
-    Args:
-        anchor: The anchor with all its features, relevant or not.
-        seed: The same for the seed.
-        relevant: Relevant features.
-        n_draws: Random draws behind each control, at least one.
-        rng: Source of the draws.
-
-    Returns:
-        The controls and the warnings that follow from them.
 
     Raises:
         DataError: A set has no samples, or the anchor activates no relevant feature.
@@ -250,13 +223,6 @@ def frequency_control(
     rng: np.random.Generator,
 ) -> tuple[Draws, float] | tuple[None, None]:
     """Coverage of features outside the relevant ones that fire as often in the anchor.
-
-    Args:
-        counts: Anchor samples that activate each feature.
-        seed: Features that the seed activates.
-        relevant: Relevant features, at least one of them active in the anchor.
-        n_draws: Random sets of features.
-        rng: Source of the draws.
 
     Returns:
         The coverage, and how often these features fire against the relevant ones; None where no

@@ -16,6 +16,7 @@ from facsynth.table.active import ActiveRows
 __all__ = ["CurvePoint", "richness_curve", "richness_curves"]
 
 Z95 = 1.959963984540054
+_N_RESAMPLES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +34,13 @@ class CurvePoint:
 
 
 def richness_curve(
-    rows: ActiveRows,
-    *,
-    n_points: int = 20,
-    n_resamples: int = 50,
-    rng: np.random.Generator,
+    rows: ActiveRows, *, n_points: int = 20, rng: np.random.Generator
 ) -> tuple[CurvePoint, ...]:
     """Features expected in 1 to 2 m samples, of which m were seen, with a 95 % band.
 
     Rarefied up to m, extrapolated (`extrapolated_richness`) up to 2 m. The band is the curve plus
     and minus 1.96 standard deviations over resamples of the samples, widened by `spread_scale`
     because resamples know nothing of unseen features. It is cut to [0, n_features].
-
-    Args:
-        rows: The samples, at least one.
-        n_points: Points up to m spaced evenly, as many spaced by ratio, and all of them beyond.
-        n_resamples: Resamples behind the band.
-        rng: Source of the resamples.
 
     Raises:
         DataError: There are no samples.
@@ -62,7 +53,7 @@ def richness_curve(
     sizes = np.concatenate([inside, n + inside])
     times = [
         np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float32)
-        for _ in range(n_resamples)
+        for _ in range(_N_RESAMPLES)
     ]
     resampled = rows.firing.sum_samples(times).astype(np.int64)
     drawn = [_curve(counts, n, inside) for counts in resampled]

@@ -129,12 +129,7 @@ def missing_features(anchor: ActiveRows, seed: ActiveRows) -> Int64[np.ndarray, 
 def describe_missing(
     anchor: ActiveRows, feature_ids: Int64[np.ndarray, " n_missing"]
 ) -> tuple[MissingFeature, ...]:
-    """What the anchor says about missing features, in the given order.
-
-    Args:
-        anchor: The anchor that they were found with.
-        feature_ids: Ids from `missing_features`.
-    """
+    """What the anchor says about missing features, in the given order."""
     counts = anchor.counts[feature_ids]
     rows = (feature_ids, counts, anchor.peaks[feature_ids], anchor.sums[feature_ids] / counts)
     return tuple(

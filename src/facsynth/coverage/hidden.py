@@ -96,11 +96,6 @@ def standard_shift(
 
     √(mean_j ((m_j - c_j) / s_j)²) for the mean m of the states. Each dimension counts in units
     of its own spread, because a few dimensions of a residual stream are far larger than others.
-
-    Args:
-        states: Hidden states of some samples.
-        center: Mean of the anchor.
-        scale: Its standard deviations, from `spread`.
     """
     shifts = (states.mean(axis=0, dtype=np.float64) - center) / scale
     return float(np.sqrt(np.square(shifts).mean()))
@@ -114,12 +109,6 @@ def measure_hidden(
     rng: np.random.Generator,
 ) -> HiddenCloseness | None:
     """Distance between the mean hidden states of two tables, over samples with scored tokens.
-
-    Args:
-        anchor: Table of the data that stands for the target domain.
-        seed: Table of the data to measure.
-        n_draws: Random subsets behind each control.
-        rng: Source of the subsets.
 
     Returns:
         The distance; None when a table keeps no hidden states or has no scored token.

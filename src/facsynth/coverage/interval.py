@@ -12,6 +12,9 @@ from facsynth.table.firing import FiringRows
 
 __all__ = ["Interval", "bootstrap_interval", "spread_scale"]
 
+LEVEL = 0.95
+"""Share of the resamples inside the interval."""
+
 NEVER_LOST = 40
 """A feature active in more samples is lost by a resample with chance below 1e-17."""
 
@@ -42,7 +45,6 @@ def bootstrap_interval(
     seed: ActiveRows,
     *,
     n_resamples: int = 200,
-    level: float = 0.95,
     rng: np.random.Generator,
 ) -> Interval:
     """How much FAC depends on which samples are in the seed; the anchor is fixed.
@@ -55,13 +57,6 @@ def bootstrap_interval(
     this size from the same source. docs/log.md (2026-11-22) reports how often they contain it in a
     simulation; studies/interval/simulate.py repeats it.
 
-    Args:
-        goal: Relevant features that the anchor activates, at least one.
-        seed: The seed.
-        n_resamples: Resamples of the seed.
-        level: Share of the resamples inside the interval, such as 0.95.
-        rng: Source of the resamples.
-
     Raises:
         DataError: The seed has no samples.
     """
@@ -69,7 +64,7 @@ def bootstrap_interval(
         raise DataError("the seed has no samples to resample; check the seed table")
     counts, n_goal = np.where(goal, seed.counts, 0), int(np.count_nonzero(goal))
     shares = _resampled_coverage(seed.firing, counts, n_resamples, rng) / n_goal
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     mean = float(shares.mean())
     fac = int(np.count_nonzero(counts)) / n_goal
     scale = spread_scale(counts[goal], seed.n_samples)
@@ -79,7 +74,7 @@ def bootstrap_interval(
         resampled_low=low,
         resampled_high=high,
         resampled_mean=mean,
-        level=level,
+        level=LEVEL,
         n_resamples=n_resamples,
         scale=scale,
     )
@@ -94,10 +89,6 @@ def spread_scale(counts: Int64[np.ndarray, " n_features"], n_samples: int) -> fl
     unseen, at most the features that were not seen). Resamples have the same sum with p_i = c_i / m
     and without unseen features. The ratio of the two is applied to the resamples, whose spread
     holds what features have in common.
-
-    Args:
-        counts: Samples in which each of the features to be covered is active.
-        n_samples: Number of samples m.
 
     Returns:
         The square root of that ratio, at least 1.

@@ -55,13 +55,6 @@ def class_coverage(
     against the others (`facsynth.coverage.representative.log_odds`), above 0, and active in at
     least five of its samples.
 
-    Args:
-        anchor: The anchor with all its features, relevant or not.
-        labels: Class of each anchor sample.
-        seed: The seed with all its features.
-        relevant: Features to choose among.
-        n_features: Features per class at most.
-
     Returns:
         One record per class in alphabetical order; nothing with one class only, or more than 20.
 

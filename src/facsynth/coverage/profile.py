@@ -123,11 +123,6 @@ def profile_rows(
 ) -> ReferenceProfile:
     """The profile of a table that has been extracted.
 
-    Args:
-        rows: Its rows; those without scored tokens are left out.
-        source: How it was extracted, by the SAE's own gate and the largest activation.
-        note: What the text is, in words.
-
     Raises:
         DataError: No sample has a scored token, or another gate or pooling was used.
     """

@@ -40,11 +40,7 @@ __all__ = ["measure_reference", "profile_for"]
 
 
 def profile_for(source: TableSource, path: Path | None = None) -> ReferenceProfile:
-    """The reference profile to measure a table with.
-
-    Args:
-        source: Where the numbers of the table come from.
-        path: File of the profile; by default that of the embedded SAE.
+    """The reference profile to measure a table with; without a path that of the embedded SAE.
 
     Raises:
         DataError: There is no profile.

@@ -72,10 +72,6 @@ def hellinger_distance(
 ) -> float:
     """Hellinger distance between the firing shares: √(½ Σ_i (√p_i - √q_i)²).
 
-    Args:
-        seed_counts: Seed samples that activate each feature.
-        anchor_counts: The same for the anchor.
-
     Returns:
         A distance in [0, 1]; 0 for equal shares (best), 1 when no feature fires in both.
 
@@ -94,10 +90,6 @@ def firing_correlation(
 
     Scale-free, so counts, rates and shares give the same number. Features that are frequent
     everywhere dominate it.
-
-    Args:
-        seed_counts: Seed samples that activate each feature.
-        anchor_counts: The same for the anchor.
 
     Returns:
         A correlation in [-1, 1], best 1; None when it is undefined because one of the vectors
@@ -125,10 +117,6 @@ def log_odds(
     place of their informative prior. Firings of one sample are not independent, so |z| > 2 is
     a way to rank features and not a significance test.
 
-    Args:
-        seed_counts: Seed samples that activate each feature.
-        anchor_counts: The same for the anchor.
-
     Returns:
         Log-odds ratios in nats and z-scores; positive where the seed fires more.
     """
@@ -146,11 +134,6 @@ def measure_representativeness(
     n_shifts: int = 20,
 ) -> Representativeness | None:
     """Distances between the firing shares of seed and anchor, and the features behind them.
-
-    Args:
-        seed_counts: Seed samples that activate each feature; 0 for features that do not count.
-        anchor_counts: The same for the anchor.
-        n_shifts: Features to list on either side.
 
     Returns:
         The measures; None when one of the sets activates no feature.

@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 
+_CURVE_POINTS = 25
+
+
 @dataclass(frozen=True, slots=True)
 class Richness:
     """The relevant features that one data set activates, and an estimate of those unseen."""
@@ -104,9 +107,6 @@ def expected_richness(
         n_samples: Number of samples m behind the counts.
         sizes: Subset sizes n, in [0, n_samples].
 
-    Returns:
-        A number of features for each size, rising with the size.
-
     Raises:
         DataError: A size is negative or larger than the number of samples.
     """
@@ -135,12 +135,6 @@ def richness_at_token_budget(
 
     Whole samples are taken in random order until the next one would go over the budget, so a
     draw holds at most `n_tokens` and on average half a sample less.
-
-    Args:
-        rows: The samples.
-        n_tokens: Budget of scored tokens.
-        n_draws: Random orders; when the budget takes all samples, one is enough.
-        rng: Source of the orders.
     """
     if n_tokens >= int(rows.n_tokens.sum()):
         n_draws = 1
@@ -153,21 +147,10 @@ def richness_at_token_budget(
 
 
 def measure_richness(
-    counts: Int64[np.ndarray, " n_features"],
-    n_samples: int,
-    n_tokens: int,
-    *,
-    n_curve_points: int = 25,
+    counts: Int64[np.ndarray, " n_features"], n_samples: int, n_tokens: int
 ) -> Richness:
-    """Features seen, estimates of those unseen, and the rarefaction curve of one data set.
-
-    Args:
-        counts: Samples in which each feature is active; 0 for features that do not count.
-        n_samples: Number of samples behind the counts.
-        n_tokens: Their scored tokens.
-        n_curve_points: Points of the curve, evenly spaced from 0 to all samples.
-    """
-    sizes = np.unique(np.linspace(0, n_samples, n_curve_points).round().astype(np.int64))
+    """Features seen, estimates of those unseen, and the rarefaction curve of one data set."""
+    sizes = np.unique(np.linspace(0, n_samples, _CURVE_POINTS).round().astype(np.int64))
     expected = expected_richness(counts, n_samples, sizes)
     return Richness(
         n_samples=n_samples,
@@ -185,14 +168,7 @@ def measure_richness(
 def compare_richness(
     anchor: ActiveRows, seed: ActiveRows, *, n_draws: int = 20, rng: np.random.Generator
 ) -> RichnessComparison:
-    """Richness of two data sets, each alone and at equal numbers of samples and of tokens.
-
-    Args:
-        anchor: The anchor.
-        seed: The seed.
-        n_draws: Random orders for the comparison at equal tokens.
-        rng: Source of the orders.
-    """
+    """Richness of two data sets, each alone and at equal numbers of samples and of tokens."""
     sides = [
         measure_richness(rows.counts, rows.n_samples, int(rows.n_tokens.sum()))
         for rows in (anchor, seed)

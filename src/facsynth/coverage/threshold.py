@@ -107,11 +107,6 @@ def choose_level(
 ) -> tuple[int, float]:
     """The first level at which random samples cover at most `ROOM`, or else the last that counts.
 
-    Args:
-        counts: Samples that activate each feature, for rising levels.
-        n_samples: Samples behind the counts.
-        size: Samples in a random part, at most `n_samples`.
-
     Returns:
         Its place, and the share of its features that random parts cover.
     """

@@ -21,13 +21,6 @@ def chao2(counts: Int64[np.ndarray, " n_features"], n_samples: int) -> float:
     S + (m - 1)/m · Q1² / (2 Q2), and S + (m - 1)/m · Q1 (Q1 - 1) / 2 when Q2 = 0, where Q1 and
     Q2 features are active in exactly one and two of the m samples (Chao 1987, Biometrics 43;
     the factor (m - 1)/m as in Chao and Colwell 2017).
-
-    Args:
-        counts: Samples in which each feature is active.
-        n_samples: Number of samples m.
-
-    Returns:
-        A number of features, at least the number seen.
     """
     n_seen = int(np.count_nonzero(counts))
     once = int(np.count_nonzero(counts == 1))
@@ -73,11 +66,6 @@ def samples_to_reach(
     The h at which `extrapolated_richness` reaches `share` of `chao2` (Chao et al. 2009, Ecology
     90). Chao2 is a lower bound, so this is one too.
 
-    Args:
-        counts: Samples in which each feature is active.
-        n_samples: Number of samples.
-        share: In (0, 1).
-
     Returns:
         A number of samples, 0 when the share is reached; None when nothing is active, or when no
         feature is seen twice, so that nothing can be said.
@@ -99,9 +87,6 @@ def good_turing_coverage(counts: Int64[np.ndarray, " n_features"]) -> float:
 
     1 - Q1 / Σ_i c_i (Good 1953, Biometrika 40). Near 1, more samples of the same source bring
     few new features.
-
-    Args:
-        counts: Samples in which each feature is active.
 
     Returns:
         A fraction in [0, 1]; 0 when nothing is active.

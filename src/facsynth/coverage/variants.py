@@ -63,33 +63,16 @@ def weighted_coverage(
     The weight of a feature is the number of anchor samples that activate it (frequency), or the
     sum of its activations above the threshold in the anchor (magnitude). The idea is that of arXiv
     2602.10388, Table 11, which gives no formula.
-
-    Args:
-        weights: Weight of each feature; above 0 exactly where it is relevant and active in the
-            anchor, at least once.
-        seed: Features that some seed sample activates.
     """
     return min(1.0, float(weights[seed & (weights > 0)].sum()) / float(weights[weights > 0].sum()))
 
 
 def k_fold_coverage(
-    goal: Bool[np.ndarray, " n_features"],
-    seed_counts: Int64[np.ndarray, " n_features"],
-    *,
-    folds: tuple[int, ...] = FOLDS,
+    goal: Bool[np.ndarray, " n_features"], seed_counts: Int64[np.ndarray, " n_features"]
 ) -> tuple[FoldCoverage, ...]:
-    """FAC that asks for at least k seed samples per feature, for several k.
-
-    Args:
-        goal: Relevant features that the anchor activates, at least one.
-        seed_counts: Seed samples that activate each feature.
-        folds: Values of k; k = 1 gives FAC.
-
-    Returns:
-        One record per k, falling with k.
-    """
+    """FAC that asks for at least k seed samples per feature, for several k."""
     counts = seed_counts[goal]
-    covered = {k: int(np.count_nonzero(counts >= k)) for k in folds}
+    covered = {k: int(np.count_nonzero(counts >= k)) for k in FOLDS}
     return tuple(FoldCoverage(k=k, n_covered=n, fac=n / counts.size) for k, n in covered.items())
 
 
@@ -98,7 +81,6 @@ def coverage_sweep(
     seed: ActiveRows,
     relevant: Bool[np.ndarray, " n_features"],
     *,
-    thresholds: tuple[float, ...] = THRESHOLDS,
     quantiles: tuple[float, ...] = QUANTILES,
 ) -> tuple[SweepPoint, ...]:
     """FAC at several thresholds, absolute and relative to the anchor's activations.
@@ -106,18 +88,8 @@ def coverage_sweep(
     Both sets use the same threshold at each point; a quantile is taken over all non-zero
     activations of the anchor, one per sample and feature. FAC may rise or fall with the
     threshold, because both of its sets shrink.
-
-    Args:
-        anchor: The anchor at any threshold.
-        seed: The same for the seed.
-        relevant: Features to count.
-        thresholds: Absolute thresholds, in SAE units.
-        quantiles: Quantiles in [0, 1]; left out when the anchor has no activations.
-
-    Returns:
-        One point per threshold, absolute ones first.
     """
-    levels: list[tuple[float, float | None]] = [(float(t), None) for t in thresholds]
+    levels: list[tuple[float, float | None]] = [(float(t), None) for t in THRESHOLDS]
     if anchor.highest.any():
         found = anchor.quantiles(quantiles)
         levels += [(float(t), float(q)) for t, q in zip(found, quantiles, strict=True)]

@@ -72,14 +72,6 @@ def direction_picks(
     Σ_c ‖e_c - ē‖², ē the mean of the e_c; of two classes this is half the squared distance
     between the picks' difference of class means and the target's. A class without picks counts
     as e_c = 0. Classes and lengths follow the groups; ties go to the shorter, then the earlier.
-
-    Args:
-        vectors: Rows (n_samples, d), as in `mean_picks`.
-        groups: From `plan_groups` with classes.
-        means: Target mean of each class.
-        spending: Tokens that may be spent.
-        class_ids: Class of each sample.
-        taken: Samples chosen before.
     """
     n_classes = means.shape[0]
     parts = [take(vectors, group.rows) for group in groups]
@@ -109,15 +101,7 @@ def _cheapest_picks(
     costs: Callable[[int], NDArray[np.float64]],
     add: Callable[[int], None],
 ) -> Int64[np.ndarray, " n_selected"]:
-    """Pick the row with the lowest cost, group by group in turn, the first of equals.
-
-    Args:
-        groups: From `plan_groups`.
-        spending: Tokens that may be spent.
-        taken: Samples chosen before; they are added first.
-        costs: Current cost of each row of a group, by the number of the group.
-        add: Registers a pick.
-    """
+    """Pick the row with the lowest cost, group by group in turn, the first of equals."""
     free = [np.ones(group.rows.size, dtype=np.bool_) for group in groups]
     picked: list[int] = []
     for row in taken:

@@ -100,13 +100,7 @@ def plan_groups(
 def random_picks(
     groups: Sequence[Group], chosen: NDArray[np.int64], rng: np.random.Generator
 ) -> Int64[np.ndarray, " n_selected"]:
-    """Random samples, as many from each group as a choice has.
-
-    Args:
-        groups: Samples of about the same length (and of one class).
-        chosen: Positions of the choice, all of them in some group.
-        rng: Source of the draws.
-    """
+    """Random samples, as many from each group as a choice has."""
     drawn = [
         rng.choice(group.rows, int(np.isin(chosen, group.rows).sum()), replace=False)
         for group in groups

@@ -33,6 +33,9 @@ __all__ = [
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Matrices that get an adapter; where a model has none of these names, all linear layers."""
 
+_AT_ONCE = 16
+"""Texts in memory, of similar length."""
+
 Tokens = Int32[np.ndarray, " _"]
 
 
@@ -117,26 +120,17 @@ def score_texts(
     rows: Sequence[Tokens],
     pad_id: int,
     *,
-    batch_size: int = 16,
     progress: Progress = SILENT,
 ) -> Float64[np.ndarray, " n_samples"]:
-    """One score per text: the only output, or the second minus the first of two.
-
-    Args:
-        model: A sequence classifier in evaluation mode.
-        rows: Token ids of each text.
-        pad_id: Token that pads shorter texts of a batch.
-        batch_size: Texts in memory at once, of similar length.
-        progress: Where the bar is drawn.
-    """
+    """One score per text: the only output, or the second minus the first of two."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     scores = np.zeros(len(rows))
     words = model.get_input_embeddings().weight
     device, half = words.device, words.dtype != torch.float32
     casting = torch.autocast(device.type, words.dtype) if half else nullcontext()
     with torch.inference_mode(), casting, progress.task("scores", len(rows), "texts") as task:
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for start in range(0, len(order), _AT_ONCE):
+            batch = order[start : start + _AT_ONCE]
             texts = [torch.from_numpy(rows[i].astype(np.int64)) for i in batch]
             ids = pad_sequence(texts, batch_first=True, padding_value=pad_id)
             mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)

@@ -62,14 +62,7 @@ def fit_jobs(
 ) -> dict[str, dict[str, Any]]:
     """Train what is not there yet; an unfinished job resumes at its last checkpoint.
 
-    Args:
-        jobs: What to train.
-        lm: The untrained model, which the first job may change.
-        load: Loads it again for the next one.
-        training: Where and how; the folder is claimed for it.
-        kind: Which trainer.
-        tokenizer: Saved beside the weights; by default that of the model.
-        progress: Where bars go.
+    The first job may change `lm`; `load` reads it again for the next one.
 
     Returns:
         Rows, steps and seconds of each job, by name.
@@ -101,15 +94,7 @@ def save_trained(
     tensors: dict[str, Any] | None = None,
     **facts: Any,
 ) -> TrainedTask:
-    """Write the folder of trained models or heads.
-
-    Args:
-        training: What was asked for.
-        lm: The untrained model.
-        found: By name of each model, what it was trained on and what that took.
-        tensors: Heads.
-        facts: Other values for task.json.
-    """
+    """Write the folder of trained models or heads; `facts` are other values for task.json."""
     config = {
         "model": lm.name,
         "model_hash": lm.content_hash,

@@ -148,15 +148,7 @@ def save_task(
     texts: Iterable[str],
     tensors: Mapping[str, Any] | None = None,
 ) -> TrainedTask:
-    """Write the folder; task.json comes last, so a folder that has one is complete.
-
-    Args:
-        task: Name of the task.
-        folder: Where to write.
-        config: What task.json holds.
-        texts: Training texts, of which only hashes are kept.
-        tensors: Heads or vectors.
-    """
+    """Write the folder; task.json comes last, so a folder that has one is complete."""
     known, found = KnownTexts(texts), dict(tensors or {})
     if found:
         with atomic_path(folder / "tensors.safetensors") as temporary:
@@ -194,11 +186,6 @@ def near_copies(
     """Ids of evaluation texts that are near-copies of training texts.
 
     A near-copy has at least 80 % of its word 4-grams in the training texts.
-
-    Args:
-        trained: The trained task.
-        texts: Id and text of each evaluation sample; an id may come more than once.
-        allow: Return near-copies instead of refusing them.
 
     Raises:
         DataError: There are near-copies, and they are not allowed.

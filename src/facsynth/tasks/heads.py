@@ -23,13 +23,7 @@ def head_scores(head: Head, rows: Rows) -> Float64[np.ndarray, " n_rows"]:
 
 
 def fit_classifier(rows: Rows, positive: Bool[np.ndarray, " n_rows"], *, inverse_l2: float) -> Head:
-    """L2-regularised logistic regression on standardised rows, both classes weighing the same.
-
-    Args:
-        rows: Vectors of the training samples.
-        positive: Their classes, both present.
-        inverse_l2: scikit-learn's C; smaller is smoother.
-    """
+    """L2-regularised logistic regression on standardised rows, both classes weighing the same."""
     mean, scale = _moments(rows)
     fit = _regression(inverse_l2, class_weight="balanced")
     fit.fit((rows - mean) / scale, positive)
@@ -41,11 +35,6 @@ def fit_preferences(chosen: Rows, rejected: Rows, *, inverse_l2: float) -> Head:
     """Bradley-Terry reward, P(chosen beats rejected) = σ(r(chosen) - r(rejected)), linear in rows.
 
     This is logistic regression without intercept on the differences, each taken with both signs.
-
-    Args:
-        chosen: Vectors of the better answers.
-        rejected: Vectors of the worse ones, in the same order.
-        inverse_l2: scikit-learn's C; smaller is smoother.
     """
     _, scale = _moments(np.concatenate([chosen, rejected]))
     differences = (chosen.astype(np.float64) - rejected) / scale

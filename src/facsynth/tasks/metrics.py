@@ -14,13 +14,15 @@ from facsynth.errors import DataError
 
 __all__ = ["Estimate", "auprc", "auroc", "bootstrap_ranking", "bootstrap_share", "check_classes"]
 
+_N_RESAMPLES = 1000
+
 Scores = Float64[np.ndarray, " n_samples"]
 Classes = Bool[np.ndarray, " n_samples"]
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measured value with its percentile interval over resamples of the items."""
+    """A measured value with its 95 % percentile interval over resamples of the items."""
 
     value: float
     low: float
@@ -42,11 +44,6 @@ def auprc(positive: Classes, scores: Scores, weights: Scores | None = None) -> f
 
     Samples with equal scores share one threshold, as in scikit-learn's
     `average_precision_score`.
-
-    Args:
-        positive: Class of each sample.
-        scores: Higher means more likely positive.
-        weights: How often each sample counts; once when None.
 
     Returns:
         In [0, 1]; the share of positives is what a constant score reaches.
@@ -71,8 +68,7 @@ def bootstrap_ranking(
     scores: Scores,
     *,
     rng: np.random.Generator,
-    n_resamples: int = 1000,
-    level: float = 0.95,
+    n_resamples: int = _N_RESAMPLES,
 ) -> Estimate:
     """`auprc` or `auroc` with an interval over samples drawn within each class."""
     draws = np.zeros(n_resamples)
@@ -82,19 +78,15 @@ def bootstrap_ranking(
             rows = np.flatnonzero(one_class)
             weights[rows] = np.bincount(rng.integers(0, rows.size, rows.size), minlength=rows.size)
         draws[i] = measure(positive, scores, weights)
-    return _estimate(measure(positive, scores, None), draws, level)
+    return _estimate(measure(positive, scores, None), draws)
 
 
 def bootstrap_share(
-    flags: Float64[np.ndarray, " n_items"],
-    *,
-    rng: np.random.Generator,
-    n_resamples: int = 1000,
-    level: float = 0.95,
+    flags: Float64[np.ndarray, " n_items"], *, rng: np.random.Generator
 ) -> Estimate:
     """Mean of numbers, such as rights (1) and wrongs (0), over items drawn with replacement."""
-    drawn = rng.integers(0, flags.size, (n_resamples, flags.size))
-    return _estimate(float(flags.mean()), flags[drawn].mean(axis=1), level)
+    drawn = rng.integers(0, flags.size, (_N_RESAMPLES, flags.size))
+    return _estimate(float(flags.mean()), flags[drawn].mean(axis=1))
 
 
 def _counts(positive: Classes, scores: Scores, weights: Scores | None) -> tuple[Any, Any]:
@@ -106,6 +98,6 @@ def _counts(positive: Classes, scores: Scores, weights: Scores | None) -> tuple[
     return np.cumsum(counted * hit)[last], np.cumsum(counted * ~hit)[last]
 
 
-def _estimate(value: float, draws: Any, level: float) -> Estimate:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+def _estimate(value: float, draws: Any) -> Estimate:
+    low, high = np.quantile(draws, [0.025, 0.975])
     return Estimate(value, float(low), float(high))

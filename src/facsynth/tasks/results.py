@@ -159,13 +159,7 @@ def mean_and_sd(values: Sequence[int | float]) -> tuple[float, float | None]:
 def by_part(
     key: str, names: Sequence[str | None], values: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Means of items by the part of the data that they belong to; nothing without parts.
-
-    Args:
-        key: What a part is called.
-        names: Part of each item; None for none.
-        values: Arrays with a number for each item, by their names.
-    """
+    """Means of items by the part of the data that they belong to; nothing without parts."""
     of = np.array([name or "" for name in names])
     return [
         {

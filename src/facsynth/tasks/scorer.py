@@ -75,13 +75,6 @@ def train_scorer(
 ) -> TrainedTask:
     """Train one model for each draw, and write the folder.
 
-    Args:
-        training: What is trained, how, and into which folder.
-        kind: Which of the two kinds.
-        draws: Samples of each model.
-        load: Loads the untrained model.
-        progress: Where bars go.
-
     Raises:
         ModelError: There is no chat template, or no such layer.
         DataError: A sample has no words, or `max_length` exceeds the context of the model.
@@ -106,13 +99,6 @@ def score_samples(
     progress: Progress = SILENT,
 ) -> Scored:
     """Score samples by every model of a task's folder.
-
-    Args:
-        trained: The folder.
-        samples: What is scored.
-        load: Loads the untrained model.
-        base: Scores by the untrained model, if they are wanted.
-        progress: Where bars go.
 
     Raises:
         MismatchError: The model is not the one that was trained on.

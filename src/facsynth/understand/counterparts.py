@@ -39,13 +39,7 @@ class Counterparts:
 def describe_counterparts(
     a: ReadTable, b: ReadTable, pairs: Sequence[tuple[int, int]]
 ) -> list[Counterparts]:
-    """Describe pairs of features.
-
-    Args:
-        a: One table.
-        b: Another table of the same samples, in the same order.
-        pairs: A feature of `a` and one of `b` each.
-    """
+    """Describe pairs of features of two tables, which hold the same samples in one order."""
     words = count_terms(a.samples)
     sides = [
         collect_spans(side, [pair[i] for pair in pairs], context_tokens=_CONTEXT_TOKENS)

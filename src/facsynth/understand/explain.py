@@ -138,13 +138,11 @@ class Explanations:
     _repr_html_ = as_html
 
 
-def explain_by_terms(
-    evidence: Mapping[int, Evidence], background: TermCounts, *, n_terms: int = 3
-) -> list[Explanation]:
+def explain_by_terms(evidence: Mapping[int, Evidence], background: TermCounts) -> list[Explanation]:
     """Name features by the distinctive terms of their shown spans and test these as a rule."""
     explained = []
     for found in evidence.values():
-        terms = name_terms(found.shown, background, n_terms=n_terms)
+        terms = name_terms(found.shown, background)
         fidelity = rule_fidelity(terms, found) if terms else None
         name = ", ".join(terms) or "(no name)"
         explained.append(Explanation(found, name, "terms", terms, fidelity=fidelity))
@@ -237,12 +235,6 @@ def calls_to_explain(
     settings: ExplainSettings,
 ) -> list[ChatRequest]:
     """The calls that a run would make now; nothing is called.
-
-    Args:
-        run: The run as a function of the chat model.
-        recorder: Takes the place of the model.
-        chat: The recorder behind the cache of the run.
-        settings: Those of the run.
 
     Returns:
         The requests that no cached reply answers. Where an explanation is not written yet, the

@@ -103,12 +103,12 @@ def detection_items(evidence: Evidence, *, random: bool = False) -> list[Item]:
     ]
 
 
-def fuzzing_items(evidence: Evidence, *, random_seed: int = 0) -> list[Item]:
+def fuzzing_items(evidence: Evidence) -> list[Item]:
     """Held-out spans with the right mark, with a wrong one, and marked near misses.
 
     A wrong mark is another word of the span, drawn at random; one for every second span.
     """
-    rng = np.random.default_rng([random_seed, evidence.feature_id])
+    rng = np.random.default_rng([0, evidence.feature_id])
     wrong = [_marked_elsewhere(span, rng) for span in evidence.held_out[::2]]
     n_near = len(evidence.held_out) - len(wrong)
     return [
@@ -130,19 +130,12 @@ def rule_marks(terms: Sequence[str], span: Span) -> bool:
     return any(word == term or (term in there and word in split_words(term)) for term in terms)
 
 
-def rule_fidelity(terms: Sequence[str], evidence: Evidence, *, random_seed: int = 0) -> Fidelity:
-    """Scores of a name by terms as a rule, without an LLM.
-
-    Args:
-        terms: The terms of the name, from `name_terms` of the evidence's shown spans.
-        evidence: Spans of the feature; those kept back are used.
-        random_seed: Of the wrong marks.
-    """
+def rule_fidelity(terms: Sequence[str], evidence: Evidence) -> Fidelity:
+    """Scores of a name by terms as a rule, without an LLM."""
     return fidelity_of(
         evidence,
         lambda items: [rule_detects(terms, item.span) for item in items],
         lambda items: [rule_marks(terms, item.span) for item in items],
-        random_seed=random_seed,
     )
 
 
@@ -150,8 +143,6 @@ def fidelity_of(
     evidence: Evidence,
     detect: Callable[[Sequence[Item]], Sequence[bool | None]],
     mark: Callable[[Sequence[Item]], Sequence[bool | None]],
-    *,
-    random_seed: int = 0,
 ) -> Fidelity:
     """Scores of anything that answers the questions; None for an answer that failed."""
     failed: list[int] = []
@@ -169,7 +160,7 @@ def fidelity_of(
     return Fidelity(
         detection=scored(detect, detection_items(evidence)),
         detection_random=scored(detect, detection_items(evidence, random=True)),
-        fuzzing=scored(mark, fuzzing_items(evidence, random_seed=random_seed)),
+        fuzzing=scored(mark, fuzzing_items(evidence)),
         n_failed=sum(failed),
     )
 
@@ -216,14 +207,14 @@ def score_answers(answers: Sequence[bool | None], truth: Sequence[bool]) -> Scor
     )
 
 
-def wilson_interval(n_hits: int, n: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927), by default at 95 %.
+def wilson_interval(n_hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share (Wilson 1927).
 
     >>> low, high = wilson_interval(8, 10)
     >>> round(low, 3), round(high, 3)
     (0.49, 0.943)
     """
-    share = n_hits / n
+    share, z = n_hits / n, 1.959964
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -65,14 +65,7 @@ def explain_coverage(
 def name_features(
     feature_ids: Collection[int], tables: Sequence[FeatureTable], active: ActiveRows, tokenizer: Any
 ) -> Names:
-    """Name active features by the words at their peaks, with the strongest example of each.
-
-    Args:
-        feature_ids: Features to name.
-        tables: Feature tables that keep the text, extracted alike.
-        active: Their active rows, one table behind the other.
-        tokenizer: Tokenizer of the model that extracted them.
-    """
+    """Name active features by the words at their peaks, with the strongest example of each."""
     if not feature_ids:
         return {}
     table = _read(tables, active, tokenizer)

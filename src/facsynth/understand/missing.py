@@ -45,14 +45,6 @@ def understand_missing(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """JSONL rows of the missing features, and of the topics that they form.
 
-    Args:
-        anchor: Table of the anchor.
-        seed: Table of the seed.
-        tokenizer: Tokenizer of the model that extracted the tables.
-        decoder: The directions of the SAE.
-        threshold: δ.
-        relevant: Features that count; all by default.
-
     Returns:
         A row per missing feature, ranked; names, spans and neighbours for the first `MAX_NAMED`, a
         topic's place in the second list for the first `MAX_GROUPED` that have one.
@@ -96,13 +88,6 @@ def find_topics(
 ) -> list[Topic]:
     """Group features by `cluster_features` and name the groups by their features' spans.
 
-    Args:
-        active: Active rows of the anchor.
-        decoder: The directions of its SAE; None where it is not at hand.
-        features: Features to group, ranked.
-        spans: Spans of each feature, strongest first.
-        background: Counts of the whole anchor, from `count_terms`.
-
     Returns:
         Groups of two and more features, those with most firings in the anchor first: many features
         in some samples weigh more than a few in many.
@@ -128,12 +113,6 @@ def name_others(
     """Names of features that are shown with the explained ones, and their spans.
 
     Their names come from their strongest spans alone and are not tested.
-
-    Args:
-        features: Features that need a name.
-        names: Names that are known already; they are kept.
-        table: The table that the features are of.
-        background: Counts of its samples, from `count_terms`.
 
     Returns:
         All names, and the strongest spans of the features that had none.

@@ -26,6 +26,9 @@ __all__ = [
     "word_weights",
 ]
 
+_N_TERMS = 3
+"""Most terms in a name."""
+
 _NEIGHBOUR_WEIGHT = 0.15
 _PRIOR_WORDS = 10.0
 """Weight of the anchor's word frequencies, in words; a feature has about ten spans."""
@@ -62,22 +65,17 @@ def count_terms(samples: Iterable[Sample]) -> TermCounts:
     return TermCounts(words, pairs, words.total())
 
 
-def name_feature(spans: Sequence[Span], background: TermCounts, *, n_words: int = 3) -> str:
+def name_feature(spans: Sequence[Span], background: TermCounts) -> str:
     """The terms of `name_terms` as one line; "(no name)" without any."""
-    return ", ".join(name_terms(spans, background, n_terms=n_words)) or "(no name)"
+    return ", ".join(name_terms(spans, background)) or "(no name)"
 
 
 def name_terms(
-    spans: Sequence[Span], background: TermCounts, *, n_terms: int = 3
+    spans: Sequence[Span], background: TermCounts, *, n_terms: int = _N_TERMS
 ) -> tuple[str, ...]:
     """Up to `n_terms` distinctive terms of a feature's spans, the best first.
 
     Of a pair and its own words, only the better one is named.
-
-    Args:
-        spans: Spans of the feature.
-        background: Counts of the whole anchor, from `count_terms`.
-        n_terms: Most terms in the name.
 
     Returns:
         The terms; none without spans or without words in them.
@@ -102,19 +100,12 @@ def name_terms(
     return _best_terms(scores, telling, background, n_terms)
 
 
-def name_topic(
-    groups: Sequence[Sequence[Span]], background: TermCounts, *, n_words: int = 3
-) -> str:
+def name_topic(groups: Sequence[Sequence[Span]], background: TermCounts) -> str:
     """The words that the spans of several features have in common, as one line.
 
     A feature of a group often peaks at a mark or a short word, such as a bracket in code; what the
     group is about stands around it. So every word of a span counts, once, whether it is at the
     peak or not, and a word is named only if it is in the spans of two features.
-
-    Args:
-        groups: Spans of each feature.
-        background: Counts of the whole anchor, from `count_terms`.
-        n_words: Most words in the name.
 
     Returns:
         The words, the most telling first; where no word is common, the name of all spans together.
@@ -132,9 +123,9 @@ def name_topic(
         word: _log_odds_z(weight, total, float(background.frequency(word)), n_all)
         for word, weight in common.items()
     }
-    named = _best_terms({w: z for w, z in scores.items() if z > 0}, scores, background, n_words)
+    named = _best_terms({w: z for w, z in scores.items() if z > 0}, scores, background, _N_TERMS)
     together = [span for spans in groups for span in as_shares(spans)]
-    return ", ".join(named) or name_feature(together, background, n_words=n_words)
+    return ", ".join(named) or name_feature(together, background)
 
 
 def as_shares(spans: Sequence[Span]) -> list[Span]:

@@ -55,12 +55,6 @@ def decoder_neighbours(
 
     Ties go to the smaller number. A feature whose direction is zero neither has neighbours nor is
     one.
-
-    Args:
-        decoder: One direction per feature.
-        of: Features whose neighbours are wanted.
-        n: Neighbours of each feature, at most.
-        among: Which features may be neighbours.
     """
     unit = _unit_rows(decoder)
     is_dead: np.ndarray = np.linalg.norm(unit, axis=1) == 0
@@ -106,12 +100,6 @@ def find_neighbours(
 
     Only features that some sample of the table activates are named.
 
-    Args:
-        rows: Active rows of a feature table.
-        decoder: The directions of its SAE; without them only samples count.
-        of: Features whose neighbours are wanted.
-        n_each: Neighbours of each kind, at most.
-
     Raises:
         MismatchError: Table and decoder differ in their number of features.
     """
@@ -152,12 +140,6 @@ def cluster_features(
     The similarity of two features is the mean of the cosine of their directions (0 where it is
     negative) and of their common samples (Jaccard). Groups are merged while the mean similarity
     between them is at least `min_similarity` (average linkage).
-
-    Args:
-        rows: Active rows of a feature table.
-        decoder: The directions of its SAE; without them the similarity is that of the samples.
-        of: Features to group; their pairs are in memory (2,000 take 50 MB).
-        min_similarity: Least mean similarity inside a group, in [0, 1].
 
     Returns:
         Every feature in one group, possibly alone. Members, and groups by their first member, are

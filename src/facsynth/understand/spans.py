@@ -76,12 +76,6 @@ def collect_spans(
     The peak token is part of the span, with up to `context_tokens` tokens on both sides, clipped
     to scored text. Spans with the same text are merged into the stronger one.
 
-    Args:
-        table: A table with its samples.
-        feature_ids: Features to look at.
-        n_spans: Most spans per feature.
-        context_tokens: Most tokens on each side of the peak.
-
     Returns:
         Spans by feature, strongest first; empty for a feature that is never active.
     """

@@ -61,14 +61,6 @@ def score_alpaca(
 ) -> dict[str, Any]:
     """Win rate against the reference answers of the file, plain and at equal lengths.
 
-    Args:
-        benchmark: Instructions with `output`, the reference.
-        responses: The answers to judge.
-        judge: Any chat model.
-        gamed: Constants of AlpacaEval's own length control, the published one; see
-            `length_controlled`.
-        progress: Where the bar goes.
-
     Returns:
         `win_rate` (with an interval over instructions); `length_controlled`, with `gamed` only, and
         `length_controlled_minimal`, both None below five verdicts; `first_share` (how often the

@@ -24,6 +24,10 @@ from facsynth.tasks.steering.data import Item
 __all__ = ["Asked", "Steer", "answer_log_probs", "ask", "letter_states"]
 
 
+_BATCH_TOKENS = 4096
+"""Tokens of prompts per forward pass, padding included."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """An item as tokens, up to where the letter of the answer comes."""
@@ -47,11 +51,6 @@ class Steer:
 
 def ask(item: Item, lm: LanguageModel, *, shown: Sequence[tuple[Item, bool]] = ()) -> Asked:
     """Render and tokenise an item, after answered ones if some are `shown`.
-
-    Args:
-        item: The question.
-        lm: Model with a chat template.
-        shown: Items to show as answered turns, each with whether the answer matches.
 
     Raises:
         ModelError: There is no chat template, or the two letters are no single tokens.
@@ -94,20 +93,13 @@ def answer_log_probs(
     lm: LanguageModel,
     steers: Sequence[Steer | None] = (None,),
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int = _BATCH_TOKENS,
     task: Task | None = None,
 ) -> Float64[np.ndarray, "n_steers n_items 2"]:
     """Log-probability of the matching and of the other letter, out of all tokens.
 
     A prompt up to the user's last word is read once; only what comes after it is read again for
-    each vector, because only there something is added.
-
-    Args:
-        asked: Items as tokens.
-        lm: The model.
-        steers: Vectors to add at the output of a layer, after the user's words; None for nothing.
-        batch_tokens: Tokens of prompts per forward pass, padding included.
-        task: Advanced by one for every item and vector.
+    each vector, because only there something is added; None adds nothing.
     """
     found = np.zeros((len(steers), len(asked), 2))
     begins = [min(one.n_prompt, one.ids.size - 1) for one in asked]
@@ -130,20 +122,11 @@ def letter_states(
     lm: LanguageModel,
     layers: Sequence[int],
     *,
-    batch_tokens: int = 4096,
     task: Task | None = None,
 ) -> dict[int, Float32[np.ndarray, "n_items 2 d_model"]]:
-    """Output of decoder layers at the matching and at the other letter, as if it were answered.
-
-    Args:
-        asked: Items as tokens.
-        lm: The model.
-        layers: 0-based decoder layers.
-        batch_tokens: Tokens of prompts per forward pass, padding included.
-        task: Advanced by one for every item.
-    """
+    """Output of decoder layers at the matching and at the other letter, as if it were answered."""
     states = {k: np.zeros((len(asked), 2, lm.d_model), np.float32) for k in layers}
-    for batch in batch_by_length([one.ids.size for one in asked], batch_tokens=batch_tokens):
+    for batch in batch_by_length([one.ids.size for one in asked], batch_tokens=_BATCH_TOKENS):
         prompts = ReadPrompts(lm, [asked[i].ids for i in batch], deepest=max(layers))
         for side in (0, 1):
             letters = [(asked[i].matching, asked[i].other)[side] for i in batch]

@@ -54,16 +54,7 @@ def measure_vectors(
     shown: Sequence[Item] = (),
     progress: Progress = SILENT,
 ) -> Measured:
-    """How questions are answered without steering, at every layer, and after shown answers.
-
-    Args:
-        trained: Vectors.
-        items: Evaluation items.
-        lm: The model that the vectors were made with.
-        n_random: Random vectors of the same length for each layer.
-        shown: Items for the prompt-only control.
-        progress: Where the bar is drawn.
-    """
+    """How questions are answered without steering, at every layer, and after shown answers."""
     both = [*items, *map(swapped, items)]
     asked = [ask(item, lm) for item in both]
     steers = _steers(trained, n_random)

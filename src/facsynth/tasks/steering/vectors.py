@@ -45,16 +45,7 @@ def make_vectors(
     sae: SparseAutoencoder | None = None,
     progress: Progress = SILENT,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What task.json holds, and the vectors as `<vector or shuffled>.<random seed>.<layer>`.
-
-    Args:
-        items: Training questions.
-        lm: The model.
-        layers: 0-based decoder layers, one vector each.
-        settings: How.
-        sae: Make the vectors of this SAE's features.
-        progress: Where bars are drawn.
-    """
+    """What task.json holds, and the vectors as `<vector or shuffled>.<random seed>.<layer>`."""
     for layer in layers:
         check_layer(lm, layer)
     given = len(layers) == len(settings.strength) == 1
