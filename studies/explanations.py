@@ -83,7 +83,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if options.step != "page" and (options.again or options.step not in results):
         table = find_table(options.table, options.runs)
-        threshold = read_recipe(ROOT / "recipes" / "demo.toml").synthesize.threshold
+        threshold = read_recipe(ROOT / "recipes" / "demo.toml").written_above
         if options.step == "offline":
             results["offline"] = run_offline(table, threshold)
         else:

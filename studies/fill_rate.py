@@ -3,7 +3,8 @@ r"""Features filled against generated tokens, by method, prompt and generator.
 Anchor: Alpaca instructions; seed: self-instruct tasks; features: the default SmolLM2 and SAE. F
 are the features that at least 5 anchor samples activate. Every cell (generator, arm, random seed)
 is one run of `fac synthesize`, with a generator that counts its tokens. The results contain no
-text. Run the same command again to resume: only unfinished cells run.
+text. Run the same command again to resume: only unfinished cells run. `report` keeps the cells of
+the stored results that were not run again.
 
     python studies/fill_rate.py run --data DATA --generator smollm2 --arm cover --seeds 3
     python studies/fill_rate.py run --data DATA --generator QWEN.gguf --arm paper --threshold 1
@@ -65,7 +66,7 @@ BATCH = 32
 COVER = SynthesisSettings(
     form=FORM, reply=False, min_anchor_samples=MIN_ANCHOR, effort=Effort(round_size=BATCH)
 )
-PAPER = replace(COVER, method="paper", effort=Effort(max_features=100))
+PAPER = replace(COVER, method="paper")
 
 ARMS: dict[str, SynthesisSettings] = {
     "cover": COVER,
@@ -89,7 +90,7 @@ DESCRIBED = {
     "cover, request": "the texts of the default, quoted in one message",
     "random anchor text": "one random anchor text of the length that is lacking; names no feature",
     "undirected": "the prompt names the form alone",
-    "paper": "two steps for each of the 100 most frequent missing features",
+    "paper": "two steps for each of the most frequent missing features",
 }
 
 
@@ -135,7 +136,7 @@ class World:
     """Tables, model and SAE shared by all cells."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        torch.set_num_threads(1)
+        torch.set_num_threads(options.threads)
         self.options, self.output = options, options.output
         self.lm = load_language_model()
         self.sae = load_sae(device=self.lm.device)
@@ -172,18 +173,22 @@ class World:
 def run_cell(world: World, generator: str, arm: str, seed: int, threshold: float) -> None:
     options = world.options
     name, slug = Path(generator).stem.split(".Q")[0], re.sub(r"\W+", "-", arm)
-    folder = world.output / "cells" / name / f"{slug}-{options.samples}-{threshold:g}" / str(seed)
+    size = options.features if arm == "paper" else options.samples
+    folder = world.output / "cells" / name / f"{slug}-{size}-{threshold:g}" / str(seed)
     if (folder / "result.json").is_file():
         return
     # Asked again, replies come from their file, and so all tokens are counted.
     shutil.rmtree(folder / "run", ignore_errors=True)
     started, cpu = time.time(), time.process_time()
     base = ARMS[arm]
+    effort = replace(base.effort, max_samples=options.samples)
+    if arm == "paper":
+        effort = replace(effort, max_features=options.features)
     wanted = replace(
         base,
         threshold=threshold,
         random_seed=seed,
-        effort=replace(base.effort, max_samples=options.samples),
+        effort=effort,
         sampling=Sampling(max_length=48),
     )
     chat = world.chat(generator, options.tokens, folder / "replies.sqlite")
@@ -198,6 +203,7 @@ def run_cell(world: World, generator: str, arm: str, seed: int, threshold: float
         "arm": arm,
         "seed": seed,
         "threshold": threshold,
+        "n_asked_for": options.samples,
         "seconds": round(time.time() - started),
         "cpu_seconds": round(time.process_time() - cpu),
     }
@@ -268,13 +274,21 @@ def run(options: argparse.Namespace) -> None:
                 run_cell(world, options.generator, arm, seed, threshold)
 
 
+def _key(cell: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a cell from others."""
+    size = cell["n_aimed"] if cell["arm"] == "paper" else cell.get("n_asked_for", 200)
+    return (cell["generator"], cell["arm"], cell["threshold"], size, cell["seed"])
+
+
 def report(options: argparse.Namespace) -> None:
     """Write results and page."""
     from fill_rate_page import page
 
     world = World(options)
     paths = sorted(options.output.glob("cells/*/*/*/result.json"))
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"] if RESULTS.is_file() else []
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    cells = list({_key(cell): cell for cell in [*stored, *found]}.values())
     rows = active_rows(world.anchor, threshold=1.0, relevant=world.relevant(1.0))
     seed = active_rows(world.seed, threshold=1.0, relevant=world.relevant(1.0))
     facts = {
@@ -306,6 +320,8 @@ def main() -> None:
     parser.add_argument("--random-seed", type=int, help="run only this random seed")
     parser.add_argument("--n-anchor", type=int, default=4000)
     parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--features", type=int, default=100, help="aimed at by the arm paper")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens", type=int, help="generated tokens per cell, at most")
     options = parser.parse_args()
     {"run": run, "report": report}[options.command](options)

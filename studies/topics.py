@@ -27,7 +27,7 @@ MIN_SAMPLES, N_SPLITS, N_GROUPS = 6, 3, (300, 200, 120)
 
 def main() -> None:
     run = Path(sys.argv[1])
-    threshold = read_recipe(ROOT / "recipes" / "demo.toml").synthesize.threshold
+    threshold = read_recipe(ROOT / "recipes" / "demo.toml").written_above
     anchor, seed = (open_table(run / name).activations() for name in ("anchor", "seed"))
     rows, seed_rows = (active_rows(table, threshold=threshold) for table in (anchor, seed))
     features = missing_features(rows, seed_rows)

@@ -39,15 +39,16 @@ def test_rows_of_explain_come_back_with_spans_and_doubts(tmp_path):
 def test_unsure_features_are_left_out_by_degree(tmp_path):
     rows = [
         {"feature_id": 1, "name": "fine"},
-        {"feature_id": 2, "name": "failed", "doubtful": True},
+        {"feature_id": 2, "description": "failed", "doubtful": True},
         {"feature_id": 3, "description": "Cannot tell."},
+        {"feature_id": 4, "name": "terms that failed", "doubtful": True},
     ]
     found = read_explanations(written(tmp_path, *rows)).values()
     kept = {
         degree: [one.feature_id for one in found if one.why_left_out(degree) is None]
         for degree in ("none", "cannot-tell", "doubtful")
     }
-    assert kept == {"none": [1, 2, 3], "cannot-tell": [1, 2], "doubtful": [1]}
+    assert kept == {"none": [1, 2, 3, 4], "cannot-tell": [1, 2, 4], "doubtful": [1, 4]}
 
 
 def test_neuronpedia_export_is_read(tmp_path):

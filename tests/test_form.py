@@ -3,8 +3,9 @@
 import pytest
 
 from facsynth.records import Sample
-from facsynth.synthesize.admission import Admission, has_remark, main_scripts, script_share
+from facsynth.synthesize.admission import Admission, has_remark
 from facsynth.synthesize.candidates import Candidate
+from facsynth.words import main_scripts, script_share
 from tiny_pair import talk
 
 

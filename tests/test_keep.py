@@ -23,20 +23,17 @@ def choose(rows, *, quotas=(99,), classes=None, texts=None, counts=None, open_ro
     eye = [{f: 2.0} for f in range(n_features)]
     anchor = active_rows(make_activations(eye, n_features=n_features), threshold=1.0)
     counts = np.array(counts if counts is not None else [0] * n_features)
-    per_feature = options.get("per_feature", 1)
     wanted = Wanted.measure(
         anchor,
         counts,
-        is_open=np.ones(n_features, dtype=bool),
-        per_feature=per_feature,
+        openness=np.ones(n_features),
+        per_feature=options.get("per_feature", 1),
         n_final=options.get("n_final", n_features),
     )
     return choose_cover(
         pool,
         texts or [f"{i} {i}a {i}b {i}c" for i in range(len(rows))],
         wanted,
-        counts=counts,
-        per_feature=per_feature,
         open_rows=range(len(rows)) if open_rows is None else open_rows,
         classes=np.array(classes if classes is not None else [0] * len(rows), dtype=np.int64),
         quotas=np.array(quotas),

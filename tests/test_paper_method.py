@@ -10,7 +10,7 @@ from facsynth.synthesize.settings import Effort, SynthesisSettings
 from test_rounds import World, dull, except_for, rows_of
 from tiny_pair import PLANTED, asked_for, obedient, planted_in
 
-PAPER = SynthesisSettings(method="paper", effort=Effort(max_samples=99))
+PAPER = SynthesisSettings(method="paper", threshold=1.0, effort=Effort(max_samples=99))
 
 
 @pytest.fixture(scope="module")

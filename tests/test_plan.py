@@ -27,11 +27,11 @@ def anchor_of(rows, tokens=None):
     return active_rows(table, threshold=0.5)
 
 
-def wanted_by(anchor, counts=None, is_open=None, **options):
+def wanted_by(anchor, counts=None, openness=None, **options):
     counts = np.zeros(anchor.n_features, dtype=np.int64) if counts is None else np.array(counts)
-    is_open = np.ones(anchor.n_features, dtype=bool) if is_open is None else np.array(is_open)
+    openness = np.ones(anchor.n_features) if openness is None else np.array(openness)
     settings = {"per_feature": 1, "n_final": anchor.n_samples, **options}
-    return Wanted.measure(anchor, counts, is_open=is_open, **settings)
+    return Wanted.measure(anchor, counts, openness=openness, **settings)
 
 
 def plan(rows, *, n=1, tokens=None, room=None, uses=None, **options):
@@ -73,7 +73,7 @@ def test_covered_features_count_only_when_nothing_is_missing():
 
 def test_rates_name_no_feature():
     # Expected are 2 and 1 of 3 samples; the second feature fires too seldom by its whole share.
-    assert plan([[1, 0], [1, 0], [0, 1]], counts=[2, 0], is_open=[False, False]) == [Aim((), 2)]
+    assert plan([[1, 0], [1, 0], [0, 1]], counts=[2, 0], openness=[0.0, 0.0]) == [Aim((), 2)]
 
 
 def test_without_room_only_missing_features_are_aimed_at():

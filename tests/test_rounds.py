@@ -15,6 +15,7 @@ from facsynth.chat.cache import CachedChat
 from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.coverage.fac import missing_features
+from facsynth.coverage.measure import measure_coverage
 from facsynth.data.read import read_samples
 from facsynth.errors import ChatError, DataError, MismatchError
 from facsynth.models.lm import LanguageModel
@@ -44,6 +45,7 @@ DULL = "we found a small old table near your house today"
 """A text that activates no planted feature and copies nothing."""
 
 SETTINGS = SynthesisSettings(
+    threshold=1.0,
     effort=Effort(max_samples=16, round_size=12),
     max_overlap=0.6,
 )
@@ -360,6 +362,15 @@ def test_impossible_budget_is_an_error(change, message):
 def test_impossible_setting_is_an_error(change, message):
     with pytest.raises(DataError, match=message):
         SynthesisSettings(**change)
+
+
+def test_threshold_that_is_not_set_is_that_of_coverage(world):
+    result = world.run("delta", obedient, replace(SETTINGS, threshold=None))
+    found = measure_coverage(world.anchor, world.seed)
+    assert found.threshold_rule
+    row = json.loads((result.folder / "summary.json").read_text())
+    assert (row["threshold"], row["threshold_rule"]) == (found.threshold, found.threshold_rule)
+    assert row["n_missing"] == found.n_missing
 
 
 # Nothing to do, and failures

@@ -225,6 +225,12 @@ class Recipe(Settings):
             )
 
     @property
+    def written_above(self) -> float:
+        """δ of what is written: its own, or that of all stages."""
+        own = self.synthesize.threshold
+        return self.threshold if own is None else own
+
+    @property
     def judges_by_rubric(self) -> bool:
         """Whether an LLM decides which features count."""
         wanted = self.relevance

@@ -5,11 +5,20 @@ into characters; pairs and longer runs of them are left to those who count.
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import regex
 
-__all__ = ["count_words", "find_sentence_ends", "find_words", "is_word", "split_words"]
+__all__ = [
+    "count_words",
+    "find_sentence_ends",
+    "find_words",
+    "is_word",
+    "main_scripts",
+    "script_share",
+    "split_words",
+]
 
 _SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _NO_SPACES = rf"[[{_SCRIPTS}]&&[\p{{L}}\p{{N}}\u30fc]]"
@@ -68,3 +77,33 @@ def count_words(text: str) -> int:
 def is_word(word: str) -> bool:
     """Whether it begins with a letter or a digit, so is no punctuation."""
     return word[:1].isalnum()
+
+
+# Scripts
+
+_MAIN_SHARE = 0.01
+"""A script with fewer of the letters is none of the main ones."""
+
+
+def main_scripts(texts: Iterable[str]) -> frozenset[str]:
+    """Scripts, such as LATIN or CYRILLIC, of at least 1 % of the letters."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(map(_script, filter(str.isalpha, text)))
+    total = counts.total()
+    return frozenset(script for script, n in counts.items() if n >= _MAIN_SHARE * total)
+
+
+def script_share(text: str, scripts: frozenset[str]) -> float:
+    """Share of a text's letters in these scripts, in [0, 1]; 1 for a text without letters.
+
+    >>> script_share("one два", frozenset({"LATIN"}))
+    0.5
+    """
+    found = [_script(letter) in scripts for letter in text if letter.isalpha()]
+    return sum(found) / len(found) if found else 1.0
+
+
+def _script(letter: str) -> str:
+    """The script of a letter: the first word of its Unicode name."""
+    return unicodedata.name(letter, "UNNAMED").split()[0].split("-")[0]

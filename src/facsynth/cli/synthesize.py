@@ -54,8 +54,6 @@ def synthesize(
     explanations: Path | None,
     settings: SynthesisSettings,
     model: ModelSettings,
-    grading: JudgeSettings,
-    as_json: bool,
     **options: Any,
 ) -> None:
     """Write samples for the features that the anchor activates and the seed does not.
@@ -91,11 +89,11 @@ def synthesize(
     )
     generator = replace(options["generator"], model=options["writer"])
     spending = Spending(generator.policy, output / "replies.sqlite")
-    judge = open_judge(grading, generator, settings.sampling, spending)
+    judge = open_judge(options["grading"], generator, settings.sampling, spending)
     if options["dry_run"]:
         tokenizer = load_table_tokenizer(source, model.model)
         expected = run.forecast(tokenizer, policy=generator, judge=judge)
-        show(expected, as_json=as_json)
+        show(expected, as_json=options["as_json"])
         return
 
     @cache
@@ -109,4 +107,4 @@ def synthesize(
     with hold_folder(output):
         result = run.execute(lm, sae, chat, output, judge=judge, progress=progress)
     spent = "a limit was reached; raise it and run again to resume"
-    show(result, as_json=as_json, notes=[spent] if result.stopped == "budget" else ())
+    show(result, as_json=options["as_json"], notes=[spent] if result.stopped == "budget" else ())

@@ -15,7 +15,7 @@ from facsynth.coverage.representative import measure_representativeness
 from facsynth.coverage.result import Coverage
 from facsynth.coverage.richness import compare_richness
 from facsynth.coverage.settings import CoverageSettings
-from facsynth.coverage.threshold import ChosenThreshold, choose_threshold, count_samples
+from facsynth.coverage.threshold import choose_threshold, count_samples
 from facsynth.coverage.variants import coverage_sweep, k_fold_coverage, weighted_coverage
 from facsynth.errors import MismatchError
 from facsynth.table.active import active_rows
@@ -47,11 +47,7 @@ def measure_coverage(
         MismatchError: The tables or the flags differ in their number of features.
     """
     settings = settings or CoverageSettings()
-    chosen = (
-        choose_threshold(anchor, count_samples(seed), relevant)
-        if settings.threshold is None
-        else ChosenThreshold(settings.threshold)
-    )
+    chosen = choose_threshold(anchor, count_samples(seed), relevant, given=settings.threshold)
     # Some controls also look at the features that do not count.
     every, seed_every = (active_rows(one, threshold=chosen.threshold) for one in (anchor, seed))
     if every.n_features != seed_every.n_features:

@@ -44,6 +44,8 @@ def choose_threshold(
     anchor: TableData | Sequence[TableData],
     n_seed: int,
     relevant: Bool[np.ndarray, " n_features"] | None = None,
+    *,
+    given: float | None = None,
 ) -> ChosenThreshold:
     """The lowest of `QUANTILES` at which random anchor samples cover at most `ROOM`.
 
@@ -54,7 +56,10 @@ def choose_threshold(
         n_seed: Samples of the seed. Half of the anchor at most is drawn, for all of it covers
             everything at any threshold.
         relevant: Features that count; all when None.
+        given: A threshold that was set; nothing is chosen then.
     """
+    if given is not None:
+        return ChosenThreshold(given)
     tables = open_tables(anchor)
 
     def blocks() -> Iterator[FeatureActivations]:

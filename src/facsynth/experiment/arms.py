@@ -209,6 +209,9 @@ def _synthesis(
     )
     is_random = arm.features == "random-sae"
     side = world.side(wanted, random_seed if is_random else None)
+    if settings.threshold is None:  # one for all arms
+        settings = replace(settings, threshold=world.recipe.threshold)
+    assert settings.threshold is not None
     seed, relevant = aim_at(world, side, arm, settings.threshold, random_seed, wanted)
     return SynthesisRun(side.anchor, seed, settings=settings, relevant=relevant), side.sae
 

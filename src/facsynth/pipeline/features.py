@@ -106,7 +106,7 @@ def name_missing(run: Run, anchor: FeatureTable, seed: FeatureTable, relevant: A
         seed,
         run.lm.tokenizer,
         run.sae.W_dec.detach().float().cpu().numpy(),
-        threshold=run.recipe.synthesize.threshold,
+        threshold=run.recipe.written_above,
         relevant=relevant,
     )
     write_jsonl(topics, folder / "topics.jsonl")

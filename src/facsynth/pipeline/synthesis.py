@@ -47,10 +47,10 @@ def synthesize(
         # What follows from the samples is made again; the summary goes last, so a kill is safe.
         for name in ("manifest.json", "coverage/after.json", "synthesize/summary.json"):
             (run.folder / name).unlink(missing_ok=True)
-    sampling = recipe.synthesize.sampling
-    judge = open_judge(recipe.grading, recipe.generator, sampling, run.spending)
+    settings = replace(recipe.synthesize, threshold=recipe.written_above)
+    judge = open_judge(recipe.grading, recipe.generator, settings.sampling, run.spending)
     planned = SynthesisRun(
-        anchor, seed, settings=recipe.synthesize, relevant=relevant, explanations=described
+        anchor, seed, settings=settings, relevant=relevant, explanations=described
     )
     policy = recipe.generator
     run.progress.say(f"estimate: {planned.forecast(run.lm.tokenizer, policy=policy, judge=judge)}")
@@ -95,7 +95,7 @@ def choose(
 
     def active(*parts: FeatureTable) -> Any:
         rows = stack_rows([part.activations(hidden=is_hidden) for part in parts])
-        return active_rows(rows, threshold=run.recipe.synthesize.threshold, relevant=relevant)
+        return active_rows(rows, threshold=run.recipe.written_above, relevant=relevant)
 
     samples = [sample for table in tables for sample in table.samples()]
     labels: dict[str, Any] = {}

@@ -6,9 +6,8 @@ here is".
 """
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,14 +15,12 @@ from facsynth.data.copies import KnownRuns, index_texts, longest_runs
 from facsynth.data.flaws import find_flaw, repetition_limit
 from facsynth.records import Sample
 from facsynth.synthesize.candidates import Candidate
-from facsynth.words import count_words, split_words
+from facsynth.words import count_words, main_scripts, script_share, split_words
 
 __all__ = [
     "Admission",
     "count_written_words",
     "has_remark",
-    "main_scripts",
-    "script_share",
     "word_limits",
 ]
 
@@ -68,8 +65,6 @@ _ASKS_BACK = re.compile(
 _RULE = r"no (?:title|comments?|quotes?|quotation marks?)"
 _REPEATS = re.compile(rf"\b{_RULE},? (?:and )?{_RULE}\b", re.IGNORECASE)
 """Repeats the rules of the system prompt."""
-
-_COMMON_SHARE = 0.01
 
 
 class Admission:
@@ -222,27 +217,3 @@ def has_remark(text: str) -> bool:
     False
     """
     return any(rule.search(text.strip()) for rule in (_ANNOUNCES, _REFUSES, _ASKS_BACK, _REPEATS))
-
-
-def main_scripts(texts: Iterable[str]) -> frozenset[str]:
-    """Scripts, such as LATIN or CYRILLIC, of at least 1 % of the letters."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(map(_script, filter(str.isalpha, text)))
-    total = counts.total()
-    return frozenset(script for script, n in counts.items() if n >= _COMMON_SHARE * total)
-
-
-def script_share(text: str, scripts: frozenset[str]) -> float:
-    """Share of a text's letters in these scripts, in [0, 1]; 1 for a text without letters.
-
-    >>> script_share("one два", frozenset({"LATIN"}))
-    0.5
-    """
-    found = [_script(letter) in scripts for letter in text if letter.isalpha()]
-    return sum(found) / len(found) if found else 1.0
-
-
-def _script(letter: str) -> str:
-    """The script of a letter: the first word of its Unicode name."""
-    return unicodedata.name(letter, "UNNAMED").split()[0].split("-")[0]

@@ -140,19 +140,19 @@ class Written:
 def first_requests(
     shown: Sequence[Shown], n: int, wording: Wording, *, random_seed: int
 ) -> list[Asking]:
-    """`n` requests for each aim, with its evidence in another order each time."""
+    """`n` requests for each aim, equal but for their random seeds, so that it is read once.
+
+    The evidence is in random order, but for the last text.
+    """
     found = []
     for place, one in enumerate(shown):
-        for index in range(n):
-            number = _number(random_seed, place * n + index)
-            texts = list(one.texts[:-1])
-            random.Random(number).shuffle(texts)
-            texts += one.texts[-1:]
-            ask = request_prompt if wording.is_request else turns_prompt
-            asked = ask(
-                one.themes, texts, n_words=one.n_words, form=wording.form, task=wording.task
-            )
-            found.append(_asking(one, asked, wording, number))
+        numbers = [_number(random_seed, place * n + index) for index in range(n)]
+        texts = list(one.texts[:-1])
+        random.Random(numbers[0]).shuffle(texts)
+        texts += one.texts[-1:]
+        ask = request_prompt if wording.is_request else turns_prompt
+        asked = ask(one.themes, texts, n_words=one.n_words, form=wording.form, task=wording.task)
+        found += [_asking(one, asked, wording, number) for number in numbers]
     return found
 
 

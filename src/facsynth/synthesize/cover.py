@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from facsynth.synthesize.candidates import Asking, first_requests
 from facsynth.synthesize.keep import Kept, choose_cover
@@ -94,11 +95,7 @@ class CoverRounds(Rounds):
         room = self._quotas - np.bincount(kept_classes, minlength=self._quotas.size)
         if not room.any() and self._covers_little():
             return []
-        is_open = self._in.anchor.features.copy()
-        is_open[self._in.missing] = False
-        is_open[self._in.aimable] = True
-        is_open[[f for f, n in self._attempts.items() if n >= self._effort.max_attempts]] = False
-        wanted = self._wanted(is_open)
+        wanted = self._wanted(self._openness())
         n = max(int(np.ceil(room.sum() / self._yield())), int(np.count_nonzero(wanted.missing)))
         n = max(n, _LEAST_ROUND) if n else 0
         most = max(self._effort.round_size, self._effort.max_samples // _MOST_ROUNDS)
@@ -112,6 +109,15 @@ class CoverRounds(Rounds):
             uses=self._uses,
             is_shown=self._is_shown,
         )
+
+    def _openness(self) -> Float64[np.ndarray, " n_features"]:
+        """How much each feature may still be asked for, half as much after each attempt."""
+        openness = self._in.anchor.features.astype(np.float64)
+        openness[self._in.missing] = 0.0
+        openness[self._in.aimable] = 1.0
+        for feature, n in self._attempts.items():
+            openness[feature] = 0.5**n if n < self._effort.max_attempts else 0.0
+        return openness
 
     def _covers_little(self) -> bool:
         """Whether the texts of the last round covered much less than those before."""
@@ -128,31 +134,31 @@ class CoverRounds(Rounds):
             return _FIRST_YIELD
         return max(_LEAST_YIELD, len(self.pool.open_rows()) / self.n_asked)
 
-    def _wanted(self, is_open: Any) -> Wanted:
+    def _wanted(self, openness: Float64[np.ndarray, " n_features"]) -> Wanted:
         """What seed and kept samples together want."""
         counts = self._in.seed.counts
         if self.kept:
             rows = [kept.row for kept in self.kept]
             counts = counts + self._active().fires[rows].sum(axis=0).astype(np.int64)
-        return self._measure(counts, is_open)
+        return self._measure(counts, openness)
 
-    def _measure(self, counts: Any, is_open: Any) -> Wanted:
+    def _measure(
+        self, counts: Int64[np.ndarray, " n_features"], openness: Float64[np.ndarray, " n_features"]
+    ) -> Wanted:
         return Wanted.measure(
             self._in.anchor,
             counts,
-            is_open=is_open,
+            openness=openness,
             per_feature=self._settings.per_feature,
             n_final=self._in.seed.n_samples + self._effort.max_samples,
         )
 
     def _choose(self) -> list[Kept]:
-        counts = self._in.seed.counts
+        anchor = self._in.anchor
         return choose_cover(
             self._active(),
             [candidate.written for candidate in self.pool.candidates],
-            self._measure(counts, self._in.anchor.features),
-            counts=counts,
-            per_feature=self._settings.per_feature,
+            self._measure(self._in.seed.counts, anchor.features.astype(np.float64)),
             open_rows=self.pool.open_rows(),
             classes=self._pool_classes(),
             quotas=self._quotas,

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from facsynth.chat.model import ChatModel
 from facsynth.progress import SILENT, Progress
-from facsynth.records import Sample
+from facsynth.records import FeatureActivations, Sample
 from facsynth.synthesize.admission import Admission
 from facsynth.synthesize.candidates import NOT_ASKED, Candidate
 from facsynth.synthesize.complete import Moment, complete, write_contrasts
-from facsynth.synthesize.judge import QualityJudge, check_labels
+from facsynth.synthesize.judge import NOT_CONFIRMED, QualityJudge, check_labels
+from facsynth.synthesize.label_head import LabelHead
 from facsynth.synthesize.task_format import TaskFormat
+from facsynth.table.rows import take_rows
 
 __all__ = ["Finished", "Finisher", "Twins"]
 
@@ -54,9 +56,33 @@ class Finisher:
     """When the task's completion is asked for."""
 
     judge: QualityJudge | None = None
-    check_labels: bool = True
+    head: LabelHead | None = None
+    """Who says whether a text carries its label."""
+
+    asks_labels: bool = True
+    """Whether the judge, or else the generator, is asked that."""
+
     random_seed: int = 0
     progress: Progress = SILENT
+
+    def label_flaws(self, rows: FeatureActivations) -> list[str]:
+        """For each scored text empty, or that the head does not give it its label."""
+        if self.head is None or self.task.label is None:
+            return [""] * rows.n_tokens.size
+        agrees = self.head.agrees(rows, self.task.label)
+        return ["" if one else NOT_CONFIRMED for one in agrees]
+
+    def confirm_twins(
+        self, twins: Twins, rows: FeatureActivations
+    ) -> tuple[Twins, FeatureActivations]:
+        """The scored twins that the head gives their label, if there is a head."""
+        done = self.task.completion
+        if self.head is None or done is None or done.label is None:
+            return twins, rows
+        kept = [i for i, one in enumerate(self.head.agrees(rows, done.label)) if one]
+        samples = tuple(twins.samples[i] for i in kept)
+        owners = tuple(twins.owners[i] for i in kept)
+        return Twins(samples, owners, twins.stopped), take_rows(rows, kept)
 
     def row(self) -> dict[str, object] | None:
         """What the grades depend on; None without a judge."""
@@ -91,7 +117,7 @@ class Finisher:
             if sample is not None and self.admission.find_flaw_of_contrast(sample) is None
         ]
         done = self.task.completion
-        if done and done.check and self.check_labels:
+        if done and done.check and self.asks_labels:
             labels = (str(done.label), str(self.task.label))
             texts = [s.text if s.text is not None else s.messages[0].content for _, s in usable]
             checked = self._ask_labels([(text, *labels) for text in texts])
@@ -130,7 +156,7 @@ class Finisher:
     def _check(self, made: list[Candidate], outcomes: list[str]) -> str | None:
         """Ask whether texts carry their labels."""
         done, todo = self.task.completion, _open(outcomes)
-        if done is None or not done.check or not self.check_labels or not todo:
+        if done is None or not done.check or not self.asks_labels or not todo:
             return None
         said, stopped = self._ask_labels([_labelled(made[i], self.task) for i in todo])
         for i, outcome in zip(todo, said, strict=True):

@@ -15,7 +15,17 @@ from facsynth.synthesize.candidates import NOT_ASKED, Candidate
 from facsynth.synthesize.prompts import check_prompt
 from facsynth.synthesize.task_format import TaskFormat
 
-__all__ = ["GradeReply", "Graded", "QualityJudge", "check_labels", "check_request"]
+__all__ = [
+    "NOT_CONFIRMED",
+    "GradeReply",
+    "Graded",
+    "QualityJudge",
+    "check_labels",
+    "check_request",
+]
+
+NOT_CONFIRMED = "label not confirmed"
+"""Outcome of a text that does not carry its label."""
 
 _SYSTEM = (
     "You grade samples of training data for language models: how well a text reads, whether it "
@@ -142,4 +152,4 @@ def _agreement(
         return NOT_ASKED
     if isinstance(first, ChatFailure) or isinstance(second, ChatFailure):
         return "label not checked"
-    return "" if (first.answer, second.answer) == (1, 2) else "label not confirmed"
+    return "" if (first.answer, second.answer) == (1, 2) else NOT_CONFIRMED

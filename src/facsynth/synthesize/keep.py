@@ -124,8 +124,6 @@ def choose_cover(
     texts: Sequence[str],
     wanted: Wanted,
     *,
-    counts: Int64[np.ndarray, " n_features"],
-    per_feature: int,
     open_rows: Sequence[int],
     classes: Int64[np.ndarray, " n_candidates"],
     quotas: Int64[np.ndarray, " n_classes"],
@@ -142,8 +140,6 @@ def choose_cover(
         pool: Activations of the candidates.
         texts: What was written, by candidate.
         wanted: What is wanted before.
-        counts: Samples that activate each feature before.
-        per_feature: Samples that each feature should have.
         open_rows: Candidates that may be kept.
         classes: Length class of each candidate.
         quotas: Samples to keep of each length class.
@@ -152,8 +148,8 @@ def choose_cover(
     fires, left, kept, known = pool.fires, quotas.copy(), list[Kept](), KnownTexts()
     is_open = np.zeros(pool.n_samples, dtype=bool)
     is_open[list(open_rows)] = True
-    missing, rare, counts = wanted.missing.copy(), wanted.rare.copy(), counts.copy()
-    lacking = wanted.lacking.copy()
+    missing, rare = wanted.missing.copy(), wanted.rare.copy()
+    too_few, lacking = wanted.too_few.copy(), wanted.lacking.copy()
     while (allowed := is_open & (left[classes] > 0)).any():
         gains = fires @ missing
         if not (gains[allowed] > 0).any():
@@ -168,8 +164,8 @@ def choose_cover(
         active = fires.indices[fires.indptr[row] : fires.indptr[row + 1]]
         new = active[missing[active] > 0]
         missing[active] = 0.0
-        counts[active] += 1
-        rare[active[counts[active] >= per_feature]] = 0.0
+        too_few[active] -= 1
+        rare[active[too_few[active] <= 0]] = 0.0
         lacking[active] -= 1.0
         left[classes[row]] -= 1
         kept.append(Kept(row, tuple(int(f) for f in np.sort(new))))

@@ -65,7 +65,7 @@ class PaperRounds(Rounds):
         n = self._effort.second_candidates
         if n and not self.stopped and self.pool.candidates:
             spans = self._in.texts.strongest_spans(self.targets, self._tokenizer)
-            pairs = contrastive_pairs(self.pool, spans, threshold=self._settings.threshold)
+            pairs = contrastive_pairs(self.pool, spans, threshold=self._in.anchor.threshold)
             # Other random seeds than those of step 1.
             seed = self._random_seed(1)
             requests = second_requests(self._shown, pairs, n, self._in.wording, random_seed=seed)
@@ -78,13 +78,13 @@ class PaperRounds(Rounds):
             self.pool,
             self.targets,
             step=2 if self._effort.second_candidates else 1,
-            threshold=self._settings.threshold,
+            threshold=self._in.anchor.threshold,
             n=self._effort.max_samples,
             per_feature=self._settings.per_feature,
         )
 
     def _why_left(self, row: int) -> str:
-        is_hit = self.pool.own_activations()[row] > np.float32(self._settings.threshold)
+        is_hit = self.pool.own_activations()[row] > np.float32(self._in.anchor.threshold)
         return "not needed" if is_hit else "own feature not active"
 
     def _why_short(self) -> str:

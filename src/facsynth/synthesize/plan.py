@@ -56,6 +56,9 @@ class Wanted:
     rare: Float64[np.ndarray, " n_features"]
     """Weights of features that too few samples cover."""
 
+    too_few: Int64[np.ndarray, " n_features"]
+    """Samples that each feature should have, less those that it has."""
+
     lacking: Float64[np.ndarray, " n_features"]
     """Samples of the final set that would activate a feature at the anchor's rate, less those that
     do; below 0 where it fires too often."""
@@ -69,7 +72,7 @@ class Wanted:
         anchor: ActiveRows,
         counts: Int64[np.ndarray, " n_features"],
         *,
-        is_open: Bool[np.ndarray, " n_features"],
+        openness: Float64[np.ndarray, " n_features"],
         per_feature: int,
         n_final: int,
     ) -> "Wanted":
@@ -78,15 +81,17 @@ class Wanted:
         Args:
             anchor: The anchor.
             counts: Samples that activate each feature.
-            is_open: Features that may be asked for because they are missing, or too rare.
+            openness: How much a feature may be asked for because it is missing or too rare, from 0
+                to 1.
             per_feature: Samples that each feature should have.
             n_final: Size of the final set.
         """
-        weights = np.sqrt(anchor.counts) * is_open
+        weights = np.sqrt(anchor.counts) * openness
+        too_few = per_feature - counts
         expected = anchor.counts * (n_final / max(1, anchor.n_samples))
         scale = np.where(expected > 0, 1.0 / np.maximum(expected, 1.0), 0.0)
         return cls(
-            weights * (counts == 0), weights * (counts < per_feature), expected - counts, scale
+            weights * (counts == 0), weights * (too_few > 0), too_few, expected - counts, scale
         )
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from facsynth.coverage.threshold import ChosenThreshold
 from facsynth.data.write import sample_row, write_json, write_jsonl
 from facsynth.records import FeatureActivations, Sample
 from facsynth.show import TextTable, as_html
@@ -80,6 +81,12 @@ class Synthesis:
     method: str
     """`cover` or `paper`."""
 
+    threshold: ChosenThreshold
+    """δ, and where it comes from."""
+
+    head_accuracy: float | None
+    """Balanced accuracy, on the seed, of the head that checked labels; None if none did."""
+
     n_wanted: int
     """Samples that were asked for."""
 
@@ -125,6 +132,8 @@ class Synthesis:
         """The numbers of the run under stable keys."""
         return {
             "method": self.method,
+            "threshold": self.threshold.threshold,
+            "threshold_rule": self.threshold.rule,
             "n_wanted": self.n_wanted,
             "n_samples": len(self.kept),
             "n_missing": len(self.missing_before),
@@ -135,6 +144,7 @@ class Synthesis:
             "stopped": self.stopped,
             "n_unanswered": self.n_unanswered,
             "length_distance": self.length_distance,
+            "head_accuracy": self.head_accuracy,
             "copying": {name: asdict(one) for name, one in self.copying.items()},
             "generator": self.generator,
             "sensitive": self.is_sensitive,
@@ -143,13 +153,17 @@ class Synthesis:
 
     def tables(self) -> Sequence[TextTable]:
         """What was kept and filled, then what became of the candidates."""
+        delta = self.threshold
         rows = [
+            ("threshold δ" + (f": {delta.rule}" if delta.rule else ""), delta.threshold),
             ("newly covered features", self.n_filled),
             ("missing features before", len(self.missing_before)),
             (f"samples kept of {self.n_wanted:,} asked for", len(self.kept)),
             ("length distance from the anchor (0 best)", self.length_distance),
             *((f"candidates: {outcome}", n) for outcome, n in self.outcomes.items()),
         ]
+        if self.head_accuracy is not None:
+            rows.append(("accuracy of the head that checked labels", self.head_accuracy))
         for name, one in self.copying.items():
             rows.append((f"{name}: share of known word 4-grams", one.mean_share))
             rows.append((f"{name}: longest run in common, in words", one.longest_run))

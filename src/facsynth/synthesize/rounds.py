@@ -155,10 +155,10 @@ class Rounds(ABC):
         self.lost.update(done.lost)
         self._note(done.stopped)
         if done.activations is not None:
-            find = self._in.admission
+            find, by_label = self._in.admission, steps.finisher.label_flaws(done.activations)
             flaws = [
-                find.find_flaw(one) or find.find_flaw_of_answers(one.sample) or ""
-                for one in done.candidates
+                find.find_flaw(one) or find.find_flaw_of_answers(one.sample) or label_flaw
+                for one, label_flaw in zip(done.candidates, by_label, strict=True)
             ]
             self.pool.add(done.candidates, done.activations, flaws)
 

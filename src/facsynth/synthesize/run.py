@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from facsynth.chat.model import ChatModel
 from facsynth.chat.settings import Generator, Policy
 from facsynth.coverage.fac import missing_features
+from facsynth.coverage.threshold import choose_threshold, count_samples
 from facsynth.data.read import read_samples
 from facsynth.data.write import write_json
 from facsynth.errors import DataError, MismatchError
@@ -30,6 +31,7 @@ from facsynth.synthesize.cover import CoverRounds
 from facsynth.synthesize.finish import Finisher, Twins
 from facsynth.synthesize.forecast import Forecast, forecast
 from facsynth.synthesize.judge import QualityJudge, check_request
+from facsynth.synthesize.label_head import LabelHead
 from facsynth.synthesize.paper import PaperRounds
 from facsynth.synthesize.plan import length_distance
 from facsynth.synthesize.prompts import PROMPT_VERSION
@@ -103,17 +105,22 @@ class SynthesisRun:
             has_turns=self._n_turns > 1,
         )
         admission = self._admission(samples, settings)
-        self._settings = settings = resolve_settings(settings, task, admission.max_words)
+        settings = resolve_settings(settings, task, admission.max_words)
         relevant = _without(
             [f for f, d in (explanations or {}).items() if d.why_left_out(settings.leave_out)],
             np.ones(self._source.n_features, dtype=np.bool_) if relevant is None else relevant,
         )
+        n_seed, given = count_samples(self._seeds), settings.threshold
+        self._threshold = choose_threshold(anchor, n_seed, relevant, given=given)
+        self._settings = replace(settings, threshold=self._threshold.threshold)
         self._explanations = {
             f: d.text for f, d in (explanations or {}).items() if not d.cannot_tell
         }
         rows, seed_rows = anchor.activations(), stack_rows([s.activations() for s in self._seeds])
         self._before = active_rows(seed_rows, threshold=0.0).peaks
         self._in = self._inputs(samples, rows, seed_rows, admission, relevant)
+        labels = [sample.label for one in self._seeds for sample in one.samples()]
+        self._head = LabelHead.of_task(settings.check_labels, task, seed_rows, labels)
         self._planned: Rounds | None = None
 
     def forecast(
@@ -135,7 +142,7 @@ class SynthesisRun:
         if done and self._moment:
             n_each = 2 * self._n_turns - 1 if done.kind == "answer" else 1
             answer = (n_each, done.max_tokens)
-        if done and done.check and self._settings.check_labels:
+        if done and done.check and self._asks_labels(judge):
             check = check_request(self._task, "", "", "")
         return forecast(
             [one.request for one in rounds.first],
@@ -201,7 +208,8 @@ class SynthesisRun:
             self._in.wording.form,
             moment=self._moment,
             judge=judge,
-            check_labels=self._settings.check_labels,
+            head=None if self._asks_labels(judge) else self._head,
+            asks_labels=self._asks_labels(judge),
             random_seed=seed,
             progress=progress,
         )
@@ -213,10 +221,17 @@ class SynthesisRun:
         if done and done.kind == "contrast" and self._settings.twins == "yes" and made:
             twins = finisher.write_twins(made)
         rows = [take_rows(rounds.pool.rows(), [one.row for one in rounds.kept])] if made else []
-        rows += [steps.score(twins.samples)] if twins.samples else []
-        result = self._result(rounds, twins, rows, folder, chat.name)
+        if twins.samples:
+            twins, scored = finisher.confirm_twins(twins, steps.score(twins.samples))
+            rows.append(scored)
+        result = self._result(rounds, twins, rows, folder, finisher)
         write_synthesis(result, self._source, self._before)
         return result
+
+    def _asks_labels(self, judge: QualityJudge | None) -> bool:
+        """Whether a chat model says if texts carry their labels, not a head."""
+        how = self._settings.check_labels
+        return how == "ask" or (how == "auto" and (judge is not None or self._head is None))
 
     def _rounds(self, tokenizer: Any) -> Rounds:
         """The rounds, whose first step is planned once."""
@@ -236,7 +251,7 @@ class SynthesisRun:
         """All that rounds are given."""
         settings, sampling = self._settings, self._settings.sampling
         active, seed_active = (
-            active_rows(part, threshold=settings.threshold, relevant=relevant)
+            active_rows(part, threshold=self._threshold.threshold, relevant=relevant)
             for part in (rows, seed_rows)
         )
         # A text is shown if it is neither too long to be kept nor longer than the generator may
@@ -319,7 +334,7 @@ class SynthesisRun:
         twins: Twins,
         rows: Sequence[FeatureActivations],
         folder: Path,
-        generator: str,
+        finisher: Finisher,
     ) -> Synthesis:
         """What came of the run."""
         none = take_rows(self._in.anchor.activations, [])
@@ -344,8 +359,10 @@ class SynthesisRun:
             missing_before=tuple(int(feature) for feature in missing),
             rounds=tuple(rounds.rows),
             outcomes=dict(sorted((Counter(pool.outcomes) + rounds.lost).items())),
-            generator=generator,
+            generator=finisher.chat.name,
             method=self._settings.method,
+            threshold=self._threshold,
+            head_accuracy=finisher.head and finisher.head.accuracy,
             n_wanted=self._settings.effort.max_samples,
             stopped="budget" if twins.stopped else rounds.stopped,
             n_unanswered=self._n_unanswered(made, twins),
@@ -373,7 +390,7 @@ class SynthesisRun:
         start, end = rows.row_starts[index : index + 2]
         features, values = rows.feature_ids[start:end], rows.values[start:end]
         wanted = np.isin(features, self._in.missing)
-        wanted &= values > np.float32(self._settings.threshold)
+        wanted &= values > np.float32(self._threshold.threshold)
         return {int(f): float(v) for f, v in zip(features[wanted], values[wanted], strict=True)}
 
 
@@ -399,7 +416,7 @@ def resolve_settings(
         describe=_either(settings.describe, "yes" if is_paper else "no"),
         twins=_either(settings.twins, "no" if is_paper else "yes"),
         min_anchor_samples=settings.min_anchor_samples or (1 if is_paper else 2),
-        check_labels=settings.check_labels and not is_paper,
+        check_labels="none" if is_paper else settings.check_labels,
         sampling=replace(settings.sampling, max_length=length),
     )
 

@@ -75,8 +75,9 @@ class SynthesisSettings(Settings):
     anchor's lengths. `paper`: two steps for each missing feature, a sample counts for its own
     feature (arXiv 2602.10388)."""
 
-    threshold: float = 1.0
-    """Activation above which a feature is active, in SAE units."""
+    threshold: float | None = None
+    """Activation above which a feature is active, in SAE units; by default chosen from the anchor,
+    as `fac coverage` does."""
 
     task: str = "generic"
     """Task: generic, toxicity, reward, sycophancy, survival, instruction, or a TOML file of
@@ -102,8 +103,9 @@ class SynthesisSettings(Settings):
     its spans. `auto`: only with `paper`."""
 
     leave_out: Literal["none", "cannot-tell", "doubtful"] = "doubtful"
-    """Features that do not count although they are relevant: those whose description is `doubtful`
-    and those that the explainer could not describe, the latter alone (`cannot-tell`), or `none`."""
+    """Features that do not count although they are relevant: those whose description in words
+    failed its test (`doubtful`) and those that the explainer could not describe, the latter alone
+    (`cannot-tell`), or `none`. Names made of terms are not descriptions."""
 
     per_feature: int = 1
     """`paper`: samples kept for one feature, at most. `cover`: samples that each feature should
@@ -116,9 +118,11 @@ class SynthesisSettings(Settings):
     """Whether to write the counterpart with the other label where a task has one; `auto`: only with
     `cover`."""
 
-    check_labels: bool = True
-    """Ask the judge, or else the generator, whether a text carries the label of its task; texts
-    that do not are not kept. Only with `cover`."""
+    check_labels: Literal["auto", "head", "ask", "none"] = "auto"
+    """How to check that a text carries the label of its task; texts that do not are not kept. Only
+    with `cover`. `head`: by a head on the labelled seed; `ask`: the judge, or else the generator,
+    is asked. `auto`: the judge if there is one, else the head if the seed has both labels and the
+    head tells them apart, else the generator."""
 
     min_anchor_samples: int | None = None
     """Aim only at features that are active in at least this many anchor samples; by default 2 with
@@ -144,7 +148,7 @@ class SynthesisSettings(Settings):
     """How the generator samples."""
 
     def __post_init__(self) -> None:
-        if not self.threshold >= 0:
+        if self.threshold is not None and not self.threshold >= 0:
             raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
         if not 0 <= self.max_overlap <= 1:
             raise DataError(f"max_overlap is a share between 0 and 1, not {self.max_overlap}")

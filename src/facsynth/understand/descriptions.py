@@ -50,10 +50,13 @@ class Described:
         return self.description or self.name
 
     def why_left_out(self, leave_out: LeaveOut) -> str | None:
-        """Why a stage leaves the feature out; None where it does not."""
+        """Why a stage leaves the feature out; None where it does not.
+
+        Names made of terms do not count: a prompt with them shows texts of the feature anyway.
+        """
         if leave_out != "none" and self.cannot_tell:
             return "the explainer could not tell what the feature stands for"
-        if leave_out == "doubtful" and self.doubtful:
+        if leave_out == "doubtful" and self.doubtful and self.description:
             return "the description is doubtful: it failed its test"
         return None
 
