@@ -65,7 +65,7 @@ class Writer:
             )
             seed = one.request.seed
             made = Candidate(sample, one.target, step, round_, seed, one.also)
-            candidates.append(replace(made, n_turns=one.n_turns))
+            candidates.append(replace(made, n_turns=one.n_turns, imitates=one.imitates))
         if self.completion_seed is None:
             return Written(tuple(candidates), lost, asked.stopped)
         sound = [c for c in candidates if not self.find_flaw(c)]

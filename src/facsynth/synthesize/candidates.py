@@ -49,6 +49,9 @@ class Shown:
     n_turns: int = 1
     """Messages of the user that the anchor sample has."""
 
+    imitates: str | None = None
+    """The anchor sample, by its id."""
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -78,6 +81,9 @@ class Asking:
 
     n_turns: int = 1
     """Messages of the user that the sample is to have."""
+
+    imitates: str | None = None
+    """The anchor sample that it is to be like, by its id."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,9 @@ class Candidate:
 
     n_turns: int = 1
     """Messages of the user that the sample is to have."""
+
+    imitates: str | None = None
+    """The anchor sample that it is to be like, by its id."""
 
     @property
     def written(self) -> str:
@@ -188,7 +197,7 @@ def _asking(one: Shown, asked: tuple[Message, ...], wording: Wording, number: in
         top_p=sampling.top_p,
     )
     lead = one.feature_ids[0] if one.feature_ids else NO_TARGET
-    return Asking(lead, request, one.feature_ids[1:], one.n_turns)
+    return Asking(lead, request, one.feature_ids[1:], one.n_turns, one.imitates)
 
 
 def _number(random_seed: int, index: int) -> int:

@@ -20,6 +20,7 @@ from facsynth.synthesize.plan import (
     Aim,
     Wanted,
     anchor_strengths,
+    landing_rates,
     length_classes,
     length_quotas,
     plan_aims,
@@ -56,6 +57,7 @@ class CoverRounds(Rounds):
         self._is_shown = inputs.texts.is_shown()
         self._uses = np.zeros(inputs.anchor.n_samples, dtype=np.int64)
         self._attempts = Counter[int]()
+        self._row_of = {name: row for row, name in enumerate(inputs.anchor.sample_ids)}
 
     @cached_property
     def first(self) -> list[Asking]:
@@ -105,10 +107,21 @@ class CoverRounds(Rounds):
             wanted,
             self._classes,
             room,
+            lands=self._lands(),
             n=n,
             uses=self._uses,
             is_shown=self._is_shown,
         )
+
+    def _lands(self) -> Float64[np.ndarray, "n_classes n_classes"]:
+        """How likely the imitations of each length class are usable and of each class."""
+        n_classes, rows = self._quotas.size, self.pool.open_rows()
+        n_landed = np.zeros((n_classes, n_classes), dtype=np.int64)
+        imitated = [self._row_of[str(self.pool.candidates[row].imitates)] for row in rows]
+        np.add.at(n_landed, (self._classes[imitated], self._pool_classes()[rows]), 1)
+        n_asked = np.zeros(n_classes, dtype=np.int64)
+        np.add.at(n_asked, self._classes, self._uses)
+        return landing_rates(n_landed, n_asked)
 
     def _openness(self) -> Float64[np.ndarray, " n_features"]:
         """How much each feature may still be asked for, half as much after each attempt."""

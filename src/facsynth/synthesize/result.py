@@ -252,6 +252,7 @@ def _origin(candidate: Candidate, generator: str) -> dict[str, object]:
     return {
         "target_feature": None if candidate.target == NO_TARGET else candidate.target,
         **({"also_aimed_at": list(candidate.also)} if candidate.also else {}),
+        **({"imitates": candidate.imitates} if candidate.imitates is not None else {}),
         "step": candidate.step,
         "round": candidate.round + 1,
         "generator": generator,

@@ -144,6 +144,7 @@ def _row(c: Candidate) -> dict[str, object]:
         **({"query": c.query} if c.query is not None else {}),
         **({"fields": dict(c.fields)} if c.fields else {}),
         **({"n_turns": c.n_turns} if c.n_turns > 1 else {}),
+        **({"imitates": c.imitates} if c.imitates is not None else {}),
         "random_seed": c.random_seed,
         "sample": sample_row(c.sample),
     }
@@ -156,4 +157,5 @@ def _candidate(row: Mapping[str, object], path: Path, round_: int, step: int) ->
     query = cast("str | None", row.get("query"))
     fields = cast(Mapping[str, object], row.get("fields", {}))
     n_turns = cast(int, row.get("n_turns", 1))
-    return Candidate(sample, target, step, round_, seed, also, query, fields, n_turns)
+    imitates = cast("str | None", row.get("imitates"))
+    return Candidate(sample, target, step, round_, seed, also, query, fields, n_turns, imitates)

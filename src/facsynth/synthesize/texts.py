@@ -101,6 +101,7 @@ class AnchorTexts:
             tuple(texts),
             n_words=max(3, count_written_words(sample)),
             n_turns=max(1, n_turns),
+            imitates=sample.sample_id,
         )
 
     def _name(self, feature: int) -> str:
