@@ -63,6 +63,7 @@ class World:
     score: str = "user"
     plain: bool = False
     n_words: int = len(PLANTED)
+    tools: tuple[str, ...] = ()
 
     def __post_init__(self):
         texts = [
@@ -83,7 +84,8 @@ class World:
     def sample(self, name, text):
         if self.plain:
             return Sample(name, text=f"then {text}")
-        return talk(name, text, text if self.score == "assistant" else "it was so good")
+        sample = talk(name, text, text if self.score == "assistant" else "it was so good")
+        return replace(sample, tools=self.tools)
 
     def run(self, name, script, settings=SETTINGS, *, relevant=None, judge=None, pair=None):
         """A run into one folder, with the script behind a cache as always."""

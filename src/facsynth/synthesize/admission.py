@@ -143,6 +143,8 @@ class Admission:
         """
         for message in (*sample.messages[1:], *sample.rejected[1:]):
             text, is_long = message.content, count_words(message.content) >= _LEAST_WORDS_JUDGED
+            if message.tool_calls and not text:
+                continue
             if is_long and self._evaluation.overlap(text) > self._max_overlap:
                 return "answer: near-copy of an evaluation set"
             if not self._is_strict:

@@ -61,7 +61,7 @@ class Writer:
                 lost[_why_lost(reply)] += 1
                 continue
             sample = self._sample(
-                f"fac-{self.run_id}-{round_}-{step}-{_name(one.target)}-{number}", text
+                f"fac-{self.run_id}-{round_}-{step}-{_name(one.target)}-{number}", text, one.tools
             )
             seed = one.request.seed
             made = Candidate(sample, one.target, step, round_, seed, one.also)
@@ -78,10 +78,11 @@ class Writer:
             lost[NOT_ASKED if done.stopped else "without the task's form"] += n_bare
         return Written(tuple(found), lost, asked.stopped or done.stopped)
 
-    def _sample(self, sample_id: str, text: str) -> Sample:
+    def _sample(self, sample_id: str, text: str, tools: tuple[str, ...]) -> Sample:
+        label = self.task.label
         if self.as_text:
-            return Sample(sample_id, text=text, label=self.task.label)
-        return Sample(sample_id, messages=(Message("user", text),), label=self.task.label)
+            return Sample(sample_id, text=text, label=label)
+        return Sample(sample_id, messages=(Message("user", text),), label=label, tools=tools)
 
 
 def _name(target: int) -> str:

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 
 from facsynth.chat.model import ChatRequest
 from facsynth.records import Message, Sample
-from facsynth.synthesize.prompts import request_prompt, second_prompt, turns_prompt
+from facsynth.synthesize.prompts import (
+    request_prompt,
+    second_prompt,
+    turns_prompt,
+    with_tools,
+)
 from facsynth.synthesize.settings import Sampling
 from facsynth.synthesize.task_format import TaskFormat
 
@@ -52,6 +57,9 @@ class Shown:
     imitates: str | None = None
     """The anchor sample, by its id."""
 
+    tools: tuple[str, ...] = ()
+    """Tools that the anchor sample has."""
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -84,6 +92,9 @@ class Asking:
 
     imitates: str | None = None
     """The anchor sample that it is to be like, by its id."""
+
+    tools: tuple[str, ...] = ()
+    """Tools that the assistant may call in the sample."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +201,14 @@ def _asking(one: Shown, asked: tuple[Message, ...], wording: Wording, number: in
     sampling = wording.sampling
     assert sampling.max_length is not None  # a run settles it
     request = ChatRequest(
-        messages=asked,
+        messages=with_tools(asked, one.tools, wording.task),
         seed=number,
         max_tokens=sampling.max_length,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
     )
     lead = one.feature_ids[0] if one.feature_ids else NO_TARGET
-    return Asking(lead, request, one.feature_ids[1:], one.n_turns, one.imitates)
+    return Asking(lead, request, one.feature_ids[1:], one.n_turns, one.imitates, one.tools)
 
 
 def _number(random_seed: int, index: int) -> int:

@@ -24,6 +24,7 @@ from facsynth.synthesize.prompts import (
     written_text,
 )
 from facsynth.synthesize.task_format import TaskFormat
+from facsynth.synthesize.tools import answer_with_tools, tools_message
 from facsynth.words import split_words
 
 __all__ = ["Completed", "Contrasts", "Moment", "complete", "moment_of", "write_contrasts"]
@@ -197,19 +198,27 @@ def _converse(
 ) -> Completed:
     """Let the generator play both sides until each conversation has its turns.
 
-    One that breaks off ends with its last answer; without any it is none.
+    One that breaks off or calls a tool ends with its last answer; without any it is none.
     """
     assert task.completion is not None
     talks = [candidate.sample.messages for candidate in candidates]
     todo, stopped = list(range(len(talks))), None
     while todo and stopped is None:
-        requests = [ChatRequest(talks[i], random_seed, task.completion.max_tokens) for i in todo]
+        tools = {i: candidates[i].sample.tools for i in todo}
+        requests = [
+            ChatRequest(
+                (tools_message(tools[i]), *talks[i]) if tools[i] else talks[i],
+                random_seed,
+                task.completion.max_tokens,
+            )
+            for i in todo
+        ]
         answers = ask(chat, requests, what="answers", progress=progress)
         stopped, answered = answers.stopped, []
         for i, outcome in zip(todo, answers.outcomes, strict=True):
-            if text := _answer(outcome):
-                talks[i] = (*talks[i], Message("assistant", text))
-                answered.append(i)
+            if turn := _answer(outcome, tools[i]):
+                talks[i] = (*talks[i], turn)
+                answered += [] if turn.tool_calls else [i]
         todo = [i for i in answered if len(talks[i]) < 2 * candidates[i].n_turns]
         if not todo or stopped is not None:
             break
@@ -234,12 +243,14 @@ def _converse(
     )
 
 
-def _answer(reply: ChatReply | ChatFailure | None) -> str:
-    """The text of an answer; a cut one ends with a whole sentence."""
+def _answer(reply: ChatReply | ChatFailure | None, tools: Sequence[str]) -> Message | None:
+    """The assistant's turn; a cut one ends with a whole sentence."""
     if not isinstance(reply, ChatReply):
-        return ""
-    text = reply.text.strip()
-    return whole_sentences(text) if reply.truncated else text
+        return None
+    text = whole_sentences(reply.text.strip()) if reply.truncated else reply.text.strip()
+    if tools and text:
+        return answer_with_tools(text, tools)
+    return Message("assistant", text) if text else None
 
 
 def _with_pair(candidate: Candidate, reply: PairReply, flaw: str) -> Candidate:

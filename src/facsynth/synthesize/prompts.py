@@ -5,11 +5,13 @@ itself, never as a request, and the marks that chat templates put between turns 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from facsynth.chat.fence import break_turn_marks, fence, on_one_line
 from facsynth.chat.model import ChatReply, Outcome
 from facsynth.records import Message
 from facsynth.synthesize.task_format import TaskFormat
+from facsynth.synthesize.tools import tool_lines
 from facsynth.words import count_words, find_sentence_ends
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "second_prompt",
     "turns_prompt",
     "whole_sentences",
+    "with_tools",
     "written_text",
 ]
 
@@ -78,6 +81,17 @@ def second_prompt(
     """Step 2: ask again, with a strong and, if there is one, a weak example of the feature."""
     shown = {"strong": _quoted(strong), "weak": _quoted(weak) if weak else ""}
     return _ask(task, task.fill("second", theme=_joined(themes), form=form, **shown))
+
+
+def with_tools(
+    messages: Sequence[Message], tools: Sequence[str], task: TaskFormat
+) -> tuple[Message, ...]:
+    """A prompt that also says what tools the assistant has, if any."""
+    if not tools:
+        return tuple(messages)
+    *before, last = messages
+    told = task.fill("tools", tools=tool_lines(tools))
+    return (*before, replace(last, content=f"{last.content} {told}"))
 
 
 def completion_prompt(task: TaskFormat, text: str, *, flaw: str = "") -> tuple[Message, ...]:

@@ -23,7 +23,7 @@ TASKS = ("generic", "toxicity", "reward", "sycophancy", "survival", "instruction
 """Tasks with templates in the package."""
 
 _TURNS, _REQUESTS = ("opening", "again"), ("first", "second")
-_INHERITED = ("form", "system", "next", *_TURNS, *_REQUESTS)
+_INHERITED = ("form", "system", "tools", "next", *_TURNS, *_REQUESTS)
 _ASKED = {"themes": ["a"], "form": "d", "n_words": 9}
 
 _TRIALS: dict[str, dict[str, Any]] = {
@@ -32,6 +32,7 @@ _TRIALS: dict[str, dict[str, Any]] = {
     "again": _ASKED,
     "first": {"theme": "a", "texts": ["b"], "form": "c", "n_words": 9},
     "second": {"theme": "a", "strong": "b", "weak": "c", "form": "d"},
+    "tools": {"tools": ["a"]},
     "next": {"turns": [{"role": "person", "text": "b"}]},
     "ask": {"text": "a", "flaw": "b"},
     "check": {"text": "a", "first": "b", "second": "c"},
@@ -88,6 +89,10 @@ class TaskFormat(Settings):
 
     second: str
     """Template of step 2 as a request, with `theme`, `strong`, `weak` and `form`."""
+
+    tools: str
+    """Template of what is added to a prompt where the assistant has tools, with `tools`, a line on
+    each."""
 
     next: str
     """Template of the request for the user's next message, with `turns` (`role`, `text`)."""

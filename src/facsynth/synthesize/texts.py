@@ -102,6 +102,7 @@ class AnchorTexts:
             n_words=max(3, count_written_words(sample)),
             n_turns=max(1, n_turns),
             imitates=sample.sample_id,
+            tools=sample.tools,
         )
 
     def _name(self, feature: int) -> str:
