@@ -79,6 +79,6 @@ def test_written_conversations_have_the_tools_of_the_anchors(tmp_path):
     chat = ScriptedChat(script)
     world.run("run", chat, replace(SETTINGS, effort=replace(SETTINGS.effort, max_samples=4)))
     rows = rows_of(tmp_path / "run")
-    assert [row["tools"] for row in rows] == [[json.loads(WEATHER)]] * 4
+    assert [json.loads(row["tools"]) for row in rows] == [[json.loads(WEATHER)]] * 4
     assert all(row["messages"][-1]["tool_calls"] for row in rows)
     assert "them does: <text>weather: Says" in asked_for(chat.history[0])

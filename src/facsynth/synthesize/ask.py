@@ -60,12 +60,11 @@ class Writer:
             if not text:
                 lost[_why_lost(reply)] += 1
                 continue
-            sample = self._sample(
-                f"fac-{self.run_id}-{round_}-{step}-{_name(one.target)}-{number}", text, one.tools
-            )
-            seed = one.request.seed
-            made = Candidate(sample, one.target, step, round_, seed, one.also)
-            candidates.append(replace(made, n_turns=one.n_turns, imitates=one.imitates))
+            name = f"fac-{self.run_id}-{round_}-{step}-{_name(one.target)}-{number}"
+            sample = self._sample(name, text, one.shown.tools)
+            made = Candidate(sample, one.target, step, round_, one.request.seed, one.also)
+            imitated = one.shown
+            candidates.append(replace(made, n_turns=imitated.n_turns, imitates=imitated.imitates))
         if self.completion_seed is None:
             return Written(tuple(candidates), lost, asked.stopped)
         sound = [c for c in candidates if not self.find_flaw(c)]

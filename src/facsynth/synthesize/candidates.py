@@ -80,21 +80,18 @@ class Wording:
 class Asking:
     """One request, and what it is for."""
 
-    target: int
-    """Feature that it is to activate, or `NO_TARGET`."""
-
     request: ChatRequest
-    also: tuple[int, ...] = ()
-    """Further features that it is to activate."""
+    shown: Shown
 
-    n_turns: int = 1
-    """Messages of the user that the sample is to have."""
+    @property
+    def target(self) -> int:
+        """Feature that it is to activate, or `NO_TARGET`."""
+        return self.shown.feature_ids[0] if self.shown.feature_ids else NO_TARGET
 
-    imitates: str | None = None
-    """The anchor sample that it is to be like, by its id."""
-
-    tools: tuple[str, ...] = ()
-    """Tools that the assistant may call in the sample."""
+    @property
+    def also(self) -> tuple[int, ...]:
+        """Further features that it is to activate."""
+        return self.shown.feature_ids[1:]
 
 
 @dataclass(frozen=True)
@@ -207,8 +204,7 @@ def _asking(one: Shown, asked: tuple[Message, ...], wording: Wording, number: in
         temperature=sampling.temperature,
         top_p=sampling.top_p,
     )
-    lead = one.feature_ids[0] if one.feature_ids else NO_TARGET
-    return Asking(lead, request, one.feature_ids[1:], one.n_turns, one.imitates, one.tools)
+    return Asking(request, one)
 
 
 def _number(random_seed: int, index: int) -> int:

@@ -122,7 +122,7 @@ class LabelHead:
 
     def agrees(self, rows: FeatureActivations, label: str) -> Bool[np.ndarray, " n_samples"]:
         """Which samples the head gives a label."""
-        above = _points(rows) @ self.weights + self.bias > 0
+        above: Bool[np.ndarray, " n_samples"] = _points(rows) @ self.weights + self.bias > 0
         return above if label == self.labels[0] else ~above
 
 

@@ -179,7 +179,8 @@ def landing_rates(
     places = np.arange(n_asked.size)
     nearness = 0.5 ** np.abs(places[:, None] - places[None, :])
     nearness /= nearness.sum(axis=1, keepdims=True)
-    return (n_landed + _PRIOR * nearness) / (n_asked[:, None] + _PRIOR)
+    rates: Float64[np.ndarray, "n_classes n_classes"] = n_landed + _PRIOR * nearness
+    return rates / (n_asked[:, None] + _PRIOR)
 
 
 def _best_row(

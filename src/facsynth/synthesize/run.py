@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,15 @@ from facsynth.chat.settings import Generator, Policy
 from facsynth.coverage.fac import missing_features
 from facsynth.coverage.threshold import choose_threshold, count_samples
 from facsynth.data.read import read_samples
-from facsynth.data.write import write_json
 from facsynth.errors import DataError, MismatchError
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
-from facsynth.settings import changed_settings
 from facsynth.synthesize.admission import Admission, count_written_words
 from facsynth.synthesize.ask import Writer
 from facsynth.synthesize.candidates import Candidate, Wording
+from facsynth.synthesize.claim import claim_folder
 from facsynth.synthesize.complete import moment_of
 from facsynth.synthesize.cover import CoverRounds
 from facsynth.synthesize.finish import Finisher, Twins
@@ -299,34 +298,17 @@ class SynthesisRun:
         """Write down what the folder is for, or check that it is for this run; the run's id."""
         hashes = [seed.manifest.samples_hash for seed in self._seeds]
         relevant = np.packbits(self._in.anchor.relevant).tobytes()
-        plan = {
+        given = {
             "anchor": self._anchor.manifest.samples_hash,
             "seed": hashes[0] if len(hashes) == 1 else hashes,
             "relevant": hashlib.sha256(relevant).hexdigest(),
             "generator": chat.name,
             "prompt_version": PROMPT_VERSION,
             "task": {"name": self._task.name, "content_hash": self._task.content_hash},
-            "settings": asdict(self._settings),
             "judge": judge and judge.row(),
             "explanations": _digest(self._explanations),
         }
-        run_id = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
-        path, source = folder / "plan.json", asdict(self._source)
-        if not path.is_file():
-            write_json(plan | {"run_id": run_id, "source": source}, path)
-            return run_id
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in plan if key != "settings" and found.get(key) != plan[key]]
-        # Versions may know different fields of a table's source.
-        known = found["source"].keys() & source.keys()
-        differing += ["source"] * any(found["source"][key] != source[key] for key in known)
-        differing += changed_settings(self._settings, found["settings"])
-        if differing:
-            raise MismatchError(
-                f"{folder} holds a run with another {' and '.join(differing)}; choose another "
-                "output folder or delete it"
-            )
-        return str(found.get("run_id", run_id))
+        return claim_folder(folder, self._settings, self._source, given)
 
     def _result(
         self,
@@ -362,7 +344,7 @@ class SynthesisRun:
             generator=finisher.chat.name,
             method=self._settings.method,
             threshold=self._threshold,
-            head_accuracy=finisher.head and finisher.head.accuracy,
+            head_accuracy=finisher.head.accuracy if finisher.head else None,
             n_wanted=self._settings.effort.max_samples,
             stopped="budget" if twins.stopped else rounds.stopped,
             n_unanswered=self._n_unanswered(made, twins),

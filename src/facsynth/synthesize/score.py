@@ -11,7 +11,6 @@ texts even where a request failed the first time. A step that the budget cut sho
 run with a higher limit asks for the rest.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from facsynth.data.shapes import PlacedRow, read_row
+from facsynth.data.stored import read_json
 from facsynth.data.write import sample_row, write_json
 from facsynth.models.lm import LanguageModel
 from facsynth.records import FeatureActivations, Sample
@@ -80,7 +80,7 @@ class Steps:
                 return self._cut_short(written, place)
             rows = [_row(candidate) for candidate in written.candidates]
             write_json({"lost": written.lost, "candidates": rows}, path)
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         candidates = tuple(_candidate(row, path, round_, step) for row in found["candidates"])
         return Step(candidates, found["lost"], self._score(candidates, place))
 
@@ -102,7 +102,7 @@ class Steps:
             pairs = zip(done.candidates, done.outcomes, strict=True)
             rows = [_row(candidate) | {"outcome": outcome} for candidate, outcome in pairs]
             write_json({"settled": rows}, path)
-        found = json.loads(path.read_text(encoding="utf-8"))["settled"]
+        found = read_json(path)["settled"]
         made = tuple(
             _candidate(row, path, old.round, old.step)
             for row, old in zip(found, candidates, strict=True)
