@@ -35,7 +35,15 @@ COVERAGE_KEYS = {
 SYNTHESIS_KEYS = {
     *("n_samples", "n_missing", "n_filled", "outcomes", "rounds", "data"),
     *("stopped", "n_unanswered", "fac", "generator", "sensitive"),
-    *("method", "n_wanted", "length_distance", "copying"),
+    *(
+        "head_accuracy",
+        "threshold",
+        "threshold_rule",
+        "method",
+        "n_wanted",
+        "length_distance",
+        "copying",
+    ),
 }
 
 
