@@ -198,7 +198,7 @@ class Recipe(Settings):
     generator: Generator = field(default_factory=Generator)
     """Who writes."""
 
-    synthesize: SynthesisSettings = field(default_factory=SynthesisSettings)
+    synthesize: SynthesisSettings = field(default_factory=lambda: SynthesisSettings(threshold=1.0))
     """What is written, and what is kept."""
 
     grading: JudgeSettings = field(default_factory=JudgeSettings)
