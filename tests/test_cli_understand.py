@@ -9,9 +9,8 @@ from click.testing import CliRunner
 from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli import main
-from facsynth.sae.files import save_sae
 from planted_texts import LISTS, oracle, planted_samples
-from tiny_pair import PLANTED, load_pair, planted_sae, planted_table, save_pair, talk
+from tiny_pair import PLANTED, load_pair, planted_table, save_pair, talk
 
 SAMPLES = [talk(s.sample_id, s.messages[0].content) for s in planted_samples(80)]
 
@@ -155,23 +154,6 @@ def test_limit_of_calls_holds_and_the_next_run_goes_on(desk, tmp_path, script):
     assert desk.explain(path, *asked, "--budget-calls", "3").exit_code == 1
     assert len(again.history) == 0  # the limit holds for both runs
     assert desk.explain(path, *asked).exit_code == 0
-
-
-def test_neighbours_stand_in_the_rows_with_names(desk, tmp_path):
-    path, asked = tmp_path / "e.jsonl", ("--features", "0", "--neighbours", "2")
-    done = desk.explain(path, *asked, "--sae", desk.sae)
-    assert done.exit_code == 0, done.output
-    near = lines(path)[0]["neighbours"]
-    assert 2 <= len({other["feature_id"] for other in near}) == len(near) <= 4
-    assert all(set(o["name"].split(", ")[:2]) & LISTS[o["feature_id"]] for o in near)
-    assert all(-1 <= o["cosine"] <= 1 and 0 <= o["shared"] <= 1 for o in near)
-
-
-def test_neighbours_by_another_sae_are_an_error(desk, tmp_path):
-    words = ("explain", desk.table, "-o", tmp_path / "e.jsonl", "--model", desk.model)
-    foreign = save_sae(planted_sae(layer=1), tmp_path / "sae")
-    line = desk.error(*words, "--neighbours", "2", "--sae", foreign)
-    assert "pass that one as --sae" in line
 
 
 def test_imported_explanations_are_named_as_such(desk, tmp_path):

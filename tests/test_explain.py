@@ -1,6 +1,4 @@
-"""Explanations by an LLM: calls, failures, candidates, caching, estimates; imported ones."""
-
-import json
+"""Explanations by an LLM: calls, failures, caching, estimates; imported ones."""
 
 import pytest
 
@@ -55,7 +53,7 @@ def test_explanation_takes_the_place_of_the_terms_and_says_who_wrote_it():
 
 
 def test_prompt_shows_spans_and_near_misses_but_nothing_that_is_kept_back():
-    text = explanation_request(EVIDENCE[0], random_seed=0, temperature=0.0).messages[1].content
+    text = explanation_request(EVIDENCE[0], random_seed=0).messages[1].content
     assert text.count("«cat»") == 6
     assert text.count("tree") == 3
     assert "sea" not in text
@@ -105,17 +103,6 @@ def test_judgement_of_a_text_that_is_not_there_counts_as_a_failure():
         explain_by_llm(ScriptedChat(judged_wrongly), BY_TERMS)
 
 
-def test_best_candidate_is_the_one_that_fits_the_shown_spans():
-    def chat(request):
-        if "cannot_tell" not in request.messages[0].content:
-            return oracle(request)
-        return json.dumps({"explanation": "tree"}) if request.seed == 0 else oracle(request)
-
-    settings = ExplainSettings(candidates=2)
-    found = explain_by_llm(ScriptedChat(chat), BY_TERMS, settings=settings)
-    assert [e.explanation for e in found] == ["cat", "dog"]
-
-
 def test_second_run_makes_no_call(tmp_path):
     first, second = ScriptedChat(oracle), ScriptedChat([])
     one = explain_by_llm(CachedChat(first, tmp_path / "r.sqlite"), BY_TERMS)
@@ -124,9 +111,8 @@ def test_second_run_makes_no_call(tmp_path):
     assert (len(second.history), len(first.history) > 2) == (0, True)
 
 
-@pytest.mark.parametrize("n_candidates", [1, 2])
-def test_estimate_counts_the_calls_that_are_made_and_none_that_are_cached(tmp_path, n_candidates):
-    settings = ExplainSettings(candidates=n_candidates)
+def test_estimate_counts_the_calls_that_are_made_and_none_that_are_cached(tmp_path):
+    settings = ExplainSettings()
 
     def ahead():
         recorder = RecordingChat("scripted")
@@ -137,14 +123,8 @@ def test_estimate_counts_the_calls_that_are_made_and_none_that_are_cached(tmp_pa
             settings=settings,
         )
 
-    def answer(request):  # another text for every seed, so that all candidates are tested
-        if "cannot_tell" in request.messages[0].content:
-            said = json.loads(oracle(request))["explanation"]
-            return json.dumps({"explanation": f"{said} {request.seed}"})
-        return oracle(request)
-
     expected = len(ahead())
-    chat = ScriptedChat(answer)
+    chat = ScriptedChat(oracle)
     explain_by_llm(CachedChat(chat, tmp_path / "r.sqlite"), BY_TERMS, settings=settings)
     assert (len(chat.history), ahead()) == (expected, [])
 

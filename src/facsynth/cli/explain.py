@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from facsynth.progress import Progress
     from facsynth.table.active import ActiveRows
     from facsynth.understand.explain import Explanation
-    from facsynth.understand.names import TermCounts
-    from facsynth.understand.spans import ReadTable
 
 
 @click.command(cls=SectionedCommand)
@@ -30,15 +28,6 @@ if TYPE_CHECKING:
     "--max-features", type=click.IntRange(min=1), help="Explain only the N most frequent features."
 )
 @settings_options(EvidenceSettings, "gathering", without=("random_seed",))
-@click.option(
-    "--neighbours",
-    "n_neighbours",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Add the N nearest features by samples, and N by direction (needs the SAE).",
-)
-@click.option("--sae", help="SAE that extracted the table; by default the one it names.")
 @click.option(
     "--import",
     "imported",
@@ -62,7 +51,7 @@ def explain(
     held-out spans; it is marked doubtful if its balanced accuracy is below 0.7.
     """
     from facsynth.cli.asking import endpoint_stack, said_without_llm
-    from facsynth.cli.load import load_table_sae, load_table_tokenizer
+    from facsynth.cli.load import load_table_tokenizer
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
     from facsynth.table.active import active_rows
@@ -88,23 +77,19 @@ def explain(
     asked = endpoint_stack(generator, output) if generator.chat_model else None
     active = active_rows(opened.activations(), threshold=gathering.threshold, relevant=wanted)
     chosen = _chosen(active, options["max_features"], table)
-    sae = load_table_sae(source, options["sae"]) if options["n_neighbours"] else None
     read = ReadTable.of(opened, load_table_tokenizer(source, options["model"]))
-    words, evidence = count_terms(read.samples), collect_evidence(read, chosen, settings=gathering)
+    evidence = collect_evidence(read, chosen, settings=gathering)
     explained: Sequence[Explanation] | None
-    explained = by_terms = explain_by_terms({f: evidence[f] for f in chosen}, words)
+    explained = by_terms = explain_by_terms(
+        {f: evidence[f] for f in chosen}, count_terms(read.samples)
+    )
     if texts is not None or asked is not None:
         explained = _in_words(by_terms, texts, asked, settings, options, output, progress)
     if explained is None:
         return
-    found = [one.row() for one in explained]
-    if sae is not None:
-        near = active_rows(read.activations, threshold=gathering.threshold)
-        decoder = sae.W_dec.detach().float().numpy()
-        _add_neighbours(found, read, near, decoder, words, options["n_neighbours"])
-    write_jsonl(found, output)
+    n_written = write_jsonl((one.row() for one in explained), output)
     show(Explanations(explained), as_json=as_json)
-    progress.say(f"{len(found):,} features written to {output}")
+    progress.say(f"{n_written:,} features written to {output}")
 
 
 def _chosen(active: "ActiveRows", n: int | None, table: Path) -> list[int]:
@@ -182,23 +167,3 @@ def _in_words(
     explained = run(endpoint, progress)
     progress.say(f"spent so far: {spending}")
     return explained
-
-
-def _add_neighbours(
-    rows: list[dict[str, Any]],
-    table: "ReadTable",
-    active: "ActiveRows",
-    decoder: Any,
-    words: "TermCounts",
-    n_each: int,
-) -> None:
-    """Put the nearest features into the rows, with the names of the rows or untested ones."""
-    from facsynth.understand.missing import name_others, neighbour_rows
-    from facsynth.understand.neighbours import find_neighbours
-
-    near = find_neighbours(active, decoder, [row["feature_id"] for row in rows], n_each=n_each)
-    others = {other.feature_id for found in near.values() for other in found}
-    named = {row["feature_id"]: row["name"] for row in rows}
-    names, _ = name_others(others, named, table, words)
-    for row in rows:
-        row["neighbours"] = neighbour_rows(near[row["feature_id"]], names)

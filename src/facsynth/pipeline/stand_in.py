@@ -143,7 +143,7 @@ def _made_small(recipe: Recipe, files: dict[str, str]) -> Recipe:
         recipe.explain,
         imported=None,
         max_features=None,
-        llm=replace(recipe.explain.llm, candidates=1, fidelity=False),
+        llm=replace(recipe.explain.llm, fidelity=False),
         evidence=replace(recipe.explain.evidence, threshold=_THRESHOLD),
     )
     return replace(

@@ -17,11 +17,10 @@ from facsynth.understand.fidelity import (
     Fidelity,
     fidelity_of,
     rule_fidelity,
-    score_answers,
 )
 from facsynth.understand.names import TermCounts, name_terms
 from facsynth.understand.prompts import PROMPT_VERSION, FeatureReply, explanation_request
-from facsynth.understand.questions import answer_questions, questions_about, selection_question
+from facsynth.understand.questions import answer_questions, questions_about
 from facsynth.understand.settings import ExplainSettings
 
 __all__ = [
@@ -36,10 +35,6 @@ __all__ = [
 
 _PLACEHOLDER = "x" * 200
 """Stands for an explanation that is not written yet, in estimates."""
-
-
-_VARIED = 0.7
-"""Sampling temperature if several explanations of a feature are asked for."""
 
 
 @dataclass(frozen=True)
@@ -172,21 +167,12 @@ def explain_by_llm(
         BudgetError: The next call would go over a limit.
     """
     settings = settings or ExplainSettings()
-    n = settings.candidates
     asked = [found for found in by_terms if found.evidence.shown]
-    temperature = _VARIED if n > 1 else 0.0
-    requests = [
-        explanation_request(
-            found.evidence, random_seed=settings.random_seed + i, temperature=temperature
-        )
-        for found in asked
-        for i in range(n)
-    ]
+    requests = [explanation_request(f.evidence, random_seed=settings.random_seed) for f in asked]
     replies = ask(
         chat, requests, what="explanations", schema=FeatureReply, progress=progress
     ).complete()
-    given = {found.feature_id: replies[i * n : (i + 1) * n] for i, found in enumerate(asked)}
-    texts = _best_candidates(chat, asked, given, settings, progress)
+    given = {found.feature_id: reply for found, reply in zip(asked, replies, strict=True)}
     explained = [
         replace(
             found,
@@ -197,8 +183,8 @@ def explain_by_llm(
             model=chat.name,
             prompt_version=PROMPT_VERSION,
         )
-        if (text := texts.get(found.feature_id))
-        else replace(found, failure=_why_none(given.get(found.feature_id, ())))
+        if (text := _text(given.get(found.feature_id)))
+        else replace(found, failure=_why_none(given.get(found.feature_id)))
         for found in by_terms
     ]
     return _scored(chat, explained, settings, progress)
@@ -245,52 +231,20 @@ def calls_to_explain(
     for found in explained:
         if found.failure is None or not found.evidence.shown or not settings.fidelity:
             continue
-        if settings.candidates > 1:
-            asked = selection_question(_PLACEHOLDER, found.evidence).calls(settings)
-            requests += [request for request, _ in asked] * settings.candidates
         questions = questions_about(_PLACEHOLDER, found.evidence)
         calls = [request for question in questions for request, _ in question.calls(settings)]
         requests += {request.key: request for request in calls}.values()
     return requests
 
 
-def _why_none(replies: Sequence[FeatureReply | ChatFailure]) -> str:
-    if not replies:
+def _why_none(reply: FeatureReply | ChatFailure | None) -> str:
+    if reply is None:
         return "no sample shows the feature"
-    failures = [reply.reason for reply in replies if isinstance(reply, ChatFailure)]
-    return failures[0] if len(failures) == len(replies) else CANNOT_TELL
+    return reply.reason if isinstance(reply, ChatFailure) else CANNOT_TELL
 
 
-def _best_candidates(
-    chat: ChatModel,
-    features: Sequence[Explanation],
-    given: Mapping[int, Sequence[FeatureReply | ChatFailure]],
-    settings: ExplainSettings,
-    progress: Progress,
-) -> dict[int, str]:
-    """The explanation of each feature that fits its shown spans best; the first of equals."""
-    best: dict[int, str] = {}
-    asked = []
-    for feature in features:
-        replies = given[feature.feature_id]
-        texts = list(dict.fromkeys(text for reply in replies if (text := _text(reply))))
-        if texts:
-            best[feature.feature_id] = texts[0]
-        if len(texts) > 1 and settings.fidelity:
-            asked += [
-                (feature.feature_id, selection_question(text, feature.evidence)) for text in texts
-            ]
-    answers = answer_questions(chat, [question for _, question in asked], settings, progress)
-    scores: dict[int, float] = {}
-    for (feature_id, question), said in zip(asked, answers, strict=True):
-        score = score_answers(said, [item.is_positive for item in question.items])
-        if score is not None and score.balanced_accuracy > scores.get(feature_id, -1.0):
-            scores[feature_id], best[feature_id] = score.balanced_accuracy, question.text
-    return best
-
-
-def _text(reply: FeatureReply | ChatFailure) -> str:
-    if isinstance(reply, ChatFailure) or reply.cannot_tell:
+def _text(reply: FeatureReply | ChatFailure | None) -> str:
+    if not isinstance(reply, FeatureReply) or reply.cannot_tell:
         return ""
     return " ".join(reply.explanation.split())
 

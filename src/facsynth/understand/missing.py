@@ -14,7 +14,7 @@ from facsynth.table.table import FeatureTable
 from facsynth.understand.evidence import collect_evidence
 from facsynth.understand.explain import Explanation, explain_by_terms
 from facsynth.understand.names import TermCounts, count_terms, name_feature, name_topic
-from facsynth.understand.neighbours import Neighbour, cluster_features, find_neighbours
+from facsynth.understand.neighbours import cluster_features, find_neighbours
 from facsynth.understand.settings import EvidenceSettings
 from facsynth.understand.spans import ReadTable, collect_spans, mark_peak
 
@@ -23,7 +23,6 @@ __all__ = [
     "MAX_NAMED",
     "find_topics",
     "name_others",
-    "neighbour_rows",
     "understand_missing",
 ]
 
@@ -70,8 +69,12 @@ def understand_missing(
         | {
             "topic": topic_of.get(found.feature_id),
             "neighbours": [
-                row | {"covered": bool(covered.features[row["feature_id"]])}
-                for row in neighbour_rows(near.get(found.feature_id, ()), names)
+                {
+                    **asdict(other),
+                    "name": names[other.feature_id],
+                    "covered": bool(covered.features[other.feature_id]),
+                }
+                for other in near.get(found.feature_id, ())
             ],
         }
         for found in describe_missing(active, missing)
@@ -119,13 +122,6 @@ def name_others(
     """
     spans = collect_spans(table, set(features) - set(names))
     return {**{f: name_feature(found, background) for f, found in spans.items()}, **names}, spans
-
-
-def neighbour_rows(
-    neighbours: Sequence[Neighbour], names: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    """JSON of a feature's neighbours with their names."""
-    return [{**asdict(near), "name": names[near.feature_id]} for near in neighbours]
 
 
 def _row(feature: MissingFeature, named: Explanation | None) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class RelevanceReply(BaseModel):
     reason: str = Field(max_length=400)
 
 
-def explanation_request(evidence: Evidence, *, random_seed: int, temperature: float) -> ChatRequest:
+def explanation_request(evidence: Evidence, *, random_seed: int) -> ChatRequest:
     """Ask what a feature stands for, from its shown spans and shown near misses."""
     strongest = evidence.shown[0].activation
     strengths = [f"({round(10 * span.activation / strongest)}/10) " for span in evidence.shown]
@@ -102,13 +102,7 @@ def explanation_request(evidence: Evidence, *, random_seed: int, temperature: fl
     if evidence.shown_misses:
         silent = [span.text for span in evidence.shown_misses]
         parts += ["", "Texts where it is silent:", *fence_all(silent, start=len(active) + 1)]
-    return _request(
-        _EXPLAIN,
-        "\n".join(parts),
-        random_seed=random_seed,
-        temperature=temperature,
-        max_tokens=150,
-    )
+    return _request(_EXPLAIN, "\n".join(parts), random_seed=random_seed, max_tokens=150)
 
 
 def detection_request(explanation: str, spans: Sequence[Span]) -> ChatRequest:
@@ -136,8 +130,6 @@ def _numbered(explanation: str, texts: Sequence[str]) -> str:
     return "\n".join([f"Feature: {on_one_line(explanation)}", "", *fence_all(texts)])
 
 
-def _request(
-    system: str, content: str, *, max_tokens: int, random_seed: int = 0, temperature: float = 0.0
-) -> ChatRequest:
+def _request(system: str, content: str, *, max_tokens: int, random_seed: int = 0) -> ChatRequest:
     messages = (Message("system", f"{system}\n{FENCED}"), Message("user", content))
-    return ChatRequest(messages, random_seed, max_tokens=max_tokens, temperature=temperature)
+    return ChatRequest(messages, random_seed, max_tokens=max_tokens, temperature=0.0)

@@ -14,7 +14,7 @@ from facsynth.understand.fidelity import Item, fidelity_of
 from facsynth.understand.prompts import MatchReply, detection_request, fuzzing_request
 from facsynth.understand.settings import ExplainSettings
 
-__all__ = ["Question", "answer_questions", "questions_about", "selection_question"]
+__all__ = ["Question", "answer_questions", "questions_about"]
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,6 @@ def questions_about(text: str, evidence: Evidence) -> list[Question]:
 
     fidelity_of(evidence, note("detection"), note("fuzzing"))
     return questions
-
-
-def selection_question(text: str, evidence: Evidence) -> Question:
-    """The question that compares candidate explanations: which of the shown texts fit?"""
-    items = [Item(span, True) for span in evidence.shown]
-    items += [Item(span, False) for span in evidence.shown_misses]
-    return Question(text, items, "detection")
 
 
 def answer_questions(

@@ -47,10 +47,6 @@ class EvidenceSettings(Settings):
 class ExplainSettings(Settings):
     """How an LLM explains features and judges explanations."""
 
-    candidates: int = 1
-    """Explanations asked for per feature; of several, the one that best fits the shown spans is
-    kept."""
-
     texts_per_call: int = 5
     """Texts judged in one call."""
 
@@ -61,8 +57,8 @@ class ExplainSettings(Settings):
     """Random seed of the requests and of the order of texts."""
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.texts_per_call < 1:
-            raise DataError("candidates and texts_per_call must be at least 1")
+        if self.texts_per_call < 1:
+            raise DataError(f"texts_per_call is {self.texts_per_call}; it must be 1 or more")
 
 
 @dataclass(frozen=True)
