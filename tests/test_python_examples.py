@@ -109,6 +109,7 @@ def type_errors(code, folder):
     return [line for line in run.stdout.splitlines() if line.startswith("example.py")]
 
 
+@pytest.mark.slow  # mypy reads all that the names need
 def test_type_checkers_know_the_readme_and_every_name(tmp_path):
     [block] = python_blocks((ROOT / "README.md").read_text())
     names = ", ".join(public_names())

@@ -16,7 +16,7 @@ from facsynth.coverage.result import Coverage
 from facsynth.coverage.richness import compare_richness
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.coverage.threshold import choose_threshold, count_samples
-from facsynth.coverage.variants import coverage_sweep, k_fold_coverage, weighted_coverage
+from facsynth.coverage.variants import count_coverage, coverage_sweep, weighted_coverage
 from facsynth.errors import MismatchError
 from facsynth.table.active import active_rows
 from facsynth.table.inputs import TableData
@@ -59,20 +59,13 @@ def measure_coverage(
         relevant = np.ones(every.n_features, dtype=np.bool_)
     rows, seed_rows = every.only(relevant), seed_every.only(relevant)
     goal, missing = goal_features(rows.features, relevant), missing_features(rows, seed_rows)
-    n_anchor = int(np.count_nonzero(goal))
     rng = np.random.default_rng(settings.random_seed)
     return Coverage(
-        fac=(n_anchor - missing.size) / n_anchor,
-        n_relevant=int(np.count_nonzero(relevant)),
-        n_anchor=n_anchor,
-        n_covered=n_anchor - missing.size,
-        n_missing=missing.size,
-        n_seed_only=int(np.count_nonzero(seed_rows.features & ~goal)),
+        **count_coverage(goal, missing, relevant, seed_rows),
         threshold=float(chosen.threshold),
         threshold_rule=chosen.rule,
         frequency_weighted=weighted_coverage(rows.counts.astype(np.float64), seed_rows.features),
         magnitude_weighted=weighted_coverage(rows.sums, seed_rows.features),
-        k_fold=k_fold_coverage(goal, seed_rows.counts),
         sweep=coverage_sweep(every, seed_every, relevant),
         interval=bootstrap_interval(goal, seed_rows, n_resamples=settings.resamples, rng=rng),
         richness=compare_richness(rows, seed_rows, n_draws=settings.draws, rng=rng),

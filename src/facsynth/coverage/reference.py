@@ -26,7 +26,7 @@ from facsynth.coverage.settings import CoverageSettings
 from facsynth.coverage.threshold import ChosenThreshold, choose_level, count_samples
 from facsynth.coverage.variants import (
     SweepPoint,
-    k_fold_coverage,
+    count_coverage,
     sweep_point,
     weighted_coverage,
 )
@@ -105,19 +105,12 @@ def measure_reference(
     controls = _controls(profile, every, relevant, n_draws=settings.draws, rng=rng)
     missing = np.flatnonzero(goal & ~rows.features)
     missing = missing[np.lexsort((missing, -counts[missing]))]
-    n_anchor = int(np.count_nonzero(goal))
     return Coverage(
-        fac=(n_anchor - missing.size) / n_anchor,
-        n_relevant=int(np.count_nonzero(relevant)),
-        n_anchor=n_anchor,
-        n_covered=n_anchor - missing.size,
-        n_missing=missing.size,
-        n_seed_only=int(np.count_nonzero(rows.features & ~goal)),
+        **count_coverage(goal, missing, relevant, rows),
         threshold=float(chosen.threshold),
         threshold_rule=chosen.rule,
         frequency_weighted=weighted_coverage(counts.astype(np.float64), rows.features),
         magnitude_weighted=None,
-        k_fold=k_fold_coverage(goal, rows.counts),
         sweep=_sweep(profile, every, relevant),
         interval=interval,
         richness=richness_at_equal_samples(

@@ -1,6 +1,7 @@
 """Variants of FAC: weighted by the anchor, asking for more samples, at other thresholds."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -11,6 +12,7 @@ __all__ = [
     "THRESHOLDS",
     "FoldCoverage",
     "SweepPoint",
+    "count_coverage",
     "coverage_sweep",
     "k_fold_coverage",
     "sweep_point",
@@ -74,6 +76,25 @@ def k_fold_coverage(
     counts = seed_counts[goal]
     covered = {k: int(np.count_nonzero(counts >= k)) for k in FOLDS}
     return tuple(FoldCoverage(k=k, n_covered=n, fac=n / counts.size) for k, n in covered.items())
+
+
+def count_coverage(
+    goal: Bool[np.ndarray, " n_features"],
+    missing: Int64[np.ndarray, " n_missing"],
+    relevant: Bool[np.ndarray, " n_features"],
+    seed: ActiveRows,
+) -> dict[str, Any]:
+    """The fields of `Coverage` that follow from the features to cover and those that miss."""
+    n_anchor = int(np.count_nonzero(goal))
+    return {
+        "fac": (n_anchor - missing.size) / n_anchor,
+        "n_relevant": int(np.count_nonzero(relevant)),
+        "n_anchor": n_anchor,
+        "n_covered": n_anchor - missing.size,
+        "n_missing": missing.size,
+        "n_seed_only": int(np.count_nonzero(seed.features & ~goal)),
+        "k_fold": k_fold_coverage(goal, seed.counts),
+    }
 
 
 def coverage_sweep(
