@@ -7,7 +7,7 @@ here is".
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -108,6 +108,9 @@ class Admission:
         self._common = {w for w, _ in counts.most_common(_N_COMMON)} if not language else set()
         self._scripts = main_scripts(self._anchor_texts) if not language else frozenset()
         self._limits = word_limits(anchor)
+        self.written_in_anchor = _written(anchor)
+        """What the written texts are to be like."""
+
         self._most_repeated = repetition_limit(self._anchor_texts)
         self._copied = f"copies more than {max_run} words"
 
@@ -190,7 +193,7 @@ def word_limits(samples: Sequence[Sample]) -> tuple[int, int]:
     Args:
         samples: Their user messages count, or their plain texts.
     """
-    texts = [text for sample in samples for text in _texts(sample, role="user") or _texts(sample)]
+    texts = _written(samples)
     if not texts:
         return _LEAST_WORDS, _LEAST_WORDS
     low, high = np.quantile([count_words(text) for text in texts], [0.01, 0.99])
@@ -201,6 +204,11 @@ def word_limits(samples: Sequence[Sample]) -> tuple[int, int]:
 def count_written_words(sample: Sample) -> int:
     """Words of the user's first message, or of the plain text."""
     return count_words(next(iter(_texts(sample, role="user") or _texts(sample)), ""))
+
+
+def _written(samples: Iterable[Sample]) -> list[str]:
+    """The users' messages, or the plain texts: what is written anew."""
+    return [text for sample in samples for text in _texts(sample, role="user") or _texts(sample)]
 
 
 def _texts(sample: Sample, role: str | None = None) -> list[str]:

@@ -160,6 +160,10 @@ class Rounds(ABC):
                 find.find_flaw(one) or find.find_flaw_of_answers(one.sample) or label_flaw
                 for one, label_flaw in zip(done.candidates, by_label, strict=True)
             ]
+            fair = [i for i, flaw in enumerate(flaws) if not flaw]
+            found = steps.find_disorder([done.candidates[i].written for i in fair])
+            for i, flaw in zip(fair, found, strict=True):
+                flaws[i] = flaw
             self.pool.add(done.candidates, done.activations, flaws)
 
     def _settle(self, steps: Steps) -> bool:

@@ -28,6 +28,7 @@ from facsynth.synthesize.claim import claim_folder
 from facsynth.synthesize.complete import moment_of
 from facsynth.synthesize.cover import CoverRounds
 from facsynth.synthesize.finish import Finisher, Twins
+from facsynth.synthesize.fluency import Fluency
 from facsynth.synthesize.forecast import Forecast, forecast
 from facsynth.synthesize.judge import QualityJudge, check_request
 from facsynth.synthesize.label_head import LabelHead
@@ -212,7 +213,10 @@ class SynthesisRun:
             random_seed=seed,
             progress=progress,
         )
-        steps = Steps(writer, lm, sae, self._source, folder, finisher)
+        is_checked = self._settings.method == "cover"
+        texts = admission.written_in_anchor if is_checked else ()
+        fluency = Fluency.of(texts, lm, self._settings.fluency)
+        steps = Steps(writer, lm, sae, self._source, folder, finisher, fluency)
         rounds = self._rounds(lm.tokenizer)
         rounds.run(steps, progress=progress)
         made = [rounds.pool.candidates[one.row] for one in rounds.kept]

@@ -26,6 +26,7 @@ from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.ask import Writer
 from facsynth.synthesize.candidates import Asking, Candidate, Written
 from facsynth.synthesize.finish import Finished, Finisher
+from facsynth.synthesize.fluency import Fluency
 from facsynth.table.extract import extract_features, extract_table
 from facsynth.table.manifest import TableSource
 from facsynth.understand.spans import extract_settings
@@ -60,6 +61,8 @@ class Steps:
 
     folder: Path
     finisher: Finisher
+    fluency: Fluency | None = None
+    """What tells written texts from words in no order; None keeps both."""
 
     def take(self, requests: Sequence[Asking], *, round_: int, step: int) -> Step:
         """Ask for candidates and score them against every feature.
@@ -108,6 +111,12 @@ class Steps:
             for row, old in zip(found, candidates, strict=True)
         )
         return Finished(made, tuple(row["outcome"] for row in found))
+
+    def find_disorder(self, texts: Sequence[str]) -> list[str]:
+        """Of each text why it cannot be kept, as far as the order of its words goes, or nothing."""
+        if self.fluency is None:
+            return [""] * len(texts)
+        return ["words in no order" if bad else "" for bad in self.fluency.exceeds(texts)]
 
     def score(self, samples: Sequence[Sample]) -> FeatureActivations:
         """Activations of samples, in memory."""

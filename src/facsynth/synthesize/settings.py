@@ -135,6 +135,11 @@ class SynthesisSettings(Settings):
     """Most words in a row that a text may have in common with a known text, unless three anchor
     samples have them too."""
 
+    fluency: float = 0.02
+    """Share of the anchor's texts that fail the test for words in no order, which the model of the
+    features hardly expects; written texts that fail it are not kept. 0 keeps them. Only with
+    `cover`."""
+
     decontaminate: tuple[str, ...] = ()
     """Evaluation set, a file or Hub data set; near-copies of it are not kept."""
 
@@ -152,6 +157,8 @@ class SynthesisSettings(Settings):
             raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
         if not 0 <= self.max_overlap <= 1:
             raise DataError(f"max_overlap is a share between 0 and 1, not {self.max_overlap}")
+        if not 0 <= self.fluency < 1:
+            raise DataError(f"fluency is a share from 0 to below 1, not {self.fluency}")
         for name, least in (("per_feature", 1), ("max_run", 3), ("min_anchor_samples", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
