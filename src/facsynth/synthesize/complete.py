@@ -12,19 +12,17 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, StringConstraints, model_validator
 
 from facsynth.chat.ask import Asked, ask
-from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
+from facsynth.chat.model import ChatFailure, ChatModel, ChatRequest
 from facsynth.errors import MismatchError
 from facsynth.progress import SILENT, Progress
 from facsynth.records import Message, Sample
 from facsynth.synthesize.candidates import Candidate
+from facsynth.synthesize.converse import Completed, converse
 from facsynth.synthesize.prompts import (
     completion_prompt,
-    next_prompt,
-    whole_sentences,
     written_text,
 )
 from facsynth.synthesize.task_format import TaskFormat
-from facsynth.synthesize.tools import answer_with_tools, tools_message
 from facsynth.words import split_words
 
 __all__ = ["Completed", "Contrasts", "Moment", "complete", "moment_of", "write_contrasts"]
@@ -64,17 +62,6 @@ Moment = Literal["before", "after"] | None
 
 
 @dataclass(frozen=True)
-class Completed:
-    """Candidates with what their task adds."""
-
-    candidates: tuple[Candidate | None, ...]
-    """In the order given; None where no sample of the task's form was made."""
-
-    stopped: str | None = None
-    """Which limit ended the asking; None if every request was asked."""
-
-
-@dataclass(frozen=True)
 class Contrasts:
     """Samples with the other label."""
 
@@ -110,7 +97,7 @@ def complete(
     if done is None or done.kind == "contrast" or not candidates:
         return Completed(tuple(candidates))
     if done.kind == "answer":
-        return _converse(candidates, task, chat, random_seed, progress)
+        return converse(candidates, task, chat, random_seed=random_seed, progress=progress)
     draws = [random.Random(f"{random_seed}/{c.random_seed}/{done.kind}") for c in candidates]
     if done.kind == "choice":
         requests = [_request(task, c.written, random_seed) for c in candidates]
@@ -187,70 +174,6 @@ def moment_of(
         return "after"
     is_early = kind == "choice" or score != "user" or (has_turns and kind == "answer")
     return "before" if is_early else "after"
-
-
-def _converse(
-    candidates: Sequence[Candidate],
-    task: TaskFormat,
-    chat: ChatModel,
-    random_seed: int,
-    progress: Progress,
-) -> Completed:
-    """Let the generator play both sides until each conversation has its turns.
-
-    One that breaks off or calls a tool ends with its last answer; without any it is none.
-    """
-    assert task.completion is not None
-    talks = [candidate.sample.messages for candidate in candidates]
-    todo, stopped = list(range(len(talks))), None
-    while todo and stopped is None:
-        tools = {i: candidates[i].sample.tools for i in todo}
-        requests = [
-            ChatRequest(
-                (tools_message(tools[i]), *talks[i]) if tools[i] else talks[i],
-                random_seed,
-                task.completion.max_tokens,
-            )
-            for i in todo
-        ]
-        answers = ask(chat, requests, what="answers", progress=progress)
-        stopped, answered = answers.stopped, []
-        for i, outcome in zip(todo, answers.outcomes, strict=True):
-            if turn := _answer(outcome, tools[i]):
-                talks[i] = (*talks[i], turn)
-                answered += [] if turn.tool_calls else [i]
-        todo = [i for i in answered if len(talks[i]) < 2 * candidates[i].n_turns]
-        if not todo or stopped is not None:
-            break
-        requests = [
-            ChatRequest(next_prompt(task, talks[i]), random_seed, task.completion.max_tokens)
-            for i in todo
-        ]
-        asked = ask(chat, requests, what="next messages", progress=progress)
-        stopped, open_talks = asked.stopped, []
-        for i, outcome in zip(todo, asked.outcomes, strict=True):
-            if text := written_text(outcome):
-                talks[i] = (*talks[i], Message("user", text))
-                open_talks.append(i)
-        todo = open_talks
-    ended = [talk if talk[-1].role == "assistant" else talk[:-1] for talk in talks]
-    return Completed(
-        tuple(
-            replace(one, sample=replace(one.sample, messages=talk)) if talk else None
-            for one, talk in zip(candidates, ended, strict=True)
-        ),
-        stopped,
-    )
-
-
-def _answer(reply: ChatReply | ChatFailure | None, tools: Sequence[str]) -> Message | None:
-    """The assistant's turn; a cut one ends with a whole sentence."""
-    if not isinstance(reply, ChatReply):
-        return None
-    text = whole_sentences(reply.text.strip()) if reply.truncated else reply.text.strip()
-    if tools and text:
-        return answer_with_tools(text, tools)
-    return Message("assistant", text) if text else None
 
 
 def _with_pair(candidate: Candidate, reply: PairReply, flaw: str) -> Candidate:

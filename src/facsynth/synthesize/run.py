@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +22,19 @@ from facsynth.records import FeatureActivations, Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.synthesize.admission import Admission, count_written_words
 from facsynth.synthesize.ask import Writer
-from facsynth.synthesize.candidates import Candidate, Wording
+from facsynth.synthesize.candidates import Wording
 from facsynth.synthesize.claim import claim_folder
 from facsynth.synthesize.complete import moment_of
 from facsynth.synthesize.cover import CoverRounds
 from facsynth.synthesize.finish import Finisher, Twins
 from facsynth.synthesize.fluency import Fluency
 from facsynth.synthesize.forecast import Forecast, forecast
+from facsynth.synthesize.gather import gather
 from facsynth.synthesize.judge import QualityJudge, check_request
 from facsynth.synthesize.label_head import LabelHead
 from facsynth.synthesize.paper import PaperRounds
-from facsynth.synthesize.plan import length_distance
 from facsynth.synthesize.prompts import PROMPT_VERSION
-from facsynth.synthesize.result import Copying, KeptSample, Synthesis, write_synthesis
+from facsynth.synthesize.result import Synthesis, write_synthesis
 from facsynth.synthesize.rounds import Inputs, Rounds
 from facsynth.synthesize.score import Steps
 from facsynth.synthesize.settings import SynthesisSettings
@@ -227,7 +226,15 @@ class SynthesisRun:
         if twins.samples:
             twins, scored = finisher.confirm_twins(twins, steps.score(twins.samples))
             rows.append(scored)
-        result = self._result(rounds, twins, rows, folder, finisher)
+        result = gather(
+            self._in,
+            rounds,
+            finisher,
+            folder,
+            twins=twins,
+            activations=stack_rows(rows or [take_rows(self._in.anchor.activations, [])]),
+            threshold=self._threshold,
+        )
         write_synthesis(result, self._source, self._before)
         return result
 
@@ -314,71 +321,6 @@ class SynthesisRun:
         }
         return claim_folder(folder, self._settings, self._source, given)
 
-    def _result(
-        self,
-        rounds: Rounds,
-        twins: Twins,
-        rows: Sequence[FeatureActivations],
-        folder: Path,
-        finisher: Finisher,
-    ) -> Synthesis:
-        """What came of the run."""
-        none = take_rows(self._in.anchor.activations, [])
-        activations = stack_rows(rows) if rows else none
-        pool, missing = rounds.pool, self._in.missing
-        made = [pool.candidates[one.row] for one in rounds.kept]
-        kept = [
-            KeptSample(made[i], made[i].sample, one.new_features, self._credited(activations, i))
-            for i, one in enumerate(rounds.kept)
-        ]
-        kept += [
-            KeptSample(made[owner], sample, (), self._credited(activations, i), is_contrast=True)
-            for i, (owner, sample) in enumerate(
-                zip(twins.owners, twins.samples, strict=True), start=len(made)
-            )
-        ]
-        lengths = activations.n_tokens[: len(made)]
-        anchor_lengths = self._in.anchor.n_tokens
-        return Synthesis(
-            kept=tuple(kept),
-            activations=activations,
-            missing_before=tuple(int(feature) for feature in missing),
-            rounds=tuple(rounds.rows),
-            outcomes=dict(sorted((Counter(pool.outcomes) + rounds.lost).items())),
-            generator=finisher.chat.name,
-            method=self._settings.method,
-            threshold=self._threshold,
-            head_accuracy=finisher.head.accuracy if finisher.head else None,
-            n_wanted=self._settings.effort.max_samples,
-            stopped="budget" if twins.stopped else rounds.stopped,
-            n_unanswered=self._n_unanswered(made, twins),
-            folder=folder,
-            fac=(rounds.coverage(), rounds.coverage(rounds.kept)) if len(missing) else None,
-            is_sensitive=self._task.sensitive,
-            rejected=tuple(
-                (candidate, outcome)
-                for candidate, outcome in zip(pool.candidates, pool.outcomes, strict=True)
-                if outcome != "kept"
-            ),
-            copying=_copying(made, self._in.admission),
-            length_distance=length_distance(lengths, anchor_lengths) if made else None,
-        )
-
-    def _n_unanswered(self, made: Sequence[Candidate], twins: Twins) -> int:
-        """Kept texts without what the task adds."""
-        done = self._task.completion
-        if done and done.kind == "contrast":
-            return len(made) - len(twins.samples) if self._settings.twins == "yes" else 0
-        return sum(len(c.sample.messages) < 2 for c in made) if self._moment else 0
-
-    def _credited(self, rows: FeatureActivations, index: int) -> dict[int, float]:
-        """Activation of each feature missing before the run that a row activates."""
-        start, end = rows.row_starts[index : index + 2]
-        features, values = rows.feature_ids[start:end], rows.values[start:end]
-        wanted = np.isin(features, self._in.missing)
-        wanted &= values > np.float32(self._threshold.threshold)
-        return {int(f): float(v) for f, v in zip(features[wanted], values[wanted], strict=True)}
-
 
 def resolve_settings(
     settings: SynthesisSettings, task: TaskFormat, max_words: int
@@ -426,14 +368,3 @@ def _digest(explanations: Mapping[int, str]) -> str | None:
 
 def _count_turns(sample: Sample) -> int:
     return max(1, sum(message.role == "user" for message in sample.messages))
-
-
-def _copying(made: Sequence[Candidate], admission: Admission) -> dict[str, Copying]:
-    """What kept samples have in common with anchor and seed: texts and answers apart."""
-    answers = [m.content for c in made for m in c.sample.messages[1:] if m.role == "assistant"]
-    found = {}
-    for name, texts in (("text", [c.written for c in made]), ("answer", answers)):
-        if texts:
-            shares, runs = admission.shared(texts)
-            found[name] = Copying(float(np.mean(shares)), max(runs))
-    return found
