@@ -36,7 +36,8 @@ def choose(rows, *, quotas=(99,), classes=None, texts=None, counts=None, open_ro
         wanted,
         open_rows=range(len(rows)) if open_rows is None else open_rows,
         classes=np.array(classes if classes is not None else [0] * len(rows), dtype=np.int64),
-        quotas=np.array(quotas),
+        limits=np.array(quotas),
+        n=options.get("n", 999),
         max_overlap=0.6,
     )
 
@@ -156,3 +157,8 @@ def test_threshold_is_rounded_like_the_activations():
     pool = pool_of((0, 1, {0: 0.1}))
     assert choose_own(pool, [0], step=1, threshold=0.1, n=1, per_feature=1) == []
     assert float(np.float32(0.1)) > 0.1
+
+
+def test_no_more_are_kept_than_wanted_where_classes_have_more_room():
+    rows = [{0: 2.0}, {1: 2.0}, {2: 2.0}]
+    assert len(choose(rows, quotas=(2, 2), classes=[0, 1, 1], n=2)) == 2

@@ -1,7 +1,6 @@
 """Plans of what is aimed at, on matrices small enough to follow by hand."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +9,6 @@ from facsynth.synthesize.plan import (
     Aim,
     Wanted,
     anchor_strengths,
-    landing_rates,
     length_classes,
     length_distance,
     length_quotas,
@@ -36,7 +34,7 @@ def wanted_by(anchor, counts=None, openness=None, **options):
     return Wanted.measure(anchor, counts, openness=openness, **settings)
 
 
-def plan(rows, *, n=1, tokens=None, room=None, uses=None, lands=None, **options):
+def plan(rows, *, n=1, tokens=None, room=None, uses=None, **options):
     anchor = anchor_of(rows, tokens)
     n_tokens = anchor.activations.n_tokens
     return plan_aims(
@@ -44,7 +42,6 @@ def plan(rows, *, n=1, tokens=None, room=None, uses=None, lands=None, **options)
         wanted_by(anchor, **options),
         length_classes(n_tokens, n_tokens),
         length_quotas(n_tokens, len(rows)) if room is None else np.array(room),
-        lands=np.eye(11) if lands is None else lands,
         n=n,
         uses=np.zeros(len(rows), dtype=np.int64) if uses is None else np.array(uses),
         is_shown=np.ones(len(rows), dtype=bool),
@@ -91,24 +88,6 @@ def test_length_classes_take_turns_by_their_room():
     room = [2 * (c == short) + (c == long) for c in range(11)]
     aims = plan(rows, n=3, tokens=tokens, room=room, counts=[9])
     assert sorted(tokens[aim.row] for aim in aims) == [2, 2, 8]
-
-
-def test_class_is_imitated_whose_texts_land_where_there_is_room():
-    tokens = [2, 2, 8, 8]
-    short, long = length_classes(np.array([2, 8]), np.array(tokens))
-    lands, room = np.zeros((11, 11)), [4 * (c == long) for c in range(11)]
-    lands[short, long], lands[long, 10] = 0.9, 0.9
-    aims = plan([[1]] * 4, n=2, tokens=tokens, room=room, counts=[9], lands=lands)
-    assert {tokens[aim.row] for aim in aims} == {2}
-
-
-def test_landing_is_what_was_seen_the_more_was_asked():
-    landed = np.zeros((3, 3), dtype=np.int64)
-    landed[0, 2] = 300
-    rates = landing_rates(landed, np.array([400, 0, 400]))
-    assert rates[0, 2] == pytest.approx(0.75, abs=0.01)
-    assert rates[1].tolist() == [0.25, 0.5, 0.25]
-    assert rates[2].sum() == pytest.approx(0.01, abs=0.001)
 
 
 @given(LENGTHS, st.integers(0, 50))

@@ -20,7 +20,6 @@ from facsynth.synthesize.plan import (
     Aim,
     Wanted,
     anchor_strengths,
-    landing_rates,
     length_classes,
     length_quotas,
     plan_aims,
@@ -38,6 +37,10 @@ _MOST_ROUNDS = 10
 _LEAST_GAIN = 0.25
 """When enough is kept, a round that covers less than this share of what a text covered on average
 is the last."""
+
+_SLACK = 0.1
+"""A length class may have so much more than its share. Generators miss lengths, and the last
+samples of the rarest class would cost as much as a quarter of all others."""
 
 _LEAST_ROUND, _LEAST_YIELD, _FIRST_YIELD = 8, 0.1, 0.5
 """A round asks for as many texts as are lacking, by the share of texts that was usable so far."""
@@ -57,7 +60,6 @@ class CoverRounds(Rounds):
         self._is_shown = inputs.texts.is_shown()
         self._uses = np.zeros(inputs.anchor.n_samples, dtype=np.int64)
         self._attempts = Counter[int]()
-        self._row_of = {name: row for row, name in enumerate(inputs.anchor.sample_ids)}
 
     @cached_property
     def first(self) -> list[Asking]:
@@ -95,10 +97,12 @@ class CoverRounds(Rounds):
             return []
         kept_classes = self._pool_classes()[[kept.row for kept in self.kept]]
         room = self._quotas - np.bincount(kept_classes, minlength=self._quotas.size)
-        if not room.any() and self._covers_little():
+        n_lacking = self._effort.max_samples - len(self.kept)
+        room = np.maximum(room, 0) * (n_lacking > 0)
+        if not n_lacking and self._covers_little():
             return []
         wanted = self._wanted(self._openness())
-        n = max(int(np.ceil(room.sum() / self._yield())), int(np.count_nonzero(wanted.missing)))
+        n = max(int(np.ceil(n_lacking / self._yield())), int(np.count_nonzero(wanted.missing)))
         n = max(n, _LEAST_ROUND) if n else 0
         most = max(self._effort.round_size, self._effort.max_samples // _MOST_ROUNDS)
         n = min(n, most, self.max_candidates - self.n_asked)
@@ -107,21 +111,10 @@ class CoverRounds(Rounds):
             wanted,
             self._classes,
             room,
-            lands=self._lands(),
             n=n,
             uses=self._uses,
             is_shown=self._is_shown,
         )
-
-    def _lands(self) -> Float64[np.ndarray, "n_classes n_classes"]:
-        """How likely the imitations of each length class are usable and of each class."""
-        n_classes, rows = self._quotas.size, self.pool.open_rows()
-        n_landed = np.zeros((n_classes, n_classes), dtype=np.int64)
-        imitated = [self._row_of[str(self.pool.candidates[row].imitates)] for row in rows]
-        np.add.at(n_landed, (self._classes[imitated], self._pool_classes()[rows]), 1)
-        n_asked = np.zeros(n_classes, dtype=np.int64)
-        np.add.at(n_asked, self._classes, self._uses)
-        return landing_rates(n_landed, n_asked)
 
     def _openness(self) -> Float64[np.ndarray, " n_features"]:
         """How much each feature may still be asked for, half as much after each attempt."""
@@ -174,7 +167,8 @@ class CoverRounds(Rounds):
             self._measure(self._in.seed.counts, anchor.features.astype(np.float64)),
             open_rows=self.pool.open_rows(),
             classes=self._pool_classes(),
-            quotas=self._quotas,
+            limits=(self._quotas * (1.0 + _SLACK) + 1e-9).astype(np.int64),
+            n=self._effort.max_samples,
             max_overlap=self._settings.max_overlap,
         )
 

@@ -126,10 +126,11 @@ def choose_cover(
     *,
     open_rows: Sequence[int],
     classes: Int64[np.ndarray, " n_candidates"],
-    quotas: Int64[np.ndarray, " n_classes"],
+    limits: Int64[np.ndarray, " n_classes"],
+    n: int,
     max_overlap: float,
 ) -> list[Kept]:
-    """Fill the quotas of the length classes, again and again with the candidate that gains most.
+    """Keep `n` candidates, again and again the one that gains most of those whose class has room.
 
     A candidate gains the weights of the missing features that it activates. When no candidate has
     one, it gains those of the features that too few samples have; then it gains what it lowers
@@ -142,15 +143,16 @@ def choose_cover(
         wanted: What is wanted before.
         open_rows: Candidates that may be kept.
         classes: Length class of each candidate.
-        quotas: Samples to keep of each length class.
+        limits: Samples to keep of each length class, at most.
+        n: Samples to keep, at most.
         max_overlap: Share of word 4-grams that a text may have in common with kept ones.
     """
-    fires, left, kept, known = pool.fires, quotas.copy(), list[Kept](), KnownTexts()
+    fires, left, kept, known = pool.fires, limits.copy(), list[Kept](), KnownTexts()
     is_open = np.zeros(pool.n_samples, dtype=bool)
     is_open[list(open_rows)] = True
     missing, rare = wanted.missing.copy(), wanted.rare.copy()
     too_few, lacking = wanted.too_few.copy(), wanted.lacking.copy()
-    while (allowed := is_open & (left[classes] > 0)).any():
+    while len(kept) < n and (allowed := is_open & (left[classes] > 0)).any():
         gains = fires @ missing
         if not (gains[allowed] > 0).any():
             gains = fires @ rare

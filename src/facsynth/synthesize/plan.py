@@ -19,7 +19,6 @@ __all__ = [
     "Aim",
     "Wanted",
     "anchor_strengths",
-    "landing_rates",
     "length_classes",
     "length_distance",
     "length_quotas",
@@ -28,9 +27,6 @@ __all__ = [
 
 N_LENGTHS = 10
 """Length classes of the anchor: deciles."""
-
-_PRIOR = 4.0
-"""Texts that the expected landing of a length class is worth."""
 
 _MOST_NAMED = 3
 """Features of an aim that are named, at most."""
@@ -118,40 +114,36 @@ def plan_aims(
     classes: Int64[np.ndarray, " n_samples"],
     room: Int64[np.ndarray, " n_classes"],
     *,
-    lands: Float64[np.ndarray, "n_classes n_classes"],
     n: int,
     uses: Int64[np.ndarray, " n_samples"],
     is_shown: Bool[np.ndarray, " n_samples"],
 ) -> list[Aim]:
     """Choose anchor texts for one round, greedily.
 
-    Each turn goes to the length class whose imitations are likeliest to land where there is room,
-    in proportion to the room that each class had. Within it the text is taken whose strengths of
-    the wanted features weigh most, half as much for each time that it was used; what it is to fill
-    is wanted less from then on. Ties go to the earlier text. Without any room only missing features
-    are aimed at, in texts of any length.
+    Each turn goes to the length class with the most room, in proportion. Within it the text is
+    taken whose strengths of the wanted features weigh most, half as much for each time that it was
+    used; what it is to fill is wanted less from then on. Ties go to the earlier text. Without any
+    room only missing features are aimed at, in texts of any length.
 
     Args:
         strengths: See `anchor_strengths`.
         wanted: What is still wanted.
         classes: Length class of each anchor sample.
         room: Samples still wanted of each length class.
-        lands: How likely a text that imitates one of a class (row) is usable and of a class
-            (column); see `landing_rates`.
         n: Texts to ask for.
         uses: How often each anchor sample was aimed with before.
         is_shown: Anchor samples that have a text to show.
     """
     tiers = [wanted.missing.copy(), wanted.rare.copy(), wanted.short.copy()]
-    uses, aims, left = uses.copy(), list[Aim](), room.astype(np.float64)
+    uses, aims, given = uses.copy(), list[Aim](), np.zeros(room.size)
     only_missing = not room.any()
     has_text = np.bincount(classes[is_shown], minlength=room.size) > 0
     for _ in range(n):
         allowed = is_shown.copy()
         if not only_missing:
-            worth = lands @ np.where(room > 0, left / np.maximum(room, 1), 0.0)
-            turn = int(np.argmax(np.where(has_text, worth, -np.inf)))
-            left -= lands[turn]
+            turns = np.where(room > 0, (given + 1.0) / np.maximum(room, 1), np.inf)
+            turn = int(np.argmin(np.where(has_text, turns, np.inf)))
+            given[turn] += 1.0
             allowed &= classes == turn
         if not allowed.any():
             break
@@ -163,24 +155,6 @@ def plan_aims(
         uses[row] += 1
         aims.append(_aim(strengths, tiers, row, tier))
     return aims
-
-
-def landing_rates(
-    n_landed: Int64[np.ndarray, "n_classes n_classes"], n_asked: Int64[np.ndarray, " n_classes"]
-) -> Float64[np.ndarray, "n_classes n_classes"]:
-    """How likely texts that imitate a length class are usable and of each class.
-
-    Before there is experience, half of the rest lands one class further each time.
-
-    Args:
-        n_landed: Usable texts, by the class that they imitate and the class that they have.
-        n_asked: Texts asked for, by the class that they imitate.
-    """
-    places = np.arange(n_asked.size)
-    nearness = 0.5 ** np.abs(places[:, None] - places[None, :])
-    nearness /= nearness.sum(axis=1, keepdims=True)
-    rates: Float64[np.ndarray, "n_classes n_classes"] = n_landed + _PRIOR * nearness
-    return rates / (n_asked[:, None] + _PRIOR)
 
 
 def _best_row(
