@@ -7,8 +7,8 @@ features are those of the embedded pair on the prompts alone.
     python studies/failures.py --data ../shared/data --work build/failures --fill
 
 `--data` holds `ifeval/` and `alpaca_eval/` with the files that `data_files` names, and
-`self_instruct/seed_tasks.jsonl`. Writes studies/results/failures.json and docs/studies/failures.md;
-a table or a synthetic set in `--work` is used again.
+`oasst_eval/prompt_lottery_en_250_text.jsonl`. Writes studies/results/failures.json and
+docs/studies/failures.md; a table or a synthetic set in `--work` is used again.
 """
 
 import argparse
@@ -49,7 +49,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "studies" / "results" / "failures.json"
 PAGE = ROOT / "docs" / "studies" / "failures.md"
 THRESHOLDS = (1.0, 4.0)
-N_SHUFFLES, N_SPLITS, N_SHOWN, N_WRITTEN = 20, 10, 10, 24
+N_SHUFFLES, N_SPLITS, N_SHOWN, N_WRITTEN = 20, 10, 10, 12
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--fill", action="store_true", help="also write samples for the features")
+    parser.add_argument("--keep-cases", action="store_true", help="take those stored")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     lm = load_language_model()
-    found = {
-        case.name: study(case, lm, asked.work) for case in (gpt4(asked.data), alpaca(asked.data))
-    }
-    result: dict[str, Any] = {"machine": describe_processor(), "cases": found, "filled": None}
+    if asked.keep_cases:
+        result: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    else:
+        cases = (gpt4(asked.data), alpaca(asked.data))
+        found = {case.name: study(case, lm, asked.work) for case in cases}
+        result = {"machine": describe_processor(), "cases": found, "filled": None}
     if asked.fill:
-        seeds = [row.prompt for row in seed_tasks(asked.data)]
-        result["filled"] = fill(asked.work, table_of(seeds, "seed", lm, asked.work).folder)
+        seed = table_of(prompts_of_people(asked.data), "people", lm, asked.work)
+        features = [one["feature_id"] for one in result["cases"]["GPT-4 on IFEval"]["shown"]]
+        result["filled"] = fill(asked.work, seed.folder, features)
     write_json(result, RESULTS)
     PAGE.write_text(page(result), encoding="utf-8")
 
@@ -112,10 +116,10 @@ def alpaca(data: Path) -> Case:
     return Case("Alpaca-7B on AlpacaEval", prompts, scores, [[] for _ in prompts])
 
 
-def seed_tasks(data: Path) -> tuple[Any, ...]:
-    rows = (data / "self_instruct" / "seed_tasks.jsonl").read_text(encoding="utf-8").splitlines()
-    texts = [str(json.loads(row)["instruction"]) for row in rows]
-    return tuple(argparse.Namespace(prompt=text) for text in texts)
+def prompts_of_people(data: Path) -> list[str]:
+    """Prompts that contributors wrote for Open Assistant: the data set that lacks the features."""
+    path = data / "oasst_eval" / "prompt_lottery_en_250_text.jsonl"
+    return [str(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def word_f1(one: str, other: str) -> float:
@@ -257,17 +261,27 @@ def matched_auc(values: Any, failed: Any, lengths: Any) -> float:
 # Filling
 
 
-def fill(work: Path, seed: Path) -> dict[str, Any]:
+FORM = "a task for an assistant, with demands on its form"
+
+
+def fill(work: Path, seed: Path, features: list[int]) -> dict[str, Any]:
     """Aim a synthetic set at what GPT-4 gets wrong, with the commands of a user."""
     anchor, output = work / "GPT-4_on_IFEval", work / "aimed"
     aim = ("--anchor", anchor, "--relevant", work / f"{anchor.name}.relevance.jsonl")
     delta = ("--threshold", THRESHOLDS[-1])
     before = fac("coverage", *aim, "--seed", seed, *delta)
-    fac("synthesize", *aim, "--seed", seed, "-o", output, *delta, "--max-samples", N_WRITTEN)
+    how = ("--max-samples", N_WRITTEN, "--no-reply", "--form", FORM)
+    fac("synthesize", *aim, "--seed", seed, "-o", output, *delta, *how)
     after = fac("coverage", *aim, "--seed", output / "table", *delta)
     both = fac("coverage", *aim, "--seed", seed, "--seed", output / "table", *delta)
     n_missing = before["n_missing"]
+    tables = {"anchor": anchor, "seed": seed, "written": output / "table"}
+    rows = {
+        name: active_rows(open_table(at), threshold=THRESHOLDS[-1]) for name, at in tables.items()
+    }
     return {
+        "features": features,
+        "shares": {k: (v.counts[features] / v.n_samples).tolist() for k, v in rows.items()},
         "n_relevant": before["n_anchor"],
         "n_missing": n_missing,
         "n_written": open_table(output / "table").manifest.n_samples,
@@ -341,14 +355,23 @@ def case_lines(case: dict[str, Any]) -> list[str]:
 
 
 def filled_lines(filled: dict[str, Any]) -> list[str]:
-    return [
-        f"Anchor: the IFEval prompts; seed: 175 self-instruct seed tasks; F: the "
-        f"{filled['n_relevant']} features that go with GPT-4's failures at δ = "
+    lines = [
+        "Anchor: the IFEval prompts; seed: 250 prompts that people wrote for Open Assistant; F: "
+        f"the {filled['n_relevant']} features that go with GPT-4's failures at δ = "
         f"{THRESHOLDS[-1]:g}. {filled['n_missing']} of them are missing in the seed. `fac "
         f"synthesize --relevant` with SmolLM2-135M as the generator kept {filled['n_written']} "
         f"texts, which fill {filled['n_filled']}: FAC on F goes from {filled['fac_before']:.2f} to "
-        f"{filled['fac_after']:.2f} (the texts alone: {filled['fac_synthetic']:.2f}).",
+        f"{filled['fac_after']:.2f} (the texts alone: {filled['fac_synthetic']:.2f}). The written "
+        "texts have the lengths of the anchor, which is longer than the seed.",
+        "",
+        "| feature | active in the anchor | in the seed | in the written texts |",
+        "|---:|---:|---:|---:|",
     ]
+    shares = filled["shares"]
+    for i, feature in enumerate(filled["features"]):
+        found = (f"{shares[name][i]:.0%}" for name in ("anchor", "seed", "written"))
+        lines.append(f"| {feature} | " + " | ".join(found) + " |")
+    return lines
 
 
 if __name__ == "__main__":
