@@ -17,6 +17,7 @@ from facsynth.coverage.variants import THRESHOLDS
 from facsynth.data.stored import read_arrays
 from facsynth.errors import DataError
 from facsynth.folders import atomic_path
+from facsynth.models.default_model import default_sae_folder
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations, Sample
@@ -168,13 +169,13 @@ def write_profile(profile: ReferenceProfile, path: str | Path) -> None:
         )
 
 
-def read_profile(path: str | Path) -> ReferenceProfile:
-    """Read a profile from its file, or from the folder of its SAE.
+def read_profile(path: str | Path | None = None) -> ReferenceProfile:
+    """Read a profile from its file, or from the folder of its SAE; by default the embedded one.
 
     Raises:
         DataError: There is none, or it cannot be read.
     """
-    path = Path(path)
+    path = default_sae_folder() if path is None else Path(path)
     path = path / PROFILE_FILE if path.is_dir() else path
     if not path.is_file():
         raise DataError(
