@@ -249,6 +249,9 @@ def test_synthesize_writes_as_many_samples_as_wanted(desk, writer, tmp_path):
     assert writer.history
     seeds = ("--seed", desk.seed, "--seed", tmp_path / "out" / "table")
     assert desk.json("coverage", "--anchor", desk.anchor, *seeds)["fac"] == 1.0
+    done = desk.fac("synthesize", *desk.tables, *desk.pair, *options)
+    assert "What was written" in done.stdout
+    assert "--judge-model has an LLM grade each" in done.stderr
 
 
 def test_explanations_reach_the_prompts_and_doubtful_ones_do_not_count(desk, writer, tmp_path):

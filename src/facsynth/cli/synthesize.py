@@ -106,5 +106,9 @@ def synthesize(
     progress.say(f"estimate: {expected}")
     with hold_folder(output):
         result = run.execute(lm, sae, chat, output, judge=judge, progress=progress)
-    spent = "a limit was reached; raise it and run again to resume"
-    show(result, as_json=options["as_json"], notes=[spent] if result.stopped == "budget" else ())
+    notes = []
+    if result.stopped == "budget":
+        notes.append("a limit was reached; raise it and run again to resume")
+    if judge is None and result.kept:
+        notes.append("nobody has judged what the samples say; --judge-model has an LLM grade each")
+    show(result, as_json=options["as_json"], notes=notes)

@@ -11,6 +11,7 @@ RUN/summary.json      what came of the run; written last
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ from facsynth.table.table import FeatureTable, open_table
 from facsynth.table.write import finish_table, samples_hash, write_part
 
 __all__ = ["Copying", "KeptSample", "Synthesis", "write_synthesis"]
+
+_N_SHOWN, _SHOWN_LETTERS = 2, 300
+"""Samples that people see, and how much of each."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,22 @@ class Synthesis:
             rows.append((f"{name}: share of known word 4-grams", one.mean_share))
             rows.append((f"{name}: longest run in common, in words", one.longest_run))
         title = f"Synthetic data {self.folder / 'synthetic.jsonl'}"
-        return [TextTable(title, ("what", "value"), rows, self._note())]
+        tables = [TextTable(title, ("what", "value"), rows, self._note())]
+        if self.kept and not self.is_sensitive:
+            tables.append(self._shown())
+        return tables
+
+    def _shown(self) -> TextTable:
+        """The two samples that cover most, so that people see what was written."""
+        most = sorted(self.kept, key=lambda one: -len(one.new_features))[:_N_SHOWN]
+        rows = [
+            (
+                shorten(one.candidate.written, _SHOWN_LETTERS, placeholder=" …"),
+                len(one.new_features),
+            )
+            for one in most
+        ]
+        return TextTable("What was written", ("sample", "newly covered features"), rows)
 
     def _note(self) -> str:
         """Why fewer samples are kept than were asked for; empty if they are not."""
