@@ -31,5 +31,5 @@ def clean_environment(request, monkeypatch, tmp_path_factory):
 # A change is judged by the change: continuous integration draws the same examples every time,
 # developers draw new ones. Shared machines are too uneven for deadlines.
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
-settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile("dev", deadline=None, max_examples=25)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")

@@ -5,6 +5,7 @@ Each of them can fail: the rules that read files are functions of text, tried on
 
 import ast
 import importlib
+import json
 import pkgutil
 import re
 import runpy
@@ -355,16 +356,18 @@ def test_walk_finds_nested_commands():
     assert list(walk_commands(group)) == ["fac run", "fac sae", "fac sae train"]
 
 
-@pytest.mark.parametrize("page", ["cli", "python", "recipes"])
-def test_written_pages_are_up_to_date(page):
-    script = (
-        f"import runpy; print(runpy.run_path('scripts/write_{page}_docs.py')['text'](), end='')"
-    )
-    written = subprocess.run(  # a fresh process: click remembers how a command was called before
+def test_written_pages_are_up_to_date():
+    pages = ("cli", "python", "recipes")
+    script = f"""
+import json, runpy
+print(json.dumps([runpy.run_path(f"scripts/write_{{p}}_docs.py")["text"]() for p in {pages}]))
+"""
+    done = subprocess.run(  # a fresh process: click remembers how a command was called before
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout
-    again = f"run `python scripts/write_{page}_docs.py`"
-    assert (REPOSITORY / "docs" / f"{page}.md").read_text() == written, again
+    )
+    for page, written in zip(pages, json.loads(done.stdout), strict=True):
+        again = f"run `python scripts/write_{page}_docs.py`"
+        assert (REPOSITORY / "docs" / f"{page}.md").read_text() == written, again
 
 
 @pytest.mark.parametrize("name", ["recipe", "experiment"])

@@ -263,9 +263,10 @@ def test_complete_seed_stays_complete(recipe, run, tmp_path):
     assert (result.n_synthetic, result.before["fac"], result.after["fac"]) == (6, 1.0, 1.0)
 
 
-def test_run_folder_is_named_after_the_recipe(recipe, run, tmp_path, monkeypatch):
+def test_run_folder_is_named_after_the_recipe(whole, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(None).folder == Path("runs") / "planted"
+    shutil.copytree(whole[0].folder, "runs/planted")
+    assert run(None, ScriptedChat([])).folder == Path("runs") / "planted"
 
 
 @pytest.mark.parametrize("source", ["chitchat", "questions"])

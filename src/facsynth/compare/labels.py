@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from facsynth.compare.settings import Space
 from facsynth.coverage.hidden import hidden_states
 from facsynth.errors import DataError, MismatchError
-from facsynth.select.vectors import as_rows, column_sums, square_norms, take
+from facsynth.select.vectors import as_rows, column_sums, cosine, square_norms, take
 from facsynth.table.active import ActiveRows
 
 __all__ = ["Agreement", "LabelledRows", "agreement", "labelled_rows", "length_cosines"]
@@ -215,14 +215,14 @@ def agreement(
     if one.vectors.shape[1] != other.vectors.shape[1]:
         raise MismatchError("the two sets have different features; extract both with one SAE")
     target = other.direction()
-    observed = _cosine(one.direction(), target)
+    observed = cosine(one.direction(), target)
     drawn = np.array(
         [
-            _cosine(one.direction(one.resampled(rng)), other.direction(other.resampled(rng)))
+            cosine(one.direction(one.resampled(rng)), other.direction(other.resampled(rng)))
             for _ in range(n_resamples)
         ]
     )
-    chance = np.array([_cosine(one.shuffled(rng).direction(), target) for _ in range(n_resamples)])
+    chance = np.array([cosine(one.shuffled(rng).direction(), target) for _ in range(n_resamples)])
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = (np.quantile(drawn, ends) + observed - drawn.mean()).tolist()
     n_beyond = int(np.count_nonzero(np.abs(chance) >= abs(observed)))
@@ -248,7 +248,7 @@ def length_cosines(rows: LabelledRows) -> Float64[np.ndarray, " n_classes"]:
     logs = logs - logs.mean()
     # vectors are not centred: Σ (l - l̄) x = Σ (l - l̄)(x - x̄), because the weights sum to 0
     [longer] = column_sums(rows.vectors, [logs])
-    return np.array([_cosine(part, longer) for part in rows.direction()])
+    return np.array([cosine(part, longer) for part in rows.direction()])
 
 
 def _vectors(active: ActiveRows, space: Space, scale: NDArray[np.float64] | None) -> Any:
@@ -277,8 +277,3 @@ def _differences(vectors: Any, one: NDArray[np.int64], other: NDArray[np.int64])
     for start in range(0, one.size, _BLOCK):
         rows = slice(start, start + _BLOCK)
         yield as_rows(take(vectors, one[rows])) - as_rows(take(vectors, other[rows]))
-
-
-def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(np.clip((one * other).sum() / norms, -1.0, 1.0)) if norms else 0.0

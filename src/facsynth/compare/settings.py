@@ -40,7 +40,6 @@ class DiffSettings(Settings):
     """Features to show for each set."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
         _at_least(1, top=self.top)
         if not 0 < self.fdr <= 1:
             raise DataError(f"fdr is {self.fdr}; it must be above 0 and at most 1")
@@ -57,7 +56,6 @@ class OverlapSettings(Settings):
     """Random seed of the parts."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
         _at_least(1, draws=self.draws)
 
 
@@ -78,7 +76,6 @@ class DiversitySettings(Settings):
     """Random seed of draws and clusters."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that measure nothing."""
         _at_least(2, sample=self.sample, draws=self.draws)
         _at_least(1, clusters=self.clusters)
 
@@ -98,7 +95,6 @@ class LabelSettings(Settings):
     """Random seed of both."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
         _at_least(20, resamples=self.resamples)
 
 
@@ -125,7 +121,6 @@ class TransferSettings(Settings):
     """Pairs of counterparts to show."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
         _at_least(2, min_samples=self.min_samples, resamples=self.resamples)
         _at_least(0, shuffles=self.shuffles, top=self.top)
         if not 0 <= self.min_correlation < 1:

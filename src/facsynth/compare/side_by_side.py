@@ -198,7 +198,7 @@ class _Measures:
         assert self.data.active is not None  # _check has seen to it
         goal = goal_features(anchor.features, anchor.relevant)
         drawn = self.data.active.firing.take(rows).counts()
-        distance = hellinger_distance(drawn, anchor.counts) if drawn.any() else 1.0
+        distance = hellinger_distance(drawn, anchor.counts)
         covered = int(np.count_nonzero(goal & (drawn > 0)))
         return {"hellinger": distance, "fac": covered / int(np.count_nonzero(goal))}
 

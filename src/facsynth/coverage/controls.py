@@ -199,7 +199,9 @@ def measure_controls(
         random_subset=by_chance,
         length_matched=summarize_draws(matched, size),
         length_matched_tokens=mean_matched,
-        random_hellinger=float(np.mean([_distance(c, anchor.counts[goal]) for c in drawn])),
+        random_hellinger=float(
+            np.mean([hellinger_distance(c, anchor.counts[goal]) for c in drawn])
+        ),
         frequency_matched=by_frequency,
         frequency_ratio=ratio,
         length_auc=auc,
@@ -247,10 +249,6 @@ def summarize_draws(values: Sequence[float], size: int) -> Draws:
 
 def _share(covered: Bool[np.ndarray, " n_goal"]) -> float:
     return int(np.count_nonzero(covered)) / covered.size
-
-
-def _distance(drawn: Int64[np.ndarray, " n_goal"], anchor: Int64[np.ndarray, " n_goal"]) -> float:
-    return hellinger_distance(drawn, anchor) if drawn.any() else 1.0
 
 
 def _size_warnings(n_anchor: int, n_seed: int) -> list[str]:

@@ -216,7 +216,7 @@ def _random_samples(
     distances = []
     for _ in range(20):
         drawn = rng.hypergeometric(counts, profile.n_samples - counts, size)
-        distances.append(hellinger_distance(drawn, counts) if drawn.any() else 1.0)
+        distances.append(hellinger_distance(drawn, counts))
     share = float(expected[0]) / counts.size
     return Draws(share, None, None, 0, size), float(np.mean(distances))
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from facsynth.errors import DataError
-
 __all__ = [
     "FiringShift",
     "Representativeness",
@@ -73,12 +71,12 @@ def hellinger_distance(
     """Hellinger distance between the firing shares: √(½ Σ_i (√p_i - √q_i)²).
 
     Returns:
-        A distance in [0, 1]; 0 for equal shares (best), 1 when no feature fires in both.
-
-    Raises:
-        DataError: One of the sets activates none of the features.
+        A distance in [0, 1]; 0 for equal shares (best), 1 when no feature fires in both, as where
+        one of the sets activates none.
     """
-    roots = np.sqrt(_shares(seed_counts, "seed")) - np.sqrt(_shares(anchor_counts, "anchor"))
+    if not seed_counts.any() or not anchor_counts.any():
+        return 1.0
+    roots = np.sqrt(seed_counts / seed_counts.sum()) - np.sqrt(anchor_counts / anchor_counts.sum())
     return min(1.0, float(np.sqrt(0.5 * np.square(roots).sum())))
 
 
@@ -158,16 +156,3 @@ def measure_representativeness(
         over_fired=shifts(order[z[order] > 0][:n_shifts]),
         under_fired=shifts(lowest[z[lowest] < 0][:n_shifts]),
     )
-
-
-def _shares(
-    counts: Int64[np.ndarray, " n_features"], name: str
-) -> Float64[np.ndarray, " n_features"]:
-    total = int(counts.sum())
-    if total == 0:
-        raise DataError(
-            f"the {name} activates none of the {counts.size} compared features, so firing shares "
-            "are undefined; lower --threshold or check the table"
-        )
-    shares: Float64[np.ndarray, " n_features"] = counts / total
-    return shares

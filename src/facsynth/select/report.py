@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.select.pool import Pool, SelectionTask, class_means, column_means
 from facsynth.select.settings import SelectSettings
-from facsynth.select.vectors import take
+from facsynth.select.vectors import cosine, take
 from facsynth.show import TextTable, as_html
 
 __all__ = ["PickMeasures", "Selection", "measure_picks"]
@@ -154,28 +154,20 @@ def measure_picks(
     counts = task.fires.take(rows).counts()
     goal = task.counts > 0
 
-    def distance(other: NDArray[np.int64]) -> float:
-        return hellinger_distance(counts, other) if counts.any() and other.any() else 1.0
-
-    cosine = shift = None
+    agreement = shift = None
     target = task.target_sum / task.n_target
     if task.means is not None and task.classes is not None:
         means = class_means(take(task.vectors, rows), task.classes[rows], len(task.means))
-        cosine = _cosine(means - means.mean(axis=0), task.means - task.means.mean(axis=0))
+        agreement = cosine(means - means.mean(axis=0), task.means - task.means.mean(axis=0))
     elif settings.objective == "direction":
-        cosine = _cosine(column_means(take(task.vectors, rows)), target)
+        agreement = cosine(column_means(take(task.vectors, rows)), target)
     elif settings.space == "hidden":
         shift = float(np.sqrt(np.square(column_means(take(task.vectors, rows)) - target).mean()))
     return PickMeasures(
         fac=int(np.count_nonzero(counts[goal])) / int(np.count_nonzero(goal)),
-        hellinger=distance(pool.rows.counts),
-        hellinger_anchor=None if pool.anchor is None else distance(task.counts),
+        hellinger=hellinger_distance(counts, pool.rows.counts),
+        hellinger_anchor=None if pool.anchor is None else hellinger_distance(counts, task.counts),
         mean_tokens=float(pool.n_tokens[rows].mean()),
-        direction_cosine=cosine,
+        direction_cosine=agreement,
         hidden_distance=shift,
     )
-
-
-def _cosine(one: Any, other: Any) -> float:
-    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float((one * other).sum()) / norms if norms else 0.0

@@ -44,7 +44,6 @@ class SelectSettings(Settings):
     """Random seed of the random choices that serve as a control."""
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
         for name, budget in (("budget", self.budget), ("budget_tokens", self.budget_tokens)):
             if budget is not None and budget < 1:
                 raise DataError(f"{name} is {budget}; it must be at least 1")

@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 
 from facsynth.table.firing import FiringRows
 
-__all__ = ["as_rows", "column_sums", "dense_row", "products", "square_norms", "take"]
+__all__ = ["as_rows", "column_sums", "cosine", "dense_row", "products", "square_norms", "take"]
 
 
 def as_rows(vectors: Any) -> Any:
@@ -53,6 +53,12 @@ def dense_row(vectors: Any, row: int) -> Float64[np.ndarray, " d"]:
         found[vectors.row(row)] = 1.0
         return found
     return np.asarray(vectors[[row]].sum(axis=0), dtype=np.float64).ravel()
+
+
+def cosine(one: Any, other: Any) -> float:
+    """Cosine of two arrays of one shape, in [-1, 1]; 0 where one of them is zero."""
+    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(np.clip((one * other).sum() / norms, -1.0, 1.0)) if norms else 0.0
 
 
 def square_norms(vectors: Any) -> Float64[np.ndarray, " n_samples"]:

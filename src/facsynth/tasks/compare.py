@@ -3,7 +3,6 @@
 The rows are arms that share a task and evaluation data: other training data, methods or backbones.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from facsynth.compare.paired import paired_differences
+from facsynth.data.stored import read_json
 from facsynth.errors import DataError
 from facsynth.show import TextTable, as_html
 from facsynth.tasks.metrics import auprc
@@ -126,7 +126,7 @@ def compare_runs(folders: Sequence[Path], *, reference: str | None = None) -> Ta
 def _evaluations(folder: Path) -> list[dict[str, Any]]:
     """The evaluations in a folder, with the names of the folder, the model and the data."""
     known, files = folder / "task.json", sorted(folder.glob("evaluation-*.json"))
-    config = _read(known) if known.is_file() else {"task": "…", "model": "responses"}
+    config = read_json(known) if known.is_file() else {"task": "…", "model": "responses"}
     if not files:
         if not known.is_file():
             raise DataError(f"{folder} has no task.json; run `fac task … train -o {folder}` first")
@@ -134,7 +134,7 @@ def _evaluations(folder: Path) -> list[dict[str, Any]]:
             f"{folder} has no evaluation; run `fac task {config['task']} evaluate` first"
         )
     names = {"folder": str(folder), "model": Path(config["model"]).name}
-    rows = map(_read, files)
+    rows = map(read_json, files)
     return [{**row, **names, "data": Path(row["data"]).name} for row in rows]
 
 
@@ -188,9 +188,4 @@ def _seeds(evaluation: dict[str, Any], *, base: bool) -> dict[tuple[str, int], d
     for name, positive, *scores in zip(items["ids"], classes, *wanted, strict=True):
         found[name, seen[name]] = {"positive": positive, "scores": scores}
         seen[name] += 1
-    return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from transformers import TrainerCallback, set_seed
 
+from facsynth.data.stored import read_json
 from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
@@ -82,7 +83,7 @@ def fit_jobs(
             metrics = _fit(job, lm, own, training.train, kind, folder, progress)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             write_json(metrics, done)
-        found[job.name] = json.loads(done.read_text(encoding="utf-8"))
+        found[job.name] = read_json(done)
         del found[job.name]["log"]
     return found
 

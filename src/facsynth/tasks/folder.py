@@ -26,6 +26,7 @@ from jaxtyping import Float32, Float64
 from safetensors.numpy import load_file, save_file
 
 from facsynth.data.copies import KnownTexts
+from facsynth.data.stored import read_json
 from facsynth.data.write import write_json
 from facsynth.errors import DataError, MismatchError
 from facsynth.folders import atomic_path
@@ -90,7 +91,7 @@ class Training:
         asked |= {} if model_hash is None else {"model": model_hash}
         plan: dict[str, Any] = json.loads(json.dumps(asked))  # tuples become lists, as when read
         path = self.folder / "plan.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else plan
+        known = read_json(path) if path.is_file() else plan
         different = sorted(key for key in plan if plan[key] != known.get(key))
         if different:
             raise MismatchError(
@@ -172,7 +173,7 @@ def open_task(folder: Path, task: str) -> TrainedTask:
     path = folder / "task.json"
     if not path.is_file():
         raise DataError(f"{folder} has no task.json; run `fac task {task} train` first")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     if config["task"] != task:
         raise DataError(f"{folder} holds the task {config['task']!r}, not {task!r}")
     known = KnownTexts.from_hashes(np.load(folder / "known.npy").tolist())

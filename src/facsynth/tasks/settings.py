@@ -53,7 +53,6 @@ class OptimizerSettings(Settings):
     """Use less memory and about a third more time."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if min(self.epochs, self.learning_rate) <= 0:
             raise DataError("--epochs and --learning-rate must be above 0")
         if min(self.warmup, self.weight_decay) < 0 or self.warmup > 1:
@@ -86,7 +85,6 @@ class LoraSettings(Settings):
     """Dropout of the adapters, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if min(self.lora_rank, self.lora_alpha) < 1 or not 0 <= self.lora_dropout < 1:
             raise DataError(
                 f"--lora-rank {self.lora_rank} and --lora-alpha {self.lora_alpha} must be 1 or "
@@ -113,7 +111,6 @@ class HeadSettings(Settings):
     """With --head-only: scikit-learn's C on standardised states; smaller is smoother."""
 
     def __post_init__(self) -> None:
-        """Check that the values go together."""
         if self.inverse_l2 <= 0:
             raise DataError(f"--inverse-l2 is {self.inverse_l2}, but must be above 0")
         chosen = (self.layer, self.pooling, self.inverse_l2) != (None, "mean", 1e-3)
@@ -154,7 +151,6 @@ class TuneSettings(Settings):
     head: HeadSettings = field(default_factory=HeadSettings)
 
     def __post_init__(self) -> None:
-        """Check that the values go together."""
         check_random_seeds(self.random_seed)
         if self.head_only and self.full:
             raise DataError("--head-only and --full exclude each other")

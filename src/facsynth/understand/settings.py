@@ -101,7 +101,6 @@ class RelevanceSettings(Settings):
     """Activation above which a feature is active, in SAE units."""
 
     def __post_init__(self) -> None:
-        """Refuse two judges, and values outside their range."""
         if self.label is not None and self.scores is not None:
             raise DataError("label and scores are two judges; give one of them")
         if self.scores is None and self.score is not None:

@@ -25,7 +25,6 @@ class InstructionSettings(Settings):
     train: TuneSettings = field(default_factory=lambda: _PAPER)
 
     def __post_init__(self) -> None:
-        """Check that a model is trained, and on something."""
         if (self.max_samples or 1) < 1:
             raise DataError("--max-samples must be 1 or more")
         if self.train.head_only:
@@ -43,6 +42,5 @@ class AnswerSettings(Settings):
     """Answers to write at once."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if min(self.max_new_tokens or 1, self.batch_size) < 1:
             raise DataError("--max-new-tokens and --batch-size must be 1 or more")

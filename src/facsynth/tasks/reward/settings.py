@@ -26,6 +26,5 @@ class RewardSettings(Settings):
     train: TuneSettings = field(default_factory=lambda: _PAPER)
 
     def __post_init__(self) -> None:
-        """Check that there is something to draw."""
         if (self.max_samples or 1) < 1:
             raise DataError("--max-samples must be 1 or more")

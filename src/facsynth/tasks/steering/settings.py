@@ -36,7 +36,6 @@ class SteeringSettings(Settings):
     """Features that make the vector, with --sae."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_random_seeds(self.random_seed)
         if self.layer and self.all_layers:
             raise DataError("--layer and --all-layers exclude each other")
@@ -69,6 +68,5 @@ class ControlSettings(Settings):
     """Answered questions to show, with --demonstrations."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if min(self.random_vectors, self.n_shown) < 0:
             raise DataError("--random-vectors and --n-shown must be 0 or more")

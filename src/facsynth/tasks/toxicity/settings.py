@@ -22,7 +22,6 @@ class ToxicitySettings(Settings):
     train: TuneSettings = field(default_factory=TuneSettings)
 
     def __post_init__(self) -> None:
-        """Check that there is something to draw."""
         if min(self.n_safe, self.max_per_class or 1) < 1:
             raise DataError("--n-safe and --max-per-class must be 1 or more")
 
