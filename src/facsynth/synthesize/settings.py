@@ -46,7 +46,7 @@ class Effort(Settings):
     max_features: int | None = None
     """Missing features to aim at, at most, the most frequent first; all by default."""
 
-    max_attempts: int = 2
+    max_attempts: int = 4
     """Texts asked for each missing feature, at most; only with `cover`."""
 
     round_size: int = 64
