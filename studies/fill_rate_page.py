@@ -16,14 +16,14 @@ are those of SmolLM2-135M-Instruct with the default SAE, extracted in precision 
 features that at least 5 anchor samples activate. At δ = 1, **{n_goal} of them are missing**.
 Every cell (generator, arm, random seed) is one run of `fac synthesize` for 200 samples, with at
 most 48 tokens a text, temperature 0.8 and top-p 0.9. All arms but `paper` keep by the method
-`cover`: within the length classes of the anchor. Decided before the runs: `cover` goes on until it
-has its samples, the arms that it is compared with stop after 4,200 generated tokens.
+`cover`: within the length classes of the anchor. Where a cell stopped before it had its samples
+(*stopped*: `budget`, at a number of generated tokens), its lengths may differ from the anchor's.
 
 * *filled*: missing features that a kept sample activates, counted from a fresh extraction of the
   kept samples.
 * *filled per 1,000 tokens*: the same by generated tokens, rejected texts included. More tokens
-  fill ever less, so arms compare only at like tokens: *× undirected* is the ratio at the last
-  round in which both had spent no more than the undirected arm.
+  fill ever less, so arms also compare at like tokens: *× undirected* is the ratio of features
+  filled after as many tokens as both arms have spent, straight lines drawn between rounds.
 * *lengths*: Kolmogorov-Smirnov distance between the scored tokens of kept samples and anchor.
 * *distance*: Hellinger distance of firing frequencies between the anchor and the seed with the
   kept samples (the seed alone {hellinger_seed:.3f}).
@@ -108,22 +108,20 @@ _USABLE = ("kept", "not needed", _UNASKED)
 
 
 def _ratio(rows: Sequence[Cell], base: Sequence[Cell]) -> float | None:
-    """Features filled per token against the undirected arm, at the tokens that both have spent."""
+    """Features filled against the undirected arm, at the tokens that both have spent."""
     if not base or rows is base:
         return None
     found = []
     for cell in rows:
         other = next((b for b in base if b["seed"] == cell["seed"]), base[0])
         at = min(cell["curve"][-1][0], other["curve"][-1][0])
-        mine, theirs = (_last(one["curve"], at) for one in (cell, other))
-        if mine and theirs:
-            found.append((mine[1] / mine[0]) / (theirs[1] / theirs[0]))
-    return float(np.mean(found)) if found else None
+        found.append(_filled(cell["curve"], at) / _filled(other["curve"], at))
+    return float(np.mean(found))
 
 
-def _last(curve: Sequence[Sequence[int]], tokens: int) -> Sequence[int] | None:
-    """The last point of a curve at or below so many tokens."""
-    return next((point for point in reversed(curve) if 0 < point[0] <= tokens), None)
+def _filled(curve: Sequence[Sequence[int]], tokens: int) -> float:
+    """Features filled after so many tokens, straight between rounds."""
+    return float(np.interp(tokens, *zip((0, 0), *curve, strict=True)))
 
 
 def _mean(values: Sequence[float], digits: int = 0) -> str:
