@@ -358,7 +358,7 @@ def filled_lines(filled: dict[str, Any]) -> list[str]:
     lines = [
         "Anchor: the IFEval prompts; seed: 250 prompts that people wrote for Open Assistant; F: "
         f"the {filled['n_relevant']} features that go with GPT-4's failures at δ = "
-        f"{THRESHOLDS[-1]:g}. {filled['n_missing']} of them are missing in the seed. `fac "
+        f"{THRESHOLDS[-1]:g}. Missing in the seed: {filled['n_missing']}. `fac "
         f"synthesize --relevant` with SmolLM2-135M as the generator kept {filled['n_written']} "
         f"texts, which fill {filled['n_filled']}: FAC on F goes from {filled['fac_before']:.2f} to "
         f"{filled['fac_after']:.2f} (the texts alone: {filled['fac_synthetic']:.2f}). The written "
