@@ -121,7 +121,8 @@ def _ratio(rows: Sequence[Cell], base: Sequence[Cell]) -> float | None:
 
 def _filled(curve: Sequence[Sequence[int]], tokens: int) -> float:
     """Features filled after so many tokens, straight between rounds."""
-    return float(np.interp(tokens, *zip((0, 0), *curve, strict=True)))
+    spent, filled = zip((0, 0), *curve, strict=True)
+    return float(np.interp(tokens, spent, filled))
 
 
 def _mean(values: Sequence[float], digits: int = 0) -> str:
