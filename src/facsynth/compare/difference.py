@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from facsynth.compare.settings import DiffSettings
-from facsynth.compare.stratified import N_STRATA, common_odds, length_strata, stratified_test
+from facsynth.compare.stratified import (
+    N_STRATA,
+    Strata,
+    common_odds,
+    length_strata,
+    stratified_test,
+)
 from facsynth.coverage.controls import length_auc
 from facsynth.errors import DataError
 from facsynth.show import TextTable, as_html
@@ -25,9 +31,6 @@ from facsynth.table.active import ActiveRows, check_same_width
 __all__ = ["Difference", "compare_features", "shared_texts"]
 
 Z95 = 1.959963984540054
-
-Counts = Int64[np.ndarray, "n_strata n_features"]
-Sizes = Int64[np.ndarray, " n_strata"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,17 +182,17 @@ def compare_features(
     settings = settings or DiffSettings()
     check_same_width(a, b)
     by_length = settings.length == "matched"
-    x, sizes_a, y, sizes_b = _stratified_counts(a, b, by_length)
-    ids = np.flatnonzero((x + y).any(axis=0))
+    every = _strata(a, b, by_length)
+    ids = np.flatnonzero((every.x + every.y).any(axis=0))
     if not ids.size:
         raise DataError(
             "no relevant feature fires in either data set, so there is nothing to compare; lower "
             "--threshold"
         )
-    x, y = x[:, ids], y[:, ids]
-    p = stratified_test(x, sizes_a, y, sizes_b)
-    log_odds, error = common_odds(x, sizes_a, y, sizes_b)
-    n_compared = (int(sizes_a.sum()), int(sizes_b.sum()))
+    strata = replace(every, x=every.x[:, ids], y=every.y[:, ids])
+    p = stratified_test(strata)
+    log_odds, error = common_odds(strata)
+    n_compared = (int(strata.n_x.sum()), int(strata.n_y.sum()))
     lengths = [rows.n_tokens for rows in (a, b)]
     return Difference(
         feature_ids=ids,
@@ -200,7 +203,7 @@ def compare_features(
         high=log_odds + Z95 * error,
         p_value=p,
         q_value=np.asarray(false_discovery_control(p)),
-        n_strata=int(sizes_a.size),
+        n_strata=int(strata.n_x.size),
         n_compared=n_compared,
         n_samples=(a.n_samples, b.n_samples),
         mean_tokens=(float(lengths[0].mean()), float(lengths[1].mean())),
@@ -252,9 +255,7 @@ def _length_notes(
     return tuple(notes)
 
 
-def _stratified_counts(
-    a: ActiveRows, b: ActiveRows, by_length: bool
-) -> tuple[Counts, Sizes, Counts, Sizes]:
+def _strata(a: ActiveRows, b: ActiveRows, by_length: bool) -> Strata:
     """Firing samples of each feature and all samples, of either set, in each shared group."""
     lengths = [rows.n_tokens for rows in (a, b)]
     for name, tokens in zip(("first", "second"), lengths, strict=True):
@@ -268,12 +269,12 @@ def _stratified_counts(
             "the two data sets share no length: no group of similar lengths has samples of both; "
             "compare without length groups (--length none) and read the result as one of length"
         )
-    return *_in_groups(a, groups_a, shared), *_in_groups(b, groups_b, shared)
+    return Strata(*_in_groups(a, groups_a, shared), *_in_groups(b, groups_b, shared))
 
 
 def _in_groups(
     rows: ActiveRows, groups: Int64[np.ndarray, " n_samples"], shared: NDArray[np.int64]
-) -> tuple[Counts, Sizes]:
+) -> tuple[Int64[np.ndarray, "n_strata n_features"], Int64[np.ndarray, " n_strata"]]:
     members = [groups == group for group in shared]
     sizes = np.array([np.count_nonzero(member) for member in members], dtype=np.int64)
     return rows.firing.sum_samples(members).astype(np.int64), sizes
