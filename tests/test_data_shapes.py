@@ -381,7 +381,7 @@ def test_report_says_shapes_fields_and_what_was_not_read():
     assert len(list(stream)) == 4
     assert stream.report.sentences() == [
         "read 4 rows: 3 as prompt + answer (fields prompt, answer), 1 as text (fields text)",
-        "fields with text that were not read: note (3 rows); name them with --fields",
+        "fields with text or media that were not read: note (3 rows); name them with --fields",
     ]
 
 
@@ -416,7 +416,6 @@ def test_strict_makes_an_unread_text_an_error():
             {"messages": [{"role": "elf", "content": "x"}, {"role": "orc", "content": "y"}]},
             "unknown roles 'elf', 'orc'; known are system",
         ),
-        ({"instruction": "x", "output": 3}, "`output` is a number where a list"),
         ({"text": "\ud83d"}, "`text` has an unpaired surrogate"),
         ({"output": "x"}, "an answer without a question; found `output`"),
         ({"messages": [{"role": "assistant", "content": " "}]}, "the row has no text"),

@@ -1,37 +1,55 @@
 """The fields of a row: which part of a sample each holds, and which answer is the better one."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from facsynth.errors import DataError
 
-__all__ = ["FIELDS", "Answers", "RowFields", "find_answers"]
+__all__ = ["FIELDS", "Answers", "RowFields", "find_answers", "open_path"]
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("sample_id", "id"),
-    "label": ("label",),
+    "label": ("label", "kto_tag"),
     "tools": ("tools", "functions"),
     "reasoning": ("reasoning_content", "reasoning", "thinking"),
-    "system": ("system", "system_prompt", "system_message"),
-    "history": ("history",),
-    "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "data"),
-    "instruction": ("instruction",),
-    "user": ("prompt", "question", "query", "problem", "user_prompt", "user", "human", "inputs"),
-    "input": ("input", "context"),
-    "chosen": ("chosen", "preferred_output", "chosen_response", "response_chosen"),
-    "rejected": ("rejected", "non_preferred_output", "rejected_response", "response_rejected"),
-    "assistant": (
-        *("completion", "response", "output", "answer", "generation", "solution", "target"),
-        *("targets", "reply", "assistant", "generated_solution", "chosen", "answers"),
+    "system": (
+        *("system", "system_prompt", "system_message", "systeminstruction", "system_instruction"),
+        "instructions",
     ),
-    "text": ("text", "content", "raw_content", "document"),
+    "history": ("history", "chat_history"),
+    "messages": (
+        *("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "data"),
+        *("turns", "contents"),
+    ),
+    "instruction": ("instruction",),
+    "user": (
+        *("prompt", "question", "query", "problem", "user_prompt", "user", "human"),
+        *("inputs_pretokenized", "inputs", "user_input", "input_text", "text_input"),
+    ),
+    "input": ("input", "context", "passage"),
+    "chosen": ("chosen", "preferred_output", "chosen_response", "response_chosen", "response_j"),
+    "rejected": (
+        *("rejected", "non_preferred_output", "rejected_response", "response_rejected"),
+        *("response_k", "rejected_messages"),
+    ),
+    "assistant": (
+        *("completion", "response", "output", "answer", "generation", "solution"),
+        *("targets_pretokenized", "target", "targets", "reply", "assistant", "generated_solution"),
+        *("chosen", "answers", "model_output", "output_text", "actual_output", "expected_output"),
+        "best_answer",
+    ),
+    "text": ("text", "content", "raw_content", "document", "comment_text", "sentence"),
 }
 """Fields that hold each part of a sample, the preferred one first; compared in lower case."""
 
 _CONTENT = ("history", "messages", "instruction", "user", "input", "chosen", "rejected")
+_KNOWN = {name for part in (*_CONTENT, "assistant", "text") for name in FIELDS[part]}
+_WORDS = {"role", "from", "content", "value"}
+"""Keys of messages, whose objects are no envelopes."""
 
 
 _FIRST, _SECOND = ("-3", "-2", "-1"), ("1", "2", "3")
@@ -39,19 +57,84 @@ _COMPARED = (
     ("output_1", "output_2", "label", ("1",), ("2",)),  # LLMBar
     ("response_0", "response_1", "better_response_id", ("0",), ("1",)),  # PKU-SafeRLHF
     ("human_ref_a", "human_ref_b", "labels", ("1",), ("0",)),  # SHP
-    ("response_1", "response_2", "overall_preference", _FIRST, _SECOND),  # HelpSteer3
+    ("response1", "response2", "overall_preference", _FIRST, _SECOND),  # HelpSteer3
+    ("response_1", "response_2", "overall_preference", _FIRST, _SECOND),
     ("response_1", "response_2", "preference_strength", _FIRST, _SECOND),  # HelpSteer2
     ("conversation_a", "conversation_b", "winner", ("model_a",), ("model_b",)),  # Chatbot Arena
+    ("conversation_a", "conversation_b", "winner_model_a", ("1", "true"), ("0", "false")),  # LMSYS
     ("response_a", "response_b", "winner", ("model_a", "a"), ("model_b", "b")),
 )
 """Fields of two answers and of the verdict, and verdicts for the first and for the second."""
 
 _SCORED = (("answer_0", "answer_1", "score_0", "score_1"),)  # WebGPT comparisons
 
-_LISTS = ("answers", "completions", "responses", "generations", "outputs", "candidates", "output")
+_LISTS = (
+    *("answers", "completions", "responses", "generations", "outputs", "candidates", "output"),
+    "responses_and_scores",
+)
 _LIST_TEXTS = ("text", "answer", "response", "content", "completion", "generation", "output")
-_SCORES = ("score", "scores", "rating", "ratings", "overall_score", "reward", "rewards")
+_SCORES = ("score", "scores", "rating", "ratings", "overall_score", "reward", "rewards", "pm_score")
 _RANKS = ("rank", "ranks", "ranking")
+
+
+_ENVELOPES = ("body", "request", "response", "fields", "data", "inputs", "outputs")
+"""Fields that may hold the row: those of request logs, OpenAI's batches, LangSmith, Argilla."""
+
+
+def open_path(fields: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """The fields, with those within objects and lists that names with dots lead to.
+
+    >>> open_path({"a": {"b": 1, "c": 2}}, ["a.b"])
+    {'a.b': 1, 'a.c': 2}
+    """
+    for name in names:
+        steps = name.split(".")
+        for n in range(1, len(steps)) if name not in fields else ():
+            outer = ".".join(steps[:n])
+            held = fields.get(outer)
+            if isinstance(held, list):
+                held = {str(i): item for i, item in enumerate(held)}
+            if isinstance(held, Mapping):
+                inner = {f"{outer}.{key}": value for key, value in held.items()}
+                fields = {key: value for key, value in fields.items() if key != outer} | inner
+    return fields
+
+
+def _opened(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields, with those of the envelopes among them."""
+    for name in _ENVELOPES:
+        held = fields.get(name)
+        if not isinstance(held, Mapping):
+            continue
+        if isinstance(choices := held.get("choices"), list) and choices:  # of a completion
+            held = {
+                "output": choices[0].get("message") if isinstance(choices[0], Mapping) else None
+            }
+        known = _KNOWN & _spelling(tuple(held)).keys()
+        if known and not known & fields.keys() and not _WORDS & held.keys():
+            outer = {key: value for key, value in fields.items() if key != name}
+            fields = _opened({**held, **outer})
+    return fields
+
+
+def _arena(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """LMSYS' 55k battles, whose prompts and responses are JSON lists, as two conversations."""
+    names = ("prompt", "response_a", "response_b")
+    if "winner_model_a" not in fields:
+        return fields
+    try:
+        asked, *told = (json.loads(fields[name]) for name in names)
+        pairs = [
+            [
+                {"prompt": question, "response": answer}
+                for question, answer in zip(asked, one, strict=True)
+            ]
+            for one in told
+        ]
+    except (KeyError, TypeError, ValueError):
+        return fields
+    rest = {name: held for name, held in fields.items() if name not in names}
+    return {"conversation_a": pairs[0], "conversation_b": pairs[1], **rest}
 
 
 class RowFields:
@@ -60,6 +143,7 @@ class RowFields:
     def __init__(self, fields: Mapping[str, Any], named: Mapping[str, str]) -> None:
         self.parts = _vocabulary(named) if named else FIELDS
         self.is_named = bool(named)
+        fields = open_path(fields, named.values()) if named else _arena(_opened(fields))
         self.fields = fields
         self.spelling = _spelling(tuple(fields))
         self.taken: set[str] = set()
@@ -141,9 +225,21 @@ class Answers:
 def find_answers(row: RowFields) -> Answers | None:
     """The answers of a row that has several, or None."""
     (chosen, one), (rejected, other) = row.peek("chosen"), row.peek("rejected")
+    if one is None:
+        chosen, one = row.peek("assistant")
     if _is_said(one) and _is_said(other):
-        return Answers(one, other, (chosen, rejected))
-    return _compared(row) or _scored(row) or _listed(row)
+        left_out = {}
+        for name, held in ((chosen, one), (rejected, other)):
+            if _is_choice(held):
+                left_out[name] = f"{name} ({len(held) - 1} of {len(held)})"
+        first, second = (held[0] if _is_choice(held) else held for held in (one, other))
+        return Answers(first, second, (chosen, rejected), "", left_out)
+    return _compared(row) or _scored(row) or _steps(row) or _listed(row)
+
+
+def _is_choice(held: object) -> bool:
+    """Whether a field holds several answers, as in RewardBench 2."""
+    return isinstance(held, list) and len(held) > 1 and all(isinstance(x, str) for x in held)
 
 
 def _is_said(value: object) -> bool:
@@ -155,13 +251,19 @@ def _compared(row: RowFields) -> Answers | None:
         first, second = row.held(one), row.held(other)
         if first is None or second is None or row.held(verdict) is None:
             continue
-        told = str(row.held(verdict)).lower()
+        told = "tie" if _told(row.held("winner_tie")) in ("1", "true") else _told(row.held(verdict))
         if told in firsts or told in seconds:
             better = told in firsts
             values = (first, second) if better else (second, first)
             return Answers(*values, (one, other) if better else (other, one), verdict)
         return Answers(first, None, (one,), "", {other: f"{other} (a tie)"})
     return None
+
+
+def _told(verdict: object) -> str:
+    """A verdict in words; numbers of tables are often floating."""
+    whole = isinstance(verdict, float) and verdict.is_integer()
+    return str(int(verdict) if whole and isinstance(verdict, float) else verdict).strip().lower()
 
 
 def _scored(row: RowFields) -> Answers | None:
@@ -174,6 +276,16 @@ def _scored(row: RowFields) -> Answers | None:
             values = (first, second) if a > b else (second, first)
             return Answers(*values, (one, other) if a > b else (other, one))
     return None
+
+
+def _steps(row: RowFields) -> Answers | None:
+    """The steps of one answer, each with a label, as TRL takes them for process rewards."""
+    steps, labels = row.held("completions"), row.held("labels")
+    if not (isinstance(steps, list) and isinstance(labels, list) and len(steps) == len(labels)):
+        return None
+    if not steps or not all(isinstance(step, str) for step in steps):
+        return None
+    return Answers("\n".join(steps), None, ("completions",), "labels")
 
 
 def _listed(row: RowFields) -> Answers | None:

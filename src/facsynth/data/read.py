@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from facsynth.data.fields import open_path
 from facsynth.data.files import Source, open_rows
 from facsynth.data.formats import BadRow, file_rows
 from facsynth.data.formats import json_lines as _json_lines
@@ -179,7 +180,8 @@ class SampleStream:
         if isinstance(row.value, BadRow):
             raise DataError(f"{row.place}: {row.value.reason}")
         if self._missing and isinstance(row.value, Mapping):
-            known = [part for part, name in self._missing.items() if name in row.value]
+            fields = open_path(row.value, self._missing.values())
+            known = [part for part, name in self._missing.items() if name in fields]
             for part in known:
                 del self._missing[part]
         reading = self._reader(row, self._settings)

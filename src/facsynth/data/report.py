@@ -74,7 +74,9 @@ class ReadReport:
             said.append(f"skipped {self.n_rejected:,} bad rows; the first: {self.reasons[0]}")
         if self.not_read:
             counts = ", ".join(f"{name} ({n:,} rows)" for name, n in self.not_read.items())
-            said.append(f"fields with text that were not read: {counts}; name them with --fields")
+            said.append(
+                f"fields with text or media that were not read: {counts}; name them with --fields"
+            )
         return said
 
     def _read(self) -> str:

@@ -4,12 +4,21 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from facsynth.errors import DataError
 from facsynth.records import Message, ToolCall
 
-__all__ = ["is_turn", "kind_of", "read_string", "read_tools", "read_turns"]
+__all__ = [
+    "is_transcript",
+    "is_turn",
+    "kind_of",
+    "main_thread",
+    "read_string",
+    "read_tools",
+    "read_turns",
+]
 
 _CALL = "function_call"
 _SPEAKERS = {
@@ -26,7 +35,7 @@ _ROLES = {name: role for role, names in _SPEAKERS.items() for name in names.spli
 """Role of each speaker, by its name in lower case with `_` for `-` and spaces."""
 
 _SPEAKER_KEYS = ("role", "from", "speaker", "sender")
-_WORD_KEYS = ("content", "value", "text", "full_text", "message", "utterance")
+_WORD_KEYS = ("content", "value", "text", "full_text", "message", "utterance", "parts")
 _EXCHANGES = (
     ("input", "output"),
     ("human", "assistant"),
@@ -38,6 +47,9 @@ _EXCHANGES = (
 
 _HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 """Opens a turn in the strings of HH-RLHF; the text before the first turn is empty."""
+
+_TRANSCRIPT = re.compile(r"(?:^|\n)\s*(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE):\s")
+"""Opens a turn in the strings of Glaive's function calls."""
 
 _KINDS: dict[type, str] = {
     type(None): "null",
@@ -93,7 +105,13 @@ def read_turns(value: object, what: str, role: str | None = None) -> tuple[Messa
     if isinstance(value, str):
         if role is not None:
             return _spoken_turns(read_string(value, what), role)
-        value = _parsed(value, what)
+        if is_transcript(value):
+            pieces = _TRANSCRIPT.split(read_string(value, what))[1:]
+            ends = (words.strip().removesuffix("<|endoftext|>").strip() for words in pieces[1::2])
+            turns = zip(pieces[::2], ends, strict=True)
+            value = [{"role": speaker, "content": words} for speaker, words in turns]
+        else:
+            value = _parsed(value, what)
     if isinstance(value, Mapping):
         value = value.get("messages", [value])
     if not isinstance(value, list) or not value:
@@ -103,14 +121,44 @@ def read_turns(value: object, what: str, role: str | None = None) -> tuple[Messa
         raise DataError(
             f"{what} has the unknown roles {', '.join(unknown)}; known are {', '.join(_ROLES)}"
         )
-    if all(isinstance(turn, str) for turn in value) and (role is None or len(value) == 1):
+    if all(isinstance(turn, str) for turn in value) and (role != "assistant" or len(value) == 1):
         turns = [{"role": role or ("user", "assistant")[n % 2]} for n in range(len(value))]
         value = [{**turn, "content": words} for turn, words in zip(turns, value, strict=True)]
+    if _is_answered_by_system(value):
+        value = [
+            turn | {"speaker": turn["speaker"].lower().replace("system", "bot")} for turn in value
+        ]
     return tuple(
         message
         for number, turn in enumerate(value, 1)
         for message in _messages(turn, f"message {number} of {what}", role)
     )
+
+
+def is_transcript(text: str) -> bool:
+    """Whether a string holds turns with their speakers in capitals."""
+    return bool(_TRANSCRIPT.match(text))
+
+
+def main_thread(tree: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:
+    """The turns of a tree of replies, by the best rank at each, and the number of other replies."""
+    thread, n_left, turn = [], 0, tree
+    while True:
+        thread.append({key: held for key, held in turn.items() if key != "replies"})
+        replies = [reply for reply in turn.get("replies") or () if isinstance(reply, Mapping)]
+        if not replies:
+            return thread, n_left
+        n_left += len(replies) - 1
+        turn = min(
+            replies, key=lambda reply: reply["rank"] if reply.get("rank") is not None else 99
+        )
+
+
+def _is_answered_by_system(turns: Sequence[object]) -> bool:
+    """Whether speakers are USER and SYSTEM in turn, as in dialogues with a booking system."""
+    said = [turn.get("speaker") if isinstance(turn, Mapping) else None for turn in turns]
+    names = [name.lower() if isinstance(name, str) else "" for name in said]
+    return set(names) == {"user", "system"} and names[0] == "user"
 
 
 def read_tools(value: object) -> tuple[str, ...]:
@@ -156,10 +204,13 @@ def _messages(turn: object, what: str, default: str | None) -> tuple[Message, ..
         raise DataError(f"{what} is {kind_of(turn)} where role and content were expected")
     key, speaker = _first(turn, _SPEAKER_KEYS)
     if not key:
+        if (item := _item(turn)) is not None:
+            return item
         for asked, told in _EXCHANGES:
-            if turn.get(asked) is not None and turn.get(told) is not None:
+            if turn.get(asked) is not None and told in turn:
                 pair = (("user", turn[asked]), ("assistant", turn[told]))
-                return tuple(Message(r, read_string(words, what)) for r, words in pair)
+                said = ((role, words) for role, words in pair if words is not None)
+                return tuple(Message(role, read_string(words, what)) for role, words in said)
     role = _role(read_string(speaker, f"`{key}` of {what}")) if key else default
     word_key, words = _first(turn, _WORD_KEYS)
     if role is None or (not word_key and role in ("user", "system")):
@@ -168,6 +219,25 @@ def _messages(turn: object, what: str, default: str | None) -> tuple[Message, ..
         raise DataError(f"{what} lacks `{lacks}`; found {found or 'nothing'}")
     spoken = _Spoken(role, turn, f"`{word_key}` of {what}", words)
     return spoken.messages()
+
+
+def _item(turn: Mapping[str, Any]) -> tuple[Message, ...] | None:
+    """A call, an answer to one or a thought that stands alone, as in OpenAI's Responses."""
+    kind = turn.get("type")
+    if kind == "function_call":
+        return (Message("assistant", "", tool_calls=(_call(turn),)),)
+    if kind == "function_call_output":
+        return (
+            Message(
+                "tool",
+                held if isinstance(held := turn.get("output"), str) else _json(held),
+                tool_call_id=_text(turn["call_id"]),
+            ),
+        )
+    if kind == "reasoning":
+        words = "\n".join(str(part.get("text", "")) for part in turn.get("summary") or ())
+        return (Message("assistant", "", reasoning=words),) if words else ()
+    return None
 
 
 class _Spoken:
@@ -233,11 +303,23 @@ class _Spoken:
         elif kind == "tool_use":
             self.calls += _calls(part)
         elif kind == "tool_result":
-            inner = _Spoken("tool", {}, self.what, part.get("content"))
-            words, call_id = "".join(inner.words), _text(part.get("tool_use_id"))
-            self.results.append(Message("tool", words, tool_call_id=call_id))
+            self._add_result(part.get("content"), part.get("tool_use_id"))
+        elif held := _first(part, ("functionCall", "function_call", "toolUse"))[1]:
+            self.calls += _calls(held)
+        elif held := _first(part, ("functionResponse", "function_response", "toolResult"))[1]:
+            words = held.get("content", held.get("response"))
+            self._add_result(words, held.get("toolUseId"), held.get("name"))
+        elif isinstance(held := part.get("json"), Mapping | list):  # in a result of Bedrock
+            self.words.append(_json(held))
         else:
             self.refused[kind] += 1
+
+    def _add_result(self, words: object, call_id: object, name: object = None) -> None:
+        inner = _Spoken(
+            "tool", {}, self.what, _json(words) if isinstance(words, Mapping) else words
+        )
+        message = Message("tool", "".join(inner.words), tool_call_id=_text(call_id))
+        self.results.append(replace(message, name=_text(name)))
 
 
 def _calls(value: object) -> list[ToolCall]:
@@ -257,7 +339,8 @@ def _call(call: object) -> ToolCall:
     arguments = _first(held, ("arguments", "args", "parameters", "input"))[1]
     if not isinstance(arguments, str):
         arguments = _json(arguments or {})
-    return ToolCall(name, read_string(arguments, f"the arguments of {name}"), _text(call.get("id")))
+    call_id = _first(call, ("call_id", "id", "toolUseId"))[1]
+    return ToolCall(name, read_string(arguments, f"the arguments of {name}"), _text(call_id))
 
 
 def _parsed(text: str, what: str) -> Any:

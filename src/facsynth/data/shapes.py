@@ -6,29 +6,30 @@ with it. A field whose text is in the sample anyway counts as read; every other 
 the reading, with whether it holds text. Texts are never changed.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from facsynth.data.fields import Answers, RowFields, find_answers
-from facsynth.data.roles import is_turn, kind_of, read_string, read_tools, read_turns
+from facsynth.data.roles import (
+    is_transcript,
+    is_turn,
+    kind_of,
+    main_thread,
+    read_string,
+    read_tools,
+    read_turns,
+)
 from facsynth.data.settings import ReadSettings
+from facsynth.data.unread import bears_text, is_prose, renders, strings_in
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample
 
-__all__ = ["PlacedRow", "Reading", "bears_text", "read_row", "unread_fields"]
+__all__ = ["PlacedRow", "Reading", "read_row"]
 
-_METADATA = frozenset(
-    (
-        *("provenance", "source", "dataset", "model", "model_name", "generator", "url", "uuid"),
-        *("prompt_id", "timestamp", "created", "language", "lang", "license", "version"),
-        *("category", "subcategory", "tags", "task", "type"),
-    )
-)
-"""Fields that never hold the text of a sample, whatever they say."""
 
-_LEAST_WORDS = 3
-"""A string of fewer words, such as a name or a date, does not count as text."""
+_SWITCHES = frozenset(("", "on", "off", "true", "false", "none", "low", "medium", "high"))
+"""What sets say of how much was thought, which is no reasoning."""
 
 
 class PlacedRow(NamedTuple):
@@ -115,8 +116,11 @@ class _Row(RowFields):
         return Reading(sample, content.shape, read, unread, bool(own_id))
 
     def _scalar(self, part: str) -> str | None:
-        name, value = self.take(part)
-        return None if value is None else read_string(str(value), f"`{name}`")
+        name, value = self.peek(part)
+        if value is None or isinstance(value, list | Mapping):
+            return None
+        self.mark(name)
+        return read_string(str(value), f"`{name}`")
 
     def _tools(self) -> tuple[str, ...]:
         name, value = self.peek("tools")
@@ -139,6 +143,8 @@ class _Row(RowFields):
         """The richest reading: a pair, a conversation or a prompt with its answer, a text."""
         kind, asked, hh_prompt = self._asked()
         has_text = not kind and isinstance(self.peek("text")[1], str)
+        if answers is None and kind == "conversation" and _is_answered(asked):
+            answers = self._second_answer(asked[-1])
         if answers is not None and (pair := self._pair(answers, kind, asked, hh_prompt)):
             if not has_text or pair.messages[0].role != "assistant":
                 return pair
@@ -178,6 +184,12 @@ class _Row(RowFields):
         shape = f"{kind} + {told}" if kind and pair[0] != sides[0] else told
         return _Content(shape, self._with_system(pair[0]), self._with_system(pair[1]))
 
+    def _second_answer(self, told: Message) -> Answers | None:
+        """A rejected answer beside a conversation that ends with the better one, as in Swift."""
+        name, value = self.peek("rejected")
+        turn = {"role": told.role, "content": told.content}
+        return Answers(turn, value, ("", name)) if isinstance(value, str | list | Mapping) else None
+
     def _text(self, kind: str) -> "_Content":
         name, value = self.take("text")
         if value is not None:
@@ -202,11 +214,16 @@ class _Row(RowFields):
             value = self.held(name)
             if self._is_conversation(name, value):
                 self.mark(name)
-                turns = _without_blank(read_turns(value, f"`{name}`"))
+                role = "user" if name == "turns" else None  # MT-Bench has questions alone
+                turns = _without_blank(read_turns(value, f"`{name}`", role))
                 return "conversation", earlier + turns, ""
         name, value = self.peek("user")
         if isinstance(value, list | Mapping):
             self.mark(name)
+            if isinstance(value, Mapping) and value.get("replies"):
+                value, n_left = main_thread(value)
+                self.partly |= {name: f"{name} ({n_left} other replies)"} if n_left else {}
+                return "conversation", earlier + read_turns(value, f"`{name}`", "user"), ""
             turns = read_turns(value, f"`{name}`", "user") if value else ()
             return "prompt" if turns or earlier else "", earlier + turns, ""
         texts = self._prompt_texts()
@@ -220,20 +237,20 @@ class _Row(RowFields):
     def _is_conversation(self, name: str, value: object) -> bool:
         """Whether a field holds turns, or the JSON of turns as cells of CSV files do.
 
-        `input` does only in OpenAI's preference rows; other lists of strings are turns only where
-        nothing else in the row is a question or a text.
+        Lists of strings are turns only where nothing else in the row is a question or a text.
         """
         if isinstance(value, Mapping):
             return bool(value.get("messages"))
         if name not in self.parts["messages"]:
-            return False
+            return isinstance(value, list) and bool(value) and is_turn(value[0])
         if isinstance(value, str):
-            return value.lstrip()[:1] == "[" and "{" in value[:10]
+            return is_transcript(value) or (value.lstrip()[:1] == "[" and "{" in value[:10])
         if not isinstance(value, list) or not value:
             return False
         if isinstance(value[0], str):
             return not any(self.peek(part)[0] for part in ("user", "instruction", "text"))
-        return name in ("messages", "conversations") or self.is_named or is_turn(value[0])
+        always = ("messages", "conversations", "turns", "contents")
+        return name in always or self.is_named or is_turn(value[0])
 
     def _prompt_texts(self) -> list[str]:
         """Instruction, question and input, without those that another of them repeats."""
@@ -249,7 +266,7 @@ class _Row(RowFields):
             found.pop("instruction", None)
         elif question is not None and question in found["instruction"]:
             del found["user"]
-        if question and _bears_text(found.get("input", "")) and found["input"] in question:
+        if question and is_prose(found.get("input", "")) and found["input"] in question:
             del found["input"]
         return list(found.values())
 
@@ -278,18 +295,32 @@ class _Row(RowFields):
             return self._answer(answers.chosen, answers.fields, hh_prompt)
         name, value = self.peek("assistant")
         if value is None and kind == "prompt" and not self.is_named:
-            name, value = ("text", self.held("text")) if self.held("prompt") else ("", None)
+            names = ("text", "content") if self.held("prompt") else ("content",)
+            name, value = next(
+                ((n, v) for n in names if isinstance(v := self.held(n), str)), ("", None)
+            )
         if value is None:
             return ()
         self.mark(name)
+        if isinstance(value, bool | int | float):
+            value = self._chosen_option(value)
         if isinstance(value, str) and value[:1] == "[" and self.peek("tools")[0]:  # xLAM
             value = [{"role": "function_call", "content": value}]
         told = self._answer(value, (name,), hh_prompt)
         self.is_bare = isinstance(value, str)
-        reasoning = self.take("reasoning")[1]
-        if isinstance(reasoning, str) and len(told) == 1 and reasoning:
+        field, reasoning = self.peek("reasoning")
+        if isinstance(reasoning, str) and len(told) == 1 and reasoning.lower() not in _SWITCHES:
+            self.mark(field)
             told = (Message(told[0].role, told[0].content, reasoning=reasoning),)
         return told
+
+    def _chosen_option(self, number: bool | int | float) -> str:
+        """A number as an answer: itself, or the option that it names."""
+        options = self.held("choices") or self.held("options")
+        is_place = isinstance(options, list) and not isinstance(number, bool)
+        if is_place and number in range(len(options)):
+            return str(options[int(number)])
+        return str(number)
 
     def _answer(self, value: object, names: Sequence[str], hh_prompt: str) -> tuple[Message, ...]:
         """The turns of an answer; a string may go on where an HH-RLHF prompt ends."""
@@ -300,11 +331,15 @@ class _Row(RowFields):
 
     def _with_system(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         name, value = self.peek("system")
-        if not isinstance(value, str) or any(message.role == "system" for message in messages):
+        if value is None or any(message.role == "system" for message in messages):
+            return messages
+        if isinstance(value, str | list):  # as text or, of Anthropic and Bedrock, in parts
+            value = {"content": value}
+        if not isinstance(value, Mapping):
             return messages
         self.mark(name)
-        system = Message("system", read_string(value, f"`{name}`"))
-        return (system, *messages) if value.strip() else messages
+        (system,) = read_turns({**value, "role": "system"}, f"`{name}`")
+        return messages if _is_blank(system) else (system, *messages)
 
     # What was not read
 
@@ -315,38 +350,19 @@ class _Row(RowFields):
         if not left:
             return unread
         messages = (*sample.messages, *sample.rejected)
-        parts = [sample.text or "", *(m.content for m in messages)]
-        parts += [m.reasoning for m in messages if m.reasoning]
+        said = (sample.text, *(words for m in messages for words in (m.content, m.reasoning)))
+        parts = [words for words in said if words]
         whole = "\n".join(parts)
         for name, held in left:
-            texts = [text for text in _strings(held) if text.strip()]
+            texts = [text for text in strings_in(held) if text.strip()]
             is_text = bears_text(name, held)
             if is_text is None:
                 continue
-            if is_text and all(text.strip() in whole or _renders(text, parts) for text in texts):
+            if is_text and all(text.strip() in whole or renders(text, parts) for text in texts):
                 self.taken.add(name)
             else:
                 unread[str(name)] = is_text
         return unread
-
-
-def bears_text(name: object, held: object) -> bool | None:
-    """Whether a field holds text of a sample; None where it is empty."""
-    texts = [text for text in _strings(held) if text.strip()]
-    if not texts and (held is None or isinstance(held, str | list | Mapping)):
-        return None
-    return str(name).lower() not in _METADATA and any(map(_bears_text, texts))
-
-
-def unread_fields(fields: Mapping[str, Any], read: Collection[str]) -> dict[str, bool]:
-    """The fields of a row beside those that were read, and whether they hold text."""
-    others = ((name, bears_text(name, held)) for name, held in fields.items() if name not in read)
-    return {str(name): is_text for name, is_text in others if is_text is not None}
-
-
-def _renders(text: str, parts: Sequence[str]) -> bool:
-    """Whether a text is the sample put into a template, and little else."""
-    return 2 * sum(map(len, parts)) >= len(text) and all(part.strip() in text for part in parts)
 
 
 def _joined(asked: tuple[Message, ...], told: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -368,19 +384,3 @@ def _without_blank(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The turns without an empty answer at their end: such a sample is unanswered."""
     is_empty = bool(messages) and messages[-1].role == "assistant" and _is_blank(messages[-1])
     return messages[:-1] if is_empty else messages
-
-
-def _strings(value: object, depth: int = 0) -> Iterator[str]:
-    """Every string within a value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple) and depth < 6:
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(inner, depth + 1)
-
-
-def _bears_text(text: str) -> bool:
-    """Whether a string could be text; scripts without spaces are counted by characters."""
-    head = text[:400]
-    words = sum(any(map(str.isalpha, word)) for word in head.split())
-    return words >= _LEAST_WORDS or sum(ord(c) > 0x2E80 for c in head) >= 6

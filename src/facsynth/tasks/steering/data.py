@@ -16,7 +16,8 @@ from typing import Any, Literal
 from facsynth.data.read import open_samples
 from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
-from facsynth.data.shapes import PlacedRow, Reading, unread_fields
+from facsynth.data.shapes import PlacedRow, Reading
+from facsynth.data.unread import unread_fields
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample
 
