@@ -269,3 +269,68 @@ def test_named_fields_may_lie_within_others():
 def test_envelope_that_repeats_a_field_stays_closed():
     found = read({"text": "some words of mine", "data": {"text": "other words of mine"}})
     assert (found.sample.text, found.unread) == ("some words of mine", {"data": True})
+
+
+OTHERS = {
+    "columns": ({"messages": {"role": ["user", "assistant"], "content": [Q, A]}}, "q a"),
+    "transcript": ({"conversation": f"Human: {Q}\nAssistant: {A}"}, "q a"),
+    "HH in a conversation": ({"dialogue": f"\n\nHuman: {Q}\n\nAssistant: {A}"}, "q a"),
+    "humps": ({"systemPrompt": S, "userMessage": Q, "assistantMessage": A}, "s q a"),
+    "evals": ({"input": [ASK], "ideal": A}, "q a"),
+    "model_response": ({"prompt": Q, "model_response": A}, "q a"),
+    "solution before its number": ({"problem": Q, "solution": A, "answer": "7"}, "q a"),
+    "several answers": ({"question": Q, "answer": [A, A2]}, "q a"),
+    "refusal": (
+        {"messages": [ASK, {"role": "assistant", "content": [{"type": "refusal", "refusal": A}]}]},
+        "q a",
+    ),
+    "proxy log": (
+        {"request_body": {"messages": [ASK]}, "response_body": {"choices": [{"message": TELL}]}},
+        "q a",
+    ),
+    "evaluation log": ({"doc": {"question": Q, "answer": A}, "target": "7"}, "q a"),
+    "battle of letters": (
+        {"prompt": Q, "response_a": B, "response_b": A, "preference": "B"},
+        "q a",
+    ),
+    "ranked conversations": (
+        {
+            "context": [ASK],
+            "completions": [
+                {"rank": 1, "completion": [WRONG]},
+                {"rank": 0, "completion": [TELL]},
+            ],
+        },
+        "q a",
+    ),
+    "UltraInteract": (
+        {"trajectory": [{"from": "user", "value": Q}], "chosen": A, "rejected": B},
+        "q a",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_row_in_another_spelling_is_read(name):
+    row, letters = OTHERS[name]
+    assert read(row).sample.messages == conversation(letters)
+
+
+def test_list_of_calls_that_is_no_text_is_read_as_calls():
+    row = {"query": Q, "answers": [{"name": "get", "arguments": {}}], "tools": [{"name": "get"}]}
+    assert read(row).sample.messages[1].tool_calls[0].name == "get"
+
+
+def test_answer_of_a_tool_may_be_an_object():
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "get", "arguments": "{}"}}]}
+    row = {"messages": [ASK, call, {"role": "tool", "content": {"t": 20}}]}
+    assert read(row).sample.messages[2].content == '{"t": 20}'
+
+
+def test_marks_of_answers_that_are_not_trained_on_are_named():
+    row = {"messages": [ASK | {"weight": 0}, WRONG | {"weight": 0}, ASK, TELL | {"weight": 1}]}
+    assert read(row).unread == {"messages (marks that 1 turns are not trained on)": True}
+
+
+def test_name_of_who_wrote_a_text_is_not_asked():
+    assert read({"user": "U7", "text": Q}).sample.text == Q

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -9,7 +10,7 @@ from typing import Any
 
 from facsynth.errors import DataError
 
-__all__ = ["FIELDS", "Answers", "RowFields", "find_answers", "open_path"]
+__all__ = ["FIELDS", "Answers", "RowFields", "find_answers", "is_choice", "open_path"]
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("sample_id", "id"),
@@ -17,17 +18,16 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "tools": ("tools", "functions"),
     "reasoning": ("reasoning_content", "reasoning", "thinking"),
     "system": (
-        *("system", "system_prompt", "system_message", "systeminstruction", "system_instruction"),
-        "instructions",
+        *("system", "system_prompt", "system_message", "system_instruction", "instructions"),
     ),
     "history": ("history", "chat_history"),
     "messages": (
         *("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "data"),
-        *("turns", "contents"),
+        *("turns", "contents", "trajectory"),
     ),
     "instruction": ("instruction",),
     "user": (
-        *("prompt", "question", "query", "problem", "user_prompt", "user", "human"),
+        *("prompt", "question", "query", "problem", "user_prompt", "user_message", "user", "human"),
         *("inputs_pretokenized", "inputs", "user_input", "input_text", "text_input"),
     ),
     "input": ("input", "context", "passage"),
@@ -37,10 +37,11 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
         *("response_k", "rejected_messages"),
     ),
     "assistant": (
-        *("completion", "response", "output", "answer", "generation", "solution"),
-        *("targets_pretokenized", "target", "targets", "reply", "assistant", "generated_solution"),
+        *("completion", "response", "output", "solution", "generated_solution", "answer"),
+        *("generation", "targets_pretokenized", "target", "targets", "reply", "assistant"),
         *("chosen", "answers", "model_output", "output_text", "actual_output", "expected_output"),
-        "best_answer",
+        *("best_answer", "correct_answer", "ideal", "model_response", "assistant_response"),
+        "assistant_message",
     ),
     "text": ("text", "content", "raw_content", "document", "comment_text", "sentence"),
 }
@@ -62,7 +63,17 @@ _COMPARED = (
     ("response_1", "response_2", "preference_strength", _FIRST, _SECOND),  # HelpSteer2
     ("conversation_a", "conversation_b", "winner", ("model_a",), ("model_b",)),  # Chatbot Arena
     ("conversation_a", "conversation_b", "winner_model_a", ("1", "true"), ("0", "false")),  # LMSYS
-    ("response_a", "response_b", "winner", ("model_a", "a"), ("model_b", "b")),
+    *(
+        (
+            f"{answer}_a",
+            f"{answer}_b",
+            verdict,
+            ("model_a", "response_a", "a"),
+            ("model_b", "response_b", "b"),
+        )
+        for answer in ("response", "completion", "answer")
+        for verdict in ("winner", "preference", "preferred", "choice")
+    ),
 )
 """Fields of two answers and of the verdict, and verdicts for the first and for the second."""
 
@@ -70,14 +81,20 @@ _SCORED = (("answer_0", "answer_1", "score_0", "score_1"),)  # WebGPT comparison
 
 _LISTS = (
     *("answers", "completions", "responses", "generations", "outputs", "candidates", "output"),
-    "responses_and_scores",
+    *("responses_and_scores", "all_generated_responses"),
 )
 _LIST_TEXTS = ("text", "answer", "response", "content", "completion", "generation", "output")
-_SCORES = ("score", "scores", "rating", "ratings", "overall_score", "reward", "rewards", "pm_score")
+_SCORES = (
+    *("score", "scores", "rating", "ratings", "overall_score", "reward", "rewards", "pm_score"),
+    "all_rm_scores",
+)
 _RANKS = ("rank", "ranks", "ranking")
 
 
-_ENVELOPES = ("body", "request", "response", "fields", "data", "inputs", "outputs")
+_ENVELOPES = (
+    *("body", "request", "response", "request_body", "response_body", "fields", "data", "doc"),
+    *("inputs", "outputs"),
+)
 """Fields that may hold the row: those of request logs, OpenAI's batches, LangSmith, Argilla."""
 
 
@@ -175,7 +192,8 @@ class RowFields:
 
     def found(self) -> str:
         """The fields of the row, for an error."""
-        names = (f"`{name}`" + (" (empty)" if held is None else "") for name, held in self.each())
+        empty: tuple[object, ...] = (None, "", [], {})
+        names = (f"`{name}`" + " (empty)" * (held in empty) for name, held in self.each())
         return ", ".join(names) or "no field at all"
 
     def each(self) -> Iterator[tuple[str, Any]]:
@@ -191,10 +209,14 @@ def _vocabulary(named: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
     return parts | {part: (name,) for part, name in named.items()}
 
 
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
+
+
 @lru_cache(maxsize=1024)
 def _spelling(names: tuple[object, ...]) -> Mapping[str, Any]:
-    """How the row spells a field, by its name in lower case with `_` for spaces."""
-    named = {str(name).strip().lower().replace(" ", "_"): name for name in reversed(names)}
+    """How the row spells a field, by its name in lower case with `_` for spaces and humps."""
+    snake = (_HUMP.sub("_", str(name).strip()).lower().replace(" ", "_") for name in names)
+    named = dict(reversed(list(zip(snake, names, strict=True))))
     return named | {str(name): name for name in names}
 
 
@@ -230,14 +252,19 @@ def find_answers(row: RowFields) -> Answers | None:
     if _is_said(one) and _is_said(other):
         left_out = {}
         for name, held in ((chosen, one), (rejected, other)):
-            if _is_choice(held):
+            if is_choice(held):
                 left_out[name] = f"{name} ({len(held) - 1} of {len(held)})"
-        first, second = (held[0] if _is_choice(held) else held for held in (one, other))
+        first, second = (held[0] if is_choice(held) else held for held in (one, other))
         return Answers(first, second, (chosen, rejected), "", left_out)
     return _compared(row) or _scored(row) or _steps(row) or _listed(row)
 
 
-def _is_choice(held: object) -> bool:
+def _is_turns(held: object) -> bool:
+    """Whether an answer is a list of turns."""
+    return isinstance(held, list) and bool(held) and isinstance(held[0], Mapping)
+
+
+def is_choice(held: object) -> bool:
     """Whether a field holds several answers, as in RewardBench 2."""
     return isinstance(held, list) and len(held) > 1 and all(isinstance(x, str) for x in held)
 
@@ -296,7 +323,7 @@ def _listed(row: RowFields) -> Answers | None:
         if not isinstance(held, list) or not held:
             continue
         texts = [_text(item) for item in held]
-        if not all(isinstance(text, str) for text in texts):
+        if not all(isinstance(text, str) or _is_turns(text) for text in texts):
             continue
         scores = _scores(row, held)
         if scores is None and name == "output" and len(texts) == 2:

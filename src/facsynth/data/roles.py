@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from facsynth.data.turns import (
+    answered_by_system,
+    is_transcript,
+    turns_of_columns,
+    turns_of_text,
+)
 from facsynth.errors import DataError
 from facsynth.records import Message, ToolCall
 
-__all__ = [
-    "is_transcript",
-    "is_turn",
-    "kind_of",
-    "main_thread",
-    "read_string",
-    "read_tools",
-    "read_turns",
-]
+__all__ = ["is_turn", "kind_of", "read_string", "read_tools", "read_turns"]
 
 _CALL = "function_call"
 _SPEAKERS = {
@@ -39,6 +37,7 @@ _WORD_KEYS = ("content", "value", "text", "full_text", "message", "utterance", "
 _EXCHANGES = (
     ("input", "output"),
     ("human", "assistant"),
+    ("human", "gpt"),
     ("user", "assistant"),
     ("prompt", "response"),
     ("question", "answer"),
@@ -47,9 +46,6 @@ _EXCHANGES = (
 
 _HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 """Opens a turn in the strings of HH-RLHF; the text before the first turn is empty."""
-
-_TRANSCRIPT = re.compile(r"(?:^|\n)\s*(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE):\s")
-"""Opens a turn in the strings of Glaive's function calls."""
 
 _KINDS: dict[type, str] = {
     type(None): "null",
@@ -105,15 +101,10 @@ def read_turns(value: object, what: str, role: str | None = None) -> tuple[Messa
     if isinstance(value, str):
         if role is not None:
             return _spoken_turns(read_string(value, what), role)
-        if is_transcript(value):
-            pieces = _TRANSCRIPT.split(read_string(value, what))[1:]
-            ends = (words.strip().removesuffix("<|endoftext|>").strip() for words in pieces[1::2])
-            turns = zip(pieces[::2], ends, strict=True)
-            value = [{"role": speaker, "content": words} for speaker, words in turns]
-        else:
-            value = _parsed(value, what)
+        is_said = is_transcript(value)
+        value = turns_of_text(read_string(value, what)) if is_said else _parsed(value, what)
     if isinstance(value, Mapping):
-        value = value.get("messages", [value])
+        value = value.get("messages") or turns_of_columns(value) or [dict(value)]
     if not isinstance(value, list) or not value:
         kind = "an empty conversation" if value == [] else kind_of(value)
         raise DataError(f"{what} is {kind} where a list of messages was expected")
@@ -124,41 +115,11 @@ def read_turns(value: object, what: str, role: str | None = None) -> tuple[Messa
     if all(isinstance(turn, str) for turn in value) and (role != "assistant" or len(value) == 1):
         turns = [{"role": role or ("user", "assistant")[n % 2]} for n in range(len(value))]
         value = [{**turn, "content": words} for turn, words in zip(turns, value, strict=True)]
-    if _is_answered_by_system(value):
-        value = [
-            turn | {"speaker": turn["speaker"].lower().replace("system", "bot")} for turn in value
-        ]
     return tuple(
         message
-        for number, turn in enumerate(value, 1)
+        for number, turn in enumerate(answered_by_system(value), 1)
         for message in _messages(turn, f"message {number} of {what}", role)
     )
-
-
-def is_transcript(text: str) -> bool:
-    """Whether a string holds turns with their speakers in capitals."""
-    return bool(_TRANSCRIPT.match(text))
-
-
-def main_thread(tree: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:
-    """The turns of a tree of replies, by the best rank at each, and the number of other replies."""
-    thread, n_left, turn = [], 0, tree
-    while True:
-        thread.append({key: held for key, held in turn.items() if key != "replies"})
-        replies = [reply for reply in turn.get("replies") or () if isinstance(reply, Mapping)]
-        if not replies:
-            return thread, n_left
-        n_left += len(replies) - 1
-        turn = min(
-            replies, key=lambda reply: reply["rank"] if reply.get("rank") is not None else 99
-        )
-
-
-def _is_answered_by_system(turns: Sequence[object]) -> bool:
-    """Whether speakers are USER and SYSTEM in turn, as in dialogues with a booking system."""
-    said = [turn.get("speaker") if isinstance(turn, Mapping) else None for turn in turns]
-    names = [name.lower() if isinstance(name, str) else "" for name in said]
-    return set(names) == {"user", "system"} and names[0] == "user"
 
 
 def read_tools(value: object) -> tuple[str, ...]:
@@ -253,7 +214,7 @@ class _Spoken:
         if role == _CALL:
             self._add_calls_in_words(words)
         elif words is not None:
-            self._add(words)
+            self._add(_json(words) if role == "tool" and isinstance(words, Mapping) else words)
         if self.refused:
             kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.refused.items()))
             raise DataError(f"{what} has a part that is not text ({kinds}); only text is measured")
@@ -300,6 +261,8 @@ class _Spoken:
             self.words.append(read_string(part.get("text"), f"a part of {self.what}"))
         elif kind in ("thinking", "reasoning"):
             self.reasoning.append(read_string(part.get(kind), f"a part of {self.what}"))
+        elif kind == "refusal":
+            self.words.append(read_string(part.get("refusal"), f"a part of {self.what}"))
         elif kind == "tool_use":
             self.calls += _calls(part)
         elif kind == "tool_result":

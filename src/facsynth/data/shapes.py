@@ -10,23 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from facsynth.data.fields import Answers, RowFields, find_answers
-from facsynth.data.roles import (
-    is_transcript,
-    is_turn,
-    kind_of,
-    main_thread,
-    read_string,
-    read_tools,
-    read_turns,
-)
+from facsynth.data.fields import Answers, RowFields, find_answers, is_choice
+from facsynth.data.roles import is_turn, kind_of, read_string, read_tools, read_turns
 from facsynth.data.settings import ReadSettings
+from facsynth.data.turns import is_transcript, main_thread, turns_of_columns
 from facsynth.data.unread import bears_text, is_prose, renders, strings_in
 from facsynth.errors import DataError
 from facsynth.records import Message, Sample
 
 __all__ = ["PlacedRow", "Reading", "read_row"]
 
+
+_ASKERS = ("user", "human", "system", "tool")
 
 _SWITCHES = frozenset(("", "on", "off", "true", "false", "none", "low", "medium", "high"))
 """What sets say of how much was thought, which is no reasoning."""
@@ -215,6 +210,9 @@ class _Row(RowFields):
             if self._is_conversation(name, value):
                 self.mark(name)
                 role = "user" if name == "turns" else None  # MT-Bench has questions alone
+                told = value if isinstance(value, list) else ()
+                if n := sum(map(_is_untrained, told)):
+                    self.partly[name] = f"{name} (marks that {n} turns are not trained on)"
                 turns = _without_blank(read_turns(value, f"`{name}`", role))
                 return "conversation", earlier + turns, ""
         name, value = self.peek("user")
@@ -240,7 +238,8 @@ class _Row(RowFields):
         Lists of strings are turns only where nothing else in the row is a question or a text.
         """
         if isinstance(value, Mapping):
-            return bool(value.get("messages"))
+            turns = turns_of_columns(value) if name in self.parts["messages"] else None
+            return bool(value.get("messages")) or (turns is not None and is_turn(turns[0]))
         if name not in self.parts["messages"]:
             return isinstance(value, list) and bool(value) and is_turn(value[0])
         if isinstance(value, str):
@@ -259,6 +258,8 @@ class _Row(RowFields):
             name, value = self.peek(part)
             if value is None or (part == "input" and not isinstance(value, str)):
                 continue
+            if name == "user" and " " not in str(value) and self.peek("text")[0]:
+                continue  # who wrote it, in logs of chats
             found[part] = read_string(value, f"`{name}`")
             self.mark(name)
         question = found.get("user")
@@ -304,8 +305,11 @@ class _Row(RowFields):
         self.mark(name)
         if isinstance(value, bool | int | float):
             value = self._chosen_option(value)
-        if isinstance(value, str) and value[:1] == "[" and self.peek("tools")[0]:  # xLAM
+        if self.peek("tools")[0] and _are_calls(value):  # xLAM
             value = [{"role": "function_call", "content": value}]
+        if is_choice(value):
+            self.partly[name] = f"{name} ({len(value) - 1} of {len(value)})"
+            value = value[0]
         told = self._answer(value, (name,), hh_prompt)
         self.is_bare = isinstance(value, str)
         field, reasoning = self.peek("reasoning")
@@ -345,7 +349,8 @@ class _Row(RowFields):
 
     def _unread(self, sample: Sample) -> dict[str, bool]:
         """Fields that the sample does not hold, and whether they bear text."""
-        left = [(name, held) for name, held in self.each() if name not in self.taken]
+        read = self.taken | {self.spelling[name] for name in self.partly}
+        left = [(name, held) for name, held in self.each() if name not in read]
         unread = dict.fromkeys(self.partly.values(), True)
         if not left:
             return unread
@@ -363,6 +368,20 @@ class _Row(RowFields):
             else:
                 unread[str(name)] = is_text
         return unread
+
+
+def _are_calls(value: object) -> bool:
+    """Whether an answer is a list of calls, or the JSON of one."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(one, Mapping) and "name" in one for one in value)
+    return isinstance(value, str) and value[:1] == "["
+
+
+def _is_untrained(turn: object) -> bool:
+    """Whether trainers leave an answer out of the loss, by the marks of OpenAI and Axolotl."""
+    if not isinstance(turn, Mapping) or (turn.get("role") or turn.get("from")) in _ASKERS:
+        return False
+    return any(turn.get(name) in (0, False) for name in ("weight", "train", "loss"))
 
 
 def _joined(asked: tuple[Message, ...], told: tuple[Message, ...]) -> tuple[Message, ...]:
