@@ -90,6 +90,9 @@ DESCRIBED = {
     "cover, request": "the texts of the default, quoted in one message",
     "random anchor text": "one random anchor text of the length that is lacking; names no feature",
     "undirected": "the prompt names the form alone",
+    "cover, exact classes": "the default, before length classes had a tenth of slack and features "
+    "four attempts",
+    "undirected, exact classes": "undirected, before that",
     "paper": "two steps for each of the most frequent missing features",
 }
 
@@ -276,7 +279,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _key(cell: dict[str, Any]) -> tuple[Any, ...]:
     """What tells a cell from others."""
-    size = cell["n_aimed"] if cell["arm"] == "paper" else cell.get("n_asked_for", 200)
+    size = cell["n_aimed"] if cell["arm"] == "paper" else cell["n_asked_for"]
     return (cell["generator"], cell["arm"], cell["threshold"], size, cell["seed"])
 
 

@@ -43,7 +43,7 @@ PAPER = """
 ## The paper's two steps
 
 `--method paper` with n = m = 2, for the most frequent missing features at each δ; one sample
-is kept per feature. To fit into the time there was, three random seeds aim at 25 features.
+is kept per feature. To fit into the time there was, three random seeds aim at 20 features.
 *One step* and *two steps* are the shares of these features that a text of step 1, or of step 2,
 written for them activates: what Table 10 of the paper compares. *By any* counts every kept sample
 for all features that it activates. *Own* says how many kept rows activate their own feature above
@@ -85,7 +85,8 @@ def _arms(generator: str, cells: Sequence[Cell], described: Mapping[str, str]) -
     ]
     for arm, rows in by_arm.items():
         per_token = [1000 * c["n_filled"] / c["n_tokens"] for c in rows]
-        ratio = _ratio(rows, by_arm.get("undirected", []))
+        name = "undirected, exact classes" if "exact" in arm else "undirected"
+        ratio = _ratio(rows, by_arm.get(name, []))
         cut = [sum(v for k, v in c["outcomes"].items() if k not in _USABLE) for c in rows]
         asked = [sum(c["outcomes"].values()) - c["outcomes"].get(_UNASKED, 0) for c in rows]
         lines.append(
