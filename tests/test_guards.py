@@ -32,7 +32,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 LAYERS = [  # bottom first; a module imports from its own package and from lower layers
     {"errors", "show", "words"},
     {"folders", "settings"},
-    {"records", "settings_text"},
+    {"records", "remote", "settings_text"},
     {"progress"},
     {"data", "chat"},
     {"models"},

@@ -83,10 +83,12 @@ def _read(data: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], list
     from facsynth.cli.load import load_samples, load_tables
     from facsynth.compare.side_by_side import DataSet
     from facsynth.records import sample_text
+    from facsynth.remote import local_copy
     from facsynth.table.active import active_rows
     from facsynth.table.columns import read_texts
 
-    folders = [Path(name) for name in data if (Path(name) / "manifest.json").is_file()]
+    copies = {n: Path(n) if n.startswith("hf://") else local_copy(n) for n in data}
+    folders = [Path(name) for name in data if (copies[name] / "manifest.json").is_file()]
     anchor = [options["anchor"]] if options["anchor"] else []
     opened = load_tables([*folders, *anchor]) if folders or anchor else []
     tables = dict(zip(map(str, folders), opened, strict=False))

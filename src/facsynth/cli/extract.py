@@ -11,8 +11,9 @@ from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import data_options, json_option, model_options, output_option
 from facsynth.cli.sections import SectionedCommand
 from facsynth.data.settings import ReadSettings
+from facsynth.errors import DataError
 from facsynth.models.settings import ModelSettings
-from facsynth.scale.settings import RaySettings
+from facsynth.scale.settings import ScaleSettings
 from facsynth.settings import Settings
 from facsynth.table.settings import ExtractSettings, ShardSettings
 
@@ -30,7 +31,11 @@ class Work(Settings):
     default the chosen ones."""
 
     sharding: ShardSettings = field(default_factory=ShardSettings)
-    cluster: RaySettings = field(default_factory=RaySettings)
+    where: ScaleSettings = field(default_factory=ScaleSettings)
+
+    def __post_init__(self) -> None:
+        if self.sharding.shard is not None and self.where != ScaleSettings():
+            raise DataError("--shard runs in one process; leave out --devices, --engine and --ray")
 
 
 @click.command(cls=SectionedCommand)
@@ -53,7 +58,8 @@ def extract(
     """Read DATA with a model and an SAE into a feature table.
 
     DATA is a JSONL, JSON, CSV, TSV, Parquet, Arrow or text file, a folder of such files, or a Hub
-    data set (owner/name); several become one table. With one SAE the table is OUTPUT;
+    data set (owner/name); several become one table. DATA and OUTPUT may be addresses such as
+    s3://bucket/name. With one SAE the table is OUTPUT;
     with several, each has its table in a folder of OUTPUT named after it. With --shard, the shard
     is written to a folder of OUTPUT. Work is saved at least
     every 30 seconds; run an interrupted command again to resume it.
@@ -63,18 +69,20 @@ def extract(
     from facsynth.data.pairs import split_pairs
     from facsynth.data.read import REJECTED_FILE
     from facsynth.data.spool import spool_samples
+    from facsynth.remote import remote_output
 
     names = _sae_names(work.sae)
     check_sources(model, work.sae)
     change = split_pairs if work.both_answers else iter
-    samples = spool_samples(
-        named_sources(data), reading, rejected=output / REJECTED_FILE, change=change
-    )
-    say_report(samples.report)
+    with remote_output(output) as folder:
+        samples = spool_samples(
+            named_sources(data), reading, rejected=folder / REJECTED_FILE, change=change
+        )
+        say_report(samples.report)
 
-    from facsynth.cli.show import print_json, print_tables, show
+        from facsynth.cli.show import print_json, print_tables, show
 
-    results = _extracted(samples, output, model, work, settings, names)
+        results = _extracted(samples, folder, model, work, settings, names)
     if len(results) == 1:
         show(results[0], as_json=as_json)
     elif as_json:
@@ -97,7 +105,8 @@ def _extracted(
     from facsynth.models.default_model import EMBEDDED_SAE
 
     progress = RichProgress()
-    lm, loaded = load_with_saes(model, work.sae, progress)
+    is_here = work.where == ScaleSettings()
+    lm, loaded = load_with_saes(model, work.sae, progress, weights=is_here)
     shared: dict[str, Any] = {"settings": settings, "progress": progress}
     several = len(work.sae) > 1
     called = names if several else [work.sae[0] if work.sae else EMBEDDED_SAE]
@@ -106,24 +115,14 @@ def _extracted(
         from facsynth.scale.shards import extract_shard
 
         return [extract_shard(samples, lm, by_name, output, work.sharding, **shared)]
-    if work.cluster.ray is not None:
-        from facsynth.scale.ray import extract_on_ray
+    from facsynth.scale.where import extract_where
 
-        of_folder = {
-            output / name if several else output: (sae, name) for name, sae in by_name.items()
-        }
-        return list(extract_on_ray(samples, lm, of_folder, work.cluster, model, **shared))
-    from facsynth.table.extract import extract_table, extract_tables
-
-    if several:
-        return list(extract_tables(samples, lm, by_name, output, **shared).values())
-    return [extract_table(samples, lm, loaded[0], output, sae_name=called[0], **shared)]
+    of_folder = {output / name if several else output: (sae, name) for name, sae in by_name.items()}
+    return list(extract_where(samples, lm, of_folder, work.where, model, **shared))
 
 
 def _sae_names(saes: Sequence[str]) -> list[str]:
     """A folder name for each SAE: the end of its path, as much of it as tells them apart."""
-    from facsynth.errors import DataError
-
     if len(set(saes)) < len(saes):
         raise DataError(f"the same --sae is given twice: {', '.join(saes)}")
     paths = [[word for word in Path(sae).parts if word not in ("/", ".", "..")] for sae in saes]

@@ -68,16 +68,20 @@ def say_report(report: ReadReport) -> None:
         click.echo(visible_text(sentence), err=True)
 
 
-def load_model(model: ModelSettings, progress: Progress) -> "LanguageModel":
-    """The language model."""
+def load_model(
+    model: ModelSettings, progress: Progress, *, weights: bool = True
+) -> "LanguageModel":
+    """The language model, or without its weights only what it is."""
     from facsynth.models.lm import load_language_model
 
-    progress.say(f"loading {model.model or 'the embedded default model'}")
+    if weights:
+        progress.say(f"loading {model.model or 'the embedded default model'}")
     return load_language_model(
         model.model,
         device=model.device,
         dtype=model.dtype,
         trust_remote_code=model.trust_remote_code,
+        weights=weights,
     )
 
 
@@ -115,6 +119,7 @@ def load_with_saes(
     progress: Progress,
     *,
     check: "Callable[[SparseAutoencoder], None] | None" = None,
+    weights: bool = True,
 ) -> "tuple[LanguageModel, list[SparseAutoencoder]]":
     """The model and its SAEs, by default the embedded one.
 
@@ -134,12 +139,12 @@ def load_with_saes(
         if check is not None:
             check(sae)
         check_shape(sae.config, shape)
-    lm = load_model(model, progress)
+    lm = load_model(model, progress, weights=weights)
     for remark in dict.fromkeys(name_remark(sae.config, lm.name) for sae in loaded):
         if remark:
             progress.say(f"warning: {remark}")
             warnings.simplefilter("ignore", PairWarning)  # it has been said
-    return lm, [sae.to(device) for sae in loaded]
+    return lm, [sae.to(device) for sae in loaded] if weights else loaded
 
 
 def check_model_layer(model: ModelSettings, layer: int) -> None:

@@ -21,6 +21,9 @@ def merge(shards: tuple[Path, ...], output: Path, as_json: bool) -> None:
     missing, or that belong to another table, are named. A stopped merge is resumed.
     """
     from facsynth.cli.show import show
+    from facsynth.remote import remote_output
     from facsynth.scale.shards import merge_shards
 
-    show(merge_shards(shards, output), as_json=as_json)
+    with remote_output(output) as folder:
+        merged = merge_shards(shards, folder)
+    show(merged, as_json=as_json)

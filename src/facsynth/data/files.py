@@ -15,12 +15,13 @@ from facsynth.data.shapes import PlacedRow
 from facsynth.data.write import sample_row
 from facsynth.errors import DataError
 from facsynth.records import Sample
+from facsynth.remote import local_copy
 
 __all__ = ["Opened", "Source", "named_sources", "open_rows"]
 
 Source = Any
-"""A file, a folder, a Hub data set, several of these, or rows: a list of texts, objects or samples,
-a `datasets.Dataset`, or a table of pandas, Polars or pyarrow."""
+"""A file, a folder, an address of fsspec, a Hub data set, several of these, or rows: a list of
+texts, objects or samples, a `datasets.Dataset`, or a table of pandas, Polars or pyarrow."""
 
 _NO_DATA = re.compile(
     r"(licen[cs]e|readme|requirements|notice|citation|changelog|contributing|authors|copying)\b"
@@ -62,20 +63,21 @@ def open_rows(source: Source, settings: ReadSettings) -> Opened:
     sources = _named(source)
     if sources is None:
         return Opened(islice(_given_rows(source), settings.limit))
-    paths, left_out, hub = list[Path](), list[Path](), list[re.Match[str]]()
+    paths, left_out, hub, is_one = list[Path](), list[Path](), list[re.Match[str]](), True
     for name in sources:
         if on_hub := _hub_name(name):
             hub.append(on_hub)
-        elif os.path.isdir(name):
-            found, others = _files_of(Path(name), settings)
+        elif (path := local_copy(name)).is_dir():
+            found, others = _files_of(path, settings)
             paths += found
             left_out += others
-        elif os.path.exists(name):
-            paths.append(Path(name))
+            is_one = False
+        elif path.exists():
+            paths.append(path)
         else:
             raise DataError(f"no file or folder {name}; for a Hub data set write hf://owner/name")
     rows = _all_rows(paths, hub, settings)
-    is_one = len(paths) + len(hub) == 1 and not left_out and not os.path.isdir(sources[0])
+    is_one = is_one and len(paths) + len(hub) == 1 and not left_out
     shown = () if is_one else tuple(map(str, paths)) + tuple(found[0] for found in hub)
     return Opened(islice(rows, settings.limit), shown, tuple(path.name for path in left_out))
 

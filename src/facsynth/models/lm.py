@@ -79,6 +79,7 @@ def load_language_model(
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    weights: bool = True,
 ) -> LanguageModel:
     """Load a causal language model.
 
@@ -92,6 +93,7 @@ def load_language_model(
             to those in float32. `auto` is `mixed` on a processor that multiplies bfloat16,
             `bfloat16` on such a GPU, else `float32` (`float16` on a GPU).
         trust_remote_code: Run Python code that comes with the model.
+        weights: Whether to load them; without, the model only says what it is and cannot run.
 
     Raises:
         ModelError: It is not there, cannot be read or downloaded, or lacks weights.
@@ -99,7 +101,8 @@ def load_language_model(
     where = pick_device(device)
     precision = pick_precision(where, dtype)
     folder = model_folder(source, code=trust_remote_code)
-    model, tokenizer = _load(folder, where, named_dtype(precision), trust_remote_code)
+    load = _load if weights else _load_shape
+    model, tokenizer = load(folder, where, named_dtype(precision), trust_remote_code)
     return LanguageModel(
         model,
         tokenizer,
@@ -175,6 +178,22 @@ def _load(folder: Path, device: torch.device, dtype: torch.dtype, trust: bool) -
         raise ModelError(f"{folder} cannot be loaded as a causal LM: {one_line(error)}") from error
     check_complete(info["missing_keys"], folder)
     return model.to(device).eval(), tokenizer
+
+
+def _load_shape(
+    folder: Path, device: torch.device, dtype: torch.dtype, trust: bool
+) -> tuple[Any, Any]:
+    """A model whose weights have sizes and no values."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{folder} cannot be loaded as a causal LM: {one_line(error)}") from error
+    return model.eval(), tokenizer
 
 
 def _refuse_pickles(folder: Path) -> None:

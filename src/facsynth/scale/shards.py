@@ -15,6 +15,7 @@ from facsynth.data.stored import read_json
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel
 from facsynth.progress import SILENT, Progress
+from facsynth.remote import local_copy
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.settings import read_settings
 from facsynth.show import TextTable, as_html
@@ -113,7 +114,7 @@ def merge_shards(shards: Sequence[str | Path], folder: str | Path) -> FeatureTab
     """
     if not shards:
         raise DataError("no shard to merge; name the folders of all shards")
-    found = [_read_shard(Path(one)) for one in shards]
+    found = [_read_shard(local_copy(one)) for one in shards]
     first = found[0]
     for one in found[1:]:
         _check_same(first, one)

@@ -42,6 +42,7 @@ from facsynth.table.write import finish_table, samples_hash, start_table
 __all__ = [
     "SHARD_FILE",
     "extract_features",
+    "extract_named",
     "extract_parts",
     "extract_table",
     "extract_tables",
@@ -118,7 +119,7 @@ def extract_table(
     """
     named = {Path(folder): (sae, sae_name)}
     settings = settings or ExtractSettings()
-    return _extract_goals(kept_samples(samples), lm, named, settings, progress)[0]
+    return extract_named(samples, lm, named, settings=settings, progress=progress)[0]
 
 
 def extract_tables(
@@ -154,9 +155,8 @@ def extract_tables(
         if name in ("", ".", "..") or Path(name).name != name:
             raise DataError(f"the SAE name {name!r} cannot name a folder; choose a plain word")
     named = {Path(folder) / name: (sae, name) for name, sae in saes.items()}
-    tables = _extract_goals(
-        kept_samples(samples), lm, named, settings or ExtractSettings(), progress
-    )
+    given = settings or ExtractSettings()
+    tables = extract_named(samples, lm, named, settings=given, progress=progress)
     return dict(zip(saes, tables, strict=True))
 
 
@@ -191,15 +191,26 @@ def kept_samples(data: Source) -> Sequence[Sample]:
     return as_samples(data) if is_samples else spool_samples(data)
 
 
-def _extract_goals(
-    samples: Sequence[Sample],
+def extract_named(
+    samples: Source,
     lm: LanguageModel,
     saes: Mapping[Path, tuple[SparseAutoencoder, str]],
+    *,
     settings: ExtractSettings,
     progress: Progress,
+    read: ReadParts | None = None,
 ) -> list[FeatureTable]:
-    """A table in each folder, from the SAE and under the SAE's name given there."""
-    extract_parts(samples, lm, saes, settings, progress)
+    """A table in each folder, from the SAE and under the SAE's name given there.
+
+    Args:
+        samples: What `read_samples` takes, or samples.
+        lm: The language model.
+        saes: The SAE of the table in each folder, and the SAE's name.
+        settings: See `ExtractSettings`.
+        progress: Shows a bar, and the number of samples that were cut.
+        read: See `extract_parts`.
+    """
+    extract_parts(kept_samples(samples), lm, saes, settings, progress, read=read)
     tables = [open_table(folder) for folder in saes]
     manifest = tables[0].manifest
     n_samples, lost = manifest.n_samples, manifest.left_out

@@ -25,7 +25,14 @@ from facsynth.sae.module import SparseAutoencoder
 from facsynth.table.pooling import PooledBatch, join_rows, pool_tokens
 from facsynth.table.settings import ExtractSettings
 
-__all__ = ["Meter", "pick_batch_tokens", "read_activations", "read_in_halves"]
+__all__ = [
+    "Meter",
+    "join_activations",
+    "mean_states",
+    "pick_batch_tokens",
+    "read_activations",
+    "read_in_halves",
+]
 
 T = TypeVar("T")
 
@@ -128,7 +135,7 @@ def read_activations(
             save(unsaved)
         raise
     return [
-        _activations(texts, sae.config.d_sae, [batches[i] for batches in found])
+        join_activations(texts, sae.config.d_sae, [batches[i] for batches in found])
         for i, sae in enumerate(saes)
     ]
 
@@ -169,7 +176,7 @@ def _read_batches(
                     gate=settings.gate,
                     pooling=settings.pooling,
                 ),
-                _mean_states(inputs[sae.config.layer], n_tokens) if settings.hidden else None,
+                mean_states(inputs[sae.config.layer], n_tokens) if settings.hidden else None,
             )
             for sae in saes
         ]
@@ -280,9 +287,10 @@ def _scored_tokens(
     return owner, np.concatenate(positions)
 
 
-def _activations(
+def join_activations(
     texts: Sequence[TokenizedSample], n_features: int, batches: Sequence[PooledBatch]
 ) -> FeatureActivations:
+    """The rows of texts from batches of them, in any order; a text in none has an empty row."""
     row_starts, joined = join_rows(batches, len(texts))
     hidden: Float32[np.ndarray, "n_samples d_model"] | None = None
     for batch in batches:
@@ -302,7 +310,7 @@ def _activations(
     )
 
 
-def _mean_states(
+def mean_states(
     x: Float[Tensor, "n_tokens d_model"], n_tokens: Sequence[int]
 ) -> Float32[np.ndarray, "n_texts d_model"]:
     """Mean over each text's tokens, summed in float32; zeros for a text without any."""

@@ -22,6 +22,7 @@ from jaxtyping import Float32
 
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations, Sample
+from facsynth.remote import local_copy
 from facsynth.show import TextTable, as_html
 from facsynth.table.ahead import one_ahead
 from facsynth.table.manifest import Manifest, read_manifest
@@ -130,14 +131,14 @@ class FeatureTable:
 
 
 def open_table(folder: str | Path) -> FeatureTable:
-    """Open a finished feature table.
+    """Open a finished feature table, in a local folder or at an address of fsspec.
 
     Raises:
         DataError: There is none, it is unfinished, its version is not the current one, its
             manifest contradicts itself, or a file is missing or of another length. What the
             files hold is checked as they are read.
     """
-    folder = Path(folder)
+    folder = local_copy(folder)
     path = folder / "manifest.json"
     if folder.is_file():
         raise DataError(

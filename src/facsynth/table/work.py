@@ -1,11 +1,12 @@
 """The parts of tables: samples that are read together, into every table that lacks them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +27,18 @@ __all__ = [
     "NO_TOKEN",
     "Goal",
     "Part",
+    "ReadTexts",
     "count_left_out",
     "count_truncated",
     "cut_parts",
     "n_saved",
     "read_parts",
     "tokenize",
+    "tokenize_with",
 ]
+
+ReadTexts = Callable[..., list[FeatureActivations]]
+"""An engine that runs the model: called as `read_activations` is."""
 
 NO_TOKEN = "no scored token"
 """What a sample is counted under that has none."""
@@ -91,18 +97,32 @@ def cut_parts(
 
 
 def read_parts(
-    parts: Sequence[Part], lm: LanguageModel, settings: ExtractSettings, meter: Meter
+    parts: Iterable[Part],
+    lm: LanguageModel,
+    settings: ExtractSettings,
+    meter: Meter,
+    *,
+    read: ReadTexts = read_activations,
+    tokenized: Callable[[Part], list[TokenizedSample]] | None = None,
 ) -> None:
-    """Read the parts that are not on disk; errors in the threads are raised here."""
-    for part in parts:
-        if not part.goals:
-            meter.skip(len(part.rows))
-    todo = [part for part in parts if part.goals]
-    tokenized = one_ahead(lambda part: tokenize(part.samples, lm, settings), todo)
+    """Read the parts that are not on disk; errors in the threads are raised here.
+
+    Args:
+        parts: Taken one ahead of what is read.
+        lm: The model.
+        settings: See `ExtractSettings`.
+        meter: Where progress is shown.
+        read: The engine: gives the activations of texts for each SAE.
+        tokenized: Gives the texts of a part; by default they are made in a thread.
+    """
+
+    def prepare(part: Part) -> tuple[Part, list[TokenizedSample]]:
+        return part, tokenized(part) if tokenized else tokenize(part.samples, lm, settings)
+
     with ThreadPoolExecutor(1, "write") as writer:
         written: Future[None] | None = None
-        for part, texts in zip(todo, tokenized, strict=True):
-            rows = read_activations(
+        for part, texts in one_ahead(prepare, _lacking(parts, meter)):
+            rows = read(
                 texts,
                 lm,
                 [goal.sae for goal in part.goals],
@@ -116,6 +136,15 @@ def read_parts(
             written = writer.submit(_write, part, rows, texts)
         if written is not None:
             written.result()
+
+
+def _lacking(parts: Iterable[Part], meter: Meter) -> Iterator[Part]:
+    """The parts that some table lacks; the others are counted as read."""
+    for part in parts:
+        if part.goals:
+            yield part
+        else:
+            meter.skip(len(part.rows))
 
 
 def _save(part: Part, found: Sequence[Sequence[PooledBatch]]) -> None:
@@ -160,9 +189,16 @@ def tokenize(
     samples: Sequence[Sample], lm: LanguageModel, settings: ExtractSettings
 ) -> list[TokenizedSample]:
     """The samples as the model reads them."""
+    return tokenize_with(lm.tokenizer, samples, settings)
+
+
+def tokenize_with(
+    tokenizer: Any, samples: Sequence[Sample], settings: ExtractSettings
+) -> list[TokenizedSample]:
+    """The samples as a model with this tokenizer reads them."""
     return tokenize_samples(
         samples,
-        lm.tokenizer,
+        tokenizer,
         score=settings.score,
         score_reasoning=settings.score_reasoning,
         max_length=settings.max_length,
