@@ -160,6 +160,24 @@ def test_replies_keep_the_order_of_requests(serve):
     assert outcomes[0] == ChatReply("re: 0", prompt_tokens=7, completion_tokens=3)
 
 
+def test_several_servers_take_turns(serve):
+    servers = [serve(lambda server, text, n: completion("here")) for _ in range(3)]
+    chat = EndpointChat("m", base_url=",".join(one.url for one in servers), api_key_env="")
+    assert all(isinstance(one, ChatReply) for one in chat.reply([ask(str(i)) for i in range(12)]))
+    assert [sum(one.seen.values()) for one in servers] == [4, 4, 4]
+
+
+def test_the_other_servers_take_the_calls_of_one_that_fails(serve):
+    broken = serve(lambda server, text, n: (500, {"error": "down"}, {}))
+    sound = serve(lambda server, text, n: completion("here"))
+    settings = EndpointSettings(concurrency=1, **QUICK)
+    chat = EndpointChat(
+        "m", base_url=f"{broken.url},{sound.url}", api_key_env="", settings=settings
+    )
+    assert all(isinstance(one, ChatReply) for one in chat.reply([ask(str(i)) for i in range(8)]))
+    assert (sum(broken.seen.values()), sum(sound.seen.values())) == (1, 8)
+
+
 def test_progress_counts_every_outcome_once(serve):
     steps = []
     chat_with(serve(echo)).reply([ask(str(i)) for i in range(9)], on_done=steps.append)

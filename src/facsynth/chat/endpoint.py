@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from facsynth.chat.calls import Call, CallQueue
 from facsynth.chat.completion import (
@@ -37,6 +36,7 @@ from facsynth.chat.model import (
     collect,
 )
 from facsynth.chat.policy import shaped
+from facsynth.chat.servers import Servers, checked_addresses, open_servers
 from facsynth.chat.settings import EndpointSettings, Generator, ReplySettings
 from facsynth.errors import ChatError
 
@@ -44,7 +44,6 @@ __all__ = ["EndpointChat", "open_endpoint"]
 
 _LOG = logging.getLogger(__name__)
 
-_NO_KEY = "no-key"
 _FATAL = {
     401: "the key was refused",
     402: "the account has no credit",
@@ -120,27 +119,18 @@ class EndpointChat:
 
         Args:
             model: Name of the model, as the server knows it.
-            base_url: Address of the server, usually up to `/v1`, without credentials.
+            base_url: Address of the server, usually up to `/v1`, without credentials; several of
+                the same model, with commas between them, take turns.
             api_key_env: Environment variable with the key; it may be empty for local servers.
             settings: Time limits, concurrency, and what the server does not take.
             replies: Lengths and sampling, if not as the requests say.
 
         Raises:
-            ChatError: The address is not a plain http or https URL.
+            ChatError: An address is not a plain http or https URL.
         """
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ChatError(
-                "the base URL of an endpoint must look like http://localhost:8000/v1 or "
-                f"https://host/v1, not {base_url.split('@')[-1].split('?')[0]!r}"
-            )
-        if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ChatError(
-                f"the base URL for {parts.hostname} carries credentials or a query; put the key "
-                f"in the environment variable {api_key_env or 'that api_key_env names'}"
-            )
         self._model = model
-        self._url = base_url.rstrip("/")
+        self._urls = checked_addresses(base_url, api_key_env)
+        self._url = ",".join(self._urls)
         self._key_env = api_key_env
         self._settings = settings or EndpointSettings()
         self._replies = replies or ReplySettings()
@@ -187,17 +177,9 @@ class EndpointChat:
 
         @asynccontextmanager
         async def session() -> AsyncIterator[Call]:
-            from openai import AsyncOpenAI, DefaultAioHttpClient
-
             key = self._key()
-            async with AsyncOpenAI(
-                base_url=self._url,
-                api_key=key or _NO_KEY,
-                max_retries=0,
-                timeout=None,  # `_Run` limits whole attempts, which a slow drip cannot outlast
-                http_client=DefaultAioHttpClient(),  # less than half the work of the default
-            ) as client:
-                run = _Run(self, client, key, calls, permit)
+            async with open_servers(self._urls, key) as servers:
+                run = _Run(self, servers, key, calls, permit)
                 yield lambda index: run.answer(requests[index])
 
         if requests:
@@ -230,9 +212,9 @@ class _Run:
     """The calls of one `stream`; everything happens on their event loop."""
 
     def __init__(
-        self, chat: EndpointChat, client: Any, key: str, calls: CallQueue, permit: Permit
+        self, chat: EndpointChat, servers: Servers, key: str, calls: CallQueue, permit: Permit
     ) -> None:
-        self.chat, self.settings, self.client, self.key = chat, chat._settings, client, key
+        self.chat, self.settings, self.servers, self.key = chat, chat._settings, servers, key
         self.calls, self.permit = calls, permit
         self.paused_until = 0.0
         """No attempt starts before; by the monotonic clock."""
@@ -324,6 +306,13 @@ class _Run:
         return result
 
     async def post(self, request: ChatRequest, dialect: Dialect) -> _Result:
+        """One attempt at the server whose turn it is."""
+        server, client = self.servers.pick()
+        result = await self.post_to(client, request, dialect)
+        self.servers.note(server, result)
+        return result
+
+    async def post_to(self, client: Any, request: ChatRequest, dialect: Dialect) -> _Result:
         import openai
 
         limit_s, request = self.settings.attempt_timeout_s, self.chat.shaped(request)
@@ -331,7 +320,7 @@ class _Run:
             async with asyncio.timeout(limit_s):
                 body = dialect.body(self.chat._model, request)
                 path = "/completions" if request.is_raw else "/chat/completions"
-                said = await self.client.post(path, cast_to=object, body=body)
+                said = await client.post(path, cast_to=object, body=body)
             self.chat._is_reached = True
             return self.read(parse_body(said), request)
         except TimeoutError:

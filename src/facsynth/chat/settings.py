@@ -181,7 +181,8 @@ class Generator(Settings):
     """Model name at an OpenAI-compatible endpoint."""
 
     api_base: str = "https://api.openai.com/v1"
-    """Address of the endpoint, usually up to /v1."""
+    """Address of the endpoint, usually up to /v1; several servers of the same model, with commas
+    between them, take turns, and one that fails rests for half a minute."""
 
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key, never the key; may be unset for local

@@ -31,7 +31,7 @@ __all__ = ["FORMATS", "BadRow", "FileRow", "ending_of", "file_rows", "json_lines
 MOST_BYTES = 2**30
 """Longest JSON document, after decompression."""
 
-MOST_LINE = 2**25
+MOST_LINE = 2**27
 """Longest line; a longer one is a `BadRow`, and the lines behind it are read."""
 
 MOST_PACKING = 300

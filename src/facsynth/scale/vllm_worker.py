@@ -11,17 +11,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from vllm.distributed.kv_transfer.kv_connector.v1 import example_hidden_states_connector as vllm
 
 from facsynth.errors import FacsynthError
 from facsynth.sae.files import load_sae
 from facsynth.table.pooling import pool_tokens
 from facsynth.table.reading import mean_states
 
+try:
+    from vllm.distributed.kv_transfer.kv_connector.v1.example_hidden_states_connector import (
+        ExampleHiddenStatesConnector,
+    )
+except ImportError:  # elsewhere than in vLLM's workers the module is only looked at
+    ExampleHiddenStatesConnector = object
+
 __all__ = ["PooledStatesConnector"]
 
 
-class PooledStatesConnector(vllm.ExampleHiddenStatesConnector):  # type: ignore[misc]
+class PooledStatesConnector(ExampleHiddenStatesConnector):  # type: ignore[misc]
     """Writes, for each text, what every SAE finds in it to `STORAGE/REQUEST.npz`."""
 
     def __init__(self, *given: Any, **named: Any) -> None:

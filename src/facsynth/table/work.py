@@ -102,7 +102,7 @@ def read_parts(
     settings: ExtractSettings,
     meter: Meter,
     *,
-    read: ReadTexts = read_activations,
+    read: ReadTexts | None = None,
     tokenized: Callable[[Part], list[TokenizedSample]] | None = None,
 ) -> None:
     """Read the parts that are not on disk; errors in the threads are raised here.
@@ -112,7 +112,7 @@ def read_parts(
         lm: The model.
         settings: See `ExtractSettings`.
         meter: Where progress is shown.
-        read: The engine: gives the activations of texts for each SAE.
+        read: The engine: gives the activations of texts for each SAE; by default Transformers.
         tokenized: Gives the texts of a part; by default they are made in a thread.
     """
 
@@ -122,7 +122,7 @@ def read_parts(
     with ThreadPoolExecutor(1, "write") as writer:
         written: Future[None] | None = None
         for part, texts in one_ahead(prepare, _lacking(parts, meter)):
-            rows = read(
+            rows = (read or read_activations)(
                 texts,
                 lm,
                 [goal.sae for goal in part.goals],
