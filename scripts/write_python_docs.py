@@ -70,6 +70,7 @@ COMMANDS = {
     "report": ("Report", "ReportSettings", "report_run", "report_tables", "write_report"),
     "run": ("run_recipe",),
     "doctor": (),
+    "completion": (),
 }
 """Public names by the command that does the same; a name stands at the first that needs it."""
 

@@ -1,7 +1,11 @@
 """Tests run without keys, with empty caches and without the Hub; `slow` ones keep the caches."""
 
 import os
+import shutil
+from functools import wraps
+from types import FunctionType
 
+import jaxtyping
 import pytest
 from huggingface_hub import constants
 from hypothesis import settings
@@ -9,10 +13,37 @@ from hypothesis import settings
 collect_ignore_glob = ["soak/*"]  # programs, which are run and not collected
 
 
+MEMORY = "/dev/shm"  # a folder in memory, where files reach no disk and nothing waits for one
+
+
 def pytest_configure(config):
     """One thread for tiny matrices, where more only wait; slow tests take what there is."""
     if config.getoption("markexpr") != "slow":
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
+
+def checked_by_shape(jaxtyped):
+    """Check by shape only functions of arrays; beartype alone checks the others, much quicker."""
+
+    @wraps(jaxtyped)
+    def decorator(*, typechecker):
+        def check(fn):
+            hints = getattr(fn, "__annotations__", {}).values()
+            # Arrays, names of types that may not be loaded, and variables.
+            words = ("jaxtyping", "'", "~")
+            plain = isinstance(fn, FunctionType) and not any(
+                any(word in repr(hint) for word in words) for hint in hints
+            )
+            return typechecker(fn) if plain else jaxtyped(typechecker=typechecker)(fn)
+
+        return check
+
+    return decorator
+
+
+jaxtyping.jaxtyped = checked_by_shape(jaxtyping.jaxtyped)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,17 @@ def test_a_link_to_a_device_is_written_through_and_stays(tmp_path):
     write_text("hello", tmp_path / "nowhere")
     assert os.readlink(tmp_path / "nowhere") == "/dev/null"
     assert stat.S_ISCHR((tmp_path / "nowhere").stat().st_mode)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no folder in memory")
+def test_file_in_memory_is_replaced_like_any_other():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "a.txt"
+        path.write_text("old")
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+            assert path.read_text() == "old"
+        assert path.read_text() == "new"
 
 
 def test_standard_output_is_written_and_not_replaced(tmp_path):

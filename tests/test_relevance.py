@@ -61,7 +61,7 @@ def test_judge_sees_rubric_name_and_spans_and_its_failures_are_recorded():
 
 
 def test_judge_is_not_asked_about_features_that_are_left_out():
-    told = Described(4, "a cat", (SPAN,), doubtful=True)
+    told = Described(4, "a cat", (SPAN,), "a cat", doubtful=True)
     untold = Described(5, "we, cat", (SPAN,), cannot_tell=True)
     reply = ScriptedChat('{"grade": "yes", "reason": ""}')
     judged = Judgements(judge_by_llm(reply, "pets", [untold, told]))

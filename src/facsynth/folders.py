@@ -143,7 +143,9 @@ def _is_stream(path: Path) -> bool:
     if not path.exists():
         return False
     is_other = not path.is_file() and not path.is_dir()
-    return is_other or (path.is_file() and path.parts[:2] in (("/", "dev"), ("/", "proc")))
+    is_system = path.parts[:2] in (("/", "dev"), ("/", "proc"))
+    # Files in /dev/shm are files like others, in memory.
+    return is_other or (is_system and path.parts[2:3] != ("shm",) and path.is_file())
 
 
 def _checked(path: Path) -> Path:
