@@ -69,7 +69,7 @@ def page(results: Mapping[str, Any], described: Mapping[str, str]) -> str:
             parts.append(_arms(generator, ours, described))
     papers = [cell for cell in cells if cell["arm"] == "paper"]
     if papers:
-        parts.append(PAPER + "\n".join(_paper_rows(papers)) + "\n")
+        parts.append(PAPER + "\n".join(_paper_rows(papers)) + "\n\n" + _both_steps(papers))
     return "\n".join(parts)
 
 
@@ -130,6 +130,16 @@ def _mean(values: Sequence[float], digits: int = 0) -> str:
     text = f"{np.mean(values):,.{digits}f}"
     half = (max(values) - min(values)) / 2
     return f"{text} ± {half:,.{digits}f}" if len(values) > 1 else text
+
+
+def _both_steps(cells: Sequence[Cell]) -> str:
+    """Whether the second step gains anything, over all rows."""
+    n = sum(cell["n_aimed"] for cell in cells)
+    one, two = (sum(cell["n_hit"][f"step {step}"] for cell in cells) for step in (1, 2))
+    return (
+        f"Over all rows, step 1 hits {one} of {n} features and step 2 {two}. Kept rows are those "
+        "of step 2.\n"
+    )
 
 
 def _paper_rows(cells: Sequence[Cell]) -> list[str]:

@@ -92,7 +92,7 @@ def coverage(
         RichProgress().say(f"{n_written:,} missing features written to {uses.missing}")
     show(found, as_json=as_json, notes=notes)
     if not as_json:
-        click.echo(f"Next: {_next(found, anchor, seeds)}.")
+        click.echo(f"Next: {_next(found, anchor, seeds, relevant)}.")
     if plot:
         write_chart(curve_chart(found.row()["curves"]), plot)
     if uses.fail_below is not None and found.fac < uses.fail_below:
@@ -170,7 +170,7 @@ def _named(
     return named, notes
 
 
-def _next(found: "Coverage", anchor: Path, seeds: Sequence[Path]) -> str:
+def _next(found: "Coverage", anchor: Path, seeds: Sequence[Path], relevant: Path | None) -> str:
     """The command that comes next."""
     pair = f"--anchor {anchor} {' '.join(f'--seed {seed}' for seed in seeds)}"
     if found.reference is not None:
@@ -180,6 +180,7 @@ def _next(found: "Coverage", anchor: Path, seeds: Sequence[Path]) -> str:
         )
     if not found.n_missing:
         return f"`fac diff {seeds[0]} {anchor}` shows which features fire too rarely"
+    pair += f" --relevant {relevant}" if relevant else ""
     return (
         f"`fac synthesize {pair} --threshold {found.threshold:g} -o OUT` writes samples for the "
         f"{found.n_missing:,} missing features; `fac coverage {pair} --missing FILE` lists them"
