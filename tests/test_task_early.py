@@ -2,12 +2,15 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import sample_text
+from facsynth.tasks import fit, settings
 from facsynth.tasks.folder import Training, open_task, save_task
 from facsynth.tasks.instruction.benchmarks import BENCHMARKS, Benchmark, BenchmarkItem
 from facsynth.tasks.instruction.evaluate import evaluate_instruction
@@ -16,6 +19,7 @@ from facsynth.tasks.reward.data import both_sides
 from facsynth.tasks.reward.evaluate import evaluate_reward
 from facsynth.tasks.reward.settings import RewardSettings
 from facsynth.tasks.reward.train import train_reward
+from facsynth.tasks.settings import OptimizerSettings
 from facsynth.tasks.steering.evaluate import evaluate_steering
 from facsynth.tasks.steering.settings import SteeringSettings
 from facsynth.tasks.steering.train import train_steering
@@ -121,3 +125,25 @@ def test_the_command_line_is_quick_to_refuse(tmp_path):
     done = fac("task", "toxicity", "train", data, "-o", tmp_path / "out", "--model", "no/such")
     assert time.perf_counter() - start < 1.5
     assert "3 positive and 0 negative" in done.stderr
+
+
+def test_a_log_whose_package_is_missing_is_named_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match="--log-to wandb needs a package: pip install wandb"):
+        OptimizerSettings(log_to=("wandb",))
+
+
+def test_files_of_tensorboard_outlive_the_checkpoints(tmp_path):
+    logs = tmp_path / "model-1" / "checkpoints" / "runs" / "now"
+    logs.mkdir(parents=True)
+    (logs / "events").write_text("x")
+    fit._drop_checkpoints(tmp_path / "model-1" / "checkpoints")
+    kept = [p.relative_to(tmp_path / "model-1") for p in tmp_path.rglob("events")]
+    assert kept == [Path("runs/now/events")]
+
+
+def test_what_logs_is_told_to_the_trainer(monkeypatch, tmp_path):
+    monkeypatch.setattr(settings, "find_spec", lambda name: name)
+    cpu, chosen = torch.device("cpu"), OptimizerSettings(log_to=("tensorboard",))
+    for one, told in ((chosen, ["tensorboard"]), (OptimizerSettings(), "none")):
+        assert fit._arguments(one, tmp_path, 1, cpu, torch.float32)["report_to"] == told

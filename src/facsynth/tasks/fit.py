@@ -81,11 +81,19 @@ def fit_jobs(
             fresh = False
             own = padded_tokenizer(tokenizer or lm.tokenizer)
             metrics = _fit(job, lm, own, training.train, kind, folder, progress)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            _drop_checkpoints(folder / "checkpoints")
             write_json(metrics, done)
         found[job.name] = read_json(done)
         del found[job.name]["log"]
     return found
+
+
+def _drop_checkpoints(checkpoints: Path) -> None:
+    """Checkpoints are for resuming; TensorBoard's files, which Trainer puts there, are kept."""
+    logs = checkpoints / "runs"
+    if logs.is_dir():
+        shutil.copytree(logs, checkpoints.with_name("runs"), dirs_exist_ok=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def save_trained(
@@ -190,7 +198,7 @@ def _arguments(
         "save_total_limit": 1,
         "logging_steps": 10,
         "disable_tqdm": True,
-        "report_to": "none",
+        "report_to": list(settings.log_to) or "none",
         "seed": random_seed,
         "data_seed": random_seed,
     }

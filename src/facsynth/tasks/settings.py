@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from facsynth.errors import DataError
@@ -52,7 +53,12 @@ class OptimizerSettings(Settings):
     gradient_checkpointing: bool = False
     """Use less memory and about a third more time."""
 
+    log_to: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = ()
+    """Where loss and learning rate are logged, through Transformers; its package must be there."""
+
     def __post_init__(self) -> None:
+        if missing := [name for name in self.log_to if find_spec(name) is None]:
+            raise DataError(f"--log-to {missing[0]} needs a package: pip install {missing[0]}")
         if min(self.epochs, self.learning_rate) <= 0:
             raise DataError("--epochs and --learning-rate must be above 0")
         if min(self.warmup, self.weight_decay) < 0 or self.warmup > 1:
