@@ -377,10 +377,10 @@ def test_schemas_of_recipes_are_up_to_date(name):
     assert (REPOSITORY / "docs" / f"{name}.schema.json").read_text() == schema(name), again
 
 
-def test_readme_names_every_command_of_the_group():
-    readme = (REPOSITORY / "README.md").read_text()
+def test_home_page_names_every_command_of_the_group():
+    home = (REPOSITORY / "docs" / "index.md").read_text()
     names = importlib.import_module("facsynth.cli").main.list_commands(click.Context(click.Group()))
-    assert [name for name in names if f"`fac {name}" not in readme] == []
+    assert [name for name in names if f"`fac {name}" not in home] == []
 
 
 def test_command_lines_of_the_documentation_exist(commands):
