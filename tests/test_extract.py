@@ -174,7 +174,7 @@ def test_long_texts_are_read_whole_beside_short_ones_behind_the_prefix(monkeypat
     found = extract_features(samples, lm, sae, settings=ExtractSettings(batch_tokens=64))
     assert used[0][1] is False
     assert used[-1][1] is True
-    monkeypatch.setattr(reading, "_prefix_pays", lambda *_: True)
+    monkeypatch.setattr(reading, "prefix_pays", lambda *_: True)
     always = extract_features(samples, lm, sae, settings=ExtractSettings(batch_tokens=64))
     assert np.array_equal(found.feature_ids, always.feature_ids)
     np.testing.assert_allclose(found.values, always.values, atol=1e-5)
@@ -182,7 +182,7 @@ def test_long_texts_are_read_whole_beside_short_ones_behind_the_prefix(monkeypat
 
 @pytest.mark.parametrize(("longest", "pays"), [(407, True), (408, False)])
 def test_the_prefix_of_smollm_pays_up_to_407_tokens(longest, pays):
-    assert reading._prefix_pays(24, longest, 576) is pays
+    assert reading.prefix_pays(24, longest, 576) is pays
 
 
 @pytest.mark.parametrize(("gate", "least"), [("jumprelu", 0.99), ("topk", 0.95)])

@@ -16,6 +16,7 @@ from facsynth.models.residual import batch_by_length, read_residual
 from facsynth.models.tokens import TokenizedSample
 from facsynth.progress import SILENT, Progress
 from facsynth.sae.module import SparseAutoencoder
+from facsynth.table.reading import prefix_pays, shared_prefix
 from facsynth.table.settings import Gating
 
 __all__ = ["Painter"]
@@ -46,21 +47,27 @@ class Painter:
         """
         lengths = [len(text.input_ids) for text in texts]
         batches = batch_by_length(lengths, batch_tokens=_BATCH_TOKENS)
+        prefix = shared_prefix(texts, self.lm, self.sae.config.layer)
+        skip = prefix.n_tokens if prefix else 0
         with self.progress.task("painting texts", len(texts), "texts") as task:
             for places in batches:
-                rows = [texts[place].input_ids for place in places]
-                residual = read_residual(self.lm, rows, self.sae.config.layer)
+                longest = max(lengths[place] for place in places)
+                start = skip if prefix_pays(skip, longest, self.lm.d_model) else 0
+                rows = [texts[place].input_ids[start:] for place in places]
+                shared = prefix if start else None
+                residual = read_residual(self.lm, rows, self.sae.config.layer, prefix=shared)
                 for place, x in zip(places, residual, strict=True):
-                    yield place, self._of_text(texts[place], x, sorted(set(wanted[place])))
+                    features = sorted(set(wanted[place]))
+                    yield place, self._of_text(texts[place], x, start, features)
                 task.advance(len(places))
 
     @torch.inference_mode()
     def _of_text(
-        self, text: TokenizedSample, x: torch.Tensor, wanted: Sequence[int]
+        self, text: TokenizedSample, x: torch.Tensor, start: int, wanted: Sequence[int]
     ) -> dict[int, np.ndarray]:
         at = np.flatnonzero(text.scored)
         found = np.zeros((len(wanted), len(text.input_ids)), dtype=np.float32)
-        x = x[torch.from_numpy(at).to(x.device)].to(self.sae.W_enc.device)
+        x = x[torch.from_numpy(at - start).to(x.device)].to(self.sae.W_enc.device)
         if self.gate == "sae" and self.sae.config.architecture == "topk":
             found[:, at] = self.sae.encode(x)[:, list(wanted)].T.float().cpu().numpy()
         else:

@@ -30,8 +30,10 @@ __all__ = [
     "join_activations",
     "mean_states",
     "pick_batch_tokens",
+    "prefix_pays",
     "read_activations",
     "read_in_halves",
+    "shared_prefix",
 ]
 
 T = TypeVar("T")
@@ -150,7 +152,7 @@ def _read_batches(
     """Read the texts that are not known, in batches of similar length."""
     saes = [sae.to(lm.device) for sae in saes]
     layers = {sae.config.layer for sae in saes}
-    prefix = _shared_prefix(texts, lm, max(layers))
+    prefix = shared_prefix(texts, lm, max(layers))
     skip = prefix.n_tokens if prefix else 0
     lengths = [_last_scored(text, skip) + 1 - skip for text in texts]
     size = settings.batch_tokens or pick_batch_tokens(lm)
@@ -158,7 +160,7 @@ def _read_batches(
     def read(batch: Sequence[int]) -> Batches:
         chosen = [texts[i] for i in batch]
         longest = skip + max(lengths[i] for i in batch)
-        start = skip if _prefix_pays(skip, longest, lm.d_model) else 0
+        start = skip if prefix_pays(skip, longest, lm.d_model) else 0
         rows = [t.input_ids[start : skip + lengths[i]] for i, t in zip(batch, chosen, strict=True)]
         outputs = read_residuals(lm, rows, layers, prefix=prefix if start else None)
         owner, position = _scored_tokens(chosen)
@@ -253,9 +255,7 @@ def _last_scored(text: TokenizedSample, skip: int) -> int:
     return int(positions[-1]) if len(positions) else skip
 
 
-def _shared_prefix(
-    texts: Sequence[TokenizedSample], lm: LanguageModel, layer: int
-) -> Prefix | None:
+def shared_prefix(texts: Sequence[TokenizedSample], lm: LanguageModel, layer: int) -> Prefix | None:
     """The unscored tokens that all texts start with, when there are enough of them."""
     if len(texts) < 2:
         return None
@@ -267,7 +267,7 @@ def _shared_prefix(
     return read_prefix(lm, head[0, :n_shared], layer) if n_shared >= _MIN_PREFIX else None
 
 
-def _prefix_pays(n_shared: int, longest: int, d_model: int) -> bool:
+def prefix_pays(n_shared: int, longest: int, d_model: int) -> bool:
     """Whether the keys and values of the shared tokens are worth having for texts of this length.
 
     On a GPU, behind cached tokens attention runs under a mask over all pairs of tokens and not
