@@ -27,6 +27,7 @@ MODULES = {
     "embed": ["sentence_transformers"],
     "tasks": ["trl", "peft", "sklearn"],
     "ray": ["ray.data"],
+    "vllm": ["vllm"],
     "eval": ["if_verifiable"],
 }
 """What must be there after an extra."""

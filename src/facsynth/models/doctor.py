@@ -39,6 +39,7 @@ _EXTRAS = {
     "embed": ("sentence_transformers",),
     "tasks": ("trl", "peft", "sklearn"),
     "ray": ("ray",),
+    "vllm": ("vllm",),
     "eval": ("if_verifiable",),
 }
 """Modules that each extra brings."""
