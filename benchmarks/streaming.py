@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks" / "streaming.md"
-SIZES = (10_000, 100_000, 300_000, 1_000_000)
+SIZES = (10_000, 100_000, 300_000)
 PAGE_TEXT = """# Memory of extraction against the number of samples
 
 `fac extract` with a tiny random model (3 layers of width 16) and `--max-length 256`: what remains
