@@ -8,7 +8,6 @@ import pytest
 
 from facsynth.baselines.alpaca import rouge_l
 from facsynth.baselines.evol_instruct import OPERATIONS
-from facsynth.baselines.job import user_text
 from facsynth.baselines.prismatic import sparse_members
 from facsynth.baselines.run import BaselineRun
 from facsynth.baselines.settings import BASELINES, BaselineSettings
@@ -20,6 +19,7 @@ from facsynth.chat.scripted import ScriptedChat
 from facsynth.chat.settings import Policy
 from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError
+from facsynth.records import user_text
 from tiny_pair import planted_pair, planted_tokenizer, talk, write_about
 
 SEEDS = [talk(f"s{i}", f"we saw a cat on road {i} and liked it so very much") for i in range(6)]

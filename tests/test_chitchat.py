@@ -45,6 +45,14 @@ def test_sample_is_one_exchange(downloads):
     assert found["chitchat-late"].messages[0].content == f"{LONG} two"
 
 
+def test_first_exchange_is_that_in_which_people_talk_of_the_prompt(monkeypatch):
+    long = conversation("The sun?", *[[f"{LONG} {i}"] for i in range(9)])
+    monkeypatch.setattr(chitchat, "_dataset", lambda: json.dumps({"long": long}))
+    said = {chitchat_samples(1, random_seed=i, first=True)[0].messages[0].content for i in range(9)}
+    assert said == {f"{LONG} 0"}
+    assert len({chitchat_samples(1, random_seed=i)[0].messages[0].content for i in range(9)}) > 1
+
+
 def test_conversation_gives_at_most_one_sample(downloads):
     samples = chitchat_samples(9)
     assert len({s.sample_id for s in samples}) == len(samples) == 9

@@ -1,17 +1,20 @@
 """Recipes: everything a run is made from, in one TOML file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from facsynth.chat.settings import Generator
 from facsynth.coverage.settings import CoverageSettings
+from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.files import named_sources
-from facsynth.data.read import SampleList, read_samples
+from facsynth.data.questions import question_samples
+from facsynth.data.read import read_samples
 from facsynth.data.settings import Form, ReadSettings
 from facsynth.data.stored import read_toml
 from facsynth.errors import DataError
+from facsynth.records import Sample
 from facsynth.select.settings import SelectSettings
 from facsynth.settings import Settings, read_settings
 from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
@@ -22,6 +25,8 @@ from facsynth.tasks.steering.settings import ControlSettings, SteeringSettings
 from facsynth.tasks.toxicity.settings import LabelFields, ToxicitySettings
 from facsynth.understand.settings import EvidenceSettings, ExplainSettings, RelevanceSettings
 
+_CHITCHAT = ("chitchat", "chitchat:train", "chitchat:test")
+
 __all__ = ["DataSource", "Recipe", "SelectStage", "TaskStage", "read_recipe"]
 
 
@@ -29,7 +34,8 @@ __all__ = ["DataSource", "Recipe", "SelectStage", "TaskStage", "read_recipe"]
 class _Source(Settings):
     source: str | tuple[str, ...]
     """A file, a folder, a Hub data set, or several of these; or text out of the package registry:
-    `questions` about health, home and money, or the conversations of `chitchat`."""
+    `questions` about health, home and money, or the conversations of `chitchat`, of which
+    `chitchat:train` and `chitchat:test` are the halves."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +49,53 @@ class DataSource(ReadSettings, _Source):
     """Only of `chitchat`, its conversation prompts, and of `questions`, its topics: those to draw
     from; all by default."""
 
+    first: bool = False
+    """Only of `chitchat`: the first fit exchange of each conversation, where people talk of its
+    prompt, in place of a random one."""
+
     @property
     def name(self) -> str:
         """What the user calls the data."""
         return self.source if isinstance(self.source, str) else ", ".join(self.source)
 
-    def read(self, *, rejected: Path | None = None) -> SampleList:
-        """Read the samples of files.
+    @property
+    def is_drawn(self) -> bool:
+        """Whether these are so many samples out of the package registry."""
+        return self.source in (*_CHITCHAT, "questions")
+
+    def read(
+        self, *, rejected: Path | None = None, say: Callable[[str], None] = lambda _: None
+    ) -> list[Sample]:
+        """Read the samples.
 
         Args:
             rejected: Where rows that are skipped are written.
+            say: Told what was read of files, and what was not.
 
         Raises:
             DataError: Something cannot be read.
         """
+        if self.is_drawn and self.n_samples is None:
+            raise DataError(f"the source {self.name} needs n_samples")
+        if self.source == "questions":
+            return question_samples(
+                self.n_samples or 0, topics=self.prompts, random_seed=self.random_seed
+            )
+        if self.is_drawn:
+            half = self.name.partition(":")[2] or None
+            return chitchat_samples(
+                self.n_samples or 0,
+                prompts=self.prompts,
+                random_seed=self.random_seed,
+                half=half,  # type: ignore[arg-type]  # `_CHITCHAT` names them
+                first=self.first,
+            )
         limit = self.n_samples if self.limit is None else self.limit
         names = (self.source,) if isinstance(self.source, str) else self.source
-        return read_samples(named_sources(names), replace(self, limit=limit), rejected=rejected)
+        samples = read_samples(named_sources(names), replace(self, limit=limit), rejected=rejected)
+        for sentence in samples.report.sentences():
+            say(sentence)
+        return samples
 
 
 @dataclass(frozen=True)
@@ -216,8 +252,8 @@ class Recipe(Settings):
     def __post_init__(self) -> None:
         """Refuse tables that lack what they need."""
         for name, source in (("anchor", self.anchor), ("seed", self.seed)):
-            if source.source in ("chitchat", "questions") and source.n_samples is None:
-                raise DataError(f"the source `{source.source}` of `{name}` needs n_samples")
+            if source.is_drawn and source.n_samples is None:
+                raise DataError(f"the source `{source.name}` of `{name}` needs n_samples")
         if self.judges_by_rubric and self.explain is None:
             raise DataError(
                 "a judge with a rubric sees explanations; add a table [explain], or judge by label "

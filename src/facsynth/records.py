@@ -23,6 +23,7 @@ __all__ = [
     "fold_system",
     "sample_from_row",
     "sample_text",
+    "user_text",
 ]
 
 BETWEEN = "\n\n"
@@ -197,3 +198,10 @@ def sample_text(sample: Sample) -> str:
     if sample.text is not None:
         return sample.text
     return "\n".join(message.content for message in sample.messages)
+
+
+def user_text(sample: Sample) -> str:
+    """The plain text, or what the user says first."""
+    if sample.text is not None:
+        return sample.text
+    return next((message.content for message in sample.messages if message.role == "user"), "")

@@ -20,13 +20,13 @@ from facsynth.chat.fence import break_turn_marks, fence
 from facsynth.chat.model import ChatFailure, ChatModel, ChatReply, ChatRequest
 from facsynth.data.copies import index_texts
 from facsynth.progress import SILENT, Progress
-from facsynth.records import Message, Sample
+from facsynth.records import Message, Sample, user_text
 from facsynth.synthesize.admission import Admission
 from facsynth.synthesize.candidates import NO_TARGET, Candidate
 from facsynth.synthesize.prompts import written_text
 from facsynth.synthesize.task_format import TaskFormat
 
-__all__ = ["Draft", "Job", "Prompt", "Vectors", "user_text"]
+__all__ = ["Draft", "Job", "Prompt", "Vectors"]
 
 Prompt = tuple[Message, ...]
 """What the generator is asked."""
@@ -211,10 +211,3 @@ class Job:
     def n_room(self) -> int:
         """Texts that may still be kept."""
         return max(0, self.settings.max_samples - len(self.kept))
-
-
-def user_text(sample: Sample) -> str:
-    """What a method shows of a sample: the plain text, or the user's first message."""
-    if sample.text is not None:
-        return sample.text
-    return next((m.content for m in sample.messages if m.role == "user"), "")

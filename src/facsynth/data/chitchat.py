@@ -31,6 +31,7 @@ def chitchat_samples(
     prompts: Collection[str] = (),
     random_seed: int = 0,
     half: Literal["train", "test"] | None = None,
+    first: bool = False,
 ) -> list[Sample]:
     """Draw exchanges from human conversations.
 
@@ -40,6 +41,8 @@ def chitchat_samples(
             were held under none.
         random_seed: Starts the random generator of the draw.
         half: Only one half of the conversations, so that a test set shares none with the rest.
+        first: The first fit exchange of each conversation, where people talk of its prompt, in
+            place of a random one.
 
     Raises:
         DataError: A prompt does not exist, or there are fewer conversations than asked for.
@@ -56,7 +59,7 @@ def chitchat_samples(
         names = [n for n in names if zlib.crc32(n.encode()) % 2 == (half == "test")]
     rng = random.Random(random_seed)
     rng.shuffle(names)
-    found = (_exchange(name, conversations[name], rng) for name in names)
+    found = (_exchange(name, conversations[name], None if first else rng) for name in names)
     samples = [sample for sample in found if sample is not None][:n_samples]
     if len(samples) < n_samples:
         raise DataError(f"chitchat has {len(samples)} such exchanges, {n_samples} were asked for")
@@ -72,8 +75,8 @@ def _dataset() -> bytes:
     return path.read_bytes()
 
 
-def _exchange(name: str, conversation: dict[str, Any], rng: random.Random) -> Sample | None:
-    """One random exchange whose first turn has a fair length."""
+def _exchange(name: str, conversation: dict[str, Any], rng: random.Random | None) -> Sample | None:
+    """One exchange whose first turn has a fair length: a random one, or else the first."""
     turns = [" ".join(m["text"].strip() for m in turn) for turn in conversation["messages"]]
     fit = [
         i
@@ -82,6 +85,6 @@ def _exchange(name: str, conversation: dict[str, Any], rng: random.Random) -> Sa
     ]
     if not fit:
         return None
-    i = rng.choice(fit)
+    i = rng.choice(fit) if rng else fit[0]
     messages = (Message("user", turns[i]), Message("assistant", turns[i + 1]))
     return Sample(f"chitchat-{name}", messages, label=conversation.get("prompt"))

@@ -18,25 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from facsynth.baselines.job import user_text
-from facsynth.baselines.run import BaselineRun
-from facsynth.baselines.settings import BaselineSettings
 from facsynth.chat.budget import Spending
-from facsynth.chat.model import ChatModel
 from facsynth.chat.policy import Estimate
 from facsynth.coverage.controls import length_auc
 from facsynth.data.flaws import find_flaw
 from facsynth.data.read import read_samples
 from facsynth.data.write import sample_row, write_json, write_jsonl
-from facsynth.experiment.controls import aim_at
+from facsynth.experiment.author import Author, of_class
 from facsynth.experiment.order import in_turn, order_by_length
 from facsynth.experiment.real import choose_rows
 from facsynth.experiment.settings import Arm, Wanted, arm_settings
 from facsynth.experiment.world import World, has_label
-from facsynth.records import Sample
+from facsynth.records import Sample, user_text
 from facsynth.synthesize.admission import word_limits
-from facsynth.synthesize.run import SynthesisRun
-from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.table.write import samples_hash
 from facsynth.words import count_words
 
@@ -67,10 +61,13 @@ class ArmSet:
 
 def arm_folder(world: World, arm: Arm, random_seed: int) -> Path:
     """Where the samples of an arm are kept: a name for all that they depend on."""
-    recipe = world.recipe
+    recipe, settings = world.recipe, arm_settings(arm, world.recipe)
     generator = replace(recipe.generator, model=arm.generator or recipe.generator.model)
     facts = {
-        "arm": {**asdict(arm), "name": "", "settings": _settings_table(world, arm)},
+        "arm": {
+            **asdict(replace(arm, name="", added=1.0)),
+            "settings": settings and asdict(settings),
+        },
         "generator": [generator.model, generator.chat_model, generator.api_base],
         "anchor": samples_hash(world.anchor),
         "seed": samples_hash(world.seed),
@@ -78,15 +75,15 @@ def arm_folder(world: World, arm: Arm, random_seed: int) -> Path:
         "classes": [asdict(one) for one in recipe.classes],
         "rest": [recipe.by_class, recipe.n_of_class, recipe.model, recipe.sae],
         "extract": asdict(recipe.extract),
-        "relevant": Path(recipe.relevant).read_text(encoding="utf-8") if recipe.relevant else "",
+        "files": [_content(recipe.relevant), _content(recipe.explanations)],
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     return world.folder / "arms" / f"{arm.name}-{random_seed}-{digest}"
 
 
-def _settings_table(world: World, arm: Arm) -> dict[str, Any] | None:
-    settings = arm_settings(arm, world.recipe)
-    return asdict(settings) if settings else None
+def _content(path: str) -> str:
+    """The hash of a file; empty where there is none."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
 
 
 def read_arm(folder: Path) -> ArmSet | None:
@@ -113,27 +110,20 @@ def make_arm(world: World, arm: Arm, random_seed: int) -> ArmSet:
     if found := read_arm(folder):
         return found
     started, recipe = time.monotonic(), world.recipe
-    generator = recipe.generator
-    if arm.generator:
-        generator = replace(generator, model=arm.generator, chat_model=None)
-    spending = Spending(generator.policy, folder / "replies.sqlite")
-    chat: ChatModel | None = None
-    if arm_settings(arm, recipe):
-        chat = world.loaders.chat(generator, world.lm, spending)
-    classes, stopped = list[list[Sample]](), None
-    for wanted in recipe.wanted:
-        place = folder / (wanted.label if wanted else "all")
-        given, stop = _samples(world, arm, wanted, random_seed, chat, place)
-        stopped = stopped or stop
-        classes.append(_ordered(world, given, wanted))
-    samples = in_turn(classes)
-    usage = spending.usage
+    spending = Spending(recipe.generator.policy, folder / "replies.sqlite")
+    classes = [list[Sample]() for _ in recipe.wanted]
+    author, stopped = Author(world, arm, random_seed, folder, spending), None
+    for number in range(arm.rounds):
+        if stopped is None:
+            stopped = _add_round(author, classes, number)
+    ordered = [_ordered(world, *one) for one in zip(classes, recipe.wanted, strict=True)]
+    samples, usage = in_turn(ordered), spending.usage
     facts = {
         "n_written": sum(map(len, classes)),
         "calls": usage.n_calls,
         "tokens_read": usage.prompt_tokens,
         "tokens_written": usage.completion_tokens,
-        "cost": generator.policy.cost(usage.prompt_tokens, usage.completion_tokens),
+        "cost": recipe.generator.policy.cost(usage.prompt_tokens, usage.completion_tokens),
         "seconds": round(time.monotonic() - started, 1),
         "stopped": stopped,
         "length_auc": _length_auc(world, samples),
@@ -144,18 +134,33 @@ def make_arm(world: World, arm: Arm, random_seed: int) -> ArmSet:
     return ArmSet(folder, tuple(samples), facts)
 
 
+def _add_round(author: Author, classes: list[list[Sample]], number: int) -> str | None:
+    """Write one round of every class; the limit that stopped it."""
+    world, arm, stopped = author.world, author.arm, None
+    n_all, n_rounds = world.recipe.n_of_class, arm.rounds
+    n = n_all * (number + 1) // n_rounds - n_all * number // n_rounds
+    before = [tuple(samples) for samples in classes]
+    with author.chat(before) as chat:
+        for samples, known, wanted in zip(classes, before, world.recipe.wanted, strict=True):
+            if arm.kind == "real":
+                samples += _real(world, arm, wanted, n, author.random_seed)
+            elif chat is not None:
+                place = author.place(wanted, number)
+                found, stop = author.write(wanted, n, chat, place, known)
+                samples += found
+                stopped = stopped or stop
+    return stopped
+
+
 def forecast_arm(world: World, arm: Arm) -> Estimate:
-    """What one random seed of an arm may cost at most; nothing is asked."""
-    settings, recipe = arm_settings(arm, world.recipe), world.recipe
-    n, seed = recipe.n_of_class, recipe.random_seeds[0]
-    found = Estimate(0, 0, 0, 0.0)
-    for wanted in recipe.wanted if settings else ():
-        if isinstance(settings, SynthesisSettings):
-            run, _ = _synthesis(world, arm, settings, wanted, n, seed)
-            one = run.forecast(world.lm().tokenizer, policy=recipe.generator).at_most
-        else:
-            assert isinstance(settings, BaselineSettings)
-            one = _baseline(world, arm, settings, wanted, n, seed).forecast(recipe.generator.policy)
+    """What one random seed of an arm may cost at most; nothing is asked.
+
+    Later rounds are counted as the first one is.
+    """
+    recipe, found = world.recipe, Estimate(0, 0, 0, 0.0)
+    author = Author(world, arm, recipe.random_seeds[0])
+    for wanted in recipe.wanted if arm_settings(arm, recipe) else ():
+        one = author.forecast(wanted, recipe.n_of_class)
         found = Estimate(
             found.n_calls + one.n_calls,
             found.prompt_tokens + one.prompt_tokens,
@@ -165,83 +170,15 @@ def forecast_arm(world: World, arm: Arm) -> Estimate:
     return found
 
 
-def _samples(
-    world: World,
-    arm: Arm,
-    wanted: Wanted | None,
-    random_seed: int,
-    chat: ChatModel | None,
-    folder: Path,
-) -> tuple[list[Sample], str | None]:
-    """Samples of a class, the best first, and the limit that stopped the writing."""
-    settings, n = arm_settings(arm, world.recipe), world.recipe.n_of_class
-    if arm.kind == "real":
-        return _real(world, arm, wanted, n, random_seed), None
-    if settings is None or chat is None:
-        return [], None
-    if isinstance(settings, SynthesisSettings):
-        run, sae = _synthesis(world, arm, settings, wanted, n, random_seed)
-        done = run.execute(world.lm(), sae, chat, folder, progress=world.progress)
-        owners = {kept.candidate.sample.sample_id: i for i, kept in enumerate(done.kept)}
-        order = sorted(done.kept, key=lambda kept: owners[kept.candidate.sample.sample_id])
-        samples = [kept.sample for kept in order]
-        return samples, "budget" if done.stopped == "budget" else None
-    baseline = _baseline(world, arm, settings, wanted, n, random_seed)
-    made = baseline.execute(chat, folder, vectors=world.vectors, progress=world.progress)
-    return list(made.samples), made.stopped
-
-
-def _synthesis(
-    world: World,
-    arm: Arm,
-    settings: SynthesisSettings,
-    wanted: Wanted | None,
-    n: int,
-    random_seed: int,
-) -> tuple[SynthesisRun, Any]:
-    """A run that aims at the features of the arm, and its SAE."""
-    settings = replace(
-        settings,
-        form=(wanted.form if wanted else "") or settings.form,
-        random_seed=random_seed,
-        decontaminate=(*settings.decontaminate, *world.test_files),
-        effort=replace(settings.effort, max_samples=n),
-    )
-    is_random = arm.features == "random-sae"
-    side = world.side(wanted, random_seed if is_random else None)
-    if settings.threshold is None:  # one for all arms
-        settings = replace(settings, threshold=world.recipe.threshold)
-    assert settings.threshold is not None
-    seed, relevant = aim_at(world, side, arm, settings.threshold, random_seed, wanted)
-    return SynthesisRun(side.anchor, seed, settings=settings, relevant=relevant), side.sae
-
-
-def _baseline(
-    world: World,
-    arm: Arm,
-    settings: BaselineSettings,
-    wanted: Wanted | None,
-    n: int,
-    random_seed: int,
-) -> BaselineRun:
-    settings = replace(
-        settings,
-        form=(wanted.form if wanted else "") or settings.form,
-        random_seed=random_seed,
-        decontaminate=(*settings.decontaminate, *world.test_files),
-        max_samples=n,
-    )
-    seeds, anchor = (_of_class(world, one, wanted) for one in (world.seed, world.anchor))
-    return BaselineRun(arm.kind, seeds, anchor, settings=settings)  # type: ignore[arg-type]
-
-
 def _real(world: World, arm: Arm, wanted: Wanted | None, n: int, random_seed: int) -> list[Sample]:
     side = world.side(None)
     low, high = word_limits(world.anchor)
+    known = {user_text(sample) for sample in world.seed}
     rows = [
         i
         for i, sample in enumerate(world.anchor)
-        if (has_label(sample, wanted) if wanted else sample.label is not None)
+        if user_text(sample) not in known
+        and (has_label(sample, wanted) if wanted else sample.label is not None)
         and find_flaw(user_text(sample), min_words=low, max_words=high) is None
     ]
     threshold = world.recipe.threshold
@@ -257,17 +194,11 @@ def _real(world: World, arm: Arm, wanted: Wanted | None, n: int, random_seed: in
     return [world.anchor[i] for i in chosen]
 
 
-def _of_class(world: World, samples: Sequence[Sample], wanted: Wanted | None) -> list[Sample]:
-    if wanted is None or not world.recipe.by_class:
-        return list(samples)
-    return [sample for sample in samples if has_label(sample, wanted)]
-
-
 def _ordered(world: World, samples: Sequence[Sample], wanted: Wanted | None) -> list[Sample]:
     """Samples under the class's label, in an order whose beginnings have the anchor's lengths."""
     if not samples:
         return []
-    target = _words(_of_class(world, world.anchor, wanted))
+    target = _words(of_class(world, world.anchor, wanted))
     order = order_by_length(_words(samples), target)
     if wanted is None:
         return [samples[i] for i in order]

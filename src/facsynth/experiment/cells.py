@@ -10,6 +10,7 @@ RUN/measures/ARM-SEED-SIZE-KEY.json        features, lengths and novelty of the 
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,7 +20,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from facsynth.baselines.job import user_text
 from facsynth.coverage.fac import feature_activation_coverage
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.copies import index_texts
@@ -27,13 +27,15 @@ from facsynth.data.write import write_json
 from facsynth.experiment.arms import ArmSet
 from facsynth.experiment.settings import TaskSettings
 from facsynth.experiment.world import World
-from facsynth.records import Sample
+from facsynth.models.lm import LanguageModel
+from facsynth.records import Sample, user_text
 from facsynth.table.active import ActiveRows, active_rows
 from facsynth.table.rows import take_rows
 from facsynth.table.write import samples_hash
+from facsynth.tasks.folder import Training
 from facsynth.tasks.heads import fit_classifier, head_scores
 from facsynth.tasks.metrics import auprc, auroc
-from facsynth.tasks.settings import TuneSettings
+from facsynth.tasks.toxicity.settings import ToxicitySettings
 from facsynth.words import count_words
 
 __all__ = ["Bench", "Measures", "is_positive", "measure_of"]
@@ -41,6 +43,8 @@ __all__ = ["Bench", "Measures", "is_positive", "measure_of"]
 _NOTHING = "seed alone"
 
 Items = Float64[np.ndarray, " n_items"]
+Labels = tuple[Bool[np.ndarray, " n_rows"], Bool[np.ndarray, " n_rows"]]
+"""The true labels, and shuffled ones."""
 
 
 def is_positive(samples: Sequence[Sample], task: TaskSettings) -> Bool[np.ndarray, " n_samples"]:
@@ -89,11 +93,15 @@ class Bench:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         own = arm.samples[:n] if arm else ()
         samples = [*self.world.seed, *self.world.always[self.task.name], *own]
-        rows = self._base
-        if arm and own:
-            rows = np.concatenate([rows, self._vectors(arm.samples)[:n]])
         labels = is_positive(samples, self.task)
         mixed = np.random.default_rng(random_seed).permutation(labels)
+        if labels.all() or not labels.any():  # one class alone tells nothing apart
+            scores = [np.zeros(len(self.positive))] * 2
+        elif (self.task.method, self.task.head.recipe) == ("head", "optimum"):
+            scores = self._by_heads(arm, n, (labels, mixed))
+        else:
+            scores = self._by_models(samples, (labels, mixed), random_seed, path.with_suffix(""))
+        plain, shuffled = ([round(float(value), 6) for value in each] for each in scores)
         found = {
             "arm": arm.key if arm else _NOTHING,
             "task": self.task.name,
@@ -101,10 +109,11 @@ class Bench:
             "size": n,
             "random_seed": random_seed,
             "n_train": len(samples),
-            "scores": self._scores(rows, labels),
-            "shuffled": self._scores(rows, mixed),
+            "scores": plain,
+            "shuffled": shuffled,
         }
         write_json(found, path)
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # weights, if any were trained
         return found
 
     @cached_property
@@ -128,21 +137,38 @@ class Bench:
     def _vectors(self, samples: Sequence[Sample]) -> Float32[np.ndarray, "n_samples d_model"]:
         from facsynth.tasks.hidden_states import read_vectors
 
-        settings = TuneSettings(
-            head_only=True, head=self.task.head, max_length=self.task.max_length
-        )
         lm = self.world.lm(self.backbone or None)
-        return read_vectors(samples, lm, settings, progress=self.world.progress).rows
+        return read_vectors(samples, lm, self.task.tuning(0), progress=self.world.progress).rows
 
-    def _scores(
-        self,
-        rows: Float32[np.ndarray, "n_rows d_model"],
-        labels: Bool[np.ndarray, " n_rows"],
-    ) -> list[float]:
-        if labels.all() or not labels.any():
-            return [0.0] * len(self.positive)  # one class alone tells nothing apart
-        head = fit_classifier(rows, labels, inverse_l2=self.task.head.inverse_l2)
-        return [round(float(score), 6) for score in head_scores(head, self._items)]
+    def _by_heads(self, arm: ArmSet | None, n: int, labels: Labels) -> list[Items]:
+        rows = self._base
+        if arm and n:
+            rows = np.concatenate([rows, self._vectors(arm.samples)[:n]])
+        l2 = self.task.head.inverse_l2
+        heads = [fit_classifier(rows, one, inverse_l2=l2) for one in labels]
+        return [head_scores(head, self._items) for head in heads]
+
+    def _by_models(
+        self, samples: Sequence[Sample], labels: Labels, random_seed: int, folder: Path
+    ) -> list[Items]:
+        """Scores of a trained model, and of one trained on shuffled labels; resumes in a folder."""
+        from facsynth.tasks.scorer import Draw, score_samples, train_scorer
+
+        tune, rows = self.task.tuning(random_seed), np.arange(len(samples))
+        draws = [
+            Draw(name, random_seed, rows, one)
+            for name, one in zip(tune.models, labels, strict=True)
+        ]
+        training = Training("experiment", folder, ToxicitySettings(train=tune), samples)
+        world = self.world
+
+        def load() -> LanguageModel:
+            return world.loaders.lm(self.backbone or world.recipe.model, world.recipe.dtype)
+
+        trained = train_scorer(training, "classification", draws, load, progress=world.progress)
+        test = world.tests[self.task.name]
+        scores = score_samples(trained, test, load, progress=world.progress).by_model
+        return [scores[one.name] for one in draws]
 
     def _path(self, arm: ArmSet | None, n: int, random_seed: int) -> Path:
         world = self.world

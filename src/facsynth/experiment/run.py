@@ -164,7 +164,7 @@ def _rows(
     scores, shuffled, found = dict[str, Any](), dict[str, Any](), dict[str, dict[str, Any]]()
     for arm in recipe.arms:
         own = [sets[arm.name, seed] for seed in recipe.random_seeds]
-        sizes = [n for one in own if (n := _n_added(one, view, size)) is not None]
+        sizes = [n for one in own if (n := _n_added(arm, one, view, size)) is not None]
         if n_short := len(own) - len(sizes):
             notes.append(f"{arm.name} has fewer than {size:,} {view} for {n_short} random seeds")
             found[arm.name] = _UNMEASURED | _cost([], [])
@@ -196,10 +196,11 @@ def _rows(
     ]
 
 
-def _n_added(one: ArmSet | None, view: str, size: int) -> int | None:
+def _n_added(arm: Arm, one: ArmSet | None, view: str, size: int) -> int | None:
     """How many samples are added at a size; None where there are too few."""
     if one is None:
         return 0
+    size = max(1, round(arm.added * size))
     if view == "tokens":
         return one.paid_by(size)
     return size if len(one.samples) >= size else None

@@ -5,8 +5,9 @@ It loads nothing heavy, so that a wrong recipe is found before a model is loaded
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +19,21 @@ from facsynth.recipe import DataSource
 from facsynth.settings import Settings, read_settings
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.table.settings import ExtractSettings
-from facsynth.tasks.settings import HeadSettings
+from facsynth.tasks.settings import (
+    HeadSettings,
+    LoraSettings,
+    OptimizerSettings,
+    TuneSettings,
+)
 
 __all__ = [
     "Arm",
     "Choice",
     "ExperimentRecipe",
+    "FeatureSource",
     "Features",
     "Kind",
+    "Names",
     "TaskSettings",
     "Wanted",
     "arm_settings",
@@ -34,8 +42,20 @@ __all__ = [
 ]
 
 Kind = Literal["base", "seed", "synthesize", "real"] | Baseline
-Features = Literal["missing", "random", "frequency", "random-sae"]
+Features = Literal["missing", "random", "frequency", "random-sae", "k-means"]
+Names = Literal["whole", "truncated", "swapped"]
 Choice = Literal["random", "coverage", "herding", "farthest", "k-means"]
+
+
+@dataclass(frozen=True)
+class FeatureSource(Settings):
+    """A pair whose features are aimed at; by default that of the recipe."""
+
+    model: str = ""
+    """Language model that reads anchor, seed and candidates."""
+
+    sae: str = ""
+    """Its SAE: one of another width or k, one with a frozen decoder, or that of another model."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +72,31 @@ class Arm(Settings):
 
     features: Features = "missing"
     """Only of `synthesize`: aim at the missing features, at as many random ones of the anchor, at
-    others that fire as often (controls), or at the missing features of an SAE of random
-    directions."""
+    others that fire as often (controls), at the missing features of an SAE of random directions, or
+    at clusters (k-means) of the anchor's hidden states that the seed does not reach."""
+
+    source: FeatureSource = field(default_factory=FeatureSource)
+    """Only of `synthesize`: whose features these are. Measures are those of the recipe's pair."""
+
+    aimed: float = 1.0
+    """Only of `synthesize`: share of the missing features that it aims at, drawn at random, in
+    (0, 1]."""
+
+    added: float = 1.0
+    """Share of each size that the arm adds, in (0, 1]: below 1 with `aimed`, samples and features
+    rise together; else their number is fixed."""
 
     flipped: float = 0.0
     """Only of `synthesize`: share of the judgments of relevance that are turned round at random, in
     [0, 1]: how much a wrong judge costs."""
+
+    names: Names = "whole"
+    """Only of `synthesize` with `describe`: explanations as they are, cut to half of their words,
+    or exchanged between features: how much a wrong explainer costs."""
+
+    rounds: int = 1
+    """Writes in so many rounds of equal size. From the second on, what was written counts as seed,
+    and a local generator is tuned (LoRA) on what it wrote: self-improvement."""
 
     choice: Choice = "random"
     """Only of `real`: samples at random, by greedy coverage of missing features within length
@@ -72,8 +111,19 @@ class Arm(Settings):
     `{ threshold = 4.0, sampling = { temperature = 1.0 } }`."""
 
     vary: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Further arms that each differ from this one in a single value, such as
-    `{ "sampling.temperature" = [0.5, 1.0] }`; `generator` varies who writes."""
+    """Further arms that each differ from this one in a single value, of the arm or of its
+    settings, such as `{ "sampling.temperature" = [0.5, 1.0], "source.sae" = ["a", "b"] }`."""
+
+    cross: bool = False
+    """With `vary`: an arm for every combination of its values in place of one for each value."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("flipped", 0.0), ("aimed", 1e-9), ("added", 1e-9)):
+            value = getattr(self, name)
+            if not least <= value <= 1:
+                raise DataError(f"the arm {self.name} has {name} = {value}; it is a share, 0 to 1")
+        if self.rounds < 1:
+            raise DataError(f"the arm {self.name} has rounds = {self.rounds}; one or more")
 
 
 @dataclass(frozen=True)
@@ -93,7 +143,7 @@ class Wanted(Settings):
 
 @dataclass(frozen=True)
 class TaskSettings(Settings):
-    """What is trained and tested: a head on hidden states that tells two classes apart."""
+    """What is trained and tested: a model, or a head on one, that tells two classes apart."""
 
     name: str
     """What the task is called in tables; unique."""
@@ -111,11 +161,34 @@ class TaskSettings(Settings):
     """Labelled real samples that every training set has besides the seed, such as the safe ones of
     a detector of toxic texts."""
 
+    method: Literal["head", "lora", "full"] = "head"
+    """Train a head on the frozen backbone (seconds a cell), low-rank adapters or all weights
+    (minutes)."""
+
     head: HeadSettings = field(default_factory=HeadSettings)
     """The head."""
 
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    """How adapters or weights are fitted."""
+
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    """The adapters."""
+
     max_length: int = 512
     """Cut texts to N tokens, template included."""
+
+    def tuning(self, random_seed: int) -> TuneSettings:
+        """What is trained for one random seed: a model, and one on shuffled labels."""
+        return TuneSettings(
+            head_only=self.method == "head",
+            full=self.method == "full",
+            control=True,
+            random_seed=(random_seed,),
+            max_length=self.max_length,
+            optimizer=self.optimizer,
+            lora=self.lora,
+            head=self.head,
+        )
 
 
 @dataclass(frozen=True)
@@ -169,6 +242,10 @@ class ExperimentRecipe(Settings):
 
     relevant: str = ""
     """Features that count, a file as `fac relevance` writes it; all by default."""
+
+    explanations: str = ""
+    """What features stand for, a file as `fac explain` writes it, for prompts that describe them
+    (`describe` of `[synthesize]`); terms by default."""
 
     n_resamples: int = 1000
     """Resamples behind each interval."""
@@ -251,31 +328,43 @@ def read_experiment(path: str | Path) -> ExperimentRecipe:
 
 
 def varied_arms(arm: Arm) -> list[Arm]:
-    """The arm itself, and an arm for every value that it varies.
+    """The arm itself, and an arm for every value, or every combination, that it varies.
 
-    >>> arm = Arm("a", "synthesize", vary={"effort.max_rounds": (1, 2)})
+    >>> arm = Arm("a", "synthesize", vary={"effort.max_features": (1, 2), "flipped": (0.1,)})
     >>> [one.name for one in varied_arms(arm)]
-    ['a', 'a, effort.max_rounds=1', 'a, effort.max_rounds=2']
+    ['a', 'a, effort.max_features=1', 'a, effort.max_features=2', 'a, flipped=0.1']
     """
-    found = [replace(arm, vary={})]
-    for key, values in arm.vary.items():
-        for value in values:
-            name = f"{arm.name}, {key}={value}"
-            if key == "generator":
-                found.append(replace(found[0], name=name, generator=str(value)))
-                continue
-            table: Any = value
-            for part in reversed(key.split(".")):
-                table = {part: table}
-            found.append(replace(found[0], name=name, settings=_merged(arm.settings, table)))
-    return found
+    plain = replace(arm, vary={}, cross=False)
+    values = [[(key, value) for value in found] for key, found in arm.vary.items()]
+    if arm.cross:
+        changes = list(product(*values)) if values else []
+    else:
+        changes = [(one,) for found in values for one in found]
+    return [plain, *(_varied(plain, change) for change in changes)]
+
+
+def _varied(arm: Arm, changes: Sequence[tuple[str, Any]]) -> Arm:
+    """The arm with other values of its own or of its settings."""
+    table = asdict(arm)
+    for key, value in changes:
+        parts = key.split(".")
+        inner: Any = value
+        for part in reversed(parts if parts[0] in table else ["settings", *parts]):
+            inner = {part: inner}
+        table = _merged(table, inner)
+    name = ", ".join([arm.name, *(f"{key}={value}" for key, value in changes)])
+    return read_settings(Arm, table | {"name": name}, f"arm {name}")
 
 
 def _check_settings(arm: Arm, recipe: ExperimentRecipe) -> None:
-    if arm_settings(arm, recipe) is None and (arm.settings or arm.generator or arm.vary):
+    if arm_settings(arm, recipe) is None and (
+        arm.settings or arm.generator or arm.vary or arm.rounds > 1
+    ):
         raise DataError(f"the arm {arm.name} writes nothing, so it takes no settings or generator")
-    if not 0 <= arm.flipped <= 1:
-        raise DataError(f"the arm {arm.name} has flipped = {arm.flipped}; it is a share, 0 to 1")
+    if arm.names != "whole" and not recipe.explanations:
+        raise DataError(f"the arm {arm.name} changes explanations; name a file in `explanations`")
+    if arm.rounds > 1 and recipe.generator.chat_model and not arm.generator:
+        raise DataError(f"the arm {arm.name} tunes its generator, which must be a local model")
 
 
 def _merged(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,18 +19,18 @@ from facsynth.baselines.vectors import text_vectors
 from facsynth.chat.budget import Spending
 from facsynth.chat.model import ChatModel
 from facsynth.chat.settings import Generator
-from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.copies import index_texts
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
-from facsynth.experiment.settings import ExperimentRecipe, Wanted
+from facsynth.experiment.clusters import cluster_sae
+from facsynth.experiment.settings import Arm, ExperimentRecipe, FeatureSource, Wanted
 from facsynth.models.default_model import EMBEDDED_SAE
 from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.pipeline import load_generator
 from facsynth.progress import SILENT, Progress
 from facsynth.recipe import DataSource
-from facsynth.records import FeatureActivations, Message, Sample
-from facsynth.sae.files import load_sae
+from facsynth.records import FeatureActivations, Message, Sample, user_text
+from facsynth.sae.files import load_sae, save_sae
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.sae.random import random_directions
 from facsynth.table.active import active_rows
@@ -38,11 +38,14 @@ from facsynth.table.extract import extract_table
 from facsynth.table.rows import take_rows
 from facsynth.table.table import FeatureTable, open_table
 from facsynth.table.write import finish_table, samples_hash, write_part
+from facsynth.understand.descriptions import Described, read_explanations
 from facsynth.understand.relevance import read_relevant
 
 __all__ = ["Loaders", "Side", "World", "has_label"]
 
-_HALVES = ("chitchat", "chitchat:train", "chitchat:test")
+_OWN = "trained"
+"""Marks the tables of the recipe's pair."""
+
 _COPY = 0.5
 """Share of its word 4-grams in the test sets from which a sample is left out."""
 
@@ -63,11 +66,17 @@ class Loaders:
 
 @dataclass(frozen=True)
 class Side:
-    """Anchor and seed as one SAE sees them, for one class or for all."""
+    """Anchor and seed as one pair sees them, for one class or for all."""
 
     anchor: FeatureTable
     seed: FeatureTable
+    lm: LanguageModel
     sae: SparseAutoencoder
+    is_own: bool = True
+    """Whether it is the recipe's pair, whose features alone are judged and explained."""
+
+    relevant: Bool[np.ndarray, " n_features"] | None = None
+    """Features that count; None for all."""
 
 
 @dataclass
@@ -89,11 +98,11 @@ class World:
         self._models: dict[str, LanguageModel] = {}
         self.tests = {task.name: self._labelled(task.test) for task in recipe.tasks}
         self.always = {t.name: self._labelled(t.always) if t.always else [] for t in recipe.tasks}
-        known = index_texts([_text(s) for one in self.tests.values() for s in one])
+        known = index_texts([user_text(s) for one in self.tests.values() for s in one])
         kept = {}
         found = {"anchor": self._read(recipe.anchor), "seed": self._labelled(recipe.seed)}
         for name, samples in found.items():
-            kept[name] = [s for s in samples if known.overlap(_text(s)) <= _COPY]
+            kept[name] = [s for s in samples if known.overlap(user_text(s)) <= _COPY]
             if n := len(samples) - len(kept[name]):
                 self.progress.say(f"{name}: {n} samples copy a test set and are left out")
         self.anchor, self.seed = kept["anchor"], kept["seed"]
@@ -127,25 +136,53 @@ class World:
         """The SAE, where the model is."""
         return self.loaders.sae(self.recipe.sae).to(self.lm().device)
 
-    def side(self, wanted: Wanted | None, random_seed: int | None = None) -> Side:
+    def side(self, wanted: Wanted | None, arm: Arm | None = None, random_seed: int = 0) -> Side:
         """Anchor and seed for the writers of a class.
 
         Args:
             wanted: The class; only with `by_class` it makes a difference.
-            random_seed: By an SAE of random directions drawn by it, in place of the trained one.
+            arm: Whose features they are; those of the recipe's pair by default.
+            random_seed: Draws the directions of `random-sae` and the first centres of `k-means`.
         """
-        sae = self.sae
-        if random_seed is not None:
-            sae = random_directions(sae.cpu(), random_seed=random_seed).to(self.lm().device)
-        mark = "trained" if random_seed is None else f"random-{random_seed}"
+        lm, sae, mark = self._pair(arm, random_seed)
         anchor, seed = (
-            self._of_class(self.extract(samples, f"{name}-{mark}", sae), wanted)
+            self._of_class(self.extract(samples, f"{name}-{mark}", (lm, sae)), wanted)
             for name, samples in (("anchor", self.anchor), ("seed", self.seed))
         )
-        return Side(anchor, seed, sae)
+        is_own = mark == _OWN
+        return Side(anchor, seed, lm, sae, is_own, self.relevant if is_own else None)
+
+    def _pair(
+        self, arm: Arm | None, random_seed: int
+    ) -> tuple[LanguageModel, SparseAutoencoder, str]:
+        """Whose features an arm aims at, and a name for the pair."""
+        source, features = (arm.source, arm.features) if arm else (FeatureSource(), "missing")
+        lm, sae, mark = self.lm(source.model), self.sae, _OWN
+        if source != FeatureSource():
+            sae = self.loaders.sae(source.sae or self.recipe.sae).to(lm.device)
+            mark = f"other-{sae.content_hash[:8]}"
+        if features == "random-sae":
+            sae = random_directions(sae.cpu(), random_seed=random_seed).to(lm.device)
+            return lm, sae, f"{mark}-random-{random_seed}"
+        if features == "k-means":
+            mark = f"{mark}-clusters-{random_seed}"
+            sae = self._clusters(lm, sae.config.layer, random_seed, self.folder / "tables" / mark)
+        return lm, sae, mark
+
+    def _clusters(
+        self, lm: LanguageModel, layer: int, random_seed: int, folder: Path
+    ) -> SparseAutoencoder:
+        """Clusters of the anchor's hidden states in the form of an SAE, found once."""
+        if not folder.is_dir():
+            score = self.recipe.extract.score
+            save_sae(cluster_sae(self.anchor, lm, layer, score, random_seed=random_seed), folder)
+        return load_sae(str(folder)).to(lm.device)
 
     def extract(
-        self, samples: Sequence[Sample], name: str, sae: SparseAutoencoder | None = None
+        self,
+        samples: Sequence[Sample],
+        name: str,
+        pair: tuple[LanguageModel, SparseAutoencoder] | None = None,
     ) -> FeatureTable:
         """The feature table of samples, from the disk where it was made before."""
         folder = self.folder / "tables" / name
@@ -153,10 +190,11 @@ class World:
             found = open_table(folder)
             if found.manifest.samples_hash == samples_hash(samples):
                 return found
+        lm, sae = pair or (self.lm(), self.sae)
         return extract_table(
             samples,
-            self.lm(),
-            sae or self.sae,
+            lm,
+            sae,
             folder,
             settings=replace(self.recipe.extract, hidden=True),
             sae_name=self.recipe.sae or EMBEDDED_SAE,
@@ -175,6 +213,12 @@ class World:
         return finish_table(folder, source, samples_hash(samples), n_parts=1)
 
     @cached_property
+    def explanations(self) -> dict[int, Described]:
+        """What features stand for; empty without a file."""
+        path = self.recipe.explanations
+        return read_explanations(path) if path else {}
+
+    @cached_property
     def relevant(self) -> Bool[np.ndarray, " n_features"] | None:
         """Features that count; None for all."""
         if not self.recipe.relevant:
@@ -184,7 +228,7 @@ class World:
     def missing(self, side: Side, threshold: float) -> Bool[np.ndarray, " n_features"]:
         """Relevant features that the anchor activates and the seed does not."""
         anchor, seed = (
-            active_rows(table, threshold=threshold, relevant=self.relevant)
+            active_rows(table, threshold=threshold, relevant=side.relevant)
             for table in (side.anchor, side.seed)
         )
         found: Bool[np.ndarray, " n_features"] = anchor.features & ~seed.features
@@ -210,14 +254,15 @@ class World:
 
     def _read(self, source: DataSource) -> list[Sample]:
         """Samples under the classes' labels; without answers where only the user is scored."""
-        if source.source in _HALVES:
-            samples = _chitchat(source)
-        else:
-            samples = list(source.read(rejected=self.folder / "data" / "rejected.jsonl"))
+        samples = source.read(
+            rejected=self.folder / "data" / "rejected.jsonl", say=self.progress.say
+        )
         if not samples:
             raise DataError(f"{source.name} holds no samples")
         if self.recipe.extract.score == "user":
             samples = [_said_by_user(sample) for sample in samples]
+        if source.is_drawn:  # a conversation under no prompt is of no class
+            samples = [replace(s, label=s.label or "none") for s in samples]
         names = {label: one.label for one in self.recipe.classes for label in one.labels}
         return [replace(s, label=names.get(s.label, s.label)) if s.label else s for s in samples]
 
@@ -238,25 +283,7 @@ def has_label(sample: Sample, wanted: Wanted) -> bool:
     return sample.label == wanted.label
 
 
-def _chitchat(source: DataSource) -> list[Sample]:
-    if source.n_samples is None:
-        raise DataError(f"the source {source.name} needs n_samples")
-    half = source.name.partition(":")[2] or None
-    samples = chitchat_samples(
-        source.n_samples,
-        prompts=source.prompts,
-        random_seed=source.random_seed,
-        half=half,  # type: ignore[arg-type]  # `_HALVES` names them
-    )
-    return [replace(s, label=s.label or "none") for s in samples]
-
-
 def _said_by_user(sample: Sample) -> Sample:
     if sample.text is not None:
         return sample
-    said = next((m.content for m in sample.messages if m.role == "user"), "")
-    return Sample(sample.sample_id, (Message("user", said),), label=sample.label)
-
-
-def _text(sample: Sample) -> str:
-    return _said_by_user(sample).messages[0].content if sample.text is None else sample.text
+    return Sample(sample.sample_id, (Message("user", user_text(sample)),), label=sample.label)

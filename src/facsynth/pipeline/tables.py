@@ -1,9 +1,8 @@
 """The first stages: the folder is claimed, data and settings are checked, tables are extracted."""
 
 from dataclasses import asdict
+from functools import partial
 
-from facsynth.data.chitchat import chitchat_samples
-from facsynth.data.questions import question_samples
 from facsynth.data.read import REJECTED_FILE, read_samples
 from facsynth.data.settings import ReadSettings
 from facsynth.data.write import write_json
@@ -13,7 +12,6 @@ from facsynth.pipeline.state import Run
 from facsynth.pipeline.synthesis import is_written
 from facsynth.pipeline.task import check_task
 from facsynth.recipe import DataSource
-from facsynth.records import Sample
 from facsynth.settings import changed_settings
 from facsynth.synthesize.complete import moment_of
 from facsynth.synthesize.task_format import read_task
@@ -64,7 +62,10 @@ def check(run: Run) -> None:
     for name in todo:
         source: DataSource = getattr(recipe, name)
         run.progress.say(f"{name}: reading {source.name}")
-        run.samples[name] = _read(run, name, source)
+        run.samples[name] = source.read(
+            rejected=run.folder / name / REJECTED_FILE,
+            say=partial(_say, run, name),
+        )
     if recipe.judges_by_rubric and recipe.relevance and recipe.relevance.task:
         load_rubric(recipe.relevance.task)
     if recipe.explain and recipe.explain.imported:
@@ -100,13 +101,5 @@ def extract(run: Run, name: str) -> FeatureTable:
     )
 
 
-def _read(run: Run, name: str, source: DataSource) -> list[Sample]:
-    n = source.n_samples or 0  # the recipe checks that the two below have it
-    if source.source == "chitchat":
-        return chitchat_samples(n, prompts=source.prompts, random_seed=source.random_seed)
-    if source.source == "questions":
-        return question_samples(n, topics=source.prompts, random_seed=source.random_seed)
-    samples = source.read(rejected=run.folder / name / REJECTED_FILE)
-    for sentence in samples.report.sentences():
-        run.progress.say(f"{name}: {sentence}")
-    return samples
+def _say(run: Run, name: str, sentence: str) -> None:
+    run.progress.say(f"{name}: {sentence}")
