@@ -8,15 +8,16 @@ import pytest
 
 from facsynth.baselines.alpaca import rouge_l
 from facsynth.baselines.evol_instruct import OPERATIONS
+from facsynth.baselines.job import Local
 from facsynth.baselines.prismatic import sparse_members
 from facsynth.baselines.run import BaselineRun
 from facsynth.baselines.settings import BASELINES, BaselineSettings
 from facsynth.baselines.synalign import herd, most_uncertain
-from facsynth.baselines.vectors import gradient_rows
+from facsynth.baselines.vectors import gradient_rows, local_parts
 from facsynth.chat.budget import Spending, limited_chat
 from facsynth.chat.cache import CachedChat
 from facsynth.chat.scripted import ScriptedChat
-from facsynth.chat.settings import Policy
+from facsynth.chat.settings import Generator, Policy
 from facsynth.data.read import read_samples
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import user_text
@@ -40,8 +41,8 @@ def run(method, script=new_text, folder=None, settings=WRITTEN, anchor=ANCHOR, *
     """What a method asks, and what it keeps."""
     chat = script if isinstance(script, ScriptedChat) else ScriptedChat(script)
     job = BaselineRun(method, SEEDS, anchor, settings=settings)
-    given = {"vectors": VECTORS, "tokenizer": planted_tokenizer()} | given
-    return chat, job.execute(CachedChat(chat, folder / "replies.sqlite"), folder, **given)
+    local = Local(**{"vectors": VECTORS, "tokenizer": planted_tokenizer} | given)
+    return chat, job.execute(CachedChat(chat, folder / "replies.sqlite"), folder, local=local)
 
 
 def numbers(texts):
@@ -131,6 +132,13 @@ def test_magpie_gives_only_the_beginning_of_a_users_turn(tmp_path):
     assert chat.history[0].is_raw
     assert asked(chat.history[0]).endswith("<|im_start|>user\n")
     assert not any(user_text(s) in asked(r) for s in SEEDS for r in chat.history)
+
+
+def test_local_generator_of_magpie_brings_its_template():
+    reader, _ = planted_pair()
+    local = local_parts(lambda: reader, Generator())
+    assert local.tokenizer() is reader.tokenizer
+    assert local_parts(lambda: reader, Generator(chat_model="m")).tokenizer is None
 
 
 def test_magpie_at_an_endpoint_needs_the_turn_by_name(tmp_path):

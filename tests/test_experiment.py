@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +17,18 @@ from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli import main
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
+from facsynth.experiment.arms import make_arm
+from facsynth.experiment.cells import Bench
 from facsynth.experiment.controls import aim_at
 from facsynth.experiment.run import run_experiment
 from facsynth.experiment.settings import Arm, ExperimentRecipe, read_experiment
 from facsynth.experiment.world import Loaders, World
 from facsynth.records import Sample
 from facsynth.report.plots import frontier_charts
+from facsynth.sae.random import random_directions
 from facsynth.settings import read_settings
 from facsynth.table.active import active_rows
+from facsynth.tasks.settings import OptimizerSettings
 from tiny_pair import FILLERS, PLANTED, planted_in, planted_pair, write_about
 
 KNOWN, NEW = PLANTED[:1], PLANTED[1:]
@@ -101,13 +106,18 @@ def recipe_of(folder, **changes):
     return read_settings(ExperimentRecipe, {**table, **changes}, "test")
 
 
+def read_rows_of(folder, part):
+    [path] = folder.glob(f"arms/twice-*/{part}/synthetic.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 class Asked:
     """Loads the planted pair and a script, and counts what is asked."""
 
     def __init__(self, script=writer):
         self.chat = ScriptedChat(script)
         self.loaders = Loaders(
-            lm=lambda name, dtype: planted_pair()[0],
+            lm=lambda name, dtype: deepcopy(planted_pair()[0]),  # training changes it
             sae=lambda name: planted_pair()[1],
             chat=lambda wanted, reader, spending: limited_chat(self.chat, spending),
         )
@@ -238,6 +248,70 @@ def test_only_relevant_features_count_and_a_wrong_judge_turns_some_of_them_round
     assert np.flatnonzero(world.missing(side, 1.0)).tolist() == [1, 2]
     _, flags = aim_at(world, side, Arm("x", "synthesize", flipped=1 / 3), 1.0, 0, None)
     assert (flags != world.relevant).sum() == 3  # of nine features
+
+
+def test_arm_that_aims_at_a_share_leaves_the_other_missing_features_out(place, tmp_path):
+    world = World(recipe_of(place), tmp_path, Asked().loaders)
+    side = world.side(world.recipe.classes[0])
+    missing = world.missing(side, 1.0)
+    seed, flags = aim_at(world, side, Arm("x", "synthesize", aimed=0.5), 1.0, 3, None)
+    assert seed == side.seed
+    assert (missing & flags).sum() == round(missing.sum() / 2)
+    assert flags[~missing].all()
+
+
+def test_features_of_another_sae_are_aimed_at_and_measured_by_that_of_the_recipe(place, tmp_path):
+    other = random_directions(planted_pair()[1], random_seed=5)
+    loaders = replace(Asked().loaders, sae=lambda name: other if name else planted_pair()[1])
+    arms = [*ARMS[3:], {"name": "cover", "kind": "synthesize", "source": {"sae": "other"}}]
+    world = World(recipe_of(place, arms=arms), tmp_path, loaders)
+    side = world.side(world.recipe.classes[0], world.recipe.arms[-1])
+    assert side.anchor.manifest.source.sae_hash == other.content_hash
+    assert world.side(None).anchor.manifest.source.sae_hash == planted_pair()[1].content_hash
+
+
+def test_second_round_is_written_by_a_tuned_model_for_what_is_still_missing(place, tmp_path):
+    asked = Asked()
+    names = []
+    plain = asked.loaders.chat
+
+    def chat(wanted, reader, spending):
+        names.append(reader().content_hash)
+        return plain(wanted, reader, spending)
+
+    loaders = replace(asked.loaders, chat=chat)
+    arms = [ARMS[3], {"name": "twice", "kind": "synthesize", "rounds": 2}]
+    recipe = recipe_of(place, arms=arms, random_seeds=[1], sizes=[3])
+    world = World(recipe, tmp_path, loaders)
+    made = make_arm(world, recipe.arms[1], 1)
+    assert len(names) == len(set(names)) == 2  # the untrained generator, then a tuned one
+    assert len(made.samples) == 7
+    first, second = (
+        {row["provenance"]["target"] for row in read_rows_of(tmp_path, part)}
+        for part in ("yes", "round-2/yes")
+    )
+    assert not first & second
+
+
+def test_adapters_tell_the_classes_apart_as_heads_do(place, tmp_path):
+    recipe = recipe_of(place, random_seeds=[1], sizes=[7])
+    way = {"epochs": 12.0, "learning_rate": 0.01}
+    task = replace(recipe.tasks[0], method="lora", optimizer=OptimizerSettings(**way))
+    world = World(replace(recipe, tasks=(task,)), tmp_path, Asked().loaders)
+    bench = Bench(world, task, "")
+    real = make_arm(world, recipe.arms[-1], 1)
+    cell = bench.cell(real, 7, 1)
+    assert bench.measure(np.array(cell["scores"])) > 0.8
+    assert not list((tmp_path / "cells").glob("*/"))
+
+
+def test_recipe_without_a_task_writes_and_measures(place, tmp_path):
+    wanted = recipe_of(place, tasks=[], sizes=[3], random_seeds=[1])
+    result = run_experiment(wanted, tmp_path, loaders=Asked().loaders)
+    assert at(result, "cover", 3)["fill_rate"] > at(result, "undirected", 3)["fill_rate"]
+    assert at(result, "cover", 3)["score"] is None
+    assert [table.title for table in result.tables()][0] == "What these samples are"
+    assert result.shown.startswith("Nothing was compared")
 
 
 def test_samples_that_copy_a_test_set_are_left_out(place, tmp_path):

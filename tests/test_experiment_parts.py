@@ -1,16 +1,29 @@
 """The parts of an experiment: order, choices, controls and measures, against small examples."""
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facsynth.errors import DataError
+from facsynth.experiment.arms import ArmSet
 from facsynth.experiment.cells import measure_of
+from facsynth.experiment.clusters import cluster_sae
+from facsynth.experiment.controls import change_names
 from facsynth.experiment.order import in_turn, order_by_length
 from facsynth.experiment.real import farthest_first, nearest_to_means
+from facsynth.experiment.run import _n_added
 from facsynth.experiment.settings import Arm, TaskSettings, varied_arms
+from facsynth.models.residual import read_residual
+from facsynth.models.tokens import tokenize_samples
 from facsynth.recipe import DataSource
+from facsynth.records import Sample
 from facsynth.tasks.metrics import auprc, auroc
+from facsynth.understand.descriptions import Described
+from tiny_pair import PLANTED, WEAK, planted_pair
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
@@ -74,3 +87,51 @@ def test_varied_arms_differ_in_one_value_each():
     assert five.settings == {"effort": {"max_rounds": 3, "max_features": 5}}
     assert (nine.name, tiny.name) == ("a, effort.max_features=9", "a, generator=tiny")
     assert (tiny.settings, tiny.generator) == (kept, "tiny")
+
+
+def test_crossed_arms_are_all_combinations():
+    vary = {"source.sae": ("wide", "narrow"), "generator": ("x", "y"), "flipped": (0.1,)}
+    plain, *found = varied_arms(Arm("a", "synthesize", vary=vary, cross=True))
+    assert (plain.name, len(found)) == ("a", 4)
+    assert {(arm.source.sae[0], arm.generator) for arm in found} == set(product("wn", "xy"))
+    assert {arm.flipped for arm in found} == {0.1}
+
+
+NAMED = {i: Described(i, f"name {i}", description=f"two words of {i}") for i in range(5)}
+
+
+def test_truncated_explanations_have_half_of_their_words():
+    found = change_names(NAMED, "truncated", 0)
+    assert (found[3].name, found[3].description) == ("name", "two words")
+
+
+def test_swapped_explanations_are_all_there_and_none_at_its_feature():
+    found = change_names(NAMED, "swapped", 0)
+    assert sorted(d.name for d in found.values()) == sorted(d.name for d in NAMED.values())
+    assert not any(found[i].description == NAMED[i].description for i in NAMED)
+    assert change_names(NAMED, "whole", 0) == NAMED
+
+
+def test_token_activates_the_cluster_whose_centre_is_nearest():
+    lm, _ = planted_pair()
+    words = [*PLANTED, *WEAK]
+    samples = [Sample(str(i), text=" ".join(["the", *words])) for i in range(8)]
+    sae = cluster_sae(samples, lm, 0, random_seed=1)
+    tokens = tokenize_samples(samples[:1], lm.tokenizer)
+    states = read_residual(lm, [tokens[0].input_ids], 0)[0]
+    active = sae.encode(states[1:].float()) > 0  # the first token is not scored
+    assert active.sum(dim=1).tolist() == [1] * len(words)
+    assert sae.config.d_sae == len(words)  # 8 tokens each
+    assert len({int(row.nonzero()) for row in active}) == len(words)
+
+
+def test_arm_that_adds_a_share_adds_a_share_of_every_size():
+    one = ArmSet(Path("x"), tuple(Sample(str(i), text="a") for i in range(10)), {})
+    assert _n_added(Arm("a", "synthesize", added=0.3), one, "samples", 20) == 6
+    assert _n_added(Arm("a", "synthesize"), one, "samples", 20) is None
+
+
+@pytest.mark.parametrize("wrong", [{"flipped": 1.1}, {"aimed": 0.0}, {"added": 2.0}, {"rounds": 0}])
+def test_share_outside_its_range_is_refused(wrong):
+    with pytest.raises(DataError, match=f"the arm a has {next(iter(wrong))}"):
+        Arm("a", "synthesize", **wrong)

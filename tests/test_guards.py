@@ -370,6 +370,15 @@ print(json.dumps([runpy.run_path(f"scripts/write_{{p}}_docs.py")["text"]() for p
         assert (REPOSITORY / "docs" / f"{page}.md").read_text() == written, again
 
 
+def test_every_file_of_the_package_goes_into_the_wheel():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["facsynth"]
+    source = REPOSITORY / "src" / "facsynth"
+    there = {path for pattern in patterns for path in source.glob(pattern)}
+    files = {path for path in source.rglob("*") if path.is_file()}
+    assert {p for p in files - there if not {".py", ".pyc"} & {p.suffix}} == set()
+
+
 @pytest.mark.parametrize("name", ["recipe", "experiment"])
 def test_schemas_of_recipes_are_up_to_date(name):
     schema = runpy.run_path(str(REPOSITORY / "scripts" / "write_recipes_docs.py"))["schema"]

@@ -7,8 +7,8 @@ run again after a kill and does the same.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from facsynth.synthesize.candidates import NO_TARGET, Candidate
 from facsynth.synthesize.prompts import written_text
 from facsynth.synthesize.task_format import TaskFormat
 
-__all__ = ["Draft", "Job", "Prompt", "Vectors"]
+__all__ = ["Draft", "Job", "Local", "Prompt", "Vectors"]
 
 Prompt = tuple[Message, ...]
 """What the generator is asked."""
@@ -43,6 +43,17 @@ class Draft:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Local:
+    """What only local models give, for the methods that need it."""
+
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
+    """By `hidden` and `gradient`, functions that give texts vectors: for prismatic, synalign."""
+
+    tokenizer: Callable[[], Any] | None = None
+    """Loads that of the generator, for magpie; None at an endpoint."""
+
+
 class Job:
     """The work of one method."""
 
@@ -54,8 +65,7 @@ class Job:
         task: TaskFormat,
         chat: ChatModel,
         *,
-        vectors: dict[str, Vectors] | None = None,
-        tokenizer: Any = None,
+        local: Local,
         evaluation: Sequence[Sample] = (),
         progress: Progress = SILENT,
     ) -> None:
@@ -67,8 +77,7 @@ class Job:
             settings: How to write; its form is set.
             task: What a sample is.
             chat: The generator.
-            vectors: By `hidden` and `gradient`, functions that give texts vectors.
-            tokenizer: That of a local generator; None at an endpoint.
+            local: What local models give.
             evaluation: Samples that must not be copied.
             progress: Where bars go.
         """
@@ -77,7 +86,7 @@ class Job:
         """Texts to learn from."""
 
         self.anchor = [user_text(sample) for sample in anchor or seeds]
-        self.chat, self.tokenizer, self._vectors = chat, tokenizer, vectors or {}
+        self.chat, self.local = chat, local
         target = anchor or seeds
         self._admission = Admission(
             target,
@@ -136,7 +145,7 @@ class Job:
 
     def vectors(self, kind: str, texts: Sequence[str]) -> Float[np.ndarray, "n_texts d"]:
         """A row for each text: its mean `hidden` state, or its loss's `gradient`."""
-        return self._vectors[kind](texts)
+        return self.local.vectors[kind](texts)
 
     def ask(
         self,

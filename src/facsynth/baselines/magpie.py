@@ -9,6 +9,8 @@ is kept; the paper's own filters (length, quality by a judge, nearest neighbours
 common filter.
 """
 
+from typing import Any
+
 from jinja2 import TemplateError
 
 from facsynth.baselines.job import Job
@@ -27,7 +29,7 @@ def write_magpie(job: Job) -> None:
     Raises:
         DataError: It is not known what stands before the user's words.
     """
-    start = job.settings.user_turn or (user_turn(job) if job.tokenizer else "")
+    start = job.settings.user_turn or (user_turn(job) if job.local.tokenizer else "")
     if not start:
         raise DataError(
             "magpie needs the beginning of a user's turn of the generator's chat template; name it "
@@ -42,17 +44,19 @@ def write_magpie(job: Job) -> None:
 
 def user_turn(job: Job) -> str:
     """What the generator's template puts before a user's words, with the form as its domain."""
+    assert job.local.tokenizer is not None
+    tokenizer = job.local.tokenizer()
     about = Message("system", f"You talk with people. Each of them begins with {job.form}.")
     turns = (about, Message("user", _MARK))
     try:
-        text = _render(job, turns)
+        text = _render(tokenizer, turns)
     except TemplateError:
         text = ""
     if about.content not in text:
-        text = _render(job, fold_system(turns))
+        text = _render(tokenizer, fold_system(turns))
     return text.partition(_MARK)[0]
 
 
-def _render(job: Job, turns: tuple[Message, ...]) -> str:
+def _render(tokenizer: Any, turns: tuple[Message, ...]) -> str:
     plain = [{"role": turn.role, "content": turn.content} for turn in turns]
-    return str(job.tokenizer.apply_chat_template(plain, tokenize=False))
+    return str(tokenizer.apply_chat_template(plain, tokenize=False))

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from facsynth.baselines.job import Draft, Job, Vectors
+from facsynth.baselines.job import Draft, Job, Local
 from facsynth.baselines.methods import CALLS_PER_SAMPLE, METHODS
 from facsynth.baselines.sao import judged_pairs
 from facsynth.baselines.settings import BASELINES, Baseline, BaselineSettings
@@ -131,8 +131,7 @@ class BaselineRun:
         chat: ChatModel,
         folder: str | Path,
         *,
-        vectors: Mapping[str, Vectors] | None = None,
-        tokenizer: Any = None,
+        local: Local | None = None,
         progress: Progress = SILENT,
     ) -> BaselineResult:
         """Write the samples, and leave the data set in a folder.
@@ -142,8 +141,7 @@ class BaselineRun:
         Args:
             chat: The generator.
             folder: The run folder.
-            vectors: See `Job`; only `prismatic` and `synalign` need them.
-            tokenizer: That of a local generator, for `magpie`.
+            local: What only local models give; prismatic, synalign and magpie need it.
             progress: Where bars are drawn.
 
         Raises:
@@ -158,8 +156,7 @@ class BaselineRun:
             self.settings,
             self.task,
             chat,
-            vectors=dict(vectors or {}),
-            tokenizer=tokenizer,
+            local=local or Local(),
             evaluation=self._evaluation,
             progress=progress,
         )

@@ -7,13 +7,15 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from facsynth.baselines.job import Vectors
+from facsynth.baselines.job import Local
+from facsynth.chat.settings import Generator
 from facsynth.models.embed import embed_samples
 from facsynth.models.lm import LanguageModel
 from facsynth.models.residual import decoder_layers
+from facsynth.models.source import load_tokenizer
 from facsynth.records import Sample
 
-__all__ = ["gradient_rows", "text_vectors"]
+__all__ = ["gradient_rows", "local_parts"]
 
 _WIDTH = 1024
 """Dimensions that a gradient is sketched to (section 3.1 of arXiv 2505.20161 projects to 1,024)."""
@@ -21,15 +23,25 @@ _WIDTH = 1024
 _MAX_TOKENS = 256
 
 
-def text_vectors(load: Callable[[], LanguageModel]) -> dict[str, Vectors]:
-    """Functions by `hidden` and `gradient`; the model is loaded by the first that is called."""
+def local_parts(load: Callable[[], LanguageModel], generator: Generator) -> Local:
+    """What local models give to baselines; each is loaded by the first that needs it.
+
+    Args:
+        load: Loads the model that gives vectors; it is the generator, too, where that names none.
+        generator: Who writes.
+    """
 
     def hidden(texts: Sequence[str]) -> Any:
         lm = load()
         samples = [Sample(str(i), text=text) for i, text in enumerate(texts)]
         return embed_samples(samples, lm, (lm.n_layers - 1) // 2).astype(np.float64)
 
-    return {"hidden": hidden, "gradient": lambda texts: gradient_rows(texts, load())}
+    def tokenizer() -> Any:
+        name = generator.model
+        return load_tokenizer(name) if name else load().tokenizer
+
+    vectors = {"hidden": hidden, "gradient": lambda texts: gradient_rows(texts, load())}
+    return Local(vectors, None if generator.chat_model else tokenizer)
 
 
 def gradient_rows(

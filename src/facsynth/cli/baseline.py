@@ -73,7 +73,7 @@ def baseline(
     if options["dry_run"]:
         progress.say(f"estimate: {expected}")
         return
-    from facsynth.baselines.vectors import text_vectors
+    from facsynth.baselines.vectors import local_parts
     from facsynth.chat.budget import Spending
     from facsynth.pipeline import load_generator
 
@@ -83,6 +83,6 @@ def baseline(
 
     chat = load_generator(generator, reader, Spending(generator.policy, output / "replies.sqlite"))
     progress.say(f"estimate: {expected}")
-    result = run.execute(chat, output, vectors=text_vectors(reader), progress=progress)
+    result = run.execute(chat, output, local=local_parts(reader, generator), progress=progress)
     spent = "a limit was reached; raise it and run again to resume"
     show(result, as_json=as_json, notes=[spent] if result.stopped else ())

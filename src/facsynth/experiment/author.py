@@ -16,9 +16,11 @@ from typing import Any
 
 from facsynth.baselines.run import BaselineRun
 from facsynth.baselines.settings import BaselineSettings
+from facsynth.baselines.vectors import local_parts
 from facsynth.chat.budget import Spending
 from facsynth.chat.model import ChatModel
 from facsynth.chat.policy import Estimate
+from facsynth.chat.settings import Generator
 from facsynth.experiment.controls import aim_at, change_names
 from facsynth.experiment.settings import Arm, Wanted, arm_settings
 from facsynth.experiment.world import Side, World, has_label
@@ -30,6 +32,9 @@ from facsynth.table.write import samples_hash
 from facsynth.tasks.instruction.settings import InstructionSettings
 
 __all__ = ["Author", "of_class"]
+
+_MOST_TOKENS = 512
+"""Longest text that a generator is tuned on, with what asks for it."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +62,22 @@ class Author:
         Args:
             before: What it wrote of each class.
         """
-        wanted, world = self.world.recipe.generator, self.world
+        wanted, world = self._generator, self.world
         if arm_settings(self.arm, world.recipe) is None:
             yield None
             return
         assert self.spending is not None
-        if self.arm.generator:
-            wanted = replace(wanted, model=self.arm.generator, chat_model=None)
         if not any(before):
             yield world.loaders.chat(wanted, world.lm, self.spending)
             return
         with self._tuned(wanted.model or world.recipe.model, before) as tuned:
             own = replace(wanted, model=None)
             yield world.loaders.chat(own, lambda: tuned, self.spending)
+
+    @property
+    def _generator(self) -> Generator:
+        wanted, own = self.world.recipe.generator, self.arm.generator
+        return replace(wanted, model=own, chat_model=None) if own else wanted
 
     def forecast(self, wanted: Wanted | None, n: int) -> Estimate:
         """What writing n samples of a class may cost at most."""
@@ -104,7 +112,8 @@ class Author:
             order = sorted(done.kept, key=lambda kept: owners[kept.candidate.sample.sample_id])
             return [one.sample for one in order], "budget" if done.stopped == "budget" else None
         baseline = self._baseline(wanted, settings, before)
-        made = baseline.execute(chat, folder, vectors=self.world.vectors, progress=progress)
+        local = local_parts(self.world.lm, self._generator)
+        made = baseline.execute(chat, folder, local=local, progress=progress)
         return list(made.samples), made.stopped
 
     def _settings(self, wanted: Wanted | None, n: int) -> SynthesisSettings | BaselineSettings:
@@ -167,14 +176,17 @@ class Author:
             for samples, wanted in zip(before, recipe.wanted, strict=True)
             for one in samples
         ]
-        plain = InstructionSettings()
-        settings = replace(plain, train=replace(plain.train, random_seed=(self.random_seed,)))
+        train = replace(
+            InstructionSettings().train, random_seed=(self.random_seed,), max_length=_MOST_TOKENS
+        )
 
         def load() -> LanguageModel:
             return world.loaders.lm(name, recipe.dtype)
 
         folder = self.folder / f"tuned-{samples_hash(learnt)[:8]}"
-        trained = train_instruction(learnt, load, folder, settings, progress=world.progress)
+        trained = train_instruction(
+            learnt, load, folder, InstructionSettings(train=train), progress=world.progress
+        )
         with tuned_model(trained, f"model-{self.random_seed}", load()) as tuned:
             digest = hashlib.sha256((tuned.content_hash + samples_hash(learnt)).encode())
             yield replace(tuned, content_hash=digest.hexdigest())

@@ -42,7 +42,8 @@ def cluster_sae(
     from sklearn.cluster import KMeans
 
     states = _token_states(samples, lm, layer, score)
-    mean, scale = states.mean(axis=0), states.std(axis=0) + 1e-6
+    mean, scale = states.mean(axis=0), states.std(axis=0)
+    scale = np.maximum(scale, 0.01 * scale.max())  # else dimensions that hardly vary are noise
     rows = (states - mean) / scale
     n = max(1, min(_MOST_CLUSTERS, len(rows) // _TOKENS_PER_CLUSTER))
     centres = KMeans(n, n_init=1, random_state=random_seed).fit(rows).cluster_centers_

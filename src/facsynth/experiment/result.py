@@ -17,7 +17,6 @@ _MEASURES = {
     "novelty": "novelty",
     "words": "words",
     "tokens": "tokens written",
-    "seconds": "seconds",
 }
 
 
@@ -61,6 +60,8 @@ class ExperimentResult:
         below = [r for r in compared if r["high"] < 0]
         false = [r for r in compared if not r["shuffled_low"] <= 0 <= r["shuffled_high"]]
         n = len(compared)
+        if not n:
+            return "Nothing was compared: no task, or nothing beside the reference."
         said = [
             f"Of {n} comparisons with {self.reference}, {len(above)} are shown to be better "
             f"({_named(above)}), {len(below)} worse ({_named(below)}), and {n - len(above)}"
@@ -72,7 +73,7 @@ class ExperimentResult:
                 f"After training on shuffled labels {len(false)} differ all the same; take those "
                 f"as noise ({_named(false)})."
             )
-        n_seeds = min((r["n_seeds"] for r in compared), default=0)
+        n_seeds = min(r["n_seeds"] for r in compared)
         if n_seeds < 5:
             said.append(
                 f"Random seeds of the writers: {n_seeds}, which is few: the intervals see little "
@@ -81,33 +82,38 @@ class ExperimentResult:
         return " ".join(said)
 
     def tables(self) -> Sequence[TextTable]:
-        """One table for each task, backbone and view."""
+        """For each task, backbone and view the scores, then what the added samples are."""
         groups = groupby(self.rows, key=lambda r: (r["task"], r["backbone"], r["view"]))
-        tables = [self._table(*key, list(rows)) for key, rows in groups]
+        tables = [t for key, rows in groups for t in self._tables(*key, list(rows)) if t.rows]
         spent = [(name, value) for name, value in self.spent.items()]
         return [*tables, TextTable("Spent by all arms", ("what", "amount"), spent, self.shown)]
 
     _repr_html_ = as_html
 
-    def _table(
+    def _tables(
         self, task: str, backbone: str, view: str, rows: Sequence[Mapping[str, Any]]
-    ) -> TextTable:
-        columns = ("size", "arm", "score", "sd", f"− {self.reference}", "95 %", "shuffled")
-        cells = [
+    ) -> tuple[TextTable, TextTable]:
+        """Each at most 80 columns wide with short names of arms."""
+        title = f"{task} ({rows[0]['measure']}), {backbone}, equal {view}"
+        columns = ("size", "arm", "score", "sd", f"− {self.reference}", "95 %")
+        scores = [
             (
-                row["size"],
-                row["arm"],
-                row["score"],
-                row["sd"],
+                *(row[name] for name in ("size", "arm", "score", "sd")),
                 _signed(row["difference"]),
                 _interval(row),
-                _signed(row["shuffled"]),
-                *(row[name] for name in _MEASURES),
             )
             for row in rows
+            if row["task"]
         ]
-        title = f"{task} ({rows[0]['measure']}), {backbone}, equal {view}"
-        return TextTable(title, (*columns, *_MEASURES.values()), cells)
+        added = [
+            (row["size"], row["arm"], *(row[name] for name in _MEASURES))
+            for row in rows
+            if row["words"] is not None
+        ]
+        return (
+            TextTable(title, columns, scores),
+            TextTable("What these samples are", ("size", "arm", *_MEASURES.values()), added),
+        )
 
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ be added or left out later without doing the rest again.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,13 @@ def run_experiment(
     progress.say(f"estimate: {forecast_experiment(world)}")
     sets = dict(_all_sets(world))
     rows, notes = list[dict[str, Any]](), list[str]()
-    for task in recipe.tasks:
-        for backbone in recipe.backbones:
-            bench = Bench(world, task, backbone)
-            for view, sizes in (("samples", recipe.sizes), ("tokens", recipe.token_budgets)):
-                for size in sizes:
-                    progress.say(f"{task.name}: {size:,} {view}")
-                    rows += _rows(bench, sets, view, size, notes)
+    pairs = product(recipe.tasks, recipe.backbones)
+    benches: list[Bench | None] = [Bench(world, task, backbone) for task, backbone in pairs]
+    views = [("samples", size) for size in recipe.sizes]
+    views += [("tokens", size) for size in recipe.token_budgets]
+    for bench, (view, size) in product(benches or [None], views):
+        progress.say(f"{bench.task.name if bench else 'measures'}: {size:,} {view}")
+        rows += _rows(world, bench, sets, (view, size), notes)
     spent = {
         name: sum(one.facts[name] for one in sets.values() if one)
         for name in ("calls", "tokens_read", "tokens_written", "cost", "seconds")
@@ -136,7 +137,7 @@ def forecast_experiment(world: World) -> ExperimentForecast:
         n_sets += left
     n_views = len(recipe.sizes) + len(recipe.token_budgets)
     n_cells = len(recipe.arms) * n_views * len(recipe.random_seeds)
-    n_cells *= len(recipe.tasks) * len(recipe.backbones)
+    n_cells *= max(1, len(recipe.tasks)) * len(recipe.backbones)
     seconds = float(np.mean(rates)) * total.max_completion_tokens if rates else None
     return ExperimentForecast(n_cells, n_sets, total, seconds)
 
@@ -153,14 +154,14 @@ def _all_sets(world: World) -> Iterator[tuple[tuple[str, int], ArmSet | None]]:
 
 
 def _rows(
-    bench: Bench,
+    world: World,
+    bench: Bench | None,
     sets: Mapping[tuple[str, int], ArmSet | None],
-    view: str,
-    size: int,
+    at: tuple[str, int],
     notes: list[str],
 ) -> list[dict[str, Any]]:
-    """One row for each arm at one size."""
-    recipe, measures = bench.world.recipe, Measures(bench.world)
+    """One row for each arm at one size; without a bench only with measures."""
+    recipe, measures, (view, size) = world.recipe, Measures(world), at
     scores, shuffled, found = dict[str, Any](), dict[str, Any](), dict[str, dict[str, Any]]()
     for arm in recipe.arms:
         own = [sets[arm.name, seed] for seed in recipe.random_seeds]
@@ -176,17 +177,20 @@ def _rows(
         cells = [
             bench.cell(one, n, seed)
             for (one, n), seed in zip(pairs, recipe.random_seeds, strict=True)
+            if bench
         ]
         for kind, into in (("scores", scores), ("shuffled", shuffled)):
             values = np.array([cell[kind] for cell in cells], dtype=np.float64)
+            if not cells:
+                continue
             into[arm.name] = np.zeros_like(values) if arm.kind == "base" else values
         measured = [measures.of(one, n) for one, n in pairs if one is not None and n]
         found[arm.name] = _means(measured) | _cost([one for one, _ in pairs if one], sizes)
     compared = _compare(bench, scores, recipe), _compare(bench, shuffled, recipe)
     key = {
-        "task": bench.task.name,
-        "measure": bench.task.measure,
-        "backbone": bench.backbone or bench.world.recipe.model or "reader",
+        "task": bench.task.name if bench else None,
+        "measure": bench.task.measure if bench else None,
+        "backbone": (bench and bench.backbone) or recipe.model or "reader",
         "view": view,
         "size": size,
     }
@@ -207,10 +211,10 @@ def _n_added(arm: Arm, one: ArmSet | None, view: str, size: int) -> int | None:
 
 
 def _compare(
-    bench: Bench, scores: Mapping[str, Any], recipe: ExperimentRecipe
+    bench: Bench | None, scores: Mapping[str, Any], recipe: ExperimentRecipe
 ) -> dict[str, PairedDifference]:
     """Paired differences to the reference, by arm; none where the reference is not there."""
-    if recipe.reference not in scores:
+    if bench is None or recipe.reference not in scores:
         return {}
     found = paired_differences(
         scores,
@@ -223,12 +227,12 @@ def _compare(
 
 
 def _score(
-    bench: Bench,
+    bench: Bench | None,
     arm: Arm,
     scores: Mapping[str, Any],
     compared: tuple[Mapping[str, PairedDifference], Mapping[str, PairedDifference]],
 ) -> dict[str, Any]:
-    values = [bench.measure(row) for row in scores.get(arm.name, ())]
+    values = [bench.measure(row) for row in scores.get(arm.name, ()) if bench]
     mean, sd = mean_and_sd(values) if values else (None, None)
     plain, mixed = (one.get(arm.name) for one in compared)
     return {

@@ -207,11 +207,11 @@ class ExperimentRecipe(Settings):
     arms: tuple[Arm, ...]
     """What is compared."""
 
-    tasks: tuple[TaskSettings, ...]
-    """What is trained and tested."""
-
     reference: str
     """Arm that the others are compared with."""
+
+    tasks: tuple[TaskSettings, ...] = ()
+    """What is trained and tested; without one, samples are written and measured."""
 
     sizes: tuple[int, ...] = (12, 24, 48, 96, 200)
     """Numbers of samples that are added to the seed; each size is the beginning of the next."""
@@ -279,8 +279,8 @@ class ExperimentRecipe(Settings):
             raise DataError(
                 f"the reference is {self.reference!r}, but the arms are {', '.join(names)}"
             )
-        if not self.tasks or not self.sizes or not self.random_seeds:
-            raise DataError("an experiment needs a task, a size and a random seed")
+        if not self.sizes or not self.random_seeds:
+            raise DataError("an experiment needs a size and a random seed")
         if min((*self.sizes, *self.token_budgets)) < 1:
             raise DataError("sizes and token budgets are 1 or more")
         if self.n_written is not None and self.n_written < max(self.sizes):

@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from facsynth.baselines.job import Vectors
-from facsynth.baselines.vectors import text_vectors
 from facsynth.chat.budget import Spending
 from facsynth.chat.model import ChatModel
 from facsynth.chat.settings import Generator
@@ -125,11 +123,6 @@ class World:
         if name not in self._models:
             self._models[name] = self.loaders.lm(name or None, self.recipe.dtype)
         return self._models[name]
-
-    @cached_property
-    def vectors(self) -> dict[str, Vectors]:
-        """Vectors of texts, for baselines that choose by them."""
-        return text_vectors(self.lm)
 
     @cached_property
     def sae(self) -> SparseAutoencoder:
@@ -269,7 +262,8 @@ class World:
     def _check(self) -> None:
         if not self.anchor or not self.seed:
             raise DataError("the anchor or the seed has no sample that is not in a test set")
-        for name, samples in (("seed", self.seed), *self.tests.items()):
+        labelled = [("seed", self.seed), *self.tests.items()] if self.tests else []
+        for name, samples in labelled:
             if bare := next((s for s in samples if s.label is None), None):
                 raise DataError(f"{name}: sample {bare.sample_id!r} has no label; name its field")
         for wanted in self.recipe.classes if self.recipe.by_class else ():
