@@ -160,8 +160,8 @@ def page(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         f"`studies/baselines.py`, {facts['generator']}, {facts['date']}, {facts['processor']}, "
         f"torch {facts['torch']}. One random seed and δ = 1; features of the default SmolLM2 and "
         f"SAE; up to {facts['n_anchor']:,} anchor and 175 seed samples. Answers are not written: "
-        "what counts is what a person says. `cover` is `fac synthesize`; `undirected` and `anchor-text` are "
-        "controls.",
+        "what counts is what a person says. `cover` is `fac synthesize`, `undirected` and "
+        "`anchor-text` are controls.",
         "",
         "FAC gain is that of seed and samples over the seed; fill rate the share of the missing "
         "features; closeness the distance to the anchor's rates (0 best); novelty the share of "

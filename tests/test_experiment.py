@@ -270,6 +270,7 @@ def test_features_of_another_sae_are_aimed_at_and_measured_by_that_of_the_recipe
     assert world.side(None).anchor.manifest.source.sae_hash == planted_pair()[1].content_hash
 
 
+@pytest.mark.slow
 def test_second_round_is_written_by_a_tuned_model_for_what_is_still_missing(place, tmp_path):
     asked = Asked()
     names = []
@@ -287,21 +288,24 @@ def test_second_round_is_written_by_a_tuned_model_for_what_is_still_missing(plac
     assert len(names) == len(set(names)) == 2  # the untrained generator, then a tuned one
     assert len(made.samples) == 7
     first, second = (
-        {row["provenance"]["target"] for row in read_rows_of(tmp_path, part)}
+        {row["provenance"]["target_feature"] for row in read_rows_of(tmp_path, part)} - {None}
         for part in ("yes", "round-2/yes")
     )
+    assert second
     assert not first & second
 
 
-def test_adapters_tell_the_classes_apart_as_heads_do(place, tmp_path):
+@pytest.mark.slow
+def test_adapters_learn_the_labels_and_not_shuffled_ones_and_leave_no_weights(place, tmp_path):
     recipe = recipe_of(place, random_seeds=[1], sizes=[7])
-    way = {"epochs": 12.0, "learning_rate": 0.01}
-    task = replace(recipe.tasks[0], method="lora", optimizer=OptimizerSettings(**way))
+    way = OptimizerSettings(epochs=12.0, learning_rate=0.01)
+    task = replace(recipe.tasks[0], method="lora", optimizer=way)
     world = World(replace(recipe, tasks=(task,)), tmp_path, Asked().loaders)
     bench = Bench(world, task, "")
     real = make_arm(world, recipe.arms[-1], 1)
     cell = bench.cell(real, 7, 1)
-    assert bench.measure(np.array(cell["scores"])) > 0.8
+    assert bench.measure(np.array(cell["scores"])) > 0.6
+    assert bench.measure(np.array(cell["shuffled"])) < 0.6
     assert not list((tmp_path / "cells").glob("*/"))
 
 

@@ -91,7 +91,7 @@ class ExperimentResult:
     _repr_html_ = as_html
 
     def _tables(
-        self, task: str, backbone: str, view: str, rows: Sequence[Mapping[str, Any]]
+        self, task: str | None, backbone: str, view: str, rows: Sequence[Mapping[str, Any]]
     ) -> tuple[TextTable, TextTable]:
         """Each at most 80 columns wide with short names of arms."""
         title = f"{task} ({rows[0]['measure']}), {backbone}, equal {view}"
