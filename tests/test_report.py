@@ -375,12 +375,12 @@ def test_few_samples_have_no_map():
 def experiment_row(arm, **changes):
     row = {"task": "topic", "backbone": "tiny", "view": "samples", "size": 24, "arm": arm}
     row |= {"score": 0.7, "difference": 0.1, "low": 0.05, "high": 0.15, "shuffled": 0.0}
-    return {**row, "tokens": 900, **changes}
+    return {**row, "n_samples": 24, "tokens": 900, **changes}
 
 
 def experiment(folder, **changes):
     rows = [
-        experiment_row("seed", difference=None, low=None, high=None, tokens=0),
+        experiment_row("seed", difference=None, low=None, high=None, tokens=0, n_samples=0),
         experiment_row("cover"),
         experiment_row("<b>worse</b>", difference=-0.1, low=-0.2, high=-0.01),
     ]
@@ -394,7 +394,7 @@ def experiment(folder, **changes):
 
 def test_experiment_shows_differences_and_what_a_score_costs(tmp_path):
     report = report_experiment(experiment(tmp_path / "x"))
-    differences, frontier = report.charts
+    differences, by_samples, by_tokens = report.charts
     assert differences.values.rows == [
         ("cover", 0.1, 0.05, 0.15),
         ("<b>worse</b>", -0.1, -0.2, -0.01),
@@ -402,7 +402,9 @@ def test_experiment_shows_differences_and_what_a_score_costs(tmp_path):
     assert 'class="dot better"' in differences.svg
     assert 'class="dot worse"' in differences.svg
     assert "<b>" not in differences.svg
-    assert ("cover", 900.0, 0.7) in frontier.values.rows
+    assert ("cover", 900.0, 0.7) in by_tokens.values.rows
+    assert ("cover", 24.0, 0.7) in by_samples.values.rows
+    assert "log axis" in by_samples.svg
     assert report.reading[0] == "One is better."
 
 

@@ -43,8 +43,11 @@ __all__ = ["Bench", "Measures", "is_positive", "measure_of"]
 _NOTHING = "seed alone"
 
 Items = Float64[np.ndarray, " n_items"]
-Labels = tuple[Bool[np.ndarray, " n_rows"], Bool[np.ndarray, " n_rows"]]
-"""The true labels, and shuffled ones."""
+Labels = Sequence[Bool[np.ndarray, " n_rows"]]
+"""The true labels, then shuffled ones."""
+
+_SHUFFLES = 5
+"""Shuffles of a head's labels, so that an interval sees how much heads of noise differ."""
 
 
 def is_positive(samples: Sequence[Sample], task: TaskSettings) -> Bool[np.ndarray, " n_samples"]:
@@ -85,8 +88,8 @@ class Bench:
             random_seed: Of the shuffled labels.
 
         Returns:
-            `scores` and `shuffled` (after training on shuffled labels) of the test items, and
-            `n_train`.
+            `scores` of the test items, `shuffled` (the same after training on shuffled labels, a
+            row for each shuffle), and `n_train`.
         """
         path = self._path(arm, n, random_seed)
         if path.is_file():
@@ -94,14 +97,16 @@ class Bench:
         own = arm.samples[:n] if arm else ()
         samples = [*self.world.seed, *self.world.always[self.task.name], *own]
         labels = is_positive(samples, self.task)
-        mixed = np.random.default_rng(random_seed).permutation(labels)
+        rng = np.random.default_rng(random_seed)
+        is_quick = (self.task.method, self.task.head.recipe) == ("head", "optimum")
+        ways = [labels, *(rng.permutation(labels) for _ in range(_SHUFFLES if is_quick else 1))]
         if labels.all() or not labels.any():  # one class alone tells nothing apart
-            scores = [np.zeros(len(self.positive))] * 2
-        elif (self.task.method, self.task.head.recipe) == ("head", "optimum"):
-            scores = self._by_heads(arm, n, (labels, mixed))
+            scores = [np.zeros(len(self.positive))] * len(ways)
+        elif is_quick:
+            scores = self._by_heads(arm, n, ways)
         else:
-            scores = self._by_models(samples, (labels, mixed), random_seed, path.with_suffix(""))
-        plain, shuffled = ([round(float(value), 6) for value in each] for each in scores)
+            scores = self._by_models(samples, ways, random_seed, path.with_suffix(""))
+        plain, *shuffled = ([round(float(value), 6) for value in each] for each in scores)
         found = {
             "arm": arm.key if arm else _NOTHING,
             "task": self.task.name,
@@ -141,10 +146,9 @@ class Bench:
         return read_vectors(samples, lm, self.task.tuning(0), progress=self.world.progress).rows
 
     def _by_heads(self, arm: ArmSet | None, n: int, labels: Labels) -> list[Items]:
-        rows = self._base
+        rows, l2 = self._base, self.task.head.inverse_l2
         if arm and n:
             rows = np.concatenate([rows, self._vectors(arm.samples)[:n]])
-        l2 = self.task.head.inverse_l2
         heads = [fit_classifier(rows, one, inverse_l2=l2) for one in labels]
         return [head_scores(head, self._items) for head in heads]
 
@@ -180,6 +184,7 @@ class Bench:
             "task": asdict(self.task),
             "base": samples_hash([*world.seed, *world.always[self.task.name]]),
             "test": samples_hash(world.tests[self.task.name]),
+            "shuffles": _SHUFFLES,
             "backbone": [self.backbone or world.recipe.model, world.recipe.dtype],
         }
         digest = _digest(facts)

@@ -58,20 +58,20 @@ class ExperimentResult:
         compared = [r for r in self.rows if r["low"] is not None and r["size"]]
         above = [r for r in compared if r["low"] > 0]
         below = [r for r in compared if r["high"] < 0]
-        false = [r for r in compared if not r["shuffled_low"] <= 0 <= r["shuffled_high"]]
+        false = [r for r in above if not r["shuffled_low"] <= 0 <= r["shuffled_high"]]
         n = len(compared)
         if not n:
             return "Nothing was compared: no task, or nothing beside the reference."
         said = [
             f"Of {n} comparisons with {self.reference}, {len(above)} are shown to be better "
             f"({_named(above)}), {len(below)} worse ({_named(below)}), and {n - len(above)}"
-            f" not better; with 95 % intervals about {n * 0.025:.0f} of {n} would be on each side "
+            f" not better; with 95 % intervals about {n * 0.025:.1f} of {n} would be on each side "
             "by chance."
         ]
         if false:
             said.append(
-                f"After training on shuffled labels {len(false)} differ all the same; take those "
-                f"as noise ({_named(false)})."
+                f"Of those shown to be better {len(false)} differ after training on shuffled "
+                f"labels, too; take these as noise ({_named(false)})."
             )
         n_seeds = min(r["n_seeds"] for r in compared)
         if n_seeds < 5:

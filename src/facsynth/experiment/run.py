@@ -179,11 +179,15 @@ def _rows(
             for (one, n), seed in zip(pairs, recipe.random_seeds, strict=True)
             if bench
         ]
-        for kind, into in (("scores", scores), ("shuffled", shuffled)):
-            values = np.array([cell[kind] for cell in cells], dtype=np.float64)
-            if not cells:
-                continue
-            into[arm.name] = np.zeros_like(values) if arm.kind == "base" else values
+        if cells:
+            plain, mixed = (
+                np.array(rows, dtype=np.float64) * (arm.kind != "base")
+                for rows in (
+                    [cell["scores"] for cell in cells],
+                    [row for cell in cells for row in cell["shuffled"]],
+                )
+            )
+            scores[arm.name], shuffled[arm.name] = plain, mixed
         measured = [measures.of(one, n) for one, n in pairs if one is not None and n]
         found[arm.name] = _means(measured) | _cost([one for one, _ in pairs if one], sizes)
     compared = _compare(bench, scores, recipe), _compare(bench, shuffled, recipe)

@@ -1,5 +1,6 @@
 """The report of an experiment: differences to the reference, and what a score costs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,9 @@ __all__ = ["is_experiment", "report_experiment"]
 Row = Mapping[str, Any]
 
 FILE = "experiment.json"
+
+_MARGIN = 1.3
+"""Where a log axis begins, as a part of the least amount."""
 
 N_COLOURS = 8
 """Lines of a chart that have a colour of their own."""
@@ -89,24 +93,46 @@ def _size(row: Row) -> int:
 
 
 def _frontier(name: str, rows: Sequence[Row]) -> list[Chart]:
-    """Score against written tokens, a line for each arm; nothing where nothing was written."""
-    arms: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        if row["score"] is not None and row["tokens"]:
-            arms.setdefault(row["arm"], []).append((float(row["tokens"]), float(row["score"])))
+    """Score against added samples, and against written tokens, on log axes."""
+    found = []
+    for key, what in (("n_samples", "added samples"), ("tokens", "written tokens")):
+        arms: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            if row["score"] is not None and row[key]:
+                arms.setdefault(row["arm"], []).append((float(row[key]), float(row["score"])))
+        if rows[0]["view"] == "samples" and arms:
+            alone = {r["arm"]: float(r["score"]) for r in rows if r["n_samples"] == 0}
+            found.append(_log_chart(f"{name}: score against {what}", what, arms, alone))
+    return found
+
+
+def _log_chart(
+    title: str,
+    what: str,
+    arms: Mapping[str, list[tuple[float, float]]],
+    alone: Mapping[str, float],
+) -> Chart:
+    """A line for each arm; those that add nothing are level."""
+    amounts = sorted({x for points in arms.values() for x, _ in points})
+    first, last = amounts[0] / _MARGIN, amounts[-1]
+    lines = dict(arms) | {arm: [(first, score), (last, score)] for arm, score in alone.items()}
     series = [
-        Series(arm, f"k{i % N_COLOURS}", sorted(points))
-        for i, (arm, points) in enumerate(arms.items())
+        Series(arm, f"k{i % N_COLOURS}", [(math.log(x / first), y) for x, y in sorted(points)])
+        for i, (arm, points) in enumerate(lines.items())
     ]
-    if not series:
-        return []
-    title = f"{name}: frontier"
+    powers = [m * 10**k for k in range(8) for m in (1, 2, 5)]
+    marked = amounts if len(amounts) < 8 else [x for x in powers if first < x < last]
     drawn = line_chart(
-        series, title=title, x_title="written tokens", y_title="score", from_zero=False
+        series,
+        title=title,
+        x_title=f"{what}, log axis",
+        y_title="score",
+        from_zero=False,
+        x_labels={math.log(x / first): f"{x:,g}" for x in marked},
     )
-    points = [(one.name, x, y) for one in series for x, y in one.points]
-    values = TextTable("Values", ("arm", "written tokens", "score"), points)
-    return [Chart(title, "Higher and further left is better.", drawn, values)]
+    points = [(arm, x, y) for arm, found in arms.items() for x, y in found]
+    values = TextTable("Values", ("arm", what, "score"), points)
+    return Chart(title, "Higher and further left is better.", drawn, values)
 
 
 def _table(name: str, rows: Sequence[Row], reference: str) -> TextTable:

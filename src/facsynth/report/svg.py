@@ -1,7 +1,7 @@
 """Small line charts as SVG; colours are CSS variables of the page, text is escaped."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -101,6 +101,7 @@ def line_chart(
     y_text: Callable[[float], str] = "{:,.4g}".format,
     rule: float | None = None,
     from_zero: bool = True,
+    x_labels: Mapping[float, str] | None = None,
 ) -> str:
     """An SVG element with axes, a legend and a title for screen readers.
 
@@ -112,15 +113,18 @@ def line_chart(
         y_text: How a value of the vertical axis is written.
         rule: Where a vertical line is drawn.
         from_zero: Begin the vertical axis at 0.
+        x_labels: Labels of the horizontal axis by their places, such as those of a log axis; round
+            numbers by default.
     """
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in (*one.points, *one.band)]
     if not xs:
         return ""
     legend, head = _legend(series, y_title)
-    x_ticks, low = nice_ticks(0.0, max(xs)), 0.0 if from_zero else min(ys)
+    low = 0.0 if from_zero else min(ys)
+    x_labels = x_labels or {tick: f"{tick:,g}" for tick in nice_ticks(0.0, max(xs))}
     y_ticks = nice_ticks(low, max(ys))
-    frame = _Frame(max(x_ticks[-1], *xs), low, max(y_ticks[-1], *ys), head)
+    frame = _Frame(max(*x_labels, *xs), low, max(y_ticks[-1], *ys), head)
     axes = [
         f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{frame.y(tick)}" '
         f'y2="{frame.y(tick)}"/><text x="{_LEFT - 6}" y="{frame.y(tick) + 4}" text-anchor="end">'
@@ -129,8 +133,8 @@ def line_chart(
     ]
     axes += [
         f'<text x="{frame.x(tick)}" y="{HEIGHT - _BOTTOM + 16}" '
-        f'text-anchor="{_side(frame.x(tick))}">{tick:,g}</text>'
-        for tick in x_ticks
+        f'text-anchor="{_side(frame.x(tick))}">{escape(label)}</text>'
+        for tick, label in x_labels.items()
     ]
     if rule is not None and rule <= frame.right:
         at = frame.x(rule)
