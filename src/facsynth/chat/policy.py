@@ -69,6 +69,15 @@ class Estimate:
         """Tokens of requests and full-length answers together."""
         return self.prompt_tokens + self.max_completion_tokens
 
+    def plus(self, other: "Estimate", times: int = 1) -> "Estimate":
+        """With as many of another estimate."""
+        return Estimate(
+            self.n_calls + times * other.n_calls,
+            self.prompt_tokens + times * other.prompt_tokens,
+            self.max_completion_tokens + times * other.max_completion_tokens,
+            self.max_cost + times * other.max_cost,
+        )
+
     def __str__(self) -> str:
         cost = f"cost up to about {self.max_cost:.4f}" if self.max_cost else "prices not given"
         return (

@@ -160,13 +160,7 @@ def forecast_arm(world: World, arm: Arm) -> Estimate:
     recipe, found = world.recipe, Estimate(0, 0, 0, 0.0)
     author = Author(world, arm, recipe.random_seeds[0])
     for wanted in recipe.wanted if arm_settings(arm, recipe) else ():
-        one = author.forecast(wanted, recipe.n_of_class)
-        found = Estimate(
-            found.n_calls + one.n_calls,
-            found.prompt_tokens + one.prompt_tokens,
-            found.max_completion_tokens + one.max_completion_tokens,
-            found.max_cost + one.max_cost,
-        )
+        found = found.plus(author.forecast(wanted, recipe.n_of_class))
     return found
 
 

@@ -127,13 +127,7 @@ def forecast_experiment(world: World) -> ExperimentForecast:
         rates += [s.facts["seconds"] / s.facts["tokens_written"] for s in done if s and s.samples]
         left = done.count(None)
         if left:
-            one = forecast_arm(world, arm)
-            total = Estimate(
-                total.n_calls + left * one.n_calls,
-                total.prompt_tokens + left * one.prompt_tokens,
-                total.max_completion_tokens + left * one.max_completion_tokens,
-                total.max_cost + left * one.max_cost,
-            )
+            total = total.plus(forecast_arm(world, arm), left)
         n_sets += left
     n_views = len(recipe.sizes) + len(recipe.token_budgets)
     n_cells = len(recipe.arms) * n_views * len(recipe.random_seeds)
