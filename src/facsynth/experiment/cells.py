@@ -43,7 +43,8 @@ __all__ = ["Bench", "Measures", "is_positive", "measure_of"]
 _NOTHING = "seed alone"
 
 Items = Float64[np.ndarray, " n_items"]
-Labels = Sequence[Bool[np.ndarray, " n_rows"]]
+Scores = Float64[np.ndarray, " _"]
+Labels = Sequence[Bool[np.ndarray, " _"]]
 """The true labels, then shuffled ones."""
 
 _SHUFFLES = 5
@@ -145,7 +146,7 @@ class Bench:
         lm = self.world.lm(self.backbone or None)
         return read_vectors(samples, lm, self.task.tuning(0), progress=self.world.progress).rows
 
-    def _by_heads(self, arm: ArmSet | None, n: int, labels: Labels) -> list[Items]:
+    def _by_heads(self, arm: ArmSet | None, n: int, labels: Labels) -> list[Scores]:
         rows, l2 = self._base, self.task.head.inverse_l2
         if arm and n:
             rows = np.concatenate([rows, self._vectors(arm.samples)[:n]])
@@ -154,7 +155,7 @@ class Bench:
 
     def _by_models(
         self, samples: Sequence[Sample], labels: Labels, random_seed: int, folder: Path
-    ) -> list[Items]:
+    ) -> list[Scores]:
         """Scores of a trained model, and of one trained on shuffled labels; resumes in a folder."""
         from facsynth.tasks.scorer import Draw, score_samples, train_scorer
 
