@@ -120,7 +120,8 @@ class _WordIndex:
         numbers: dict[str, int] = {}
         rows, columns = [], []
         for row, text in enumerate(texts):
-            for word in {word for piece in _scored_pieces(text) for word in split_words(piece)}:
+            words = (word for piece in _scored_pieces(text) for word in split_words(piece))
+            for word in dict.fromkeys(words):  # a set has another order in each process
                 rows.append(row)
                 columns.append(numbers.setdefault(word, len(numbers)))
         shape = (len(texts), max(1, len(numbers)))
