@@ -48,11 +48,11 @@ soak: .venv/.ready ## kill, starve and lie to every stage (SECONDS=60 for each o
 	$(BIN)/python tests/soak --seconds $(SECONDS) --out docs/reliability.json $(PARTS)
 	$(BIN)/python scripts/write_reliability.py
 
-audit: .venv/.ready ## look up known weaknesses of all dependencies, and write sbom.json (CycloneDX)
+audit: .venv/.ready ## check licences, look up known weaknesses of all dependencies, and write sbom.json
 	"$(PYTHON)" -m venv .venv/audit
 	.venv/audit/bin/pip install -q pip-audit==2.10.1 cyclonedx-bom
 	.venv/audit/bin/cyclonedx-py environment $(BIN)/python -o sbom.json
-	.venv/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+	$(BIN)/python scripts/audit.py .venv/audit/bin/pip-audit
 
 lint: .venv/.ready ## check style and types
 	$(BIN)/ruff check

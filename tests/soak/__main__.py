@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-PARTS = ("kills", "disk", "hostile", "endpoint", "threads", "offline", "fuzz", "long")
+PARTS = ("kills", "disk", "hostile", "endpoint", "threads", "clock", "offline", "fuzz", "long")
 
 
 def main() -> int:

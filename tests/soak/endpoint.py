@@ -82,7 +82,26 @@ def soak(seconds, rng, folder):
         row["memory grown (MB)"] = used - memory
     server.over.set()
     server.shutdown()
-    return {"fault kinds": len(FAULTS), **row}
+    down = outage(min(60.0, seconds))
+    row["wrong"] += down["answered after it"] != 40
+    return {"fault kinds": len(FAULTS), **row, **down}
+
+
+def outage(seconds):
+    """A server that is down for a while, after which every request is answered."""
+    until = time.monotonic() + seconds
+    down = [(503, {"error": {"message": "down"}}, {}), "reset", (502, "", {})]
+    server = Server(
+        lambda s, text, n: down[n % 3] if time.monotonic() < until else completion("ok")
+    )
+    Thread(target=server.serve_forever, daemon=True).start()
+    settings = replace(SETTINGS, server_patience=2 * seconds + 60, backoff_s=0.5)
+    inner = EndpointChat("m", base_url=server.url, api_key_env="", settings=settings)
+    spending = Spending(replace(Policy(), budget_calls=10**6))
+    told = BudgetedChat(inner, spending).reply([ask(f"down {i}") for i in range(40)])
+    server.shutdown()
+    answered = sum(isinstance(one, ChatReply) for one in told)
+    return {"outage (seconds)": round(seconds), "answered after it": answered}
 
 
 def ask(text):

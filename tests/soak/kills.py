@@ -3,13 +3,13 @@
 import shutil
 import time
 
-from worlds import contents, trials
+from worlds import all_trials, contents
 
 
 def soak(seconds, rng, folder):
     """Kill every command again and again until it ends by itself; compare; begin anew."""
     row = {"kills": 0, "finished": 0, "wrong": 0, "left_behind": 0}
-    commands = trials(folder)
+    commands = all_trials(folder)
     for trial in commands:
         whole, killed = folder / f"whole {trial.name}", folder / f"killed {trial.name}"
         started = time.monotonic()
