@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -21,13 +20,12 @@ from selection import Sizes, length_free, reward_samples, same_lengths, toxicity
 from sklearn.linear_model import LogisticRegression
 
 from facsynth.baselines.vectors import gradient_rows
-from facsynth.models.embed import embed_samples
-from facsynth.models.lm import LanguageModel, load_language_model
+from facsynth.models.lm import load_language_model
 from facsynth.records import Message, Sample
 from facsynth.sae.files import load_sae
 from facsynth.sae.random import random_directions
 from facsynth.table.active import active_rows
-from facsynth.table.extract import extract_table
+from facsynth.table.extract import extract_tables
 from facsynth.table.settings import ExtractSettings
 from facsynth.words import split_words
 
@@ -53,7 +51,6 @@ class Frozen:
     hidden: Rows
     free: Rows
     """Hidden states without what length explains."""
-    gradients: Rows
     sentences: Rows | None
     """MiniLM embeddings, where its package was given."""
 
@@ -71,6 +68,12 @@ class FrozenTask:
     tests: tuple[Rows, ...]
     """Test rows; for pairs, of the chosen answers."""
     pairs: bool = False
+
+    def gradients(self, work: Path) -> Rows:
+        """The gradient of each pool row's loss, sketched; kept in the folder."""
+        texts = [self.read.texts[row] for row in self.pool]
+        file = work / f"{self.name}-gradients.npy"
+        return kept(file, lambda: gradient_rows(texts, load_language_model()))
 
     def head_scores(self, picks: Rows, others: Rows) -> list[Rows]:
         """What a head that is trained on the picks says about the items of each test.
@@ -171,33 +174,16 @@ def read_frozen(name: str, data: Path, work: Path, minilm: Path | None) -> Froze
     samples, sources = READERS[name](data)
     texts = tuple(sample.messages[-1].content for sample in samples)
     sae = load_sae(None)
-    lm: list[LanguageModel] = []
-
-    def model() -> LanguageModel:
-        if not lm:
-            lm.append(load_language_model())
-        return lm[0]
-
-    def table(kind: str, read: Any) -> Any:
-        folder = work / f"{name}-{kind}-{read.content_hash[:8]}"
-        settings = ExtractSettings(max_length=MAX_TOKENS)
-        return extract_table(samples, model(), read, folder, settings=settings)
-
-    def vectors(kind: str, make: Any) -> Rows:
-        file = work / f"{name}-{kind}.npy"
-        if not file.exists():
-            print(f"{name}: {kind}", file=sys.stderr, flush=True)
-            np.save(file, make())
-        return np.asarray(np.load(file))
-
-    own = active_rows(table("sae", sae), threshold=0.0)
-    other = active_rows(table("random", random_directions(sae)), threshold=0.0)
-    hidden = vectors("hidden", lambda: embed_samples(samples, model(), sae.config.layer,
-                                                     max_length=MAX_TOKENS))  # fmt: skip
-    gradients = vectors("gradients", lambda: gradient_rows(texts, model()))
+    saes = {"trained": sae, "random": random_directions(sae)}
+    folder = work / f"{name}-features"
+    settings = ExtractSettings(max_length=MAX_TOKENS, hidden=True)
+    # A finished table is opened again without the model's forward pass.
+    tables = extract_tables(samples, load_language_model(), saes, folder, settings=settings)
+    own, other = (active_rows(tables[one], threshold=0.0) for one in saes)
+    hidden = np.asarray(own.hidden)
     sentences = None
     if minilm is not None:
-        sentences = vectors("minilm", lambda: sentence_vectors(texts, minilm))
+        sentences = kept(work / f"{name}-minilm.npy", lambda: sentence_vectors(texts, minilm))
     return Frozen(
         texts=texts,
         n_tokens=own.n_tokens,
@@ -207,9 +193,16 @@ def read_frozen(name: str, data: Path, work: Path, minilm: Path | None) -> Froze
         random=other.matrix,
         hidden=hidden,
         free=length_free(hidden, own.n_tokens, np.flatnonzero(own.n_tokens > 0)),
-        gradients=gradients,
         sentences=sentences,
     )
+
+
+def kept(file: Path, make: Callable[[], Rows]) -> Rows:
+    """An array from its file, or made and written there."""
+    if not file.exists():
+        print(file.stem, file=sys.stderr, flush=True)
+        np.save(file, make())
+    return np.asarray(np.load(file))
 
 
 def sentence_vectors(texts: Sequence[str], folder: Path) -> Rows:

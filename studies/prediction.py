@@ -55,6 +55,8 @@ class Measuring:
     """Features that count and the threshold, by the name of a variant of FAC."""
     matched: tuple[Rows, ...]
     """Random features that fire as often as those found by labels; ten draws."""
+    gradients: Rows
+    """Of the pool."""
     centres: Rows
     """Of 128 clusters of the pool's hidden states."""
 
@@ -118,7 +120,7 @@ def greedy_order(fires: Any, groups: Any) -> Rows:
 # Measures
 
 
-def prepare(task: FrozenTask, size: int) -> Measuring:
+def prepare(task: FrozenTask, size: int, gradients: Rows) -> Measuring:
     """Sets of relevant features and thresholds; labels are used where their name says so."""
     read, pool = task.read, task.pool
     own = read.features[pool]
@@ -139,7 +141,8 @@ def prepare(task: FrozenTask, size: int) -> Measuring:
     targets["FAC, δ of the rule"] = (frequent, levels(own)[at])
     targets["FAC, features by labels, δ = 2"] = (by_labels, 2.0)
     centres = KMeans(128, n_init=1, random_state=0).fit(read.free[pool]).cluster_centers_
-    return Measuring(task, targets, tuple(matched_features(own, by_labels, frequent)), centres)
+    matched = tuple(matched_features(own, by_labels, frequent))
+    return Measuring(task, targets, matched, gradients, centres)
 
 
 def levels(activations: csr_array) -> list[float]:
@@ -199,7 +202,7 @@ def measure(known: Measuring, picks: Rows) -> dict[str, dict[str, float]]:
     found = {
         "features": features,
         "hidden states": hidden,
-        "gradients": {"G-Vendi": vendi_score(read.gradients[rows].astype(np.float64))},
+        "gradients": {"G-Vendi": vendi_score(known.gradients[picks].astype(np.float64))},
         "text": text_measures([read.texts[row] for row in rows]),
         "length": {"mean tokens": float(read.n_tokens[rows].mean())},
         "labels": {"cosine with the pool's label direction": direction(known.task, rows)},
@@ -331,7 +334,7 @@ def with_size(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def run_task(name: str, data: Path, work: Path, minilm: Path | None) -> dict[str, Any]:
     task = frozen_task(name, data, work, minilm)
-    known = prepare(task, SIZE[name])
+    known = prepare(task, SIZE[name], task.gradients(work))
     fixed = run_sets(
         task, known, draw_sets(task, SIZE[name]), N_HALVES, work / f"{name}-fixed.jsonl"
     )
