@@ -520,6 +520,24 @@ def test_no_module_is_longer_than_450_lines():
     assert {name: length for name, length in lengths.items() if length > 450} == {}
 
 
+def wide_functions(code: str) -> list[str]:
+    """Functions with more than eight parameters; `self`, `*rest` and `**options` do not count."""
+    nodes = (n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.FunctionDef))
+    named = {n: [*n.args.posonlyargs, *n.args.args, *n.args.kwonlyargs] for n in nodes}
+    return [n.name for n, args in named.items() if len([a for a in args if a.arg != "self"]) > 8]
+
+
+def test_no_function_has_more_than_eight_parameters():
+    found = {str(f.relative_to(ROOT)): wide_functions(f.read_text()) for f in SOURCES}
+    assert {name: wide for name, wide in found.items() if wide} == {}
+
+
+def test_width_guard_sees_nine_parameters_of_any_kind():
+    nine = "class A:\n def f(self, a, b, c, /, d, e, f, *rest, g, h, i, **more): pass"
+    assert wide_functions(nine) == ["f"]
+    assert wide_functions(nine.replace(", i", "")) == []
+
+
 def test_arrays_of_one_container_share_no_axis_unless_they_agree_in_it():
     found = {str(f.relative_to(ROOT)): shared_axes(f.read_text()) for f in SOURCES}
     named = {file: set().union(*axes.values()) for file, axes in found.items() if axes}
