@@ -218,10 +218,15 @@ def test_rows_in_hand_are_read(rows):
     assert texts(rows) == ["Tea is hot.", "So is soup."]
 
 
-@pytest.mark.parametrize("source", ["data/none.jsonl", "./owner/name", "nothing", "hf://name"])
+@pytest.mark.parametrize("source", ["data/none.jsonl", "./owner/name", "nothing"])
 def test_source_that_is_not_there_is_an_error(source):
     with pytest.raises(DataError, match="no file or folder"):
         read_samples(source)
+
+
+def test_hub_address_without_an_owner_is_an_error():
+    with pytest.raises(DataError, match="hf://name cannot be reached"):
+        read_samples("hf://name")
 
 
 def test_folder_without_data_is_an_error(tmp_path):
