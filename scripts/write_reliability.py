@@ -106,7 +106,7 @@ hash that the package knows.
   `--trust-remote-code`.
 - **Models that a table names** are opened only from the Hub or out of the package; local files have
   to come from an option.
-- **Data**: lines up to 32 MiB, compressed files up to 300 times their size; no pipes or devices.
+- **Data**: lines up to 128 MiB, compressed files up to 300 times their size; no pipes or devices.
 - **Task templates**: a small part of Jinja2 without arithmetic, ranges or other files.
 
 """
