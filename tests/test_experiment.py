@@ -305,7 +305,7 @@ def test_adapters_learn_the_labels_and_not_shuffled_ones_and_leave_no_weights(pl
     real = make_arm(world, recipe.arms[-1], 1)
     cell = bench.cell(real, 7, 1)
     assert bench.measure(np.array(cell["scores"])) > 0.6
-    assert bench.measure(np.array(cell["shuffled"])) < 0.6
+    assert all(bench.measure(np.array(scores)) < 0.6 for scores in cell["shuffled"])
     assert not list((tmp_path / "cells").glob("*/"))
 
 
