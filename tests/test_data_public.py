@@ -334,3 +334,16 @@ def test_marks_of_answers_that_are_not_trained_on_are_named():
 
 def test_name_of_who_wrote_a_text_is_not_asked():
     assert read({"user": "U7", "text": Q}).sample.text == Q
+
+
+@pytest.mark.parametrize("part", ["context", "input", "question"])
+def test_a_text_with_another_column_stays_a_text(part):
+    sample = read({"text": "The text is here.", part: "Other words.", "label": 1}).sample
+    assert (sample.text, sample.messages, sample.label) == ("The text is here.", (), "1")
+
+
+def test_system_message_beside_a_text_and_a_list_of_labels_are_named_as_unread():
+    found = read({"text": "Tea is hot.", "system": "Be kind to all.", "label": ["a", "b"]})
+    assert found.sample.text == "Tea is hot."
+    assert found.unread == {"system": True, "label": True}
+    assert found.fields == ("text",)

@@ -254,8 +254,10 @@ def _choice(sample: Sample) -> Made:
 
 def _openai(sample: Sample) -> Made:
     tools = {"tools": [json.loads(tool) for tool in sample.tools]} if sample.tools else {}
+    if (turns := _openai_turns(sample.messages)) is None:
+        return "with the answer of a tool that no message calls"
     if not sample.rejected:
-        return {"messages": _openai_turns(sample.messages), **tools}
+        return {"messages": turns, **tools}
     asked, chosen, rejected = _parted(sample)
     if (len(chosen), len(rejected)) != (1, 1):
         return "with answers of several turns"
@@ -266,11 +268,27 @@ def _openai(sample: Sample) -> Made:
     }
 
 
-def _openai_turns(messages: Sequence[Message]) -> list[dict[str, object]]:
-    """OpenAI's own keys; its fine-tuning refuses reasoning."""
-    rows = [message_row(message) for message in messages]
+def _openai_turns(messages: Sequence[Message]) -> list[dict[str, Any]] | None:
+    """OpenAI's own keys; None where a tool answers no call.
+
+    Its fine-tuning refuses reasoning, and wants an id in each call and its answer.
+    """
+    rows: list[dict[str, Any]] = [dict(message_row(message)) for message in messages]
+    n_calls, waiting = 0, list[str]()
     for row in rows:
         row.pop("reasoning_content", None)
+        if calls := row.get("tool_calls"):
+            row["tool_calls"] = [
+                {**call, "id": call.get("id") or f"call_{n}"}
+                for n, call in enumerate(calls, start=n_calls)
+            ]
+            n_calls += len(calls)
+            waiting += [call["id"] for call in row["tool_calls"]]
+        elif row["role"] == "tool":
+            if not waiting:
+                return None
+            row["tool_call_id"] = row.get("tool_call_id") or waiting[0]
+            waiting = [one for one in waiting if one != row["tool_call_id"]]
     return rows
 
 

@@ -136,6 +136,7 @@ class _Row(RowFields):
 
     def _content(self, answers: Answers | None) -> "_Content":
         """The richest reading: a pair, a conversation or a prompt with its answer, a text."""
+        before = set(self.taken)
         kind, asked, hh_prompt = self._asked()
         has_text = not kind and isinstance(self.peek("text")[1], str)
         if answers is None and kind == "conversation" and _is_answered(asked):
@@ -152,6 +153,9 @@ class _Row(RowFields):
                     f"an answer without a question; found {self.found()}; name the fields with "
                     "--fields"
                 )
+            if kind == "prompt" and self._is_text_beside(told):
+                self.taken = before
+                return self._text("")
             asked = _joined(asked, told)
         messages = self._with_system(_without_blank(asked))
         said = (m for m in messages if kind == "conversation" or m.role != "system")
@@ -159,7 +163,13 @@ class _Row(RowFields):
             kind = kind or ("answer" if messages[0].role == "assistant" else "conversation")
             is_answered = kind == "prompt" and _is_answered(messages)
             return _Content("prompt + answer" if is_answered else kind, messages)
+        self.taken = before  # a system message alone is not read
         return self._text(kind)
+
+    def _is_text_beside(self, told: tuple[Message, ...]) -> bool:
+        """Whether the row is a text with a question or context in another column, unanswered."""
+        is_answered = any(message.role == "assistant" for message in told)
+        return not (is_answered or self.is_named) and isinstance(self.peek("text")[1], str)
 
     def _pair(
         self, answers: Answers, kind: str, asked: tuple[Message, ...], hh_prompt: str
@@ -358,6 +368,7 @@ class _Row(RowFields):
         said = (sample.text, *(words for m in messages for words in (m.content, m.reasoning)))
         parts = [words for words in said if words]
         whole = "\n".join(parts)
+        label, _ = self.peek("label")  # of several values, or it would have been read
         for name, held in left:
             texts = [text for text in strings_in(held) if text.strip()]
             is_text = bears_text(name, held)
@@ -366,7 +377,7 @@ class _Row(RowFields):
             if is_text and all(text.strip() in whole or renders(text, parts) for text in texts):
                 self.taken.add(name)
             else:
-                unread[str(name)] = is_text
+                unread[str(name)] = is_text or name == label
         return unread
 
 
