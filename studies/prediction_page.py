@@ -60,8 +60,9 @@ Whatever grows with the number of samples correlates here, log N included.
 
 ## Limits
 
-A task of the protocol without a column was not run. Real text only, heads on a frozen model of
-135 M parameters, one SAE of 4,096 features, one split of each pool. About 25 measures are compared
+A task of the protocol without a column was not run. Hidden measures look at the very space in
+which the heads are trained, which favours them. Real text only, heads on a frozen model of 135 M
+parameters, one SAE of 4,096 features, one split of each pool. About 25 measures are compared
 without a correction. Measures that use a language model's judgement of relevance are not in the
 table.
 
