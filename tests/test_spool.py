@@ -52,7 +52,9 @@ def test_memory_of_reading_hardly_grows_with_the_samples(tmp_path):
         spool_samples(file)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 2700 * 400  # of 2,000 characters each
+    # Ids and places take 300 to 500 bytes a sample, depending on when garbage is collected; the
+    # texts alone would take 2,000.
+    assert peaks[1] - peaks[0] < 2700 * 1000
 
 
 def test_a_table_from_disk_is_the_one_from_memory(tmp_path):
