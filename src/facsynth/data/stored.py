@@ -116,7 +116,13 @@ def read_arrays(path: Path, *, what: str = "arrays") -> Mapping[str, np.ndarray]
 
 
 _NO_ARRAYS = (
-    *(OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, NotImplementedError),
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
     zipfile.BadZipFile,
 )
 """What NumPy raises on damaged archives, and what `zipfile` does."""
