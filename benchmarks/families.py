@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models import MODELS, fetch_model
+from models import fetch_model
 
 from facsynth.data.chitchat import chitchat_samples
 from facsynth.data.write import sample_row, write_jsonl
@@ -28,7 +28,7 @@ def main() -> None:
         write_jsonl(map(sample_row, chitchat_samples(N_SAMPLES)), data)
         print("| family | width | load, train s | extract s | tokens | activations | features |")
         print("|---|---|---|---|---|---|---|")
-        for name in sys.argv[1:] or MODELS:
+        for name in sys.argv[1:] or ("gemma", "qwen"):
             print(run_family(name, data, Path(scratch) / name), flush=True)
 
 

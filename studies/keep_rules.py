@@ -377,7 +377,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="only rewrite the page")
     given = parser.parse_args()
     if not given.page:
-        tasks = {}
+        stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        tasks = stored.get("tasks", {})
         for name in given.task or TASKS:
             task = frozen_task(name, given.data, given.work, None)
             file = given.work / f"{name}-rules.jsonl"
@@ -389,6 +390,7 @@ def main() -> None:
                     out.write(json.dumps(done[-1]) + "\n")
                 print(f"{name}: draw {number + 1} of {N_DRAWS}", file=sys.stderr, flush=True)
             tasks[name] = summarize([row for one in done for row in one])
+        tasks = {name: tasks[name] for name in TASKS if name in tasks}
         report = {"date": date.today().isoformat(), "machine": describe_processor(), "tasks": tasks}
         RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
