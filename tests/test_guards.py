@@ -135,6 +135,30 @@ def unguarded_loads(code: str) -> list[str]:
     return found
 
 
+def is_set(node):
+    """Whether an expression is a set, as far as can be seen in the line itself."""
+    if isinstance(node, ast.BinOp):
+        return is_set(node.left) or is_set(node.right)
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    return isinstance(node, ast.Set | ast.SetComp) or (
+        is_call and node.func.id in {"set", "frozenset"}
+    )
+
+
+def walked_sets(code):
+    """Lines that take the members of a set in its order, which differs between processes."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.For):
+            found.append(node.iter)
+        elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp):
+            found += [part.iter for part in node.generators]
+        elif isinstance(node, ast.Call) and node.args:
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            found += [node.args[0]] if name in {"list", "tuple", "enumerate", "join"} else []
+    return sorted(node.lineno for node in found if is_set(node))
+
+
 def printed_lines(code: str) -> list[int]:
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     return [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
@@ -572,6 +596,16 @@ def test_library_does_not_print():
 
 def test_print_guard_sees_a_print_and_no_other_call():
     assert printed_lines("fingerprint(1)\nconsole.print(2)\nprint(3)") == [3]
+
+
+def test_no_set_is_walked_in_its_own_order():
+    lines = {str(f.relative_to(ROOT)): walked_sets(f.read_text()) for f in SOURCES}
+    assert {name: numbers for name, numbers in lines.items() if numbers} == {}
+
+
+def test_set_guard_sees_a_walk_and_lets_a_sorted_one_pass():
+    code = "for x in {1} - y: pass\nlist(set(y))\nsorted(set(y))\n[x for x in dict.fromkeys(y)]"
+    assert walked_sets(code) == [1, 2]
 
 
 def test_nothing_unfinished_is_marked():

@@ -1,7 +1,7 @@
 """A coverage-guided fuzzer on what reads the bytes of strangers: nothing but our own errors.
 
-Needs atheris, which is no dependency: `pip install atheris` into an environment of its own and
-name its Python in SOAK_FUZZ_PYTHON. Without it the part says that it did not run.
+Needs atheris, which `make soak` installs; SOAK_FUZZ_PYTHON names the Python of another environment
+that has it. Without it the part says that it did not run.
 """
 
 import os

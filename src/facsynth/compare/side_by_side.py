@@ -210,7 +210,7 @@ def _check(sets: Sequence[DataSet], anchor: ActiveRows | None) -> None:
             raise DataError(f"a data set has {n} samples; diversity needs two")
         n_active = n if one.active is None else one.active.n_samples
         n_vectors = n if one.vectors is None else _n_rows(one.vectors)
-        for n_rows in {n_active, n_vectors} - {n}:
+        for n_rows in sorted({n_active, n_vectors} - {n}):
             raise DataError(
                 f"{n} texts and {n_rows} rows of features or vectors; give one for each"
             )

@@ -127,7 +127,7 @@ class KnownRuns:
             n_common: How many.
         """
         self._n_words = n_words
-        seen = Counter(gram for text in anchor for gram in set(_n_grams(text, n_words)))
+        seen = Counter(gram for text in anchor for gram in dict.fromkeys(_n_grams(text, n_words)))
         self._phrases = {gram for gram, n in seen.items() if n >= n_common}
         self._runs = {gram for text in texts for gram in _n_grams(text, n_words)} - self._phrases
 

@@ -164,7 +164,7 @@ class _Marker:
 
 def _find_value(text: str, start: int, value: str) -> Iterator[Range]:
     """The range of a value behind its name, where it is written as JSON or as Python does."""
-    forms = "|".join(re.escape(form) for form in {value, value.capitalize()})
+    forms = "|".join(re.escape(form) for form in dict.fromkeys((value, value.capitalize())))
     within = re.compile(rf"(?<![\w.])(?:{forms})(?![\w.])")
     if found := within.search(text, start, start + _VALUE_WINDOW + len(value)):
         yield found.span()

@@ -186,7 +186,7 @@ def run_layers(
             raise _Stop
 
     modules = decoder_layers(lm.model)
-    handles = [modules[i].register_forward_hook(partial(keep, i)) for i in set(layers)]
+    handles = [modules[i].register_forward_hook(partial(keep, i)) for i in sorted(set(layers))]
     try:
         with torch.inference_mode(), precision(lm):
             lm.model(

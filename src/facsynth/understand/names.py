@@ -113,7 +113,7 @@ def name_topic(groups: Sequence[Sequence[Span]], background: TermCounts) -> str:
     weights: defaultdict[str, float] = defaultdict(float)
     owners: Counter[str] = Counter()
     for spans in groups:
-        words = Counter(word for span in spans for word in set(split_words(span.text)))
+        words = Counter(word for span in spans for word in dict.fromkeys(split_words(span.text)))
         owners.update(words.keys())
         for word, n in words.items():
             weights[word] += n
@@ -173,8 +173,9 @@ def word_weights(spans: Sequence[Span]) -> dict[str, float]:
         peak = peak_word(span)
         if peak:
             weights[peak] += share
-        for word in set(split_words(span.text)) - {peak}:
-            weights[word] += share * _NEIGHBOUR_WEIGHT
+        for word in dict.fromkeys(split_words(span.text)):
+            if word != peak:
+                weights[word] += share * _NEIGHBOUR_WEIGHT
     return dict(weights)
 
 
@@ -185,7 +186,7 @@ def _pair_weights(spans: Sequence[Span]) -> dict[str, float]:
         found = list(find_words(span.text))
         at = next((i for i, word in enumerate(found) if _holds_peak(span, word)), None)
         if at is not None:
-            for pair in set(_pairs(found[max(0, at - 1) : at + 2])):
+            for pair in dict.fromkeys(_pairs(found[max(0, at - 1) : at + 2])):
                 weights[pair] += share
     return dict(weights)
 
