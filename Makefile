@@ -36,7 +36,7 @@ bench-chat: .venv/.ready ## compare the endpoint client with the bare OpenAI SDK
 bench-scale: .venv/.ready ## measure table commands up to a million samples, beside Polars and SciPy (20 minutes, 4 GB of disk)
 	$(BIN)/python benchmarks/scale.py --write
 
-bench-streaming: .venv/.ready ## measure the memory of extraction against the number of samples (8 minutes)
+bench-streaming: .venv/.ready ## measure the memory of extraction against the number of samples, up to a million (15 minutes)
 	$(BIN)/python benchmarks/streaming.py --write
 
 check-gpu: .venv/.ready ## check and measure extraction on a machine with a GPU (under 8 minutes)

@@ -17,6 +17,7 @@ from facsynth.data.fields import open_path
 from facsynth.data.files import Source, open_rows
 from facsynth.data.formats import BadRow, file_rows
 from facsynth.data.formats import json_lines as _json_lines
+from facsynth.data.places import Places
 from facsynth.data.report import ReadCounts, ReadReport
 from facsynth.data.roles import kind_of
 from facsynth.data.settings import ReadSettings
@@ -126,7 +127,7 @@ class SampleStream:
         self._reader = reader
         self._opened = open_rows(source, settings)
         self._counts = ReadCounts()
-        self._places: dict[str, tuple[str, str]] = {}
+        self._places = Places()
         self._missing = dict(settings.named_fields)
 
     @property
@@ -186,19 +187,21 @@ class SampleStream:
                 del self._missing[part]
         reading = self._reader(row, self._settings)
         name = reading.sample.sample_id
-        before = self._places.get(name)
+        if self._places.note(name, row.file, row.at):
+            return reading
+        before = self._places.find(name)
         if before is not None and before[0] != row.file and reading.has_own_id:
             name = f"{row.fallback_id.rpartition('-')[0]}/{name}"
             reading = _renamed(reading, name)
-            before = self._places.get(name)
-            self._counts.n_renamed += before is None
-        if before is not None:
-            raise DataError(
-                f"sample id {name!r} is used twice, at {', '.join(before)} and at {row.place}; "
-                "make the ids unique, or remove the id field to number the rows"
-            )
-        self._places[name] = (row.file, row.at)
-        return reading
+            if self._places.note(name, row.file, row.at):
+                self._counts.n_renamed += 1
+                return reading
+            before = self._places.find(name)
+        assert before is not None  # it was not noted now, so it was before
+        raise DataError(
+            f"sample id {name!r} is used twice, at {', '.join(before)} and at {row.place}; "
+            "make the ids unique, or remove the id field to number the rows"
+        )
 
     def _check_strict(self, row: PlacedRow, reading: Reading) -> None:
         unread = [name for name, is_text in reading.unread.items() if is_text]
