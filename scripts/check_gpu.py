@@ -141,7 +141,7 @@ def measure(
 
 def measure_vllm(lm: LanguageModel, texts: list[Sample], d_sae: int) -> str:
     """Tokens a second with vLLM as the engine, loading left out."""
-    from facsynth.scale.vllm import extract_with_vllm
+    from facsynth.scale.where import extract_where
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -154,7 +154,7 @@ def measure_vllm(lm: LanguageModel, texts: list[Sample], d_sae: int) -> str:
         for n in (8, len(texts)):
             saes: Any = {folder / f"t{n}": (sae, "sae")}
             start = time.perf_counter()
-            extract_with_vllm(texts[:n], lm, saes, where, model, settings=SETTINGS)
+            extract_where(texts[:n], lm, saes, where, model, settings=SETTINGS)
             took.append(time.perf_counter() - start)
         tokens = sum(
             len(one.input_ids)

@@ -14,9 +14,9 @@ from facsynth.progress import SILENT
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae
 from facsynth.scale import devices, worker
-from facsynth.scale.devices import Device, extract_on_devices, find_devices
+from facsynth.scale.devices import Device, find_devices, read_on_devices
 from facsynth.scale.settings import ScaleSettings
-from facsynth.table.extract import extract_table
+from facsynth.table.extract import extract_named, extract_table
 from facsynth.table.settings import ExtractSettings
 from tiny_pair import save_pair
 
@@ -27,6 +27,11 @@ SETTINGS = ExtractSettings(part_samples=4)
 def files_of(folder: Path) -> dict[str, bytes]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def extract_on(these, lm, model, saes):
+    read = read_on_devices(these, lm, model, SETTINGS)
+    extract_named(SAMPLES, lm, saes, settings=SETTINGS, progress=SILENT, read=read)
 
 
 def test_all_is_every_gpu(monkeypatch):
@@ -86,8 +91,7 @@ def test_two_processes_make_the_table_of_one_byte_by_byte(tmp_path):
     extract_table(SAMPLES, lm, one, tmp_path / "plain", settings=SETTINGS, sae_name="sae")
     shape = load_language_model(model, weights=False)
     two = [Device("cpu", tokenizes_beside=True), Device("cpu")]
-    of_folder = {tmp_path / "two": (one, "sae")}
-    extract_on_devices(SAMPLES, shape, of_folder, two, ModelSettings(model), settings=SETTINGS)
+    extract_on(two, shape, ModelSettings(model), {tmp_path / "two": (one, "sae")})
     assert files_of(tmp_path / "two") == files_of(tmp_path / "plain")
 
 
@@ -97,7 +101,7 @@ def test_a_killed_process_is_said_and_the_next_run_ends_with_the_same_table(tmp_
     model, sae = map(str, save_pair(tmp_path))
     lm, one = load_language_model(model), load_sae(sae)
     extract_table(SAMPLES, lm, one, tmp_path / "plain", settings=SETTINGS, sae_name="sae")
-    shared = [SAMPLES, lm, {tmp_path / "two": (one, "sae")}, [Device("cpu")], ModelSettings(model)]
+    shared = [Device("cpu")], lm, ModelSettings(model), {tmp_path / "two": (one, "sae")}
     listen = devices._listen
 
     def kill(running, meter):
@@ -108,8 +112,8 @@ def test_a_killed_process_is_said_and_the_next_run_ends_with_the_same_table(tmp_
     with monkeypatch.context() as patch:
         patch.setattr(devices, "_listen", kill)
         with pytest.raises(DataError, match="the process of cpu was killed"):
-            extract_on_devices(*shared, settings=SETTINGS)
-    extract_on_devices(*shared, settings=SETTINGS)
+            extract_on(*shared)
+    extract_on(*shared)
     assert files_of(tmp_path / "two") == files_of(tmp_path / "plain")
 
 
@@ -123,7 +127,7 @@ def test_parts_that_wait_are_read_as_they_were_put_down(tmp_path):
         raise KeyboardInterrupt
 
     saes = {tmp_path / "t": (load_sae(sae), "sae")}
-    given = (ModelSettings(model), ExtractSettings(), SILENT, run)
+    read = worker.read_elsewhere(lm, ModelSettings(model), SETTINGS, run)
     with pytest.raises(KeyboardInterrupt):
-        worker.extract_elsewhere(odd, lm, saes, *given)
+        extract_named(odd, lm, saes, settings=SETTINGS, progress=SILENT, read=read)
     assert [list(one) for one in found] == [odd]

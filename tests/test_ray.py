@@ -13,8 +13,8 @@ from facsynth.models.lm import load_language_model
 from facsynth.models.settings import ModelSettings
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae
-from facsynth.scale.ray import extract_on_ray
 from facsynth.scale.settings import ScaleSettings
+from facsynth.scale.where import extract_where
 from facsynth.table.extract import extract_table
 from facsynth.table.settings import ExtractSettings
 from tiny_pair import save_pair
@@ -28,7 +28,7 @@ def test_without_ray_the_extra_is_named(monkeypatch, tmp_path):
     model, sae = map(str, save_pair(tmp_path))
     lm, saes = load_language_model(model), {tmp_path / "t": (load_sae(sae), "sae")}
     with pytest.raises(DataError, match=r"facsynth\[ray\]"):
-        extract_on_ray(SAMPLES[:2], lm, saes, ScaleSettings(ray="local"), ModelSettings(model))
+        extract_where(SAMPLES[:2], lm, saes, ScaleSettings(ray="local"), ModelSettings(model))
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_killed_worker_and_a_lost_node_leave_each_sample_once(cluster, tmp_pat
 
     def run() -> None:
         try:
-            extract_on_ray(
+            extract_where(
                 SAMPLES,
                 lm,
                 {tmp_path / "ray": (one, "sae")},

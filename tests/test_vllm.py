@@ -13,8 +13,7 @@ from facsynth.models.lm import load_language_model
 from facsynth.models.settings import ModelSettings
 from facsynth.records import Message, Sample
 from facsynth.scale.settings import ScaleSettings
-from facsynth.scale.vllm import extract_with_vllm
-from facsynth.table.extract import extract_named
+from facsynth.scale.where import extract_where
 from facsynth.table.settings import ExtractSettings
 from tiny import make_tokenizer, random_sae
 
@@ -58,14 +57,9 @@ def extract_both(folder: Path, where: ScaleSettings) -> list[tuple[object, objec
     settings = ExtractSettings(max_length=256, part_samples=9, hidden=True)
     lm = load_language_model(model.model, dtype="float32")
     found = []
-    for name in ("plain", "vllm"):
+    for name, how in (("plain", ScaleSettings()), ("vllm", where)):
         folders = {folder / f"{name}-{n}": (sae, str(n)) for n, sae in saes.items()}
-        if name == "plain":
-            from facsynth.progress import SILENT
-
-            tables = extract_named(SAMPLES, lm, folders, settings=settings, progress=SILENT)
-        else:
-            tables = extract_with_vllm(SAMPLES, lm, folders, where, model, settings=settings)
+        tables = extract_where(SAMPLES, lm, folders, how, model, settings=settings)
         found.append([one.activations(hidden=True) for one in tables])
     return list(zip(*found, strict=True))
 
@@ -101,4 +95,4 @@ def test_without_vllm_the_extra_is_named(tmp_path, monkeypatch):
     lm = load_language_model(model.model, dtype="float32", weights=False)
     saes = {tmp_path / "t": (random_sae(d_in=128), "sae")}
     with pytest.raises(DataError, match=r"facsynth\[vllm\]"):
-        extract_with_vllm(SAMPLES[:2], lm, saes, ScaleSettings(engine="vllm"), model)
+        extract_where(SAMPLES[:2], lm, saes, ScaleSettings(engine="vllm"), model)

@@ -6,39 +6,35 @@ beside it, because with small models the GPU would wait for that.
 
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from facsynth.data.read import Source
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel, pick_device
 from facsynth.models.settings import ModelSettings
 from facsynth.models.source import load_tokenizer
 from facsynth.models.tokens import TokenizedSample
-from facsynth.progress import SILENT, Progress
 from facsynth.records import Sample
-from facsynth.sae.module import SparseAutoencoder
 from facsynth.scale.worker import (
     Job,
     PartPlace,
-    extract_elsewhere,
     load_worker_model,
+    read_elsewhere,
     take_up,
 )
+from facsynth.table.extract import ReadParts
 from facsynth.table.reading import Meter
 from facsynth.table.settings import ExtractSettings
-from facsynth.table.table import FeatureTable
 from facsynth.table.work import Part, read_parts, tokenize_with
 
-__all__ = ["Device", "extract_on_devices", "find_devices"]
+__all__ = ["Device", "find_devices", "read_on_devices"]
 
 _GROUP_CORES = 4
 """Cores of a process without a GPU, where there are many."""
@@ -91,40 +87,18 @@ def _core_groups(cores: Sequence[int], n: int) -> list[Device]:
     ]
 
 
-def extract_on_devices(
-    samples: Source,
-    lm: LanguageModel,
-    saes: Mapping[Path, tuple[SparseAutoencoder, str]],
-    devices: Sequence[Device],
-    model: ModelSettings,
-    *,
-    settings: ExtractSettings | None = None,
-    progress: Progress = SILENT,
-) -> list[FeatureTable]:
-    """Extract tables with a process for each device, resuming an earlier run.
+def read_on_devices(
+    devices: Sequence[Device], lm: LanguageModel, model: ModelSettings, settings: ExtractSettings
+) -> ReadParts:
+    """A reader with a process for each device, for `extract_where`.
 
-    Args:
-        samples: What `read_samples` takes, or samples.
-        lm: The model, which says what the tables depend on; it may be without weights.
-        saes: The SAE of the table in each folder, and the SAE's name.
-        devices: From `find_devices`.
-        model: How the processes load the model.
-        settings: See `ExtractSettings`.
-        progress: Shows one bar for all of them.
-
-    Returns:
-        The tables, equal to those of `extract_table` on devices of the same kind.
-
-    Raises:
-        DataError: A process was killed, or as in `extract_table`.
-        MismatchError: An SAE does not fit the model.
+    A process that is killed is a DataError.
     """
 
     def run(waiting: Sequence[PartPlace], job: Job, meter: Meter) -> None:
         _run(waiting, job, devices, meter)
 
-    given = settings or ExtractSettings()
-    return extract_elsewhere(samples, lm, saes, model, given, progress, run)
+    return read_elsewhere(lm, model, settings, run)
 
 
 def _run(waiting: Sequence[PartPlace], job: Job, devices: Sequence[Device], meter: Meter) -> None:

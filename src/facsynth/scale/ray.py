@@ -4,63 +4,38 @@ Through Ray go numbers of parts; see `worker` for how samples and results travel
 model once. One that is lost is made again, and its part is read by another.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from facsynth.data.read import Source
 from facsynth.errors import DataError, FacsynthError
 from facsynth.models.lm import LanguageModel
 from facsynth.models.settings import ModelSettings
-from facsynth.progress import SILENT, Progress
-from facsynth.sae.module import SparseAutoencoder
+from facsynth.progress import SILENT
 from facsynth.scale.settings import ScaleSettings
-from facsynth.scale.worker import Job, PartPlace, extract_elsewhere, load_worker_model, take_up
+from facsynth.scale.worker import Job, PartPlace, load_worker_model, read_elsewhere, take_up
+from facsynth.table.extract import ReadParts
 from facsynth.table.reading import Meter
 from facsynth.table.settings import ExtractSettings
-from facsynth.table.table import FeatureTable
 from facsynth.table.work import read_parts
 
-__all__ = ["extract_on_ray"]
+__all__ = ["read_on_ray"]
 
 
-def extract_on_ray(
-    samples: Source,
-    lm: LanguageModel,
-    saes: Mapping[Path, tuple[SparseAutoencoder, str]],
-    cluster: ScaleSettings,
-    model: ModelSettings,
-    *,
-    settings: ExtractSettings | None = None,
-    progress: Progress = SILENT,
-) -> list[FeatureTable]:
-    """Extract tables with the workers of a Ray cluster, resuming an earlier run.
+def read_on_ray(
+    cluster: ScaleSettings, lm: LanguageModel, model: ModelSettings, settings: ExtractSettings
+) -> ReadParts:
+    """A reader with the workers of a Ray cluster, for `extract_where`.
 
-    Args:
-        samples: What `read_samples` takes, or samples.
-        lm: The model, which says what the tables depend on; it may be without weights.
-        saes: The SAE of the table in each folder, and the SAE's name.
-        cluster: The cluster.
-        model: How workers load the model; each machine must be able to.
-        settings: See `ExtractSettings`.
-        progress: Shows a bar.
-
-    Returns:
-        The tables, equal to those of `extract_table` on machines of the same kind.
-
-    Raises:
-        DataError: Ray is not installed, or as in `extract_table`.
-        MismatchError: An SAE does not fit the model.
+    Without Ray, reading is a DataError.
     """
 
     def run(waiting: Sequence[PartPlace], job: Job, meter: Meter) -> None:
         with _connected(cluster) as n_workers:
             _run([asdict(place) for place in waiting], n_workers, job, meter)
 
-    given = settings or ExtractSettings()
-    return extract_elsewhere(samples, lm, saes, model, given, progress, run)
+    return read_elsewhere(lm, model, settings, run)
 
 
 class _Worker:

@@ -16,25 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from facsynth.data.read import Source
 from facsynth.errors import DataError, ModelError
 from facsynth.models.lm import MIXED, LanguageModel
 from facsynth.models.settings import ModelSettings
 from facsynth.models.source import model_folder
 from facsynth.models.tokens import TokenizedSample
-from facsynth.progress import SILENT, Progress
 from facsynth.records import FeatureActivations
 from facsynth.sae.files import save_sae
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.scale.settings import ScaleSettings
-from facsynth.table.extract import extract_named
+from facsynth.table.extract import ReadParts
 from facsynth.table.pooling import PooledBatch, PooledRows
 from facsynth.table.reading import Meter, join_activations
 from facsynth.table.settings import ExtractSettings
-from facsynth.table.table import FeatureTable
 from facsynth.table.work import Part, read_parts
 
-__all__ = ["extract_with_vllm"]
+__all__ = ["read_with_vllm"]
 
 _AT_ONCE = 256
 """Texts that are handed to the engine together."""
@@ -43,46 +40,23 @@ _LATE_S = 60.0
 """Longest wait for a file of a text that the engine has finished."""
 
 
-def extract_with_vllm(
-    samples: Source,
-    lm: LanguageModel,
-    saes: Mapping[Path, tuple[SparseAutoencoder, str]],
-    where: ScaleSettings,
-    model: ModelSettings,
-    *,
-    settings: ExtractSettings | None = None,
-    progress: Progress = SILENT,
-) -> list[FeatureTable]:
-    """Extract tables with vLLM, resuming an earlier run.
+def read_with_vllm(
+    where: ScaleSettings, lm: LanguageModel, model: ModelSettings, settings: ExtractSettings
+) -> ReadParts:
+    """A reader with vLLM as the engine, for `extract_where`; tables are equal up to rounding.
 
-    Args:
-        samples: What `read_samples` takes, or samples.
-        lm: The model, which says what the tables depend on; it may be without weights.
-        saes: The SAE of the table in each folder, and the SAE's name.
-        where: How many GPUs share the model.
-        model: How the engine loads it.
-        settings: See `ExtractSettings`.
-        progress: Shows a bar.
-
-    Returns:
-        The tables, equal to those of `extract_table` up to rounding.
-
-    Raises:
-        DataError: vLLM is not installed, or as in `extract_table`.
-        ModelError: The precision is not one of vLLM's, or the model gives NaN.
-        MismatchError: An SAE does not fit the model.
+    Without vLLM, reading is a DataError; a ModelError is a precision that it has not, or NaN.
     """
-    given = settings or ExtractSettings()
 
     def read(parts: Sequence[Part], meter: Meter) -> None:
         goals = next((part.goals for part in parts if part.goals), ())
         if goals:
-            with _engine(lm, [goal.sae for goal in goals], where, model, given) as engine:
-                read_parts(parts, lm, given, meter, read=engine)
+            with _engine(lm, [goal.sae for goal in goals], where, model, settings) as engine:
+                read_parts(parts, lm, settings, meter, read=engine)
         else:
-            read_parts(parts, lm, given, meter)
+            read_parts(parts, lm, settings, meter)
 
-    return extract_named(samples, lm, saes, settings=given, progress=progress, read=read)
+    return read
 
 
 @contextmanager

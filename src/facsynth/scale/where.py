@@ -9,7 +9,7 @@ from facsynth.models.settings import ModelSettings
 from facsynth.progress import SILENT, Progress
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.scale.settings import ScaleSettings
-from facsynth.table.extract import extract_named
+from facsynth.table.extract import ReadParts, extract_named
 from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import FeatureTable
 
@@ -37,24 +37,33 @@ def extract_where(
         settings: See `ExtractSettings`.
         progress: Shows a bar.
 
+    Returns:
+        The tables; those of vLLM are equal to the others up to rounding.
+
     Raises:
         DataError: A package is missing, a process was killed, or as in `extract_table`.
+        ModelError: vLLM does not know the precision, or the model gives NaN.
         MismatchError: An SAE does not fit the model.
     """
     given = settings or ExtractSettings()
+    read = _reader(where, lm, model, given)
+    return extract_named(samples, lm, saes, settings=given, progress=progress, read=read)
+
+
+def _reader(
+    where: ScaleSettings, lm: LanguageModel, model: ModelSettings, settings: ExtractSettings
+) -> ReadParts | None:
+    """What reads parts of tables; None for this process."""
     if where.ray is not None:
-        from facsynth.scale.ray import extract_on_ray
+        from facsynth.scale.ray import read_on_ray
 
-        return extract_on_ray(samples, lm, saes, where, model, settings=given, progress=progress)
+        return read_on_ray(where, lm, model, settings)
     if where.engine == "vllm":
-        from facsynth.scale.vllm import extract_with_vllm
+        from facsynth.scale.vllm import read_with_vllm
 
-        return extract_with_vllm(samples, lm, saes, where, model, settings=given, progress=progress)
+        return read_with_vllm(where, lm, model, settings)
     if where.devices is not None:
-        from facsynth.scale.devices import extract_on_devices, find_devices
+        from facsynth.scale.devices import find_devices, read_on_devices
 
-        devices = find_devices(where.devices)
-        return extract_on_devices(
-            samples, lm, saes, devices, model, settings=given, progress=progress
-        )
-    return extract_named(samples, lm, saes, settings=given, progress=progress)
+        return read_on_devices(find_devices(where.devices), lm, model, settings)
+    return None

@@ -8,25 +8,21 @@ All machines see the folder of the table under the same path.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from facsynth.data.read import Source
 from facsynth.folders import atomic_path
 from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.models.settings import ModelSettings, Precision
-from facsynth.progress import Progress
 from facsynth.records import Sample, sample_from_row
-from facsynth.sae.module import SparseAutoencoder
-from facsynth.table.extract import extract_named
+from facsynth.table.extract import ReadParts
 from facsynth.table.reading import Meter
 from facsynth.table.settings import ExtractSettings
-from facsynth.table.table import FeatureTable
 from facsynth.table.work import Goal, Part
 
-__all__ = ["Job", "PartPlace", "extract_elsewhere", "load_worker_model", "take_up"]
+__all__ = ["Job", "PartPlace", "load_worker_model", "read_elsewhere", "take_up"]
 
 _WAITING = ".parts"
 """Folder with the samples of parts that are to be read; deleted when all are."""
@@ -54,29 +50,19 @@ class Job:
     """The tables that a part may lack, with their SAEs."""
 
 
-def extract_elsewhere(
-    samples: Source,
+def read_elsewhere(
     lm: LanguageModel,
-    saes: Mapping[Path, tuple[SparseAutoencoder, str]],
     model: ModelSettings,
     settings: ExtractSettings,
-    progress: Progress,
     run: Callable[[Sequence[PartPlace], Job, Meter], None],
-) -> list[FeatureTable]:
-    """Extract tables whose parts other processes read, resuming an earlier run.
+) -> ReadParts:
+    """A reader that leaves the parts of tables to other processes.
 
     Args:
-        samples: What `read_samples` takes, or samples.
         lm: The model, which says what the tables depend on; it may be without weights.
-        saes: The SAE of the table in each folder, and the SAE's name.
         model: How workers load the model; each machine must be able to.
         settings: See `ExtractSettings`.
-        progress: Shows a bar.
         run: Has the parts read by workers, and returns when all are on disk.
-
-    Raises:
-        DataError: As in `extract_table`.
-        MismatchError: An SAE does not fit the model.
     """
     how = replace(model, dtype=cast(Precision, lm.dtype))
 
@@ -90,7 +76,7 @@ def extract_elsewhere(
             for goal in todo[0].goals:
                 shutil.rmtree(goal.folder / _WAITING, ignore_errors=True)
 
-    return extract_named(samples, lm, saes, settings=settings, progress=progress, read=read)
+    return read
 
 
 def load_worker_model(job: Job, *, device: str | None = None) -> LanguageModel:
