@@ -89,6 +89,30 @@ def test_a_step_is_that_of_torch_on_the_tied_formula(steps, name):
         torch.testing.assert_close(theirs, mine.detach(), atol=1e-5, rtol=1e-4)
 
 
+def test_a_frozen_decoder_keeps_its_first_directions_and_the_encoder_learns():
+    learned, frozen = TrainVariant(), TrainVariant(frozen=True)
+    trained = {
+        v: train_sae(
+            tiny_lm(), random_texts(60), layer=1, settings=TrainSettings(**TINY, variant=v)
+        )
+        for v in (learned, frozen)
+    }
+    first = TrainSettings(**TINY, learning_rate=1e-12, variant=learned)
+    start = train_sae(tiny_lm(), random_texts(60), layer=1, settings=first)
+    assert torch.allclose(unit(trained[frozen].W_dec), unit(start.W_dec), atol=1e-6)
+    assert not torch.allclose(unit(trained[learned].W_dec), unit(start.W_dec), atol=0.01)
+    assert not torch.allclose(trained[frozen].W_enc, start.W_enc, atol=0.01)
+
+
+def unit(rows):
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def test_a_tied_decoder_cannot_be_frozen():
+    with pytest.raises(DataError, match="choose one"):
+        TrainVariant(tied=True, frozen=True)
+
+
 def test_first_weights_are_kaimings(steps):
     weights = steps("paper", epochs=1)[1][0]["before"][0]
     bound = (6 / weights.shape[1]) ** 0.5

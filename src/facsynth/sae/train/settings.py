@@ -43,6 +43,10 @@ class TrainVariant(Settings):
     tied: bool = False
     """Decode with the encoder's matrix, whose rows then keep no norm."""
 
+    frozen: bool = False
+    """Keep the random directions that the decoder starts with: a control, whose features are not
+    learned (arXiv 2602.14111)."""
+
     k_until: float = 0.1
     """Share of the steps after which k has its final value."""
 
@@ -52,6 +56,8 @@ class TrainVariant(Settings):
                 f"k_until ({self.k_until}) must lie in (0, 1], and adam_eps ({self.adam_eps}) "
                 "above 0"
             )
+        if self.tied and self.frozen:
+            raise DataError("a tied decoder is the encoder and cannot be frozen; choose one of both")
 
 
 @dataclass(frozen=True)

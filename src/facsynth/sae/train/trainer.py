@@ -58,6 +58,8 @@ class SaeTrainer:
         n_total = int(self.ranks.total(torch.tensor(len(x), device=x.device)))
         gradients = self._gradients(x, _annealed_k(self.settings, done), n_total)
         tied, slope = self.settings.variant.tied, gradients.decoder
+        if self.settings.variant.frozen:
+            slope = torch.zeros_like(slope)
         if tied:
             gradients = replace(gradients, encoder=gradients.encoder + slope)
         else:
