@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat bench-scale bench-streaming check-gpu lint format docs clean soak audit
+.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat bench-scale bench-streaming check-gpu studies lint format docs clean soak audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench-streaming: .venv/.ready ## measure the memory of extraction against the nu
 
 check-gpu: .venv/.ready ## check and measure extraction on a machine with a GPU (under 8 minutes)
 	$(BIN)/python scripts/check_gpu.py
+
+studies: .venv/.ready ## rewrite the pages of all studies from their stored results
+	$(BIN)/python studies/pages.py
 
 SECONDS ?= 60
 PARTS ?=

@@ -148,12 +148,13 @@ def report(options: argparse.Namespace) -> None:
         "torch": torch.__version__,
     }
     write_json({"facts": facts, "rows": rows}, RESULTS)
-    write_text(page(facts, rows), PAGE)
+    write_text(page({"facts": facts, "rows": rows}), PAGE)
     print(PAGE)
 
 
-def page(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def page(results: dict[str, Any]) -> str:
     """The page, with a table for each form that was run."""
+    facts, rows = results["facts"], results["rows"]
     lines = [
         "# Every baseline, once",
         "",

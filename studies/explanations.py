@@ -2,7 +2,6 @@
 
     python studies/explanations.py offline            test names by terms; no LLM
     python studies/explanations.py llm --model FOLDER test an LLM behind a real local server
-    python studies/explanations.py page               rewrite the page from the stored results
 
 Each step stores its numbers in studies/results/explanations.json and runs once; `--again` repeats
 it. Replies of the LLM are stored in RUNS/replies.sqlite, so an interrupted run resumes.
@@ -62,13 +61,13 @@ KINDS = ("detection", "detection_random", "fuzzing")
 N_FEATURES, MIN_SAMPLES, N_EXAMPLES = 200, 20, 15
 N_TERMS = (1, 3, 5, 10)
 SERVER = EndpointSettings(
-    attempt_timeout_s=600, concurrency=1, endpoint_option=("no-response-format",)
+    attempt_timeout_s=600.0, concurrency=1, endpoint_option=("no-response-format",)
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("step", choices=["offline", "llm", "page"])
+    parser.add_argument("step", choices=["offline", "llm"])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "explanations")
     parser.add_argument("--table", type=Path, help="feature table of the demo anchor")
     parser.add_argument("--again", action="store_true", help="repeat a finished step")
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("--n-held-out", type=int, default=10)
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    if options.step != "page" and (options.again or options.step not in results):
+    if options.again or options.step not in results:
         table = find_table(options.table, options.runs)
         threshold = read_recipe(ROOT / "recipes" / "demo.toml").written_above
         if options.step == "offline":
@@ -89,7 +88,7 @@ def main() -> None:
         else:
             results["llm"] = run_llm(table, threshold, options)
         write_json(results, RESULTS)
-    write_text(page_text(results), PAGE)
+    write_text(page(results), PAGE)
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 
@@ -295,7 +294,7 @@ def served(server: Path | None, api_base: str) -> Iterator[None]:
         process.wait(timeout=30)
 
 
-def page_text(results: Mapping[str, Any]) -> str:
+def page(results: Mapping[str, Any]) -> str:
     """The page, from the stored results."""
     parts = [HEAD]
     if offline := results.get("offline"):

@@ -28,6 +28,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from fill_rate_page import written_page
 from machine import describe_processor
 
 from facsynth.chat.cache import CachedChat
@@ -285,8 +286,6 @@ def _key(cell: dict[str, Any]) -> tuple[Any, ...]:
 
 def report(options: argparse.Namespace) -> None:
     """Write results and page."""
-    from fill_rate_page import page
-
     world = World(options)
     paths = sorted(options.output.glob("cells/*/*/*/result.json"))
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"] if RESULTS.is_file() else []
@@ -305,8 +304,13 @@ def report(options: argparse.Namespace) -> None:
         "torch": torch.__version__,
     }
     write_json({"facts": facts, "cells": cells}, RESULTS)
-    write_text(page({"facts": facts, "cells": cells}, DESCRIBED), PAGE)
+    write_text(page({"facts": facts, "cells": cells}), PAGE)
     print(PAGE)
+
+
+def page(results: dict[str, Any]) -> str:
+    """The page, from what is stored."""
+    return written_page(results, DESCRIBED)
 
 
 def main() -> None:

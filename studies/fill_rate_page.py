@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["page"]
+__all__ = ["written_page"]
 
 Cell = Mapping[str, Any]
 
@@ -54,7 +54,7 @@ for all features that it activates. *Own* says how many kept rows activate their
 """
 
 
-def page(results: Mapping[str, Any], described: Mapping[str, str]) -> str:
+def written_page(results: Mapping[str, Any], described: Mapping[str, str]) -> str:
     """The page in Markdown.
 
     Args:

@@ -1,7 +1,6 @@
 """Which rule should choose samples, at which number of them? Rules on real samples, side by side.
 
     python studies/keep_rules.py --data DATA     all; an interrupted run resumes
-    python studies/keep_rules.py --page          only rewrite the page
 
 The tasks and heads are those of `frozen.py`. Each of 24 draws takes a random half of a pool, every
 rule chooses from it, and a head is trained on the choice. Writes studies/results/keep_rules.json
@@ -374,26 +373,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "prediction-study")
     parser.add_argument("--task", action="append", choices=TASKS, help="repeatable; all by default")
-    parser.add_argument("--page", action="store_true", help="only rewrite the page")
     given = parser.parse_args()
-    if not given.page:
-        stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-        tasks = stored.get("tasks", {})
-        for name in given.task or TASKS:
-            task = frozen_task(name, given.data, given.work, None)
-            file = given.work / f"{name}-rules.jsonl"
-            lines = file.read_text().splitlines() if file.exists() else []
-            done = [json.loads(line) for line in lines]
-            for number in range(len(done), N_DRAWS):
-                done.append(run_draw(task, number))
-                with file.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps(done[-1]) + "\n")
-                print(f"{name}: draw {number + 1} of {N_DRAWS}", file=sys.stderr, flush=True)
-            tasks[name] = summarize([row for one in done for row in one])
-        tasks = {name: tasks[name] for name in TASKS if name in tasks}
-        report = {"date": date.today().isoformat(), "machine": describe_processor(), "tasks": tasks}
-        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    tasks = stored.get("tasks", {})
+    for name in given.task or TASKS:
+        task = frozen_task(name, given.data, given.work, None)
+        file = given.work / f"{name}-rules.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        done = [json.loads(line) for line in lines]
+        for number in range(len(done), N_DRAWS):
+            done.append(run_draw(task, number))
+            with file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(done[-1]) + "\n")
+            print(f"{name}: draw {number + 1} of {N_DRAWS}", file=sys.stderr, flush=True)
+        tasks[name] = summarize([row for one in done for row in one])
+    tasks = {name: tasks[name] for name in TASKS if name in tasks}
+    report = {"date": date.today().isoformat(), "machine": describe_processor(), "tasks": tasks}
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(report), encoding="utf-8")
 
 
 if __name__ == "__main__":

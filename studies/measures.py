@@ -2,7 +2,6 @@
 
     python studies/measures.py --data DATA          measure; an interrupted run resumes
     python studies/measures.py --data DATA --quick  small sizes; does not write the page
-    python studies/measures.py --data DATA --page   only rewrite the page
 
 Writes docs/studies/measures.md, its plots, and studies/results/measures.json. The output of each
 command is stored in the work folder, so a second run does only the remaining work. No text of the
@@ -286,12 +285,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "measures-study")
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples; no page")
-    parser.add_argument("--page", action="store_true", help="write the page from stored results")
     given = parser.parse_args()
-    if given.page:
-        report = json.loads(RESULTS.read_text(encoding="utf-8"))
-        PAGE.write_text(page(report), encoding="utf-8")
-        return
     sizes = (60, 20) if given.quick else (600, 200)
     work = given.work / ("quick" if given.quick else "full")
     pictures = work if given.quick else PAGE.parent / "measures"

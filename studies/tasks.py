@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe_processor
-from tasks_page import page
+from tasks_page import written_page
 
 from facsynth.data.write import write_json, write_jsonl
 
@@ -321,6 +321,11 @@ KEPT += ["dtype", "method", "training", "n_cut"]
 """Fields of task.json that the results include."""
 
 
+def page(results: dict[str, Any]) -> str:
+    """The page, from what is stored and the plots that exist."""
+    return written_page(results, PAGE.parent)
+
+
 def write_report(work: Path) -> None:
     """Write the results and the page from all finished arms."""
     names = list(arms("smollm2", work, MODELS["smollm2"]))
@@ -347,7 +352,7 @@ def write_report(work: Path) -> None:
         "models": models,
     }
     write_json(report, RESULTS)
-    PAGE.write_text(page(report, PAGE.parent), encoding="utf-8")
+    PAGE.write_text(page(report), encoding="utf-8")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["page"]
+__all__ = ["written_page"]
 
 BEHAVIOURS = ("sycophancy", "survival_instinct")
 
@@ -373,7 +373,7 @@ COST = (
 )
 
 
-def page(report: dict[str, Any], folder: Path) -> str:
+def written_page(report: dict[str, Any], folder: Path) -> str:
     """The page; it shows the plots that exist in `folder`."""
     models = report["models"]
     names = [f"`{field}`" for field in next(iter(report["sizes"].values()))]

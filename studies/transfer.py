@@ -138,31 +138,30 @@ def page(report: dict[str, Any]) -> str:
     shown = [(p["a"], p["b"], p["r"], p["same_word"], *p["names"]) for p in pairs]
     costs = [(name, f"{c['cpu_s']:.0f}", c["peak_gb"]) for name, c in report["costs"].items()]
     lines = "\n".join(c["command"] for c in report["costs"].values())
-    return "\n\n".join(
-        [
-            "# What the features of two models share",
-            f"{SAMPLES:,} Alpaca instructions, read by SmolLM2-135M-Instruct (layer "
-            f"{LAYERS['smollm2']}) and Qwen2.5-Coder-0.5B-Instruct (layer {LAYERS['qwen']}). "
-            f"`smollm2` and `qwen` are SAEs of 4,096 features, k = 32, trained with equal settings "
-            f"on only {TEXTS} texts: small SAEs that a user can train on two cores. `embedded` is "
-            "facsynth's default SAE, trained on 5.4 million tokens. Method: "
-            "[method.md](../method.md).",
-            reading(report["pairs"]),
-            table((*columns, "shuffled at like lengths", "in random directions", "median r"), rows),
-            "A feature has a counterpart if its best partner, found on one half of the "
-            "instructions, correlates above 0.5 on the other half. Random directions replace the "
-            "second SAE of each pair and match its firing rates.",
-            "![shares above r](transfer.svg)",
-            'The best mutual pairs of smollm2 and qwen, with the words at their peaks. "same word" '
-            "is the share of their strongest common samples in which both peak on the same word:",
-            table(("smollm2", "qwen", "r", "same word", "smollm2 on", "qwen on"), shown),
-            "## Cost",
-            table(("step", "processor seconds", "peak memory, GB"), costs),
-            f"```text\n{lines}\n```",
-            f"Made by `python studies/transfer.py` on {report['machine']}, shared with other work; "
-            f"{report['date']}.",
-        ]
+    parts = (
+        "# What the features of two models share",
+        f"{SAMPLES:,} Alpaca instructions, read by SmolLM2-135M-Instruct (layer "
+        f"{LAYERS['smollm2']}) and Qwen2.5-Coder-0.5B-Instruct (layer {LAYERS['qwen']}). "
+        f"`smollm2` and `qwen` are SAEs of 4,096 features, k = 32, trained with equal settings "
+        f"on only {TEXTS} texts: small SAEs that a user can train on two cores. `embedded` is "
+        "facsynth's default SAE, trained on 5.4 million tokens. Method: "
+        "[method.md](../method.md).",
+        reading(report["pairs"]),
+        table((*columns, "shuffled at like lengths", "in random directions", "median r"), rows),
+        "A feature has a counterpart if its best partner, found on one half of the "
+        "instructions, correlates above 0.5 on the other half. Random directions replace the "
+        "second SAE of each pair and match its firing rates.",
+        "![shares above r](transfer.svg)",
+        'The best mutual pairs of smollm2 and qwen, with the words at their peaks. "same word" '
+        "is the share of their strongest common samples in which both peak on the same word:",
+        table(("smollm2", "qwen", "r", "same word", "smollm2 on", "qwen on"), shown),
+        "## Cost",
+        table(("step", "processor seconds", "peak memory, GB"), costs),
+        f"```text\n{lines}\n```",
+        f"Made by `python studies/transfer.py` on {report['machine']}, shared with other work; "
+        f"{report['date']}.",
     )
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
@@ -195,7 +194,7 @@ def main() -> None:
         "costs": costs,
     }
     write_json(report, RESULTS)
-    PAGE.write_text(page(report) + "\n", encoding="utf-8")
+    PAGE.write_text(page(report), encoding="utf-8")
 
 
 if __name__ == "__main__":

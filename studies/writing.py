@@ -2,7 +2,7 @@
 
     python studies/writing.py prepare --data DATA --generator QWEN.gguf    files and recipe
     fac experiment runs/writing-study/reviews.toml -o runs/writing-study/run    hours; resumes
-    python studies/writing.py page                                         results and page
+    python studies/writing.py report                                       results and page
 
 The seed has labelled sentences about one product, the anchor unlabelled ones about 13 others, and
 the test set others again. Arms write praise and complaints with Qwen2.5-Coder-0.5B. `python
@@ -265,7 +265,7 @@ def finding(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("prepare", "page"))
+    parser.add_argument("action", choices=("prepare", "report"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--generator", type=Path)
     parser.add_argument("--run", type=Path, default=WORK / "run", help="folder of the experiment")
@@ -273,12 +273,11 @@ def main() -> None:
     if given.action == "prepare":
         prepare(given.data, given.generator)
         return
-    if (given.run / "experiment.json").exists():
-        found = json.loads((given.run / "experiment.json").read_text(encoding="utf-8"))
-        facts = {"date": date.today().isoformat(), "machine": describe_processor()}
-        kept = {key: found[key] for key in ("rows", "spent", "shown", "notes")}
-        RESULTS.write_text(json.dumps({**facts, **kept}, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    found = json.loads((given.run / "experiment.json").read_text(encoding="utf-8"))
+    facts = {"date": date.today().isoformat(), "machine": describe_processor()}
+    report = {**facts, **{key: found[key] for key in ("rows", "spent", "shown", "notes")}}
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(report), encoding="utf-8")
 
 
 if __name__ == "__main__":
