@@ -333,13 +333,32 @@ def finding(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def by_task(tasks: dict[str, Any], rule: str) -> str:
+    """At how many budgets of each task a rule is ahead of random, or behind, by two errors."""
+    parts = []
+    for name, rows in tasks.items():
+        mine = [row for row in rows if row["rule"] == rule]
+        ahead = sum(row["difference"] > 2 * row["error"] for row in mine)
+        behind = sum(row["difference"] < -2 * row["error"] for row in mine)
+        parts.append(f"{name} {ahead} and {behind}")
+    n = len({row["budget"] for rows in tasks.values() for row in rows})
+    return f"{rule} is ahead of random, and behind it, at so many of {n} sizes: {', '.join(parts)}."
+
+
 def page(report: dict[str, Any]) -> str:
     tasks = report["tasks"]
     mean = averages(tasks)
+    machines = dict.fromkeys(report["machines"].values())
+    made = "; ".join(
+        f"{machine} ({', '.join(t for t, m in report['machines'].items() if m == machine)})"
+        for machine in machines
+    )
     parts = "\n\n".join(f"## {name.capitalize()}\n\n{table(rows)}" for name, rows in tasks.items())
     return f"""# Which rule should choose samples
 
 **{finding(mean)}**
+
+By two standard errors, {by_task(tasks, "herding to firing rates")} And {by_task(tasks, "coverage")}
 
 ## Protocol
 
@@ -364,7 +383,7 @@ and NAIT are not here, because their papers were not at hand.
 As in the study of measures, tasks without a table included. Draws of one task share its pool and
 its test items, so errors are too small.
 
-Made by `python studies/keep_rules.py`; {report["machine"]}; {report["date"]}.
+Made by `python studies/keep_rules.py`; {made}; {report["date"]}.
 """
 
 
@@ -375,7 +394,7 @@ def main() -> None:
     parser.add_argument("--task", action="append", choices=TASKS, help="repeatable; all by default")
     given = parser.parse_args()
     stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    tasks = stored.get("tasks", {})
+    tasks, machines = stored.get("tasks", {}), stored.get("machines", {})
     for name in given.task or TASKS:
         task = frozen_task(name, given.data, given.work, None)
         file = given.work / f"{name}-rules.jsonl"
@@ -387,8 +406,9 @@ def main() -> None:
                 out.write(json.dumps(done[-1]) + "\n")
             print(f"{name}: draw {number + 1} of {N_DRAWS}", file=sys.stderr, flush=True)
         tasks[name] = summarize([row for one in done for row in one])
+        machines[name] = describe_processor()
     tasks = {name: tasks[name] for name in TASKS if name in tasks}
-    report = {"date": date.today().isoformat(), "machine": describe_processor(), "tasks": tasks}
+    report = {"date": date.today().isoformat(), "machines": machines, "tasks": tasks}
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(report), encoding="utf-8")
 

@@ -52,7 +52,9 @@ def pool_of(rows, options):
 
 def choose(rows, budget=3, **options):
     pool = pool_of(rows, options)
-    return pick_rows(pool, SelectSettings(budget, **{"quota": "none"} | options)).tolist()
+    return pick_rows(
+        pool, SelectSettings(budget, **{"quota": "none", "objective": "coverage"} | options)
+    ).tolist()
 
 
 def active(pool, threshold=0.0):
@@ -433,7 +435,7 @@ def report(rows, budget, **options):
 
 def test_report_says_what_the_choice_and_the_pool_are_like():
     pool = make_activations([{0: 1, 1: 1}, {2: 1}, {2: 1}], 4, [10, 20, 30])
-    found = report(pool, 1, quota="none")
+    found = report(pool, 1, quota="none", objective="coverage")
     assert found.n_goal == 3
     assert found.selection.fac == pytest.approx(2 / 3)
     assert found.selection.mean_tokens == 10
@@ -454,7 +456,9 @@ def test_random_picks_have_the_same_quotas():
 def test_random_picks_match_the_lengths_of_a_choice_without_quotas():
     tokens = np.arange(1, 1001)
     rows = [dict.fromkeys(range(n // 10 + 1), 1.0) for n in tokens]
-    found = report(make_activations(rows, 120, tokens.tolist()), 30, quota="none")
+    found = report(
+        make_activations(rows, 120, tokens.tolist()), 30, quota="none", objective="coverage"
+    )
     assert found.selection.mean_tokens > 900
     assert all(
         m.mean_tokens == pytest.approx(found.selection.mean_tokens, rel=0.02) for m in found.random
@@ -493,13 +497,26 @@ def call(*words):
 def test_command_selects_ids_in_order_and_writes_the_samples(tmp_path):
     table = pool_on_disk(tmp_path / "table", [{0: 2.0}, {1: 2.0, 2: 2.0}, {3: 0.5}])
     out = tmp_path / "chosen.jsonl"
-    done = call(table, "--budget", 2, "--quota", "none", "-o", out, "--json")
+    rule = ("--objective", "coverage", "--quota", "none")
+    done = call(table, "--budget", 2, *rule, "-o", out, "--json")
     row = json.loads(done.stdout)
     assert row["selected"] == ["s1", "s0"]
     assert row["selection"]["fac"] == 1.0
     assert set(row["random"]["fac"]) == {"mean", "low", "high"}
     assert [sample.sample_id for sample in read_samples(out)] == ["s1", "s0"]
     assert "every feature counts" in done.stderr
+
+
+def test_weights_of_features_need_the_objective_coverage():
+    with pytest.raises(DataError, match="choose the objective coverage"):
+        SelectSettings(3, weights="frequency")
+    assert SelectSettings(3, objective="coverage", weights="frequency").weights == "frequency"
+
+
+def test_the_target_is_matched_unless_another_objective_is_named():
+    pool = make_activations([{0: 1}, {1: 1, 2: 1}], 3)
+    chosen = report(pool, 1, quota="none", anchor=make_activations([{0: 1}], 3))
+    assert chosen.sample_ids == ("s0",)  # the other activates more, which the anchor never does
 
 
 def test_command_prints_the_random_picks_and_says_when_the_pool_is_too_small(tmp_path):

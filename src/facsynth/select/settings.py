@@ -1,10 +1,8 @@
 """Settings of a choice of samples.
 
-Coverage grows with text length, so a greedy choice takes long and odd texts. In the pilot study
-that was much worse than a random choice (-0.12 macro AUPRC), random texts of the same lengths
-were as bad, and with length quotas the greedy choice equalled a random one. Herding to the mean
-firing frequencies was better than random up to about 50 picks; in a second pilot on preference
-pairs only herding on the label direction won consistently. So length quotas are the default.
+Coverage grows with text length, so a greedy choice without length quotas takes long and odd texts
+and is much worse than a random one. Within length quotas herding to the target's firing rates is
+ahead of random samples, and coverage is not (docs/studies/keep_rules.md). So both are the default.
 """
 
 from dataclasses import dataclass
@@ -23,8 +21,8 @@ class SelectSettings(Settings):
     budget: int
     """Number of samples to choose. A pool with fewer samples that have text is chosen whole."""
 
-    objective: Literal["coverage", "representative", "direction"] = "coverage"
-    """Cover the most features; match the target's firing rates; or keep the difference between
+    objective: Literal["representative", "coverage", "direction"] = "representative"
+    """Match the target's firing rates; cover the most features; or keep the difference between
     the classes, or between chosen and rejected."""
 
     space: Literal["features", "hidden"] = "features"
@@ -38,7 +36,7 @@ class SelectSettings(Settings):
     """Tokens that all chosen samples may have together. Samples that do not fit are skipped."""
 
     weights: Literal["equal", "frequency"] = "equal"
-    """For coverage: count a feature once, or as often as it fires in the target."""
+    """For the objective coverage: count a feature once, or as often as it fires in the target."""
 
     random_seed: int = 0
     """Random seed of the random choices that serve as a control."""
@@ -50,6 +48,11 @@ class SelectSettings(Settings):
         if self.space == "hidden" and self.objective == "coverage":
             raise DataError(
                 "hidden states have no coverage; choose the objective representative or direction"
+            )
+        if self.weights != "equal" and self.objective != "coverage":
+            raise DataError(
+                f"the objective {self.objective} has no weights of features; leave them equal or "
+                "choose the objective coverage"
             )
 
 

@@ -57,7 +57,9 @@ class TrainVariant(Settings):
                 "above 0"
             )
         if self.tied and self.frozen:
-            raise DataError("a tied decoder is the encoder and cannot be frozen; choose one of both")
+            raise DataError(
+                "a tied decoder is the encoder and cannot be frozen; choose one of both"
+            )
 
 
 @dataclass(frozen=True)
