@@ -1,5 +1,6 @@
 """Extraction on a real Ray cluster of two nodes on this machine."""
 
+import json
 import os
 import signal
 import threading
@@ -13,11 +14,13 @@ from facsynth.models.lm import load_language_model
 from facsynth.models.settings import ModelSettings
 from facsynth.records import Sample
 from facsynth.sae.files import load_sae
+from facsynth.scale.ray import _check_reachable
 from facsynth.scale.settings import ScaleSettings
-from facsynth.scale.where import extract_where
+from facsynth.scale.where import Extractor, extract_where, hold_cluster
 from facsynth.table.extract import extract_table
 from facsynth.table.settings import ExtractSettings
-from tiny_pair import save_pair
+from test_rounds import World
+from tiny_pair import load_pair, obedient, save_pair
 
 SAMPLES = [Sample(f"s{i}", text=f"we saw {'the cat and ' * (1 + i % 9)}a dog") for i in range(60)]
 SETTINGS = ExtractSettings(part_samples=2)
@@ -29,6 +32,16 @@ def test_without_ray_the_extra_is_named(monkeypatch, tmp_path):
     lm, saes = load_language_model(model), {tmp_path / "t": (load_sae(sae), "sae")}
     with pytest.raises(DataError, match=r"facsynth\[ray\]"):
         extract_where(SAMPLES[:2], lm, saes, ScaleSettings(ray="local"), ModelSettings(model))
+
+
+@pytest.mark.parametrize("how", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
+def test_a_cluster_that_is_gone_is_said_at_once(how, tmp_path, monkeypatch):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(DataError, match="no Ray cluster at .*127.0.0.1:1: .*refused"):
+        _check_reachable(how)
 
 
 @pytest.fixture
@@ -108,3 +121,21 @@ def test_a_killed_worker_and_a_lost_node_leave_each_sample_once(cluster, tmp_pat
     assert killed
     assert n_at_loss < 30
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "plain")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray uses settings that it calls deprecated
+def test_texts_that_are_scored_on_ray_give_the_same_samples(tmp_path):
+    pytest.importorskip("ray")
+    model, _ = save_pair(tmp_path)
+    world = World(tmp_path, pair=load_pair(tmp_path))
+    where = ScaleSettings(ray="local", ray_workers=2)
+    plain = world.run("plain", obedient)
+    with hold_cluster(where):
+        extract = Extractor(where, ModelSettings(str(model), dtype="float32"))
+        on_ray = world.run("ray", obedient, extract=extract)
+    written = [(one.folder / "synthetic.jsonl").read_bytes() for one in (plain, on_ray)]
+    assert plain.kept
+    assert written[0] == written[1]
+    plan = json.loads((tmp_path / "ray" / "round-00" / "step-1" / "plan.json").read_text())
+    assert plan["part_samples"] == 128  # where texts go to other processes

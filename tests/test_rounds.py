@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ class World:
     plain: bool = False
     n_words: int = len(PLANTED)
     tools: tuple[str, ...] = ()
+    pair: Any = None
 
     def __post_init__(self):
         texts = [
@@ -78,8 +80,12 @@ class World:
         samples = [self.sample(f"s{i}", text) for i, text in enumerate([*texts, *dull])]
         extract = ExtractSettings(score=self.score)
         n = len(texts)
-        self.anchor = planted_table(samples[:n], self.folder / "anchor", settings=extract)
-        self.seed = planted_table(samples[n:], self.folder / "seed", settings=extract)
+        self.anchor = planted_table(
+            samples[:n], self.folder / "anchor", pair=self.pair, settings=extract
+        )
+        self.seed = planted_table(
+            samples[n:], self.folder / "seed", pair=self.pair, settings=extract
+        )
 
     def sample(self, name, text):
         if self.plain:
@@ -87,12 +93,14 @@ class World:
         sample = talk(name, text, text if self.score == "assistant" else "it was so good")
         return replace(sample, tools=self.tools)
 
-    def run(self, name, script, settings=SETTINGS, *, relevant=None, judge=None, pair=None):
+    def run(self, name, script, settings=SETTINGS, *, relevant=None, judge=None, pair=None, **more):
         """A run into one folder, with the script behind a cache as always."""
         folder = self.folder / name
         chat = CachedChat(as_chat(script), folder / "replies.sqlite")
         run = SynthesisRun(self.anchor, self.seed, settings=settings, relevant=relevant)
-        return run.execute(*(pair or planted_pair()), chat, folder, judge=judge)
+        return run.execute(
+            *(pair or self.pair or planted_pair()), chat, folder, judge=judge, **more
+        )
 
 
 def as_chat(script):

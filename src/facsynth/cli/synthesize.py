@@ -17,6 +17,7 @@ from facsynth.cli.options import (
 )
 from facsynth.cli.sections import SectionedCommand
 from facsynth.models.settings import ModelSettings
+from facsynth.scale.settings import ScaleSettings
 from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
 
 
@@ -45,6 +46,7 @@ from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
 @click.option("--generator", "writer", help="Local model that writes; the --model by default.")
 @generator_options(without=("model", "replies"))
 @settings_options(JudgeSettings, "grading")
+@settings_options(ScaleSettings, "where")
 @json_option
 def synthesize(
     anchor: Path,
@@ -75,6 +77,7 @@ def synthesize(
     from facsynth.folders import hold_folder
     from facsynth.pipeline import load_generator
     from facsynth.pipeline.synthesis import open_judge
+    from facsynth.scale.where import Extractor, hold_cluster
     from facsynth.synthesize.run import SynthesisRun
     from facsynth.understand.descriptions import read_explanations
 
@@ -104,8 +107,9 @@ def synthesize(
     lm, sae = pair()
     expected = run.forecast(lm.tokenizer, policy=generator, judge=judge)
     progress.say(f"estimate: {expected}")
-    with hold_folder(output):
-        result = run.execute(lm, sae, chat, output, judge=judge, progress=progress)
+    extract = Extractor(options["where"], model)
+    with hold_folder(output), hold_cluster(options["where"]):
+        result = run.execute(lm, sae, chat, output, judge=judge, extract=extract, progress=progress)
     notes = []
     if result.stopped == "budget":
         notes.append("a limit was reached; raise it and run again to resume")

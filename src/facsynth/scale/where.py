@@ -1,19 +1,25 @@
 """Extraction where the settings say: here, on several devices, by vLLM, or on a Ray cluster."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facsynth.data.read import Source
 from facsynth.models.lm import LanguageModel
 from facsynth.models.settings import ModelSettings
 from facsynth.progress import SILENT, Progress
+from facsynth.records import Sample
 from facsynth.sae.module import SparseAutoencoder
 from facsynth.scale.settings import ScaleSettings
 from facsynth.table.extract import ReadParts, extract_named
 from facsynth.table.settings import ExtractSettings
 from facsynth.table.table import FeatureTable
 
-__all__ = ["extract_where"]
+__all__ = ["Extractor", "extract_where", "hold_cluster"]
+
+_FEW_SAMPLES = 128
+"""Samples of a part where some hundreds of texts are spread over processes."""
 
 
 def extract_where(
@@ -67,3 +73,46 @@ def _reader(
 
         return read_on_devices(find_devices(where.devices), lm, model, settings)
     return None
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Extracts tables of few samples where the settings say; called as `extract_table` is."""
+
+    where: ScaleSettings
+    model: ModelSettings
+    """How other processes load the model."""
+
+    def __call__(
+        self,
+        samples: Sequence[Sample],
+        lm: LanguageModel,
+        sae: SparseAutoencoder,
+        folder: Path,
+        *,
+        settings: ExtractSettings,
+        sae_name: str,
+        progress: Progress,
+    ) -> FeatureTable:
+        """The table, in its folder."""
+        if self.where != ScaleSettings():
+            settings = replace(settings, part_samples=_FEW_SAMPLES)
+        saes = {folder: (sae, sae_name)}
+        given = (self.where, self.model)
+        return extract_where(samples, lm, saes, *given, settings=settings, progress=progress)[0]
+
+
+@contextmanager
+def hold_cluster(where: ScaleSettings) -> Iterator[None]:
+    """Stay connected to the Ray cluster of the settings, if they name one.
+
+    Raises:
+        DataError: Ray is not installed, or the cluster cannot be reached.
+    """
+    if where.ray is None:
+        yield
+        return
+    from facsynth.scale.ray import connected
+
+    with connected(where):
+        yield

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,7 @@ class SynthesisRun:
         folder: str | Path,
         *,
         judge: QualityJudge | None = None,
+        extract: Callable[..., FeatureTable] | None = None,
         progress: Progress = SILENT,
     ) -> Synthesis:
         """Write the samples, score them, and leave the data set in a folder.
@@ -178,6 +179,7 @@ class SynthesisRun:
             chat: The generator.
             folder: The run folder; see `result`.
             judge: Who grades texts before they are kept; nobody by default.
+            extract: Extracts the candidates; by default `extract_table`, here.
             progress: Where bars are drawn.
 
         Raises:
@@ -215,7 +217,7 @@ class SynthesisRun:
         is_checked = self._settings.method == "cover"
         texts = admission.written_in_anchor if is_checked else ()
         fluency = Fluency.of(texts, lm, self._settings.fluency)
-        steps = Steps(writer, lm, sae, self._source, folder, finisher, fluency)
+        steps = Steps(writer, lm, sae, self._source, folder, finisher, fluency, extract)
         rounds = self._rounds(lm.tokenizer)
         rounds.run(steps, progress=progress)
         made = [rounds.pool.candidates[one.row] for one in rounds.kept]

@@ -12,7 +12,7 @@ run with a higher limit asks for the rest.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -29,6 +29,7 @@ from facsynth.synthesize.finish import Finished, Finisher
 from facsynth.synthesize.fluency import Fluency
 from facsynth.table.extract import extract_features, extract_table
 from facsynth.table.manifest import TableSource
+from facsynth.table.table import FeatureTable
 from facsynth.understand.spans import extract_settings
 
 __all__ = ["Step", "Steps"]
@@ -63,6 +64,9 @@ class Steps:
     finisher: Finisher
     fluency: Fluency | None = None
     """What tells written texts from words in no order; None keeps both."""
+
+    extract: Callable[..., FeatureTable] | None = None
+    """Extracts the candidates, called as `extract_table` is; by default it is that, here."""
 
     def take(self, requests: Sequence[Asking], *, round_: int, step: int) -> Step:
         """Ask for candidates and score them against every feature.
@@ -133,7 +137,7 @@ class Steps:
     def _score(self, candidates: Sequence[Candidate], folder: Path) -> FeatureActivations | None:
         if not candidates:
             return None
-        table = extract_table(
+        table = (self.extract or extract_table)(
             [candidate.sample for candidate in candidates],
             self.lm,
             self.sae,
