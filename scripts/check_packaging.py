@@ -1,25 +1,26 @@
-"""Build wheel and sdist, install them in fresh environments and run them: one row for each.
+"""Install wheel and sdist in fresh environments and run them: one row of a table for each.
 
-    python scripts/check_packaging.py python3.11 python3.12 --extras hub tasks --lowest
+    pip install uv
+    python scripts/check_packaging.py python3.11 python3.12 --extras "" hub --lowest
 
-Each environment gets the wheel (one of them the sdist) with one extra, and must import what the
-extra brings, show its help, and look at a small file with the embedded model. `--lowest` installs
-the lower bounds of `pyproject.toml` in one more. A row takes minutes and 2 GB while it lasts.
+An environment gets the package with one extra. It must import what the extra brings, show its
+help, look at a small file with the embedded model, and measure it against general text. `--lowest`
+takes the lowest versions that `pyproject.toml` allows. Rows go into `docs/packaging.md`.
 """
 
 import argparse
 import json
-import re
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import tomllib
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PAGE = ROOT / "docs" / "packaging.md"
 MODULES = {
     "": ["facsynth"],
     "hub": ["datasets"],
@@ -32,11 +33,17 @@ MODULES = {
 }
 """What must be there after an extra."""
 
-BUILD = "import setuptools.build_meta as b, sys; b.build_{}(sys.argv[1])"
+SHOWN = ("torch", "transformers", "numpy")
+"""Packages whose versions a row names."""
+
 FILES = (
     "import importlib.resources as r; f = r.files('facsynth'); "
     "assert (f / 'py.typed').is_file() and (f / 'default_sae/cfg.json').is_file(); "
     "assert (f / 'report/page.html.jinja').is_file()"
+)
+VERSIONS = (
+    "import importlib.metadata as m, platform, sys; "
+    "print(platform.python_version(), *(f'{p} {m.version(p)}' for p in sys.argv[1:]), sep=', ')"
 )
 
 
@@ -45,59 +52,77 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pythons", nargs="*", default=[sys.executable])
     parser.add_argument("--extras", nargs="*", default=list(MODULES), choices=list(MODULES))
-    parser.add_argument("--lowest", action="store_true", help="also the lower bounds, once")
+    parser.add_argument("--sdist", action="store_true", help="the sdist instead of the wheel")
+    parser.add_argument("--lowest", action="store_true", help="the lowest versions allowed")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        run(["git", "-C", str(ROOT), "archive", "-o", str(folder / "tree.zip"), "HEAD"], folder)
-        shutil.unpack_archive(folder / "tree.zip", folder / "tree")
-        for kind in ("sdist", "wheel"):  # outside of the checkout, which stays as it is
-            build = [sys.executable, "-c", BUILD.format(kind), str(folder)]
-            run(build, folder, cwd=folder / "tree")
-        [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
-        jobs: list[tuple[str, str, Path, tuple[str, ...]]]
-        jobs = [(p, e, wheel, ()) for p in given.pythons for e in given.extras]
-        jobs += [(given.pythons[0], "", sdist, ())]
-        if given.lowest:
-            jobs += [(given.pythons[0], "", wheel, tuple(lower_bounds()))]
-        done = [check(*job, folder) for job in jobs]
+        package = build("sdist" if given.sdist else "wheel", Path(scratch))
+        jobs = [(python, extra) for python in given.pythons for extra in given.extras]
+        done = [check(python, extra, package, lowest=given.lowest) for python, extra in jobs]
     sys.exit(0 if all(done) else 1)
 
 
-def lower_bounds() -> list[str]:
-    """The dependencies, each at the lowest version that is allowed."""
-    return [re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in PROJECT["dependencies"]]
+def build(kind: str, folder: Path) -> Path:
+    """The wheel or sdist of the last commit, built outside of the checkout."""
+    run(["git", "-C", str(ROOT), "archive", "-o", str(folder / "tree.zip"), "HEAD"], folder)
+    shutil.unpack_archive(folder / "tree.zip", folder / "tree")
+    run(["uv", "build", "-q", f"--{kind}", "-o", str(folder)], folder / "tree")
+    [package] = [*folder.glob("*.whl"), *folder.glob("*.tar.gz")]
+    return package
 
 
-def check(python: str, extra: str, package: Path, pins: tuple[str, ...], folder: Path) -> bool:
-    """Install into a fresh environment and run; prints a row."""
-    start, what = time.monotonic(), package.name.removeprefix("facsynth-")
-    label = f"{python} {what}{f' [{extra}]' if extra else ''}{' lowest' if pins else ''}"
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        place = Path(scratch)
-        home, rows = place / "env" / "bin", place / "rows.jsonl"
-        texts = [json.dumps({"text": f"A cat sat on mat {i}."}) for i in range(9)]
-        rows.write_text("\n".join(texts))
-        target = f"{package}[{extra}]" if extra else str(package)
+def check(python: str, extra: str, package: Path, *, lowest: bool) -> bool:
+    """Install into a fresh environment and run; prints a row and keeps it."""
+    start, facts, fault = time.monotonic(), python, ""
+    with tempfile.TemporaryDirectory(dir=package.parent) as scratch:
         try:
-            run([python, "-m", "venv", str(place / "env")], place)
-            run([str(home / "pip"), "install", "-q", target, *pins], place)
-            imports = "; ".join(f"import {name}" for name in MODULES[extra])
-            run([str(home / "python"), "-c", f"{FILES}; {imports}"], place)
-            run([str(home / "fac"), "--help"], place)
-            run([str(home / "fac"), "look", str(rows), "-o", "look", "--json"], place)
+            facts = install_and_run(python, extra, package, Path(scratch), lowest=lowest)
         except RuntimeError as error:
-            print(f"FAILED  {label}: {error}", flush=True)
-            return False
-    print(f"ok      {label} ({time.monotonic() - start:.0f} s)", flush=True)
-    return True
+            fault = str(error)
+    version, _, packages = facts.partition(", ")
+    kind = "wheel" if package.suffix == ".whl" else "sdist"
+    key = (".".join(version.split(".")[:2]), kind, extra or "none", "lowest" if lowest else "new")
+    print(*key, fault or "ok", packages, f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
+    write_row(key, (packages, "**fails**" if fault else "runs", date.today().isoformat()))
+    return not fault
 
 
-def run(command: list[str], place: Path, *, cwd: Path | None = None) -> None:
-    """Run a command; its last lines of errors if it fails."""
-    done = subprocess.run(command, cwd=cwd or place, capture_output=True, text=True)
+def install_and_run(python: str, extra: str, package: Path, place: Path, *, lowest: bool) -> str:
+    """Python's version and those of some packages, of an environment in which all of it works."""
+    home, rows = place / "env" / "bin", place / "rows.jsonl"
+    texts = [json.dumps({"text": f"A cat sat on mat {i}."}) for i in range(9)]
+    rows.write_text("\n".join(texts))
+    target = f"facsynth[{extra}] @ {package.as_uri()}" if extra else str(package)
+    resolution = ["--resolution", "lowest-direct"] if lowest else []
+    run(["uv", "venv", "-q", "--python", python, str(place / "env")], place)
+    into = ["--python", str(home / "python")]
+    run(["uv", "pip", "install", "-q", *into, *resolution, target], place)
+    facts = run([str(home / "python"), "-c", VERSIONS, *SHOWN], place)
+    imports = "; ".join(f"import {name}" for name in MODULES[extra])
+    run([str(home / "python"), "-c", f"{FILES}; {imports}"], place)
+    run([str(home / "fac"), "--help"], place)
+    run([str(home / "fac"), "look", str(rows), "-o", "look", "--json"], place)
+    run([str(home / "fac"), "coverage", "--anchor", "reference", "--seed", "look"], place)
+    return facts.strip()
+
+
+def write_row(key: tuple[str, ...], cells: tuple[str, ...]) -> None:
+    """Put a row into the page's table, in place of an older one of the same combination."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("|---"))
+    rows = {tuple(line.strip("| ").split(" | "))[:4]: line for line in lines[head + 1 :] if line}
+    rows[key] = f"| {' | '.join([*key, *cells])} |"
+    kept = [*lines[: head + 1], *(rows[one] for one in sorted(rows))]
+    PAGE.write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
+def run(command: list[str], place: Path) -> str:
+    """What a command prints; its last lines of errors if it fails."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=place, env=own, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:4])}: {done.stderr.strip()[-600:]}")
+        raise RuntimeError(f"{' '.join(command[:4])}: {done.stderr.strip()[-900:]}")
+    return done.stdout
 
 
 if __name__ == "__main__":
