@@ -93,10 +93,12 @@ def install_and_run(python: str, extra: str, package: Path, place: Path, *, lowe
     texts = [json.dumps({"text": f"A cat sat on mat {i}."}) for i in range(9)]
     rows.write_text("\n".join(texts))
     target = f"facsynth[{extra}] @ {package.as_uri()}" if extra else str(package)
-    resolution = ["--resolution", "lowest-direct"] if lowest else []
+    install = ["uv", "pip", "install", "-q", "--python", str(home / "python")]
     run(["uv", "venv", "-q", "--python", python, str(place / "env")], place)
-    into = ["--python", str(home / "python")]
-    run(["uv", "pip", "install", "-q", *into, *resolution, target], place)
+    if lowest:
+        project = [str(package.parent / "tree" / "pyproject.toml"), "--resolution", "lowest-direct"]
+        run([*install, "-r", *project, *(["--extra", extra] if extra else [])], place)
+    run([*install, target, *(["--no-deps"] if lowest else [])], place)
     facts = run([str(home / "python"), "-c", VERSIONS, *SHOWN], place)
     imports = "; ".join(f"import {name}" for name in MODULES[extra])
     run([str(home / "python"), "-c", f"{FILES}; {imports}"], place)

@@ -145,7 +145,13 @@ def look_at(
     ranked = ranked[common[ranked] & (z[ranked] > 0)]
     read = ReadTable.of(table, tokenizer)
     spans = collect_spans(read, ranked.tolist())
-    topics = find_topics(active, decoder, ranked.tolist(), spans, count_terms(samples))
+    words = count_terms(samples)
+    usual = 2 * active.counts[ranked] > active.n_samples  # else they join what they occur with
+    topics = [
+        topic
+        for part in (ranked[usual], ranked[~usual])
+        for topic in find_topics(active, decoder, part.tolist(), spans, words)
+    ]
     place = {feature: i for i, feature in enumerate(ranked.tolist())}
     standouts = [
         Standout(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from facsynth.records import Sample, Span, sample_text
-from facsynth.words import find_words, is_word, split_words
+from facsynth.words import find_words, is_function_word, is_word, split_words
 
 __all__ = [
     "TermCounts",
@@ -30,14 +30,28 @@ _N_TERMS = 3
 """Most terms in a name."""
 
 _NEIGHBOUR_WEIGHT = 0.15
+_BESIDE_WEIGHT = 0.4
+"""What a word beside the peaks of a sample counts in the name of a topic; at a peak it is 1."""
+
 _PRIOR_WORDS = 10.0
 """Weight of the anchor's word frequencies, in words; a feature has about ten spans."""
 
 _PAIR_FACTOR = 1.25
 """A pair must score this much better than its words: "united states" does, "a cat" does not."""
 
-_LEAST_SHARE = 0.2
-"""A further term is named when it scores this share of the best one."""
+_LEAST_SHARE, _LEAST_TOPIC_SHARE = 0.2, 0.15
+"""A further term is named when it scores this share of the best one; words beside the peaks, which
+name topics, score less."""
+
+
+_LEAST_STEM = 4
+"""Two words that are alike in this many first letters, and in all but the last of the shorter one,
+are forms of one word."""
+
+_QUESTION_WORDS = ("who", "what", "which", "when", "where", "why", "how")
+
+_ENDINGS = ("s", "ed", "er", "ing")
+"""What makes another form of a shorter word, such as "pay"."""
 
 
 @dataclass(frozen=True)
@@ -95,37 +109,63 @@ def name_terms(
             scores[pair] = z
     n_spans = Counter(term for span in spans for term in terms_of(span.text))
     # A word beside the mark that all spans share says something only if it is there again.
-    peaks = {peak_word(span) for span in spans}
-    telling = {t for t in scores if not _is_short(t) and (t in peaks or n_spans[t] > 1)}
+    peaks = Counter(peak_word(span) for span in spans)
+    telling = {
+        t
+        for t in scores
+        if not _is_short(t)
+        and (t in peaks or n_spans[t] > 1)
+        and (not is_function_word(t) or 2 * peaks[t] >= len(spans))
+    }
     return _best_terms(scores, telling, background, n_terms)
 
 
 def name_topic(groups: Sequence[Sequence[Span]], background: TermCounts) -> str:
     """The words that the spans of several features have in common, as one line.
 
-    A feature of a group often peaks at a mark or a short word, such as a bracket in code; what the
-    group is about stands around it. So every word of a span counts, once, whether it is at the
-    peak or not, and a word is named only if it is in the spans of two features.
+    A word counts once for each sample that has it at a peak, and a little for each that has it
+    beside one: a feature of a group may peak at a mark, such as a bracket in code, and what it is
+    about stands around it. Features of a group share their strongest samples, so words of a single
+    sample say nothing of the group. Function words are named only where most peaks are at such
+    words, as in questions, or where nothing else is common.
 
     Returns:
-        The words, the most telling first; where no word is common, the name of all spans together.
+        The best term of the first feature, whose example people see, then the common words, the
+        most telling first; where no word is common, the name of all spans together.
     """
-    weights: defaultdict[str, float] = defaultdict(float)
-    owners: Counter[str] = Counter()
-    for spans in groups:
-        words = Counter(word for span in spans for word in dict.fromkeys(split_words(span.text)))
-        owners.update(words.keys())
-        for word, n in words.items():
-            weights[word] += n
-    common = {w: n for w, n in weights.items() if owners[w] > 1 and not _is_short(w, least=3)}
+    every = [span for spans in groups for span in spans]
+    owned = dict.fromkeys(
+        (i, w) for i, g in enumerate(groups) for s in g for w in split_words(s.text)
+    )
+    seen = dict.fromkeys((s.sample_id, w) for s in every for w in split_words(s.text))
+    peaks = dict.fromkeys((s.sample_id, peak_word(s)) for s in every)
+    owners, beside, at_peak = (Counter(w for _, w in pairs) for pairs in (owned, seen, peaks))
+    n_samples = len({span.sample_id for span in every})
+    weights = {
+        word: at_peak[word] + _BESIDE_WEIGHT * n
+        for word, n in beside.items()
+        if owners[word] > 1 and (n > 1 or n_samples == 1) and not _is_short(word, least=3)
+    }
     total, n_all = sum(weights.values()), float(background.n_words)
     scores = {
         word: _log_odds_z(weight, total, float(background.frequency(word)), n_all)
-        for word, weight in common.items()
+        for word, weight in weights.items()
     }
-    named = _best_terms({w: z for w, z in scores.items() if z > 0}, scores, background, _N_TERMS)
-    together = [span for spans in groups for span in as_shares(spans)]
-    return ", ".join(named) or name_feature(together, background)
+    scores = {word: z for word, z in scores.items() if z > 0}
+    n_building = sum(is_function_word(peak_word(span)) for span in every)
+    is_building = 2 * n_building >= len(every)
+    telling = {w for w in scores if not is_function_word(w) or (is_building and at_peak[w] > 1)}
+    common = _best_terms(scores, telling, background, _N_TERMS, least=_LEAST_TOPIC_SHARE)
+    if not common:
+        return name_feature([s for spans in groups for s in as_shares(spans)], background)
+    first = [term for term in name_terms(groups[0], background, n_terms=1) if _can_lead(term)]
+    rest = [term for term in common if not any(_is_form(term, one) for one in first)]
+    return ", ".join([*first, *rest][:_N_TERMS])
+
+
+def _can_lead(term: str) -> bool:
+    """Whether a topic may begin with a term: no mark, and of function words only who to why."""
+    return not _is_short(term) and (term in _QUESTION_WORDS or not is_function_word(term))
 
 
 def as_shares(spans: Sequence[Span]) -> list[Span]:
@@ -134,9 +174,17 @@ def as_shares(spans: Sequence[Span]) -> list[Span]:
 
 
 def _best_terms(
-    scores: Mapping[str, float], telling: Collection[str], background: TermCounts, n_terms: int
+    scores: Mapping[str, float],
+    telling: Collection[str],
+    background: TermCounts,
+    n_terms: int,
+    *,
+    least: float = _LEAST_SHARE,
 ) -> tuple[str, ...]:
-    """The best terms that share no word: telling ones first, and at most one mark or letter."""
+    """The best terms that share no word: telling ones first, and at most one mark or letter.
+
+    Terms that are not telling are named only where none is.
+    """
 
     def rank(term: str) -> tuple[bool, float, int, str]:  # of equal ones, that of the rarer words
         rarest = max(map(background.frequency, split_words(term)), default=0)
@@ -146,13 +194,24 @@ def _best_terms(
     for term in sorted(scores, key=rank):
         if len(named) == n_terms:
             break
-        is_weak = bool(named) and scores[term] < _LEAST_SHARE * scores[named[0]]
+        is_weak = bool(named) and scores[term] < least * scores[named[0]]
         is_second_mark = _is_short(term) and any(map(_is_short, named))
-        if is_weak or is_second_mark:
+        is_filler = term not in telling and bool(named) and named[0] in telling
+        if is_weak or is_second_mark or is_filler:
             continue
-        if not any(set(split_words(term)) & set(split_words(other)) for other in named):
+        if not any(_is_form(term, other) for other in named):
             named.append(term)
     return tuple(named)
+
+
+def _is_form(term: str, other: str) -> bool:
+    """Whether two terms share a word, or are forms of one: "word" and "words"."""
+    if set(split_words(term)) & set(split_words(other)):
+        return True
+    short, long = sorted((term, other), key=len)
+    if len(short) < _LEAST_STEM:
+        return long.removeprefix(short) in _ENDINGS
+    return long.startswith(short[: max(_LEAST_STEM, len(short) - 1)])
 
 
 def _is_short(term: str, least: int = 2) -> bool:
