@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ LIMITS = {
     "FAC and missing list": 5,
     "diff": 60,
     "overlap": 60,
-    "select 2,000": 20,
+    "select 2,000, coverage": 20,
     "top samples of a feature": 0.05,
 }
 """Seconds for a million samples on two cores, once the tables are read; `overlap` and `diff` with
@@ -62,15 +63,16 @@ def run_fac(a: Path, b: Path) -> Callable[[], object]:
     return measure
 
 
-def run_select(a: Path, b: Path) -> Callable[[], object]:
-    """Two thousand samples by coverage, with length quotas and random controls."""
+def run_select(objective: str, a: Path, b: Path) -> Callable[[], object]:
+    """Two thousand samples by one objective, with length quotas and random controls."""
     from facsynth.select.pool import Pool
     from facsynth.select.select import select_samples
     from facsynth.select.settings import SelectSettings
     from facsynth.table.active import active_rows
 
     pool = Pool(active_rows(a, threshold=1.0))
-    return lambda: select_samples(pool, SelectSettings(min(2000, pool.n_tokens.size)))
+    settings = SelectSettings(min(2000, pool.n_tokens.size), objective)
+    return lambda: select_samples(pool, settings)
 
 
 def run_coverage(a: Path, b: Path) -> Callable[[], object]:
@@ -145,7 +147,8 @@ TASKS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
     "coverage with controls": run_coverage,
     "diff": run_command("diff", "A", "B", "--no-spans"),
     "overlap": run_command("overlap", "A", "B"),
-    "select 2,000": run_select,
+    "select 2,000, coverage": partial(run_select, "coverage"),
+    "select 2,000, firing rates": partial(run_select, "representative"),
     "labels": run_command("labels", "A"),
     "diversity": run_command("diversity", "A", "B"),
     "top samples of a feature": run_strongest,

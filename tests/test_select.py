@@ -513,6 +513,15 @@ def test_weights_of_features_need_the_objective_coverage():
     assert SelectSettings(3, objective="coverage", weights="frequency").weights == "frequency"
 
 
+def test_picks_are_the_same_in_rows_that_are_quick_and_in_small_ones(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = [dict.fromkeys(rng.choice(40, 8, replace=False).tolist(), 1.0) for _ in range(60)]
+    pool, wanted = make_activations(rows, 40), {"objective": "representative", "quota": "length"}
+    quick = choose(pool, 12, **wanted)
+    monkeypatch.setattr("facsynth.select.vectors._MOST_QUICK", 0)
+    assert choose(pool, 12, **wanted) == quick
+
+
 def test_the_target_is_matched_unless_another_objective_is_named():
     pool = make_activations([{0: 1}, {1: 1, 2: 1}], 3)
     chosen = report(pool, 1, quota="none", anchor=make_activations([{0: 1}], 3))

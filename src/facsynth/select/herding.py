@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 from facsynth.select.picks import Group, Spending, take_turns
-from facsynth.select.vectors import dense_row, products, square_norms, take
+from facsynth.select.vectors import as_quick_rows, dense_row, products, square_norms, take
 
 __all__ = ["direction_picks", "mean_picks"]
 
@@ -39,7 +39,7 @@ def mean_picks(
         spending: Tokens that may be spent.
         taken: Samples chosen before.
     """
-    parts = [take(vectors, group.rows) for group in groups]
+    parts = [as_quick_rows(take(vectors, group.rows), vectors) for group in groups]
     norms = [square_norms(part) for part in parts]
     total = np.zeros_like(target_sum)
     n_picked = 0
