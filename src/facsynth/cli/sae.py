@@ -17,13 +17,17 @@ from facsynth.cli.options import (
 )
 from facsynth.cli.sae_profile import max_length_option, profile
 from facsynth.cli.sections import SectionedGroup
+from facsynth.errors import DataError
 from facsynth.models.settings import ModelSettings
 from facsynth.sae.formats.options import ReadOptions
 from facsynth.sae.train.settings import RECIPES, TrainSettings
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from facsynth.models.lm import LanguageModel
     from facsynth.progress import Progress
+    from facsynth.sae.train.data import ReadStates
     from facsynth.sae.train.ranks import Ranks
 
 save_dtype_option = click.option(
@@ -50,6 +54,11 @@ sae.add_command(profile)
     "--layer", type=int, required=True, help="0-based decoder layer whose output is read."
 )
 @settings_options(TrainSettings, "settings", presets=RECIPES)
+@click.option(
+    "--devices",
+    help="Read the texts with a process for each GPU (`all`), or for the devices named, or with a "
+    "number of processes on the CPU, while the SAE is trained on --device.",
+)
 @click.option("--holdout", default=0.05, show_default=True, help="Share of samples held out.")
 @max_length_option(512)
 @save_dtype_option
@@ -68,7 +77,8 @@ def train(
 ) -> None:
     """Train an SAE on the residual stream that DATA causes at one layer.
 
-    With several processes each reads a share of the texts, and the result is that of one:
+    With --devices several processes read the texts for the one that trains. With torchrun each
+    process reads a share of the texts and trains, and the result is that of one:
     torchrun --nproc-per-node 2 -m facsynth sae train DATA ...
     """
     from facsynth.cli.load import check_model_layer, check_sources, load_samples
@@ -105,6 +115,7 @@ def train(
             settings=settings,
             checkpoints=output,
             ranks=ranks,
+            read=_readers(options["devices"], model, lm, layer, ranks, held),
             progress=progress,
         )
         if ranks.number == 0:
@@ -113,6 +124,25 @@ def train(
             f"SAE written to {output}; measure it: "
             f"fac sae evaluate {output} {output / 'heldout.jsonl'}"
         )
+
+
+def _readers(
+    devices: str | None,
+    model: ModelSettings,
+    lm: "LanguageModel",
+    layer: int,
+    ranks: "Ranks",
+    held: "ExitStack",
+) -> "ReadStates | None":
+    """What reads texts in processes of their own, or None; `held` ends them."""
+    from facsynth.scale.devices import find_devices
+    from facsynth.scale.states import states_from
+
+    if devices is None:
+        return None
+    if ranks.count > 1:
+        raise DataError("--devices and torchrun do not go together; choose one")
+    return held.enter_context(states_from(find_devices(devices), model, lm, layer))
 
 
 def _first_rank_progress(ranks: "Ranks") -> "Progress":

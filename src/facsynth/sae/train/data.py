@@ -1,6 +1,6 @@
 """The tokens that an SAE is trained on: in which order, by which rank, read from where."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,11 @@ from facsynth.progress import Task
 from facsynth.sae.train.ranks import ALONE, Ranks
 from facsynth.sae.train.settings import TrainSettings
 
-__all__ = ["ActivationReader", "TokenGroup", "plan_groups"]
+__all__ = ["ActivationReader", "ReadStates", "TokenGroup", "plan_groups", "read_scored"]
+
+ReadStates = Callable[[Sequence[Sequence[TokenizedSample]]], Iterable[Sequence[Tensor]]]
+"""Reads batches of texts: gives for each batch, in order, the states of each text's scored tokens
+(n_scored, d_model) in bfloat16, as `read_scored` does."""
 
 _READ_TOKENS = 2048
 """Tokens per forward pass on a CPU, whose cache still holds the intermediate results."""
@@ -82,8 +86,10 @@ class ActivationReader:
         settings: TrainSettings,
         groups: Sequence[Sequence[int]],
         ranks: Ranks = ALONE,
+        read: ReadStates | None = None,
     ) -> None:
         self.lm, self.texts, self.layer, self.settings = lm, texts, layer, settings
+        self.read_states = read or self._read_here
         self.number = ranks.number
         self.owner = _owners(texts, ranks.count)
         self.first_group = {i: group for group in reversed(groups) for i in group}
@@ -108,15 +114,17 @@ class ActivationReader:
         lengths = [len(self.texts[i].input_ids) for i in group]
         n_read, total = 0, sum(lengths)
         size = _READ_TOKENS if self.lm.device.type == "cpu" else _READ_TOKENS_GPU
-        for batch in batch_by_length(lengths, batch_tokens=size):
-            task.advance(0, note=f"reading the model, {n_read:,} of {total:,} tokens")
+        cut = batch_by_length(lengths, batch_tokens=size)
+        batches = [[self.texts[group[b]] for b in batch] for batch in cut]
+        task.advance(0, note=f"reading the model, {n_read:,} of {total:,} tokens")
+        for batch, states in zip(cut, self.read_states(batches), strict=True):
             n_read += sum(lengths[b] for b in batch)
-            indices = [group[b] for b in batch]
-            output = read_residual(self.lm, [self.texts[i].input_ids for i in indices], self.layer)
-            for row, index in enumerate(indices):
-                scored = torch.from_numpy(self.texts[index].scored)
-                kept = output[row, : len(scored)][scored.to(output.device)]
-                self.by_text[index] = kept.to(torch.bfloat16, copy=True)
+            for b, kept in zip(batch, states, strict=True):
+                self.by_text[group[b]] = kept.to(self.lm.device)
+            task.advance(0, note=f"reading the model, {n_read:,} of {total:,} tokens")
+
+    def _read_here(self, batches: Sequence[Sequence[TokenizedSample]]) -> Iterator[list[Tensor]]:
+        return (read_scored(self.lm, texts, self.layer) for texts in batches)
 
     def _order(self, group: Sequence[int], number: int) -> Int[Tensor, " n_tokens"]:
         """The same shuffle on every rank, of which each sees its own rows."""
@@ -125,6 +133,18 @@ class ActivationReader:
         row = torch.where(own, own.cumsum(0) - 1, -1)
         rng = torch.Generator().manual_seed(self.settings.random_seed * 1_000_003 + number)
         return row[torch.randperm(len(row), generator=rng)]
+
+
+def read_scored(
+    lm: LanguageModel, texts: Sequence[TokenizedSample], layer: int
+) -> list[Float[Tensor, "_ d_model"]]:
+    """Residual stream at the scored tokens of each text, read in one batch, in bfloat16."""
+    output = read_residual(lm, [text.input_ids for text in texts], layer)
+    found = []
+    for row, text in zip(output, texts, strict=True):
+        scored = torch.from_numpy(text.scored).to(output.device)
+        found.append(row[: len(scored)][scored].to(torch.bfloat16, copy=True))
+    return found
 
 
 def _owners(texts: Sequence[TokenizedSample], n_ranks: int) -> list[int]:

@@ -8,8 +8,10 @@ gradients, which gives the steps that one process would take.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ import torch
 from facsynth.errors import DataError
 from facsynth.models.lm import LanguageModel, check_layer
 from facsynth.models.tokens import TokenizedSample
-from facsynth.progress import SILENT, Progress
+from facsynth.progress import SILENT, Progress, Task
 from facsynth.records import Sample
 from facsynth.sae.module import SaeConfig, SparseAutoencoder
-from facsynth.sae.train.data import ActivationReader, plan_groups
+from facsynth.sae.train.data import ActivationReader, ReadStates, TokenGroup, plan_groups
 from facsynth.sae.train.ranks import ALONE, Ranks
 from facsynth.sae.train.settings import TrainSettings
 from facsynth.sae.train.state import (
@@ -44,6 +46,7 @@ def train_sae(
     settings: TrainSettings | None = None,
     checkpoints: Path | None = None,
     ranks: Ranks = ALONE,
+    read: ReadStates | None = None,
     progress: Progress = SILENT,
 ) -> SparseAutoencoder:
     """Train an SAE on the output of one decoder layer.
@@ -59,6 +62,8 @@ def train_sae(
         checkpoints: Folder of the checkpoint; a run that finds one there resumes from it.
         ranks: The processes that train together; every one of them gets the result, rank 0
             writes the checkpoints.
+        read: Reads the texts elsewhere, the next group while the SAE is trained on one; by default
+            they are read here.
         progress: Where the bar is drawn.
 
     Raises:
@@ -71,14 +76,18 @@ def train_sae(
     run = fingerprint(lm, texts, layer, settings)
     state = load_checkpoint(checkpoints, run, lm.device, ranks)
     total = sum(texts[i].n_scored for group in groups for i in group)
-    reader = ActivationReader(lm, texts, layer, settings=settings, groups=groups, ranks=ranks)
+    reader = ActivationReader(
+        lm, texts, layer, settings=settings, groups=groups, ranks=ranks, read=read
+    )
     with progress.task("training the SAE", total, "tokens") as task:
         if state is None:
             state = initial_state(reader.read(groups[0], 0, task).rows, settings, ranks)
         task.advance(sum(texts[i].n_scored for g in groups[: state.group] for i in g))
         trainer = SaeTrainer(state, settings, ranks, n_steps=total // settings.batch_tokens)
-        while state.group < len(groups):
-            trainer.use(reader.read(groups[state.group], state.group, task), task)
+        numbers = range(state.group, len(groups))
+        load = partial(_load, reader, groups, task)
+        for group in map(load, numbers) if read is None else _one_ahead(load, numbers):
+            trainer.use(group, task)
             state.group += 1
             if ranks.number == 0:
                 save_checkpoint(checkpoints, run, state)
@@ -86,6 +95,23 @@ def train_sae(
     sae = folded_sae(state, settings, layer=layer, metadata=facts)
     sae.config = replace(sae.config, model_name=lm.name, model_hash=lm.content_hash)
     return sae.to(lm.device)
+
+
+def _load(
+    reader: ActivationReader, groups: Sequence[Sequence[int]], task: Task, number: int
+) -> TokenGroup:
+    return reader.read(groups[number], number, task)
+
+
+def _one_ahead(load: Callable[[int], TokenGroup], numbers: range) -> Iterator[TokenGroup]:
+    """The groups, each loaded while the one before is in use."""
+    with ThreadPoolExecutor(1, "read") as pool:
+        coming = [pool.submit(load, number) for number in numbers[:1]]
+        for number in numbers:
+            group = coming.pop().result()
+            if number + 1 < numbers.stop:
+                coming.append(pool.submit(load, number + 1))
+            yield group
 
 
 def split_holdout(samples: Sequence[Sample], *, share: float) -> tuple[list[Sample], list[Sample]]:
