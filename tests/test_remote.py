@@ -77,6 +77,22 @@ def test_a_table_goes_to_an_address_and_is_opened_there(bucket, tmp_path):
     assert opened.activations().values.tolist() == [1.0, 3.0]
 
 
+def test_what_is_deleted_at_an_address_is_not_in_the_way(bucket):
+    for name in ("old", "new"):
+        with remote_output("memory://b/table") as folder:
+            assert not (folder / "manifest.json").exists()
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "manifest.json").write_text(name)
+        assert bucket.cat("/b/table/manifest.json").decode() == name
+        bucket.rm("/b/table", recursive=True)
+
+
+def test_what_another_machine_wrote_is_seen_before_it_is_overwritten(bucket):
+    bucket.pipe("/b/theirs/manifest.json", b"theirs")
+    with remote_output("memory://b/theirs") as folder:
+        assert (folder / "manifest.json").read_text() == "theirs"
+
+
 def test_table_commands_take_addresses(bucket, tmp_path):
     rows = make_activations([{0: 1.0}, {2: 3.0}])
     for name in ("a", "b"):

@@ -7,6 +7,7 @@ the date or the tag of its file changes. Credentials are those of the environmen
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -57,15 +58,22 @@ def local_copy(name: str | Path) -> Path:
 def remote_output(name: str | Path) -> Iterator[Path]:
     """A local folder for what is to be written; copied to its address when the block succeeds.
 
-    It stays the same for the same address, so that a stopped run resumes on this machine.
+    It stays the same for the same address, so that a stopped run resumes on this machine. It begins
+    with what is at the address, and is emptied where what was finished here has been deleted there.
     """
     if (address := remote_address(name)) is None:
         yield Path(name)
         return
     folder = _copy_of(address).with_suffix(".out") / PurePosixPath(address).name
-    yield folder
     with _said(address):
         system, root = _open(address)
+        there = system.find(root, detail=True)
+        if not there and (folder / _LAST).is_file():
+            shutil.rmtree(folder)
+        if there and not folder.exists():
+            _copy_changed(system, there, root.rstrip("/"), folder)
+    yield folder
+    with _said(address):
         written = [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
         for path in sorted(written, key=lambda path: (path.name == _LAST, path)):
             target = f"{root.rstrip('/')}/{path.relative_to(folder).as_posix()}"
