@@ -397,7 +397,10 @@ def test_strict_makes_an_unread_text_an_error():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"body": "x"}, "no known fields, such as `messages`, .*found `body`; .*--fields"),
+        (
+            {"body": "x"},
+            "no known fields, such as `messages`, .*found `body`; .*--fields text=body",
+        ),
         ({}, "no field at all"),
         ({"messages": []}, "found `messages`"),
         ({"messages": "Hi"}, "no known fields"),

@@ -58,4 +58,6 @@ def test_one_command_leads_from_a_file_to_a_finding(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "It is about:" in done.stdout
     assert "Next:" in done.stdout
+    assert done.stderr.index("8 of 8 questions begin alike") < done.stderr.index("loading")
+    assert "8 samples are few" in done.stderr
     assert (tmp_path / "looks" / "own" / "manifest.json").is_file()

@@ -1,6 +1,8 @@
 """`fac look`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +12,26 @@ from facsynth.cli.sections import SectionedCommand
 from facsynth.data.settings import ReadSettings
 from facsynth.models.settings import ModelSettings
 from facsynth.table.settings import ExtractSettings
+
+if TYPE_CHECKING:
+    from facsynth.compare.oddities import Oddity
+
+FEW, MANY = 30, 2_000
+"""Of fewer samples shares say little; more take long to read."""
+
+
+def first_notes(oddities: "Sequence[Oddity]", n_samples: int) -> list[str]:
+    """What can be said before the model has read anything."""
+    notes = [
+        f"{one.n_samples:,} of {one.n_all:,} {one.what}: {one.example!r}" for one in oddities[:3]
+    ]
+    if n_samples < FEW:
+        notes.append(f"{n_samples} samples are few: take the shares below with caution")
+    if n_samples > MANY:
+        notes.append(
+            f"{n_samples:,} samples take long to read; --sample 500 looks at 500 random ones"
+        )
+    return notes
 
 
 @click.command(cls=SectionedCommand)
@@ -42,11 +64,16 @@ def look(
     without an answer. The feature table is kept for the commands that come next.
     """
     from facsynth.cli.load import check_sources, load_pair, load_samples
+    from facsynth.compare.oddities import find_oddities
 
     saes = [sae] if sae else []
     check_sources(model, saes)
     folder = output or Path("looks") / Path(data[0]).name.split(".")[0]
     samples = load_samples(data, reading, output=folder)
+    oddities = find_oddities(samples)
+    if not as_json:
+        for note in first_notes(oddities, len(samples)):
+            click.echo(note, err=True)
 
     from facsynth.cli.show import RichProgress, show
     from facsynth.coverage.reference import profile_for
@@ -62,7 +89,7 @@ def look(
     )
     profile = profile_for(table.manifest.source, Path(sae) if sae else None)
     decoder = loaded.W_dec.detach().float().cpu().numpy()
-    show(look_at(table, profile, lm.tokenizer, decoder), as_json=as_json)
+    show(look_at(table, profile, lm.tokenizer, decoder, oddities=oddities), as_json=as_json)
     if not as_json:
         click.echo(
             f"Next: extract a set of your domain with `fac extract ANCHOR -o anchor`, then "

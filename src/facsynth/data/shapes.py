@@ -205,9 +205,12 @@ class _Row(RowFields):
             parts = ("messages", "user", "chosen", "text", "assistant")
             wanted = ", ".join(f"`{name}`" for part in parts for name in self.parts[part])
             raise DataError(f"no field {wanted}; found {self.found()}; name one of these")
+        texts = {name: held for name, held in self.each() if held and isinstance(held, str)}
+        longest = max(texts, key=lambda name: len(texts[name]), default="FIELD")
         raise DataError(
             "no known fields, such as `messages`, `prompt`, `instruction`, `question`, `chosen` + "
-            f"`rejected` or `text`; found {self.found()}; rename them or name them with --fields"
+            f"`rejected` or `text`; found {self.found()}; rename them or name them with --fields, "
+            f"such as --fields text={longest[:60]}"
         )
 
     # Who asked

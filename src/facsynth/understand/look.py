@@ -122,6 +122,8 @@ def look_at(
     profile: ReferenceProfile,
     tokenizer: Any,
     decoder: Float32[np.ndarray, "n_features d_model"],
+    *,
+    oddities: Sequence[Oddity] | None = None,
 ) -> Look:
     """Say what a data set is about and what is odd in it.
 
@@ -130,6 +132,7 @@ def look_at(
         profile: Counts of general text, of the same SAE.
         tokenizer: Tokenizer of the model that extracted the table.
         decoder: The directions of the SAE.
+        oddities: What is odd in its text, where that was found before.
 
     Raises:
         DataError: The table has no samples.
@@ -165,7 +168,7 @@ def look_at(
         n_samples=active.n_samples,
         n_tokens=int(active.n_tokens.sum()),
         median_tokens=int(np.median(active.n_tokens)),
-        oddities=tuple(find_oddities(samples)),
+        oddities=tuple(find_oddities(samples) if oddities is None else oddities),
         standouts=tuple(standouts),
         coverage=found,
     )
