@@ -16,6 +16,7 @@ from facsynth.understand.settings import EvidenceSettings, ExplainSettings
 if TYPE_CHECKING:
     from facsynth.progress import Progress
     from facsynth.table.active import ActiveRows
+    from facsynth.table.table import FeatureTable
     from facsynth.understand.explain import Explanation
 
 
@@ -51,16 +52,12 @@ def explain(
     held-out spans; it is marked doubtful if its balanced accuracy is below 0.7.
     """
     from facsynth.cli.asking import endpoint_stack, said_without_llm
-    from facsynth.cli.load import load_table_tokenizer
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
     from facsynth.table.active import active_rows
     from facsynth.table.table import open_table
     from facsynth.understand.descriptions import read_explanations
-    from facsynth.understand.evidence import collect_evidence
-    from facsynth.understand.explain import Explanations, explain_by_terms
-    from facsynth.understand.names import count_terms
-    from facsynth.understand.spans import ReadTable
+    from facsynth.understand.explain import Explanations
 
     progress = RichProgress()
     generator = options["generator"]
@@ -68,8 +65,7 @@ def explain(
         return
     # All that needs no model comes first, so that errors are found before one is loaded.
     opened = open_table(table)
-    source = opened.manifest.source
-    wanted = _wanted(options["features"], source.n_features)
+    wanted = _wanted(options["features"], opened.manifest.source.n_features)
     texts = None
     if options["imported"]:
         read_in = read_explanations(options["imported"])
@@ -77,12 +73,8 @@ def explain(
     asked = endpoint_stack(generator, output) if generator.chat_model else None
     active = active_rows(opened.activations(), threshold=gathering.threshold, relevant=wanted)
     chosen = _chosen(active, options["max_features"], table)
-    read = ReadTable.of(opened, load_table_tokenizer(source, options["model"]))
-    evidence = collect_evidence(read, chosen, settings=gathering)
     explained: Sequence[Explanation] | None
-    explained = by_terms = explain_by_terms(
-        {f: evidence[f] for f in chosen}, count_terms(read.samples)
-    )
+    explained = by_terms = _by_terms(opened, chosen, options["model"], gathering)
     if texts is not None or asked is not None:
         explained = _in_words(by_terms, texts, asked, settings, options, output, progress)
     if explained is None:
@@ -90,6 +82,21 @@ def explain(
     n_written = write_jsonl((one.row() for one in explained), output)
     show(Explanations(explained), as_json=as_json)
     progress.say(f"{n_written:,} features written to {output}")
+
+
+def _by_terms(
+    table: "FeatureTable", chosen: Sequence[int], model: str | None, gathering: EvidenceSettings
+) -> "Sequence[Explanation]":
+    """Explanations by the words at the peaks of features, with the evidence for them."""
+    from facsynth.cli.load import load_table_tokenizer
+    from facsynth.understand.evidence import collect_evidence
+    from facsynth.understand.explain import explain_by_terms
+    from facsynth.understand.names import count_terms
+    from facsynth.understand.spans import ReadTable
+
+    read = ReadTable.of(table, load_table_tokenizer(table.manifest.source, model))
+    evidence = collect_evidence(read, chosen, settings=gathering)
+    return explain_by_terms({f: evidence[f] for f in chosen}, count_terms(read.samples))
 
 
 def _chosen(active: "ActiveRows", n: int | None, table: Path) -> list[int]:

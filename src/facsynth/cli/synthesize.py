@@ -3,10 +3,11 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from facsynth.chat.settings import Generator
 from facsynth.cli.from_settings import settings_options
 from facsynth.cli.options import (
     generator_options,
@@ -17,8 +18,16 @@ from facsynth.cli.options import (
 )
 from facsynth.cli.sections import SectionedCommand
 from facsynth.models.settings import ModelSettings
+from facsynth.progress import Progress
 from facsynth.scale.settings import ScaleSettings
 from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
+
+if TYPE_CHECKING:
+    from facsynth.chat.budget import Spending
+    from facsynth.scale.where import Extractor
+    from facsynth.synthesize.judge import QualityJudge
+    from facsynth.synthesize.result import Synthesis
+    from facsynth.synthesize.run import SynthesisRun
 
 
 @click.command(cls=SectionedCommand)
@@ -72,12 +81,10 @@ def synthesize(
     for path in (anchor, *seeds):
         open_table(path)
     from facsynth.chat.budget import Spending
-    from facsynth.cli.load import load_pair, load_relevant, load_table_tokenizer, load_tables
+    from facsynth.cli.load import load_relevant, load_table_tokenizer, load_tables
     from facsynth.cli.show import RichProgress, show
-    from facsynth.folders import hold_folder
-    from facsynth.pipeline import load_generator
     from facsynth.pipeline.synthesis import open_judge
-    from facsynth.scale.where import Extractor, hold_cluster
+    from facsynth.scale.where import Extractor
     from facsynth.synthesize.run import SynthesisRun
     from facsynth.understand.descriptions import read_explanations
 
@@ -98,21 +105,41 @@ def synthesize(
         expected = run.forecast(tokenizer, policy=generator, judge=judge)
         show(expected, as_json=options["as_json"])
         return
-
-    @cache
-    def pair() -> Any:
-        return load_pair(model, options["sae"], progress, check=run.check_sae)
-
-    chat = load_generator(generator, lambda: pair()[0], spending)
-    lm, sae = pair()
-    expected = run.forecast(lm.tokenizer, policy=generator, judge=judge)
-    progress.say(f"estimate: {expected}")
     extract = Extractor(options["where"], model)
-    with hold_folder(output), hold_cluster(options["where"]):
-        result = run.execute(lm, sae, chat, output, judge=judge, extract=extract, progress=progress)
+    result = _execute(run, extract, options["sae"], generator, output, spending, judge, progress)
     notes = []
     if result.stopped == "budget":
         notes.append("a limit was reached; raise it and run again to resume")
     if judge is None and result.kept:
         notes.append("nobody has judged what the samples say; --judge-model has an LLM grade each")
     show(result, as_json=options["as_json"], notes=notes)
+
+
+def _execute(
+    run: "SynthesisRun",
+    extract: "Extractor",
+    sae: str | None,
+    generator: Generator,
+    output: Path,
+    spending: "Spending",
+    judge: "QualityJudge | None",
+    progress: Progress,
+) -> "Synthesis":
+    """Load the models, a generator that is the scoring model once, and write."""
+    from facsynth.cli.load import load_pair
+    from facsynth.folders import hold_folder
+    from facsynth.pipeline import load_generator
+    from facsynth.scale.where import hold_cluster
+
+    @cache
+    def pair() -> Any:
+        return load_pair(extract.model, sae, progress, check=run.check_sae)
+
+    chat = load_generator(generator, lambda: pair()[0], spending)
+    lm, loaded = pair()
+    expected = run.forecast(lm.tokenizer, policy=generator, judge=judge)
+    progress.say(f"estimate: {expected}")
+    with hold_folder(output), hold_cluster(extract.where):
+        return run.execute(
+            lm, loaded, chat, output, judge=judge, extract=extract, progress=progress
+        )

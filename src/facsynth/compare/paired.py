@@ -1,6 +1,6 @@
 """How far arms of an experiment lie from a reference, on the same test items."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,30 @@ def paired_differences(
     """
     _check(scores, reference)
     n_items = scores[reference].shape[1]
-    rng = np.random.default_rng(random_seed)
     groups = _groups(strata, n_items)
+    rng = np.random.default_rng(random_seed)
+    found = _resampled(scores, groups, measure, n_resamples=n_resamples, rng=rng)
+    once = np.ones(n_items)
+    means = {arm: float(_score(values, once, measure).mean()) for arm, values in scores.items()}
+    records = []
+    for arm in (name for name in scores if name != reference):
+        mean = means[arm] - means[reference]
+        ends = np.quantile(found[arm] - found[reference], [(1 - level) / 2, (1 + level) / 2])
+        low, high = ends.tolist()
+        records.append(PairedDifference(arm, reference, mean, low, high, len(scores[arm]), n_items))
+    return tuple(records)
+
+
+def _resampled(
+    scores: Mapping[str, Float64[np.ndarray, "_ n_items"]],
+    groups: Sequence[Int64[np.ndarray, "_"]],
+    measure: Measure | None,
+    *,
+    n_resamples: int,
+    rng: np.random.Generator,
+) -> dict[str, Float64[np.ndarray, " n_resamples"]]:
+    """Scores of every arm in resamples, whose items and seeds are the same for all."""
+    n_items = sum(rows.size for rows in groups)
     sizes = sorted({len(values) for values in scores.values()})
     draws: dict[str, list[float]] = {arm: [] for arm in scores}
     for _ in range(n_resamples):
@@ -84,15 +106,7 @@ def paired_differences(
         for arm, values in scores.items():
             rows, times = np.unique(seeds[len(values)], return_counts=True)
             draws[arm].append(float(times @ _score(values[rows], counts, measure) / times.sum()))
-    found, once = {arm: np.array(drawn) for arm, drawn in draws.items()}, np.ones(n_items)
-    means = {arm: float(_score(values, once, measure).mean()) for arm, values in scores.items()}
-    records = []
-    for arm in (name for name in scores if name != reference):
-        mean = means[arm] - means[reference]
-        ends = np.quantile(found[arm] - found[reference], [(1 - level) / 2, (1 + level) / 2])
-        low, high = ends.tolist()
-        records.append(PairedDifference(arm, reference, mean, low, high, len(scores[arm]), n_items))
-    return tuple(records)
+    return {arm: np.array(drawn) for arm, drawn in draws.items()}
 
 
 def _check(scores: Mapping[str, Any], reference: str) -> None:

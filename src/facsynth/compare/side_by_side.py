@@ -148,22 +148,12 @@ def compare_diversity(
     size = min(settings.sample, *(len(one.texts) for one in sets))
     rng = np.random.default_rng(settings.random_seed)
     matrices: list[Any] = [None] * len(sets)
-    loud = [_loud(one) for one in sets]
-    centres, clustered = None, [np.zeros(0, dtype=np.int64)] * len(sets)
-    if sets[0].vectors is not None:
-        each = max(2, min(size, settings.sample // len(sets)))
-        clustered = [rng.choice(rows, min(each, rows.size), replace=False) for rows in loud]
+    loud, centres = [_loud(one) for one in sets], None
+    each = max(2, min(size, settings.sample // len(sets))) if sets[0].vectors is not None else 0
+    few = [rng.choice(rows, min(each, rows.size), replace=False) for rows in loud if each]
     draws = [draw_parts(len(one.texts), size=size, n_draws=settings.draws, rng=rng) for one in sets]
-    if sets[0].vectors is not None:
-        matrices = _drawn_vectors(
-            sets, [[few, *many] for few, many in zip(clustered, draws, strict=True)]
-        )
-        to_cluster = [_loud_vectors(*pair) for pair in zip(matrices, clustered, strict=True)]
-        centres = find_clusters(
-            vstack(to_cluster, format="csr"),
-            n_clusters=settings.clusters,
-            random_seed=settings.random_seed,
-        )
+    if each:
+        matrices, centres = _clusters(sets, few, draws, settings)
     found = []
     for one, matrix, drawn, heard in zip(sets, matrices, draws, loud, strict=True):
         n = len(one.texts)
@@ -176,6 +166,25 @@ def compare_diversity(
         threshold=anchor.threshold if anchor else None,
         settings=settings,
     )
+
+
+def _clusters(
+    sets: Sequence[DataSet],
+    clustered: Sequence[NDArray[np.int64]],
+    draws: Sequence[Sequence[NDArray[np.int64]]],
+    settings: DiversitySettings,
+) -> tuple[list[Any], Float64[np.ndarray, "n_clusters d"]]:
+    """The vectors of all rows that are drawn, and clusters of those to cluster."""
+    matrices = _drawn_vectors(
+        sets, [[few, *many] for few, many in zip(clustered, draws, strict=True)]
+    )
+    to_cluster = [_loud_vectors(*pair) for pair in zip(matrices, clustered, strict=True)]
+    centres = find_clusters(
+        vstack(to_cluster, format="csr"),
+        n_clusters=settings.clusters,
+        random_seed=settings.random_seed,
+    )
+    return matrices, centres
 
 
 @dataclass(frozen=True)

@@ -182,13 +182,10 @@ def measure_controls(
     goal = goal_features(anchor.features, relevant)
     lengths, seed_lengths = anchor.n_tokens, seed.n_tokens
     size = min(seed.n_samples, anchor.n_samples)
-    picks = [rng.choice(anchor.n_samples, size, replace=False) for _ in range(n_draws)]
-    members = [flag_rows(anchor.n_samples, chosen) for chosen in picks]
-    drawn = anchor.firing.sum_samples(members)[:, goal].astype(np.int64)
+    by_chance, distance = _random_subsets(anchor, goal, size, n_draws=n_draws, rng=rng)
     matches = [length_matched_subset(lengths, seed_lengths, rng=rng) for _ in range(n_draws)]
     members = [flag_rows(anchor.n_samples, chosen) for chosen in matches]
     matched = [_share(seen) for seen in anchor.firing.seen_in(members)[:, goal]]
-    by_chance = summarize_draws([_share(counts > 0) for counts in drawn], size)
     by_frequency, ratio = frequency_control(
         anchor.counts, seed.features, relevant, n_draws=n_draws, rng=rng
     )
@@ -199,9 +196,7 @@ def measure_controls(
         random_subset=by_chance,
         length_matched=summarize_draws(matched, size),
         length_matched_tokens=mean_matched,
-        random_hellinger=float(
-            np.mean([hellinger_distance(c, anchor.counts[goal]) for c in drawn])
-        ),
+        random_hellinger=distance,
         frequency_matched=by_frequency,
         frequency_ratio=ratio,
         length_auc=auc,
@@ -214,6 +209,23 @@ def measure_controls(
             *_feature_warnings(by_frequency, ratio, _share(seed.features[goal]), int(goal.sum())),
         ),
     )
+
+
+def _random_subsets(
+    anchor: ActiveRows,
+    goal: Bool[np.ndarray, " n_features"],
+    size: int,
+    *,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> tuple[Draws, float]:
+    """Coverage of random anchor samples, and their mean distance to the anchor."""
+    picks = [rng.choice(anchor.n_samples, size, replace=False) for _ in range(n_draws)]
+    members = [flag_rows(anchor.n_samples, chosen) for chosen in picks]
+    drawn = anchor.firing.sum_samples(members)[:, goal].astype(np.int64)
+    distances = [hellinger_distance(counts, anchor.counts[goal]) for counts in drawn]
+    shares = [_share(counts > 0) for counts in drawn]
+    return summarize_draws(shares, size), float(np.mean(distances))
 
 
 def frequency_control(

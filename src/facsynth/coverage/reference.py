@@ -86,11 +86,7 @@ def measure_reference(
     """
     settings = settings or CoverageSettings()
     relevant = np.ones(profile.n_features, dtype=np.bool_) if relevant is None else relevant
-    chosen = (
-        _choose(profile, count_samples(seed), relevant)
-        if settings.threshold is None
-        else ChosenThreshold(settings.threshold)
-    )
+    chosen = _choose(profile, count_samples(seed), relevant, given=settings.threshold)
     everywhere = profile.counts(chosen.threshold)
     every = active_rows(seed, threshold=chosen.threshold)
     if not everywhere.size == every.n_features == relevant.size:
@@ -103,10 +99,9 @@ def measure_reference(
     rng = np.random.default_rng(settings.random_seed)
     interval = bootstrap_interval(goal, rows, n_resamples=settings.resamples, rng=rng)
     controls = _controls(profile, every, relevant, n_draws=settings.draws, rng=rng)
-    missing = np.flatnonzero(goal & ~rows.features)
-    missing = missing[np.lexsort((missing, -counts[missing]))]
+    missing = _missing(profile, goal & ~rows.features, counts)
     return Coverage(
-        **count_coverage(goal, missing, relevant, rows),
+        **count_coverage(goal, np.array([m.feature_id for m in missing], np.int64), relevant, rows),
         threshold=float(chosen.threshold),
         threshold_rule=chosen.rule,
         frequency_weighted=weighted_coverage(counts.astype(np.float64), rows.features),
@@ -121,14 +116,24 @@ def measure_reference(
         ),
         representativeness=measure_representativeness(rows.counts, counts),
         controls=controls,
-        missing=tuple(
-            MissingFeature(int(i), int(counts[i]), float(profile.max_activations[i]), None)
-            for i in missing
-        ),
+        missing=missing,
         curves=richness_curves({"seed": rows}, random_seed=settings.random_seed)
         if settings.controls
         else None,
         reference=profile.source,
+    )
+
+
+def _missing(
+    profile: ReferenceProfile,
+    is_missing: Bool[np.ndarray, " n_features"],
+    counts: Int64[np.ndarray, " n_features"],
+) -> tuple[MissingFeature, ...]:
+    """Missing features, the most frequent ones first."""
+    ids = np.flatnonzero(is_missing)
+    ids = ids[np.lexsort((ids, -counts[ids]))]
+    return tuple(
+        MissingFeature(int(i), int(counts[i]), float(profile.max_activations[i]), None) for i in ids
     )
 
 
@@ -148,29 +153,6 @@ def _controls(
     mean, wanted = float(seed.n_tokens.mean()), profile.n_tokens / profile.n_samples
     is_mismatched = abs(mean - wanted) > 0.2 * wanted
     is_saturated = by_chance is not None and by_chance.mean > SATURATED
-    warnings = [
-        "the reference is general text, not your domain: a missing feature may be one that your "
-        "task does not need"
-    ]
-    if is_mismatched:
-        word = "longer" if mean > wanted else "shorter"
-        warnings.append(
-            f"seed samples are {word} than those of the reference ({mean:.0f} against "
-            f"{wanted:.0f} tokens on average), longer texts activate more features, and lengths "
-            "cannot be matched with a profile"
-        )
-    if by_chance is None:
-        warnings.append(
-            f"the seed has {size:,} samples and the reference {profile.n_samples:,}, so what "
-            "random samples of that size reach is unknown"
-        )
-    elif is_saturated:
-        can_raise = seed.threshold < max(profile.thresholds)
-        advice = "raise --threshold" if can_raise else "read the distance, or measure smaller parts"
-        warnings.append(
-            f"{size:,} random reference samples already cover {by_chance.mean:.1%}, so FAC cannot "
-            f"tell sets of this size apart; {advice}"
-        )
     return Controls(
         random_subset=by_chance,
         length_matched=None,
@@ -181,14 +163,53 @@ def _controls(
         length_auc=None,
         is_saturated=is_saturated,
         is_length_mismatched=is_mismatched,
-        warnings=tuple(warnings),
+        warnings=(
+            "the reference is general text, not your domain: a missing feature may be one that "
+            "your task does not need",
+            *(_length_warnings(mean, wanted) if is_mismatched else ()),
+            *_chance_warnings(profile, seed, by_chance),
+        ),
     )
 
 
+def _length_warnings(mean: float, wanted: float) -> list[str]:
+    word = "longer" if mean > wanted else "shorter"
+    return [
+        f"seed samples are {word} than those of the reference ({mean:.0f} against {wanted:.0f} "
+        "tokens on average), longer texts activate more features, and lengths cannot be matched "
+        "with a profile"
+    ]
+
+
+def _chance_warnings(
+    profile: ReferenceProfile, seed: ActiveRows, by_chance: Draws | None
+) -> list[str]:
+    size = seed.n_samples
+    if by_chance is None:
+        return [
+            f"the seed has {size:,} samples and the reference {profile.n_samples:,}, so what "
+            "random samples of that size reach is unknown"
+        ]
+    if by_chance.mean <= SATURATED:
+        return []
+    can_raise = seed.threshold < max(profile.thresholds)
+    advice = "raise --threshold" if can_raise else "read the distance, or measure smaller parts"
+    return [
+        f"{size:,} random reference samples already cover {by_chance.mean:.1%}, so FAC cannot "
+        f"tell sets of this size apart; {advice}"
+    ]
+
+
 def _choose(
-    profile: ReferenceProfile, n_seed: int, relevant: Bool[np.ndarray, " n_features"]
+    profile: ReferenceProfile,
+    n_seed: int,
+    relevant: Bool[np.ndarray, " n_features"],
+    *,
+    given: float | None,
 ) -> ChosenThreshold:
     """The lowest threshold of the profile, from 1 on, at which random samples leave room."""
+    if given is not None:
+        return ChosenThreshold(given)
     levels = [level for level in profile.thresholds if level >= 1] or list(profile.thresholds)
     counts = [np.where(relevant, profile.counts(level), 0) for level in levels]
     size = max(1, min(n_seed, profile.n_samples // 2))

@@ -21,7 +21,8 @@ from facsynth.pipeline.run import RunResult, run_stages
 from facsynth.pipeline.state import Run
 from facsynth.progress import SILENT, Progress
 from facsynth.recipe import DataSource, Recipe, TaskStage, read_recipe
-from facsynth.synthesize.settings import JudgeSettings
+from facsynth.synthesize.settings import JudgeSettings, SynthesisSettings
+from facsynth.understand.settings import RelevanceSettings
 
 __all__ = ["run_stand_in"]
 
@@ -119,26 +120,6 @@ def _score(row: Row) -> int:
 
 
 def _made_small(recipe: Recipe, files: dict[str, str]) -> Recipe:
-    synthesis = recipe.synthesize
-    wanted = recipe.relevance
-    if wanted is not None:
-        by_label = wanted.label is not None and recipe.synthesize.task == "toxicity"
-        by_score = wanted.scores is not None or (wanted.label is not None and not by_label)
-        wanted = replace(
-            wanted,
-            threshold=_THRESHOLD,
-            label="toxic" if by_label else None,
-            scores=files["scores"] if by_score else None,
-            score=None,
-        )
-    few = replace(
-        synthesis.effort,
-        max_samples=6,
-        max_candidates=48,
-        max_features=16,
-        first_candidates=1,
-        second_candidates=1,
-    )
     explain = recipe.explain and replace(
         recipe.explain,
         imported=None,
@@ -157,18 +138,43 @@ def _made_small(recipe: Recipe, files: dict[str, str]) -> Recipe:
         coverage=replace(recipe.coverage, threshold=_THRESHOLD),
         judge=None,
         explain=explain,
-        relevance=wanted,
+        relevance=recipe.relevance and _relevance(recipe.relevance, recipe.synthesize.task, files),
         generator=Generator(),
-        synthesize=replace(
-            synthesis,
-            threshold=_THRESHOLD,
-            decontaminate=(files["test"],) if synthesis.decontaminate else (),
-            effort=few,
-            sampling=replace(synthesis.sampling, max_length=64),
-        ),
+        synthesize=_few_samples(recipe.synthesize, files),
         grading=JudgeSettings(),
         select=recipe.select and replace(recipe.select, budget=4, budget_tokens=None),
         task=recipe.task and _small_task(recipe.task, files),
+    )
+
+
+def _relevance(wanted: RelevanceSettings, task: str, files: dict[str, str]) -> RelevanceSettings:
+    """The same source of relevance, by labels or scores that the stand-in data have."""
+    by_label = wanted.label is not None and task == "toxicity"
+    by_score = wanted.scores is not None or (wanted.label is not None and not by_label)
+    return replace(
+        wanted,
+        threshold=_THRESHOLD,
+        label="toxic" if by_label else None,
+        scores=files["scores"] if by_score else None,
+        score=None,
+    )
+
+
+def _few_samples(synthesis: SynthesisSettings, files: dict[str, str]) -> SynthesisSettings:
+    few = replace(
+        synthesis.effort,
+        max_samples=6,
+        max_candidates=48,
+        max_features=16,
+        first_candidates=1,
+        second_candidates=1,
+    )
+    return replace(
+        synthesis,
+        threshold=_THRESHOLD,
+        decontaminate=(files["test"],) if synthesis.decontaminate else (),
+        effort=few,
+        sampling=replace(synthesis.sampling, max_length=64),
     )
 
 

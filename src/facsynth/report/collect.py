@@ -65,25 +65,13 @@ def make_report(
     paints = _paint(inputs, texts, spans, listed, peaks)
     places = _places(inputs, features, settings)
     number_of = {one.key: number for number, one in enumerate(listed)}
-    entries = feature_entries(
-        inputs,
-        features,
-        understood,
-        {f: tuple(_shown(f, one, texts, paints, number_of) for one in spans[f]) for f in features},
-        {f: _misses(row.get("near_misses", ()), texts) for f, row in understood.names.items()},
-        places[1],
-    )
-    shown = [
-        sample_entry(
-            one,
-            samples[one.key.kind][one.key.row],
-            inputs,
-            texts,
-            paints,
-            places[0].get(one.key),
-        )
-        for one in listed
-    ]
+    fires = {f: tuple(_shown(f, s, texts, paints, number_of) for s in spans[f]) for f in features}
+    misses = {f: _misses(row.get("near_misses", ()), texts) for f, row in understood.names.items()}
+    entries = feature_entries(inputs, features, understood, fires, misses, places[1])
+    shown = []
+    for one in listed:
+        sample, place = samples[one.key.kind][one.key.row], places[0].get(one.key)
+        shown.append(sample_entry(one, sample, inputs, texts, paints, place))
     shown += [rejected_entry(row, i, texts) for i, row in enumerate(inputs.rejected)]
     overview = make_overview(inputs, settings, progress=progress)
     left_out = _left_out(inputs, ranked[settings.max_features :], shown)

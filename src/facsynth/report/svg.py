@@ -125,17 +125,7 @@ def line_chart(
     x_labels = x_labels or {tick: f"{tick:,g}" for tick in nice_ticks(0.0, max(xs))}
     y_ticks = nice_ticks(low, max(ys))
     frame = _Frame(max(*x_labels, *xs), low, max(y_ticks[-1], *ys), head)
-    axes = [
-        f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{frame.y(tick)}" '
-        f'y2="{frame.y(tick)}"/><text x="{_LEFT - 6}" y="{frame.y(tick) + 4}" text-anchor="end">'
-        f"{escape(y_text(tick))}</text>"
-        for tick in y_ticks
-    ]
-    axes += [
-        f'<text x="{frame.x(tick)}" y="{HEIGHT - _BOTTOM + 16}" '
-        f'text-anchor="{_side(frame.x(tick))}">{escape(label)}</text>'
-        for tick, label in x_labels.items()
-    ]
+    axes = _axes(frame, x_labels, {tick: y_text(tick) for tick in y_ticks})
     if rule is not None and rule <= frame.right:
         at = frame.x(rule)
         axes.append(f'<line class="rule" x1="{at}" x2="{at}" y1="{head}" y2="{HEIGHT - _BOTTOM}"/>')
@@ -149,6 +139,21 @@ def line_chart(
             f"{escape(x_title)}</text>{legend}</svg>",
         ]
     )
+
+
+def _axes(frame: _Frame, x_labels: Mapping[float, str], y_labels: Mapping[float, str]) -> list[str]:
+    """Grid lines with the labels of the vertical axis, then labels of the horizontal one."""
+    lines = [
+        f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{frame.y(tick)}" '
+        f'y2="{frame.y(tick)}"/><text x="{_LEFT - 6}" y="{frame.y(tick) + 4}" text-anchor="end">'
+        f"{escape(label)}</text>"
+        for tick, label in y_labels.items()
+    ]
+    return lines + [
+        f'<text x="{frame.x(tick)}" y="{HEIGHT - _BOTTOM + 16}" '
+        f'text-anchor="{_side(frame.x(tick))}">{escape(label)}</text>'
+        for tick, label in x_labels.items()
+    ]
 
 
 def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:

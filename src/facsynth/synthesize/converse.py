@@ -57,14 +57,9 @@ def converse(
     for side in cycle(_SIDES):
         if not todo or stopped is not None:
             break
-        requests = [
-            ChatRequest(
-                _prompt(side, talks[i], candidates[i], task),
-                random_seed,
-                task.completion.max_tokens,
-            )
-            for i in todo
-        ]
+        prompts = [_prompt(side, talks[i], candidates[i], task) for i in todo]
+        n_tokens = task.completion.max_tokens
+        requests = [ChatRequest(prompt, random_seed, n_tokens) for prompt in prompts]
         asked = ask(chat, requests, what=_SIDES[side], progress=progress)
         stopped, going_on = asked.stopped, []
         for i, outcome in zip(todo, asked.outcomes, strict=True):
@@ -74,14 +69,13 @@ def converse(
                 is_over = side == "assistant" and len(talks[i]) >= 2 * candidates[i].n_turns
                 going_on += [] if is_over or turn.tool_calls else [i]
         todo = going_on
-    ended = [talk if talk[-1].role == "assistant" else talk[:-1] for talk in talks]
-    return Completed(
-        tuple(
-            replace(one, sample=replace(one.sample, messages=talk)) if talk else None
-            for one, talk in zip(candidates, ended, strict=True)
-        ),
-        stopped,
-    )
+    return Completed(tuple(map(_ended, candidates, talks)), stopped)
+
+
+def _ended(candidate: Candidate, talk: tuple[Message, ...]) -> Candidate | None:
+    """The candidate with its conversation up to the last answer."""
+    talk = talk if talk[-1].role == "assistant" else talk[:-1]
+    return replace(candidate, sample=replace(candidate.sample, messages=talk)) if talk else None
 
 
 def _prompt(

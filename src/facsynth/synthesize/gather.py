@@ -1,7 +1,7 @@
 """What came of a run, gathered for its result."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,19 +41,11 @@ def gather(
     """
     pool, missing, settings = rounds.pool, inputs.missing, inputs.settings
     made = [pool.candidates[one.row] for one in rounds.kept]
-    credited = [
-        _credited(activations, i, inputs, threshold.threshold)
-        for i in range(len(made) + len(twins.samples))
-    ]
-    kept = [
-        KeptSample(made[i], made[i].sample, one.new_features, credited[i])
-        for i, one in enumerate(rounds.kept)
-    ]
-    of_twins = zip(twins.owners, twins.samples, credited[len(made) :], strict=True)
-    kept += [KeptSample(made[i], twin, (), found, is_contrast=True) for i, twin, found in of_twins]
+    n_rows = len(made) + len(twins.samples)
+    credited = [_credited(activations, i, inputs, threshold.threshold) for i in range(n_rows)]
     lengths, anchor_lengths = activations.n_tokens[: len(made)], inputs.anchor.n_tokens
     return Synthesis(
-        kept=tuple(kept),
+        kept=(*_kept(made, rounds, credited), *_kept_twins(made, twins, credited[len(made) :])),
         activations=activations,
         missing_before=tuple(int(feature) for feature in missing),
         rounds=tuple(rounds.rows),
@@ -76,6 +68,20 @@ def gather(
         copying=_copying(made, inputs.admission),
         length_distance=length_distance(lengths, anchor_lengths) if made else None,
     )
+
+
+def _kept(
+    made: Sequence[Candidate], rounds: Rounds, credited: Sequence[dict[int, float]]
+) -> Iterator[KeptSample]:
+    for candidate, one, found in zip(made, rounds.kept, credited, strict=False):
+        yield KeptSample(candidate, candidate.sample, one.new_features, found)
+
+
+def _kept_twins(
+    made: Sequence[Candidate], twins: Twins, credited: Sequence[dict[int, float]]
+) -> Iterator[KeptSample]:
+    for owner, twin, found in zip(twins.owners, twins.samples, credited, strict=True):
+        yield KeptSample(made[owner], twin, (), found, is_contrast=True)
 
 
 def _n_unanswered(

@@ -84,12 +84,7 @@ class SynthesisRun:
             MismatchError: The tables do not belong together, or the task does not fit the anchor.
         """
         settings = settings or SynthesisSettings()
-        self._anchor = anchor
-        self._seeds = (seed,) if isinstance(seed, FeatureTable) else tuple(seed)
-        if not self._seeds:
-            raise DataError("there is no seed table; give at least one")
-        for one in self._seeds:
-            check_same_features(anchor, one)
+        self._anchor, self._seeds = anchor, _seed_tables(anchor, seed)
         self._source = anchor.manifest.source
         self._task = task = read_task(settings.task, reply_tokens=settings.sampling.reply_tokens)
         samples = anchor.samples()
@@ -105,16 +100,14 @@ class SynthesisRun:
         )
         admission = self._admission(samples, settings)
         settings = resolve_settings(settings, task, admission.max_words)
-        relevant = _without(
-            [f for f, d in (explanations or {}).items() if d.why_left_out(settings.leave_out)],
-            np.ones(self._source.n_features, dtype=np.bool_) if relevant is None else relevant,
-        )
+        explanations = explanations or {}
+        relevant = np.ones(self._source.n_features, np.bool_) if relevant is None else relevant
+        left_out = [f for f, d in explanations.items() if d.why_left_out(settings.leave_out)]
+        relevant = relevant & ~np.isin(np.arange(relevant.size), left_out)
         n_seed, given = count_samples(self._seeds), settings.threshold
         self._threshold = choose_threshold(anchor, n_seed, relevant, given=given)
         self._settings = replace(settings, threshold=self._threshold.threshold)
-        self._explanations = {
-            f: d.text for f, d in (explanations or {}).items() if not d.cannot_tell
-        }
+        self._explanations = {f: d.text for f, d in explanations.items() if not d.cannot_tell}
         rows, seed_rows = anchor.activations(), stack_rows([s.activations() for s in self._seeds])
         self._before = active_rows(seed_rows, threshold=0.0).peaks
         self._in = self._inputs(samples, rows, seed_rows, admission, relevant)
@@ -191,8 +184,30 @@ class SynthesisRun:
         self._check("model", self._source.model_hash, lm.content_hash, "--model")
         folder = Path(folder)
         run_id = self._claim(folder, chat, judge)
-        seed, admission = self._settings.random_seed, self._in.admission
-        writer = Writer(
+        finisher = self._finisher(chat, judge, progress)
+        writer = self._writer(chat, run_id, progress)
+        is_checked = self._settings.method == "cover"
+        texts = self._in.admission.written_in_anchor if is_checked else ()
+        fluency = Fluency.of(texts, lm, self._settings.fluency)
+        steps = Steps(writer, lm, sae, self._source, folder, finisher, fluency, extract)
+        rounds = self._rounds(lm.tokenizer)
+        rounds.run(steps, progress=progress)
+        twins, activations = self._twins(rounds, steps)
+        result = gather(
+            self._in,
+            rounds,
+            finisher,
+            folder,
+            twins=twins,
+            activations=activations,
+            threshold=self._threshold,
+        )
+        write_synthesis(result, self._source, self._before)
+        return result
+
+    def _writer(self, chat: ChatModel, run_id: str, progress: Progress) -> Writer:
+        admission, seed = self._in.admission, self._settings.random_seed
+        return Writer(
             chat,
             self._task,
             self._as_text,
@@ -202,43 +217,37 @@ class SynthesisRun:
             find_flaw=admission.find_flaw,
             progress=progress,
         )
-        finisher = Finisher(
+
+    def _finisher(
+        self, chat: ChatModel, judge: QualityJudge | None, progress: Progress
+    ) -> Finisher:
+        asks_labels = self._asks_labels(judge)
+        return Finisher(
             chat,
             self._task,
-            admission,
+            self._in.admission,
             self._in.wording.form,
             moment=self._moment,
             judge=judge,
-            head=None if self._asks_labels(judge) else self._head,
-            asks_labels=self._asks_labels(judge),
-            random_seed=seed,
+            head=None if asks_labels else self._head,
+            asks_labels=asks_labels,
+            random_seed=self._settings.random_seed,
             progress=progress,
         )
-        is_checked = self._settings.method == "cover"
-        texts = admission.written_in_anchor if is_checked else ()
-        fluency = Fluency.of(texts, lm, self._settings.fluency)
-        steps = Steps(writer, lm, sae, self._source, folder, finisher, fluency, extract)
-        rounds = self._rounds(lm.tokenizer)
-        rounds.run(steps, progress=progress)
-        made = [rounds.pool.candidates[one.row] for one in rounds.kept]
-        done, twins = self._task.completion, Twins()
-        if done and done.kind == "contrast" and self._settings.twins == "yes" and made:
-            twins = finisher.write_twins(made)
-        rows = [take_rows(rounds.pool.rows(), [one.row for one in rounds.kept])] if made else []
-        if twins.samples:
-            twins, scored = finisher.confirm_twins(twins, steps.score(twins.samples))
-            rows.append(scored)
-        result = gather(
-            self._in,
-            rounds,
-            finisher,
-            folder,
-            twins=twins,
-            activations=stack_rows(rows or [take_rows(self._in.anchor.activations, [])]),
-            threshold=self._threshold,
-        )
-        write_synthesis(result, self._source, self._before)
-        return result
+
+    def _twins(self, rounds: Rounds, steps: Steps) -> tuple[Twins, FeatureActivations]:
+        """Samples with the other label; and the activations of kept samples, then of these."""
+        if not rounds.kept:
+            return Twins(), take_rows(self._in.anchor.activations, [])
+        kept = [one.row for one in rounds.kept]
+        rows, done = take_rows(rounds.pool.rows(), kept), self._task.completion
+        if not (done and done.kind == "contrast" and self._settings.twins == "yes"):
+            return Twins(), rows
+        twins = steps.finisher.write_twins([rounds.pool.candidates[row] for row in kept])
+        if not twins.samples:
+            return twins, rows
+        twins, scored = steps.finisher.confirm_twins(twins, steps.score(twins.samples))
+        return twins, stack_rows([rows, scored])
 
     def _asks_labels(self, judge: QualityJudge | None) -> bool:
         """Whether a chat model says if texts carry their labels, not a head."""
@@ -351,11 +360,16 @@ def resolve_settings(
     )
 
 
-def _without(
-    left_out: Sequence[int], relevant: Bool[np.ndarray, " n_features"]
-) -> Bool[np.ndarray, " n_features"]:
-    """The relevant features without some of them."""
-    return relevant & ~np.isin(np.arange(relevant.size), left_out)
+def _seed_tables(
+    anchor: FeatureTable, seed: FeatureTable | Sequence[FeatureTable]
+) -> tuple[FeatureTable, ...]:
+    """The tables that are one seed, which belong to the anchor's."""
+    tables = (seed,) if isinstance(seed, FeatureTable) else tuple(seed)
+    if not tables:
+        raise DataError("there is no seed table; give at least one")
+    for one in tables:
+        check_same_features(anchor, one)
+    return tables
 
 
 def _either(value: Any, otherwise: str) -> Any:

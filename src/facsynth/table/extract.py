@@ -260,20 +260,9 @@ def extract_parts(
         if goals:
             every = cut_parts(samples, _one_size(sizes), goals, progress)
             parts = [p for p in every if sharding is None or sharding.has_part(p.index, len(every))]
+            here = read or (lambda parts, meter: read_parts(parts, lm, settings, meter))
             label = next(iter(saes)) if len(saes) == 1 else next(iter(saes)).parent
-            try:
-                n_here = sum(len(part.rows) for part in parts)
-                with progress.task(f"extracting {label.name}", n_here, "samples") as task:
-                    if read is None:
-                        read_parts(parts, lm, settings, Meter(task))
-                    else:
-                        read(parts, Meter(task))
-            except KeyboardInterrupt:
-                n_kept = sum(n_saved(part) for part in parts)
-                how = "resume" if n_kept else "start again"
-                raise KeyboardInterrupt(
-                    f"{n_kept:,} of {n_here:,} samples are saved; run the same command to {how}."
-                ) from None
+            _read_or_say(parts, here, f"extracting {label.name}", progress)
             for goal in goals:
                 drop_batches(goal.folder)
                 row = None if report is None else report.row()
@@ -282,6 +271,20 @@ def extract_parts(
                 else:
                     facts = {**asdict(sharding), "n_parts": len(every), "read": row}
                     write_json(facts, goal.folder / SHARD_FILE)
+
+
+def _read_or_say(parts: Sequence[Part], read: ReadParts, what: str, progress: Progress) -> None:
+    """Have parts read; whoever stops it is told what is saved."""
+    n_here = sum(len(part.rows) for part in parts)
+    try:
+        with progress.task(what, n_here, "samples") as task:
+            read(parts, Meter(task))
+    except KeyboardInterrupt:
+        n_kept = sum(n_saved(part) for part in parts)
+        how = "resume" if n_kept else "start again"
+        raise KeyboardInterrupt(
+            f"{n_kept:,} of {n_here:,} samples are saved; run the same command to {how}."
+        ) from None
 
 
 def _check_ids(samples: Iterable[Sample]) -> None:

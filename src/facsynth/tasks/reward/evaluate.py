@@ -1,13 +1,13 @@
 """Reward modelling: how often the better answer gets the higher reward, with its controls."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
 
 from facsynth.progress import SILENT, Progress
-from facsynth.records import sample_text
+from facsynth.records import Sample, sample_text
 from facsynth.show import TextTable
 from facsynth.tasks.folder import TrainedTask, near_copies
 from facsynth.tasks.metrics import bootstrap_share
@@ -15,6 +15,9 @@ from facsynth.tasks.results import Items, TaskResult, by_part, estimate_row, row
 from facsynth.tasks.reward.data import Comparison, both_sides
 from facsynth.tasks.settings import Loader
 from facsynth.words import count_words
+
+if TYPE_CHECKING:
+    from facsynth.tasks.scorer import Scored
 
 __all__ = ["evaluate_reward", "section_averages"]
 
@@ -70,8 +73,7 @@ def evaluate_reward(
         MismatchError: The model is another one.
     """
     samples, ids = both_sides(pairs), [pair.pair_id for pair in pairs]
-    texts = [sample_text(sample) for sample in samples]
-    sides = zip(np.repeat(ids, 2).tolist(), texts, strict=True)
+    sides = zip(np.repeat(ids, 2).tolist(), map(sample_text, samples), strict=True)
     copies = near_copies(trained, sides, allow=allow_overlap)
     trained.check()
     # They load torch: after what the user got wrong.
@@ -80,41 +82,60 @@ def evaluate_reward(
 
     asked = answer_likelihoods if base else None
     scored = score_samples(trained, samples, load, base=asked, progress=progress)
+    return _result(pairs, samples, scored, copies)
+
+
+def _result(
+    pairs: Sequence[Comparison],
+    samples: Sequence[Sample],
+    scored: "Scored",
+    copies: tuple[str, ...],
+) -> TaskResult:
     right = {name: _right(rewards) for name, rewards in scored.by_model.items()}
     models = {name: _measure(name, flags) for name, flags in right.items()}
     mean = np.mean([_right(rewards) for rewards in scored.trained()], axis=0)
-    lengths = np.array([count_words(text) for text in texts], dtype=np.float64)
+    lengths = np.array([count_words(sample_text(one)) for one in samples], dtype=np.float64)
     subsets = by_part("subset", [pair.subset for pair in pairs], {"accuracy": mean})
     sections = section_averages(
         {row["subset"]: row["accuracy"] for row in subsets},
         {row["subset"]: row["n"] for row in subsets},
     )
-    parts = rows_table("By subset", subsets)
-    if sections:
-        parts.append(TextTable("RewardBench", ("section", "score"), [*sections.items()]))
-    per_word = None
-    if base:
-        said = [count_words(sample.messages[-1].content) for sample in samples]
-        per_word = float(_right(scored.by_model["base"] / np.maximum(said, 1)).mean())
     return TaskResult(
         "reward",
         "accuracy",
         base=models.pop("base", None),
         models=list(models.values()),
-        items=Items(tuple(ids), right),
+        items=Items(tuple(pair.pair_id for pair in pairs), right),
         values={
             "subsets": subsets,
             "sections": sections,
             "longer_accuracy": float(_right(lengths).mean()),
-            "base_accuracy_per_word": per_word,
+            "base_accuracy_per_word": _accuracy_per_word(scored.by_model.get("base"), samples),
             "n_pairs": len(pairs),
             "n_cut": scored.n_cut,
         },
         titles=_TITLES,
         simple="longer_accuracy",
         near_copies=copies,
-        parts=parts,
+        parts=_parts(subsets, sections),
     )
+
+
+def _accuracy_per_word(
+    likelihoods: Float64[np.ndarray, " n_sides"] | None, samples: Sequence[Sample]
+) -> float | None:
+    """Accuracy of log-likelihoods divided by the words of the answers."""
+    if likelihoods is None:
+        return None
+    said = [count_words(sample.messages[-1].content) for sample in samples]
+    return float(_right(likelihoods / np.maximum(said, 1)).mean())
+
+
+def _parts(subsets: list[dict[str, Any]], sections: dict[str, float] | None) -> list[TextTable]:
+    parts = rows_table("By subset", subsets)
+    if sections:
+        parts.append(TextTable("RewardBench", ("section", "score"), [*sections.items()]))
+    return parts
 
 
 def section_averages(accuracy: dict[str, float], counts: dict[str, int]) -> dict[str, float] | None:

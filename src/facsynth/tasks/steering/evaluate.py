@@ -1,6 +1,7 @@
 """Steering: how well vectors steer answers, beside random, shuffled and prompt-only controls."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from facsynth.progress import SILENT, Progress
 from facsynth.show import TextTable
@@ -10,6 +11,9 @@ from facsynth.tasks.settings import Loader
 from facsynth.tasks.steering.data import Item
 from facsynth.tasks.steering.polarity import agreement, is_opposite
 from facsynth.tasks.steering.settings import ControlSettings
+
+if TYPE_CHECKING:
+    from facsynth.tasks.steering.measure import Measured
 
 __all__ = ["evaluate_steering"]
 
@@ -66,13 +70,7 @@ def evaluate_steering(
     settings = settings or ControlSettings()
     questions = [(item.item_id, item.question) for item in items]
     copies = near_copies(trained, questions, allow=allow_overlap)
-    n_told, n_same = agreement(trained.tensors["words"], items)
-    if is_opposite(n_told, n_same):
-        progress.say(
-            f"warning: by the words of their answers, {n_told - n_same} of {n_told} questions call "
-            "the answer matching that the training questions call the other one; if so, the rate "
-            "has the wrong sign: read one of the two sets with --matching other"
-        )
+    same_words = _same_words(trained, items, progress)
     from facsynth.tasks.steering.measure import measure_vectors  # loads torch: after the checks
 
     lm = load()
@@ -81,6 +79,27 @@ def evaluate_steering(
     found = measure_vectors(
         trained, items, lm, n_random=settings.random_vectors, shown=shown, progress=progress
     )
+    return _result(found, items, copies, same_words)
+
+
+def _same_words(trained: TrainedTask, items: Sequence[Item], progress: Progress) -> dict[str, int]:
+    """In how many questions words tell which answer matches; warns if they tell the other one."""
+    n_told, n_same = agreement(trained.tensors["words"], items)
+    if is_opposite(n_told, n_same):
+        progress.say(
+            f"warning: by the words of their answers, {n_told - n_same} of {n_told} questions call "
+            "the answer matching that the training questions call the other one; if so, the rate "
+            "has the wrong sign: read one of the two sets with --matching other"
+        )
+    return {"n_told": n_told, "n_same": n_same}
+
+
+def _result(
+    found: "Measured",
+    items: Sequence[Item],
+    copies: tuple[str, ...],
+    same_words: dict[str, int],
+) -> TaskResult:
     chosen = found.chosen_layer
     titles = [(title, found.unsteered[key]) for title, key in _BASE_TITLES.items()]
     return TaskResult(
@@ -94,7 +113,7 @@ def evaluate_steering(
             "unsteered": found.unsteered,
             "layers": found.layers,
             "prompt_only": found.prompt_only,
-            "same_words": {"n_told": n_told, "n_same": n_same},
+            "same_words": same_words,
             "n_items": len(items),
         },
         titles=_TITLES,

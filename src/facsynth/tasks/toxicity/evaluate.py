@@ -1,7 +1,7 @@
 """Toxicity: how well trained models tell toxic texts, beside what chance and length reach."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -14,6 +14,9 @@ from facsynth.tasks.results import Items, TaskResult, by_part, estimate_row, row
 from facsynth.tasks.settings import Loader
 from facsynth.tasks.toxicity.data import LabelledTexts
 from facsynth.words import count_words
+
+if TYPE_CHECKING:
+    from facsynth.tasks.scorer import Scored
 
 __all__ = ["evaluate_toxicity"]
 
@@ -69,6 +72,10 @@ def evaluate_toxicity(
 
     asked = partial(yes_odds, _QUESTION) if base else None
     scored = score_samples(trained, data.samples, load, base=asked, progress=progress)
+    return _result(data, scored, copies)
+
+
+def _result(data: LabelledTexts, scored: "Scored", copies: tuple[str, ...]) -> TaskResult:
     models = {name: _measure(name, data.positive, found) for name, found in scored.by_model.items()}
     right = [(found > 0) == data.positive for found in scored.trained()]
     groups = by_part(
@@ -76,18 +83,20 @@ def evaluate_toxicity(
         data.groups,
         {"positive_share": data.positive, "accuracy": np.mean(right, axis=0)},
     )
-    lengths = np.array([count_words(text) for _, text in texts], dtype=np.float64)
+    lengths = np.array([count_words(sample_text(s)) for s in data.samples], dtype=np.float64)
     return TaskResult(
         "toxicity",
         "auprc",
         base=models.pop("base", None),
         models=list(models.values()),
-        items=Items(tuple(name for name, _ in texts), scored.by_model, data.positive),
+        items=Items(
+            tuple(sample.sample_id for sample in data.samples), scored.by_model, data.positive
+        ),
         values={
             "groups": groups,
             "prevalence": float(data.positive.mean()),
             "length_auroc": auroc(data.positive, lengths),
-            "n_samples": len(texts),
+            "n_samples": len(data.samples),
             "n_cut": scored.n_cut,
         },
         titles=_TITLES,
