@@ -1,6 +1,7 @@
 """Tests run without keys, with empty caches and without the Hub; `slow` ones keep the caches."""
 
 import os
+import re
 import shutil
 from functools import wraps
 from types import FunctionType
@@ -24,18 +25,24 @@ def pytest_configure(config):
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 
+def is_plain(hint):
+    """Whether a hint names neither arrays, variables nor types that may not be loaded."""
+    text = repr(hint).replace("'", "") if isinstance(hint, type) else repr(hint)
+    text = re.sub(r"Literal\[[^]]*\]", "", text)
+    return not any(word in text for word in ("jaxtyping", "'", "~"))
+
+
 def checked_by_shape(jaxtyped):
     """Check by shape only functions of arrays; beartype alone checks the others, much quicker."""
 
     @wraps(jaxtyped)
     def decorator(*, typechecker):
         def check(fn):
+            if "__dataclass_fields__" in getattr(fn, "__dict__", ()) and "__init__" in vars(fn):
+                fn.__init__ = check(fn.__init__)
+                return fn
             hints = getattr(fn, "__annotations__", {}).values()
-            # Arrays, names of types that may not be loaded, and variables.
-            words = ("jaxtyping", "'", "~")
-            plain = isinstance(fn, FunctionType) and not any(
-                any(word in repr(hint) for word in words) for hint in hints
-            )
+            plain = isinstance(fn, FunctionType) and all(map(is_plain, hints))
             return typechecker(fn) if plain else jaxtyped(typechecker=typechecker)(fn)
 
         return check
