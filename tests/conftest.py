@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from functools import wraps
+from pathlib import Path
 from types import FunctionType
 
 import jaxtyping
@@ -14,6 +15,7 @@ from hypothesis import settings
 collect_ignore_glob = ["soak/*"]  # programs, which are run and not collected
 
 
+SOURCE = Path(__file__).parents[1] / "src"
 MEMORY = "/dev/shm"  # a folder in memory, where files reach no disk and nothing waits for one
 
 
@@ -23,6 +25,15 @@ def pytest_configure(config):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+    config.pluginmanager.register(OnlyWithExamples())
+
+
+class OnlyWithExamples:
+    """Imports no module of the package for its docstrings where these have no examples."""
+
+    def pytest_ignore_collect(self, collection_path):
+        is_package = collection_path.suffix == ".py" and SOURCE in collection_path.parents
+        return True if is_package and ">>>" not in collection_path.read_text("utf-8") else None
 
 
 def is_plain(hint):

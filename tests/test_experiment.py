@@ -218,7 +218,8 @@ def test_equal_tokens_add_as_many_samples_as_they_pay_for(place, done, tmp_path)
 
 def test_arm_with_too_few_samples_is_named_and_left_empty(place, tmp_path):
     loaders = Asked(lambda request: write_about("hello", replace(request, seed=0), 11)).loaders
-    result = run_experiment(recipe_of(place, arms=ARMS[3:]), tmp_path, loaders=loaders)
+    wanted = recipe_of(place, arms=ARMS[3:], sizes=[3])
+    result = run_experiment(wanted, tmp_path, loaders=loaders)
     assert at(result, "undirected", 3)["score"] is None
     assert "undirected has fewer than 3 samples for 2 random seeds" in result.notes
     assert at(result, "real", 3)["score"] is not None

@@ -227,7 +227,7 @@ def without_ids(samples):
 
 
 @pytest.mark.parametrize("form", ["hf", "sft", "prompt-completion", "openai", "axolotl"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(drawn=named(ANSWERS))
 def test_exported_conversations_are_read_back(form, drawn):
     samples = [one for one in samples_of(drawn) if not isinstance(form_row(one, form), str)]
@@ -240,7 +240,7 @@ def test_exported_conversations_are_read_back(form, drawn):
 
 
 @pytest.mark.parametrize("form", ["hf", "preference", "openai", "axolotl", "llamafactory"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(drawn=named(PAIRS))
 def test_exported_pairs_are_read_back(form, drawn):
     samples = samples_of(drawn)

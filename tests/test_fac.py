@@ -44,7 +44,6 @@ def table(rows):
 def over_tables(test):
     """Run a test on random anchors, seeds, relevant features and thresholds."""
 
-    @settings(deadline=None, max_examples=60)
     @given(row_lists(), row_lists(), FLAGS, THRESHOLDS)
     def run(anchor, seed, relevant, threshold):
         test(table(anchor), table(seed), relevant, threshold)
@@ -153,7 +152,6 @@ def test_added_samples_never_lower_coverage(anchor_rows, seed_rows, added, thres
     assert 0.0 <= low <= feature_activation_coverage(flags[0], flags[2], ALL) <= 1.0
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.data(), row_lists(), row_lists())
 def test_order_of_samples_does_not_matter(data, anchor_rows, seed_rows):
     assume(any(anchor_rows))

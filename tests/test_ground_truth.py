@@ -68,7 +68,7 @@ def test_names_of_other_features_score_at_chance(by_terms, evidence):
     scores = [
         rule_fidelity(by_terms[(feature + shift) % N].terms, found)
         for feature, found in evidence.items()
-        for shift in range(1, N)
+        for shift in (1, 2)
     ]
     detection = [s.detection_random.balanced_accuracy for s in scores]
     assert np.mean(detection) == pytest.approx(0.5, abs=0.05)

@@ -17,12 +17,15 @@ from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import click
+import numpy as np
 import pytest
+from jaxtyping import Float64
 
 import facsynth
+from conftest import is_plain
 
 ROOT = Path(facsynth.__file__).parent
 REPOSITORY = Path(__file__).parent.parent
@@ -624,3 +627,12 @@ def test_no_file_names_a_private_path():
 def test_path_guard_sees_a_home_folder_and_no_address():
     text = "open('/" + "home/ada/data.jsonl') # https://example.org/home/page ~/work/x"
     assert PRIVATE_PATH.findall(text) == ["/" + "home/ada/data.jsonl"]
+
+
+def test_functions_of_plain_values_are_not_checked_by_shape():
+    assert all(map(is_plain, (str, Path, int | None, list[str], Literal["a"], dict[str, Any])))
+
+
+def test_functions_of_arrays_and_of_types_that_are_not_loaded_are_checked_by_shape():
+    rows = Float64[np.ndarray, " n_rows"]
+    assert not any(map(is_plain, (rows, tuple[rows, ...], rows | None, "Later", list["Later"])))

@@ -177,7 +177,7 @@ def test_second_run_loads_no_model_and_asks_nobody(whole, run, monkeypatch):
     assert files(result.folder) == before
 
 
-@pytest.mark.parametrize("where", [("chat", 3), ("chat", 11), *(("rename", n) for n in KILLS)])
+@pytest.mark.parametrize("where", [("chat", 11), *(("rename", n) for n in KILLS)])
 def test_killed_run_ends_as_an_undisturbed_one(whole, run, tmp_path, monkeypatch, where):
     kind, n = where
     calls = iter(range(10_000))

@@ -1,5 +1,8 @@
 """Limits and secrets of a whole run, on the planted pair."""
 
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+
 import pytest
 
 from facsynth.chat.ask import ask
@@ -30,28 +33,37 @@ def recipe(tmp_path_factory):
         yield write_world(tmp_path_factory.mktemp("limited"))
 
 
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory):
+    """A run without limits, with a key in the environment: result, requests and what it printed."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.setenv("FACSYNTH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OPENAI_API_KEY", SECRET)
+        with redirect_stderr(out):
+            result, every = run_with(recipe, tmp_path_factory.mktemp("whole") / "run", patch)
+    return result, every, out.getvalue()
+
+
 def test_run_that_the_budget_ended_goes_on_to_the_end_of_an_unlimited_one(
-    recipe, tmp_path, monkeypatch
+    recipe, whole, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("FAC_TEST_KEY", SECRET)
     cut, first = run_with(recipe, tmp_path / "a", monkeypatch, "budget_calls = 6")
     assert len(first) == 6
     assert cut.report.is_file()
     done, second = run_with(recipe, tmp_path / "a", monkeypatch, "budget_calls = 600")
-    whole, every = run_with(recipe, tmp_path / "b", monkeypatch)
+    expected, every, _ = whole
     assert sorted(r.key for r in first + second) == sorted(r.key for r in every)
-    assert (done.after, done.n_synthetic) == (whole.after, whole.n_synthetic)
+    assert (done.after, done.n_synthetic) == (expected.after, expected.n_synthetic)
     name = "synthesize/synthetic.jsonl"
-    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a" / name).read_bytes() == (expected.folder / name).read_bytes()
 
 
-def test_key_is_in_no_file_of_a_run(recipe, tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    run_with(recipe, tmp_path / "run", monkeypatch)
-    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+def test_key_is_in_no_file_of_a_run(whole):
+    result, _, printed = whole
+    files = [path for path in result.folder.rglob("*") if path.is_file()]
     assert len(files) > 10
     assert [path.name for path in files if SECRET.encode() in path.read_bytes()] == []
-    assert SECRET not in "".join(capfd.readouterr())
+    assert SECRET not in printed
 
 
 def test_limits_of_earlier_runs_count(tmp_path, monkeypatch):
