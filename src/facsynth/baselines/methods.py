@@ -1,6 +1,10 @@
-"""The baselines by name."""
+"""The baselines by name; `settings.py` has the names alone, for help.
+
+To add one, write one file beside this one, and list it here and its name there.
+"""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from facsynth.baselines.alpaca import write_alpaca
 from facsynth.baselines.cot_self_instruct import write_cot_self_instruct
@@ -13,30 +17,27 @@ from facsynth.baselines.settings import Baseline
 from facsynth.baselines.synalign import write_synalign
 from facsynth.baselines.undirected import write_anchor_text, write_undirected
 
-__all__ = ["CALLS_PER_SAMPLE", "METHODS"]
+__all__ = ["METHODS", "Method"]
 
-METHODS: Mapping[Baseline, Callable[[Job], None]] = {
-    "alpaca": write_alpaca,
-    "evol-instruct": write_evol_instruct,
-    "magpie": write_magpie,
-    "cot-self-instruct": write_cot_self_instruct,
-    "sao": write_sao,
-    "prismatic": write_prismatic,
-    "synalign": write_synalign,
-    "undirected": write_undirected,
-    "anchor-text": write_anchor_text,
-}
-"""Writes until the job has what it wants, or is over."""
 
-CALLS_PER_SAMPLE: Mapping[Baseline, int] = {
-    "alpaca": 1,  # five texts a call, each with the tokens of one
-    "evol-instruct": 2,
-    "magpie": 1,
-    "cot-self-instruct": 1,
-    "sao": 2,
-    "prismatic": 2,
-    "synalign": 2,
-    "undirected": 1,
-    "anchor-text": 1,
+class Method(NamedTuple):
+    """How a baseline writes."""
+
+    write: Callable[[Job], None]
+    """Writes until the job has what it wants, or is over."""
+
+    calls_per_sample: int
+    """Requests for one text, for estimates."""
+
+
+METHODS: Mapping[Baseline, Method] = {
+    "alpaca": Method(write_alpaca, 1),  # five texts a call, each with the tokens of one
+    "evol-instruct": Method(write_evol_instruct, 2),
+    "magpie": Method(write_magpie, 1),
+    "cot-self-instruct": Method(write_cot_self_instruct, 1),
+    "sao": Method(write_sao, 2),
+    "prismatic": Method(write_prismatic, 2),
+    "synalign": Method(write_synalign, 2),
+    "undirected": Method(write_undirected, 1),
+    "anchor-text": Method(write_anchor_text, 1),
 }
-"""Requests for one text, for estimates."""

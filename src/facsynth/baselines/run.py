@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from facsynth.baselines.job import Draft, Job, Local
-from facsynth.baselines.methods import CALLS_PER_SAMPLE, METHODS
+from facsynth.baselines.methods import METHODS
 from facsynth.baselines.sao import judged_pairs
 from facsynth.baselines.settings import BASELINES, Baseline, BaselineSettings
 from facsynth.chat.model import ChatModel, estimate_tokens
@@ -113,7 +113,7 @@ class BaselineRun:
     def forecast(self, policy: Policy | None = None) -> Estimate:
         """What the run may cost if every second text is kept; nothing is asked."""
         policy = policy or Policy()
-        n_calls = 2 * CALLS_PER_SAMPLE[self.method] * self.settings.max_samples
+        n_calls = 2 * METHODS[self.method].calls_per_sample * self.settings.max_samples
         words = sum(estimate_tokens(str(sample)) for sample in self._seeds)
         length = (
             self.settings.sampling.max_length or 2 * word_limits(self._anchor or self._seeds)[1]
@@ -160,7 +160,7 @@ class BaselineRun:
             evaluation=self._evaluation,
             progress=progress,
         )
-        METHODS[self.method](job)
+        METHODS[self.method].write(job)
         rows = list(_finished_rows(self.method, job, run_id, self._provenance(chat)))
         write_jsonl([row for _, row in rows], folder / "synthetic.jsonl")
         outcomes = {"kept": len(job.kept), **dict(sorted(job.lost.items()))}
