@@ -22,6 +22,7 @@ from facsynth.chat.model import ChatModel, estimate_tokens
 from facsynth.chat.policy import Estimate
 from facsynth.chat.settings import Policy
 from facsynth.data.read import read_samples
+from facsynth.data.stored import read_json
 from facsynth.data.write import sample_row, write_json, write_jsonl
 from facsynth.errors import DataError, MismatchError
 from facsynth.progress import SILENT, Progress
@@ -206,7 +207,7 @@ class BaselineRun:
         if not path.is_file():
             write_json(plan, path)
             return f"{self.method}-{digest}"
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         differing = [key for key in plan if key != "settings" and found.get(key) != plan[key]]
         differing += changed_settings(self.settings, found["settings"])
         if differing:

@@ -12,6 +12,7 @@ from facsynth.data.export import TASK_FIELDS, Row
 from facsynth.data.read import open_samples
 from facsynth.data.report import ReadReport
 from facsynth.data.settings import ReadSettings
+from facsynth.data.stored import read_json
 from facsynth.errors import DataError
 
 __all__ = ["SENSITIVE_WARNING", "CardFacts", "data_card", "read_run"]
@@ -163,7 +164,7 @@ def _source(recipe: Mapping[str, Any], name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(read_json(path, allow_nan=True)) if path.is_file() else {}
 
 
 # The card

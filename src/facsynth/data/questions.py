@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Collection
 
+from facsynth.data.stored import read_json
 from facsynth.data.wheels import WheelFile, read_wheel_files
 from facsynth.errors import DataError
 from facsynth.folders import atomic_path, cache_folder
@@ -78,7 +79,7 @@ def _questions() -> dict[str, list[str]]:
         with atomic_path(path) as temporary:
             unique = {topic: list(dict.fromkeys(texts)) for topic, texts in found.items()}
             temporary.write_text(json.dumps(unique), encoding="utf-8")
-    questions: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    questions: dict[str, list[str]] = read_json(path)
     return questions
 
 

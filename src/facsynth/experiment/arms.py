@@ -23,6 +23,7 @@ from facsynth.chat.policy import Estimate
 from facsynth.coverage.controls import length_auc
 from facsynth.data.flaws import find_flaw
 from facsynth.data.read import read_samples
+from facsynth.data.stored import read_json
 from facsynth.data.write import sample_row, write_json, write_jsonl
 from facsynth.experiment.author import Author, of_class
 from facsynth.experiment.order import in_turn, order_by_length
@@ -90,7 +91,7 @@ def read_arm(folder: Path) -> ArmSet | None:
     """A finished set from the disk."""
     if not (folder / "arm.json").is_file():
         return None
-    facts = json.loads((folder / "arm.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "arm.json", allow_nan=True)
     path = folder / "samples.jsonl"
     return ArmSet(folder, tuple(read_samples(path)) if path.stat().st_size else (), facts)
 

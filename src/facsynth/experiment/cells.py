@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float32, Float64
 from facsynth.coverage.fac import feature_activation_coverage
 from facsynth.coverage.representative import hellinger_distance
 from facsynth.data.copies import index_texts
+from facsynth.data.stored import read_json
 from facsynth.data.write import write_json
 from facsynth.experiment.arms import ArmSet
 from facsynth.experiment.settings import TaskSettings
@@ -94,7 +95,7 @@ class Bench:
         """
         path = self._path(arm, n, random_seed)
         if path.is_file():
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            return dict(read_json(path, allow_nan=True))
         own = arm.samples[:n] if arm else ()
         samples = [*self.world.seed, *self.world.always[self.task.name], *own]
         labels = is_positive(samples, self.task)
@@ -210,7 +211,7 @@ class Measures:
         digest = _digest([samples_hash(arm.samples[:n]), self._anchor_hash, self._settings])
         path = self.world.folder / "measures" / f"{arm.key}-{n}-{digest}.json"
         if path.is_file():
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            return dict(read_json(path, allow_nan=True))
         found = self._measure(arm, n)
         write_json(found, path)
         return found

@@ -1,6 +1,5 @@
 """What the stages of a run share: recipe, folder, and models that are loaded when needed."""
 
-import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from facsynth.chat.endpoint import open_endpoint
 from facsynth.chat.local import LocalChat
 from facsynth.chat.model import ChatModel
 from facsynth.chat.settings import Generator
+from facsynth.data.stored import read_json
 from facsynth.models.lm import LanguageModel, load_language_model
 from facsynth.progress import Progress
 from facsynth.recipe import Recipe
@@ -66,7 +66,7 @@ class Run:
 
     def read(self, name: str) -> Any:
         """What a JSON file of the folder holds."""
-        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        return read_json(self.folder / name, allow_nan=True)
 
 
 def load_generator(

@@ -4,7 +4,6 @@ Samples are placed by the features that they activate: each counts by how rare i
 length 1, and the two strongest directions behind the common one are the axes.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
 from facsynth.coverage.fac import missing_features
+from facsynth.data.stored import read_json
 from facsynth.errors import DataError
 from facsynth.folders import atomic_path
 from facsynth.records import sample_text
@@ -82,7 +82,7 @@ def export_atlas(source: str | Path, folder: Path, *, threshold: float = 1.0) ->
 
 def _threshold_of(run: Path, default: float) -> float:
     path = run / "recipe.json"
-    recipe = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    recipe = read_json(path) if path.is_file() else {}
     return float(recipe.get("synthesize", {}).get("threshold", default))
 
 
