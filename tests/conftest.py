@@ -1,5 +1,6 @@
 """Tests run without keys, with empty caches and without the Hub; `slow` ones keep the caches."""
 
+import gc
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from huggingface_hub import constants
 from hypothesis import settings
 
+gc.disable()  # until all is imported, which makes millions of objects that stay
 collect_ignore_glob = ["soak/*"]  # programs, which are run and not collected
 
 
@@ -26,6 +28,11 @@ def pytest_configure(config):
         if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
     config.pluginmanager.register(OnlyWithExamples())
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 class OnlyWithExamples:

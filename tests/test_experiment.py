@@ -94,7 +94,7 @@ def recipe_of(folder, **changes):
         "classes": [{"label": "yes", "form": "a text"}],
         "by_class": True,
         "sizes": [3, 7],
-        "n_resamples": 200,
+        "n_resamples": 50,
         "random_seeds": [1, 2],
         "n_written": 7,
         "synthesize": {

@@ -164,7 +164,7 @@ def _source(recipe: Mapping[str, Any], name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(read_json(path, allow_nan=True)) if path.is_file() else {}
+    return dict(read_json(path)) if path.is_file() else {}
 
 
 # The card

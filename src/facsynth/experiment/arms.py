@@ -91,7 +91,7 @@ def read_arm(folder: Path) -> ArmSet | None:
     """A finished set from the disk."""
     if not (folder / "arm.json").is_file():
         return None
-    facts = read_json(folder / "arm.json", allow_nan=True)
+    facts = read_json(folder / "arm.json")
     path = folder / "samples.jsonl"
     return ArmSet(folder, tuple(read_samples(path)) if path.stat().st_size else (), facts)
 

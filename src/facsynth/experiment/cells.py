@@ -95,7 +95,7 @@ class Bench:
         """
         path = self._path(arm, n, random_seed)
         if path.is_file():
-            return dict(read_json(path, allow_nan=True))
+            return dict(read_json(path))
         own = arm.samples[:n] if arm else ()
         samples = [*self.world.seed, *self.world.always[self.task.name], *own]
         labels = is_positive(samples, self.task)
@@ -211,7 +211,7 @@ class Measures:
         digest = _digest([samples_hash(arm.samples[:n]), self._anchor_hash, self._settings])
         path = self.world.folder / "measures" / f"{arm.key}-{n}-{digest}.json"
         if path.is_file():
-            return dict(read_json(path, allow_nan=True))
+            return dict(read_json(path))
         found = self._measure(arm, n)
         write_json(found, path)
         return found

@@ -66,7 +66,7 @@ class Run:
 
     def read(self, name: str) -> Any:
         """What a JSON file of the folder holds."""
-        return read_json(self.folder / name, allow_nan=True)
+        return read_json(self.folder / name)
 
 
 def load_generator(
