@@ -18,7 +18,6 @@ from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.coverage.variants import (
     coverage_sweep,
-    k_fold_coverage,
     weighted_coverage,
 )
 from facsynth.errors import DataError, MismatchError
@@ -31,7 +30,7 @@ ALL = np.ones(N, dtype=bool)
 ROW_KEYS = {
     *("fac", "n_relevant", "n_anchor", "n_covered", "n_missing", "n_seed_only"),
     *("threshold", "threshold_rule"),
-    *("weighted", "k_fold", "sweep", "interval", "richness", "representativeness", "controls"),
+    *("weighted", "sweep", "interval", "richness", "representativeness", "controls"),
     *("by_class", "hidden", "curves", "reference", "topics"),
     *("n_samples", "n_tokens"),
 }
@@ -81,15 +80,6 @@ def test_weighted_coverage_equals_dense_reference(anchor, seed, relevant, thresh
     found = measure_coverage(anchor, seed, relevant=relevant, settings=quick(threshold))
     assert found.frequency_weighted == counts[hit].sum() / counts[goal].sum()
     assert found.magnitude_weighted == pytest.approx(sums[hit].sum() / sums[goal].sum())
-
-
-@over_tables
-def test_k_fold_equals_dense_reference(anchor, seed, relevant, threshold):
-    goal = dense_active(anchor, threshold) & relevant
-    assume(goal.any())
-    counts = (dense(seed) > np.float32(threshold)).sum(axis=0)
-    for fold in k_fold_coverage(goal, active_rows(seed, threshold=threshold).counts):
-        assert fold.fac == int((goal & (counts >= fold.k)).sum()) / int(goal.sum())
 
 
 @over_tables
@@ -162,7 +152,6 @@ def test_order_of_samples_does_not_matter(data, anchor_rows, seed_rows):
     ]
     assert results[0].fac == results[1].fac
     assert results[0].sweep == results[1].sweep
-    assert results[0].k_fold == results[1].k_fold
 
 
 def test_no_relevant_feature_is_an_error():

@@ -62,7 +62,6 @@ def test_profile_measures_what_the_table_behind_it_measures():
     assert of_profile.representativeness == of_table.representativeness
     assert of_profile.sweep[:-1] == tuple(p for p in of_table.sweep if p.quantile is None)
     assert of_profile.interval == of_table.interval
-    assert of_profile.k_fold == of_table.k_fold
     assert of_profile.richness.anchor == of_table.richness.anchor
     ours, theirs = of_profile.controls, of_table.controls
     assert ours.random_subset.mean == pytest.approx(theirs.random_subset.mean, abs=0.1)

@@ -12,7 +12,7 @@ from facsynth.coverage.interval import Interval
 from facsynth.coverage.off_task import ClassCoverage
 from facsynth.coverage.representative import FiringShift, Representativeness
 from facsynth.coverage.richness import Richness, RichnessComparison
-from facsynth.coverage.variants import FoldCoverage, SweepPoint
+from facsynth.coverage.variants import SweepPoint
 from facsynth.show import TextTable, as_html, percent
 
 __all__ = ["N_SHIFTS", "Coverage", "around_peak", "headline"]
@@ -54,7 +54,6 @@ class Coverage:
 
     frequency_weighted: float
     magnitude_weighted: float | None
-    k_fold: tuple[FoldCoverage, ...]
     sweep: tuple[SweepPoint, ...]
     interval: Interval
     richness: RichnessComparison
@@ -177,11 +176,7 @@ def _sweep_table(found: Coverage) -> TextTable:
 
 
 def _control_tables(found: Coverage) -> list[TextTable]:
-    folds = [(str(k.k), k.n_covered, k.fac) for k in found.k_fold]
-    tables = [
-        _richness_table(found.richness),
-        TextTable("Covered by at least k seed samples", ("k", "covered", "share"), folds),
-    ]
+    tables = [_richness_table(found.richness)]
     if found.by_class:
         columns = ("class", "anchor samples", "features", "their mean rate", "covered")
         rows = [(c.label, c.n_samples, c.n_features, c.mean_rate, c.fac) for c in found.by_class]

@@ -17,8 +17,8 @@ class CoverageSettings(Settings):
     the anchor's activations at which random samples leave room."""
 
     controls: bool = False
-    """Show all controls: richness at equal size and what more samples would bring, coverage by at
-    least k samples, features of each class, and features that fire too much or too little."""
+    """Show all controls: richness at equal size and what more samples would bring, features of
+    each class, and features that fire too much or too little."""
 
     resamples: int = 200
     """Resamples of the seed behind the interval of FAC."""

@@ -1,4 +1,4 @@
-"""Variants of FAC: weighted by the anchor, asking for more samples, at other thresholds."""
+"""Variants of FAC: weighted by the anchor, and at other thresholds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,9 @@ from facsynth.table.active import ActiveRows
 
 __all__ = [
     "THRESHOLDS",
-    "FoldCoverage",
     "SweepPoint",
     "count_coverage",
     "coverage_sweep",
-    "k_fold_coverage",
     "sweep_point",
     "weighted_coverage",
 ]
@@ -24,9 +22,6 @@ THRESHOLDS = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0)
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 """Thresholds of a sweep as quantiles of the anchor's non-zero activations."""
-
-FOLDS = (1, 2, 3, 5, 10)
-"""Seed samples that have to activate a feature in k-fold coverage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +42,6 @@ class SweepPoint:
     """A fraction in [0, 1]; None when `n_anchor` is 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoldCoverage:
-    """Coverage by features that at least `k` seed samples activate."""
-
-    k: int
-    n_covered: int
-    fac: float
-    """A fraction in [0, 1] of the relevant features that the anchor activates at all."""
-
-
 def weighted_coverage(
     weights: Float64[np.ndarray, " n_features"], seed: Bool[np.ndarray, " n_features"]
 ) -> float:
@@ -67,15 +52,6 @@ def weighted_coverage(
     2602.10388, Table 11, which gives no formula.
     """
     return min(1.0, float(weights[seed & (weights > 0)].sum()) / float(weights[weights > 0].sum()))
-
-
-def k_fold_coverage(
-    goal: Bool[np.ndarray, " n_features"], seed_counts: Int64[np.ndarray, " n_features"]
-) -> tuple[FoldCoverage, ...]:
-    """FAC that asks for at least k seed samples per feature, for several k."""
-    counts = seed_counts[goal]
-    covered = {k: int(np.count_nonzero(counts >= k)) for k in FOLDS}
-    return tuple(FoldCoverage(k=k, n_covered=n, fac=n / counts.size) for k, n in covered.items())
 
 
 def count_coverage(
@@ -93,7 +69,6 @@ def count_coverage(
         "n_covered": n_anchor - missing.size,
         "n_missing": missing.size,
         "n_seed_only": int(np.count_nonzero(seed.features & ~goal)),
-        "k_fold": k_fold_coverage(goal, seed.counts),
     }
 
 

@@ -339,10 +339,6 @@ def _controls(sides: Sequence[tuple[str, Row]]) -> TextTable:
         ("chance to be longer than an anchor sample", *(_auc(row) for _, row in sides)),
         ("seen and unseen features (Chao2)", *(_chao(row) for _, row in sides)),
     ]
-    for fold in sides[0][1]["k_fold"]:
-        if (k := fold["k"]) > 1:
-            shares = (next(f["fac"] for f in row["k_fold"] if f["k"] == k) for _, row in sides)
-            rows.append((f"FAC with at least {k} samples a feature", *shares))
     return TextTable("Further numbers", ("", *(_NAMES[kind] for kind, _ in sides)), rows)
 
 
