@@ -69,7 +69,7 @@ COMMANDS = {
     "export": ("export_samples", "read_run"),
     "report": ("Report", "ReportSettings", "report_run", "report_tables", "write_report"),
     "run": ("run_recipe",),
-    "doctor": (),
+    "doctor": ("check_machine", "check_table"),
     "completion": (),
 }
 """Public names by the command that does the same; a name stands at the first that needs it."""

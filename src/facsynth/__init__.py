@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.experiment.run import run_experiment as run_experiment
     from facsynth.experiment.settings import ExperimentRecipe as ExperimentRecipe
     from facsynth.experiment.settings import read_experiment as read_experiment
+    from facsynth.models.doctor import check_machine as check_machine
     from facsynth.models.lm import load_language_model as load_language_model
     from facsynth.models.tokens import tokenize_samples as tokenize_samples
     from facsynth.pipeline import run_recipe as run_recipe
@@ -72,6 +73,7 @@ if TYPE_CHECKING:  # the same names as in _EXPORTS, for type checkers and comple
     from facsynth.synthesize.run import SynthesisRun as SynthesisRun
     from facsynth.synthesize.settings import SynthesisSettings as SynthesisSettings
     from facsynth.table.active import active_rows as active_rows
+    from facsynth.table.doctor import check_table as check_table
     from facsynth.table.extract import extract_features as extract_features
     from facsynth.table.extract import extract_table as extract_table
     from facsynth.table.extract import extract_tables as extract_tables
@@ -157,6 +159,8 @@ _EXPORTS = {
     "TransferSettings": "facsynth.compare.settings",
     "TuneSettings": "facsynth.tasks.settings",
     "active_rows": "facsynth.table.active",
+    "check_machine": "facsynth.models.doctor",
+    "check_table": "facsynth.table.doctor",
     "collect_evidence": "facsynth.understand.evidence",
     "common_samples": "facsynth.compare.transfer",
     "compare_diversity": "facsynth.compare.side_by_side",
