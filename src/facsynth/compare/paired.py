@@ -94,7 +94,7 @@ def _resampled(
     *,
     n_resamples: int,
     rng: np.random.Generator,
-) -> dict[str, Float64[np.ndarray, " n_resamples"]]:
+) -> dict[str, Float64[np.ndarray, "_"]]:
     """Scores of every arm in resamples, whose items and seeds are the same for all."""
     n_items = sum(rows.size for rows in groups)
     sizes = sorted({len(values) for values in scores.values()})
