@@ -53,6 +53,14 @@ def test_without_a_threshold_the_profile_picks_one_of_its_own_that_leaves_room()
     assert "the lowest with room" in found.threshold_rule
 
 
+def test_names_of_a_profile_are_kept_and_name_what_is_missing(tmp_path):
+    names = ("sea", "", "sun, star", *[""] * (REFERENCE.n_features - 3))
+    write_profile(profile_of(REFERENCE, names=names), tmp_path / "p.npz")
+    seed = make_activations([{0: 9.0}])
+    found = measure_reference(read_profile(tmp_path / "p.npz"), seed, settings=AT_ONE)
+    assert {m.feature_id: m.name for m in found.missing} == {1: None, 2: "sun, star"}
+
+
 def test_profile_measures_what_the_table_behind_it_measures():
     seed = make_activations([{0: 2.0, 3: 9.0}, {1: 0.9}])
     of_profile = measure_reference(profile_of(REFERENCE), seed, settings=AT_ONE)

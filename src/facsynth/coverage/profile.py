@@ -70,6 +70,10 @@ class ReferenceProfile:
     source: str = ""
     """What the text was, in words."""
 
+    names: tuple[str, ...] = ()
+    """A name of each feature, by text that need not be that of the counts; empty where there is
+    none."""
+
     @property
     def n_features(self) -> int:
         """Width of the SAE."""
@@ -186,6 +190,7 @@ def read_profile(path: str | Path | None = None) -> ReferenceProfile:
         held = read_arrays(path, what="a reference profile")
         facts: dict[str, Any] = json.loads(held["facts"].tobytes())
         facts["thresholds"] = tuple(facts["thresholds"])
+        facts["names"] = tuple(facts.get("names", ()))
         return ReferenceProfile(
             sample_counts=held["sample_counts"].astype(np.int64),
             max_activations=held["max_activations"].astype(np.float64),

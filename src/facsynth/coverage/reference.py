@@ -79,6 +79,9 @@ def measure_reference(
         relevant: Features to count; all when None.
         settings: See `CoverageSettings`; the threshold is one of the profile's.
 
+    Returns:
+        The measurement, with the profile's names of features.
+
     Raises:
         DataError: The seed has no samples, the profile has no such threshold, or no relevant
             feature fires in the reference.
@@ -100,7 +103,7 @@ def measure_reference(
     interval = bootstrap_interval(goal, rows, n_resamples=settings.resamples, rng=rng)
     controls = _controls(profile, every, relevant, n_draws=settings.draws, rng=rng)
     missing = _missing(profile, goal & ~rows.features, counts)
-    return Coverage(
+    found = Coverage(
         **count_coverage(goal, np.array([m.feature_id for m in missing], np.int64), relevant, rows),
         threshold=float(chosen.threshold),
         threshold_rule=chosen.rule,
@@ -122,6 +125,7 @@ def measure_reference(
         else None,
         reference=profile.source,
     )
+    return found.named({i: (name, None) for i, name in enumerate(profile.names) if name})
 
 
 def _missing(

@@ -122,8 +122,7 @@ class Coverage:
 
 
 def _named(listed: tuple[T, ...], names: Mapping[int, tuple[str, str | None]]) -> tuple[T, ...]:
-    empty = (None, None)
-    texts = (names.get(one.feature_id, empty) for one in listed)
+    texts = (names.get(one.feature_id, (one.name, one.example)) for one in listed)
     return tuple(
         replace(one, name=name, example=example)
         for one, (name, example) in zip(listed, texts, strict=True)

@@ -39,7 +39,7 @@ def explain_coverage(
     Args:
         found: The measurement.
         anchors: Tables of the anchor; none against a profile, which has no text, so that only what
-            the seed activates is named.
+            the seed activates is named, and what the profile names keeps its name.
         seeds: Tables of the seed.
         tokenizer: Tokenizer of the model that extracted the tables.
         decoder: The directions of the SAE; without them there are no topics.
@@ -50,7 +50,10 @@ def explain_coverage(
     under = [s.feature_id for s in close.under_fired[:N_SHIFTS]] if close else []
     delta = found.threshold
     if not anchors:
-        return found.named(name_features(over + under, seeds, _active(seeds, delta), tokenizer))
+        bare = (
+            [s.feature_id for s in close.under_fired[:N_SHIFTS] if s.name is None] if close else []
+        )
+        return found.named(name_features(over + bare, seeds, _active(seeds, delta), tokenizer))
     names = name_features(over, seeds, _active(seeds, delta), tokenizer) if over else {}
     active, ranked = _active(anchors, delta), [m.feature_id for m in found.missing]
     table, listed = _read(anchors, active, tokenizer), under + ranked[:n_missing]
