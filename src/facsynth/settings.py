@@ -8,7 +8,7 @@ import ast
 import difflib
 import inspect
 import json
-import textwrap
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
@@ -102,9 +102,25 @@ def _field_docs(record: type) -> dict[str, str]:
     return {name: text for docs in (*inherited, own) for name, text in docs.items()}
 
 
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module by their qualified names; parsed once, for `--help` must be quick."""
+    found: dict[str, ast.ClassDef] = {}
+
+    def visit(node: ast.AST, outer: str) -> None:
+        for inner in getattr(node, "body", ()):
+            if isinstance(inner, ast.ClassDef):
+                found[outer + inner.name] = inner
+                visit(inner, f"{outer}{inner.name}.")
+            elif isinstance(inner, ast.FunctionDef):
+                visit(inner, f"{outer}{inner.name}.<locals>.")
+
+    visit(ast.parse(inspect.getsource(sys.modules[module])), "")
+    return found
+
+
 def _own_field_docs(record: type) -> dict[str, str]:
-    [body] = ast.parse(textwrap.dedent(inspect.getsource(record))).body
-    assert isinstance(body, ast.ClassDef)
+    body = _classes(record.__module__)[record.__qualname__]
     pairs = zip(body.body, body.body[1:], strict=False)
     return {
         field.target.id: " ".join(text.value.value.split())
