@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat bench-scale bench-streaming check-gpu studies lint format docs clean soak audit
+.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat bench-scale bench-ray bench-streaming check-gpu studies lint format docs clean soak audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench-chat: .venv/.ready ## compare the endpoint client with the bare OpenAI SDK
 
 bench-scale: .venv/.ready ## measure table commands up to a million samples, beside Polars and SciPy (20 minutes, 4 GB of disk)
 	$(BIN)/python benchmarks/scale.py --write
+
+bench-ray: .venv/.ready ## compare extraction on Ray with plain runs on the same cores (15 minutes)
+	$(BIN)/python benchmarks/cluster.py --write
 
 bench-streaming: .venv/.ready ## measure the memory of extraction against the number of samples, up to a million (15 minutes)
 	$(BIN)/python benchmarks/streaming.py --write

@@ -217,3 +217,17 @@ def test_scale_page_shows_costs_by_size_and_what_was_stopped() -> None:
     assert "| diff | 9 s (2.0 CPU s) | 9 s (2.0 + 30.0 CPU s) | 1.25 | 60 s |" in page
     assert "| counts, SciPy | 9 s (2.0 + 30.0 CPU s) | stopped after 9 s | 9.00 | – |" in page
     assert "at most 1.25 GB" in page
+
+
+def test_cluster_page_compares_the_runs_of_each_round() -> None:
+    import cluster
+
+    def run(arm: str, round_: int, total: float) -> Any:
+        return cluster.Run(arm, round_, total, 4.0, total - 5, n_parts=11)
+
+    rows = [("one process", 30), ("a process for each core", 20), ("Ray", 22)]
+    runs = [run(arm, i, s * (1 + 9 * i)) for i in range(2) for arm, s in rows]
+    page = cluster.page(runs, 352, 2.5, "make bench-ray")
+    assert "| Ray | 121.0 s | 4.0 s | 116.0 s | 1.0 s | 10.2 | 1.10 | 1.12 |" in page
+    assert "1.10 times as long" in page
+    assert "at most 1.2, met" in page
