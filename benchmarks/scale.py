@@ -22,7 +22,7 @@ from datetime import date
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from environments import CannotInstall, Environment
 
@@ -43,6 +43,7 @@ LIMITS = {
 reading."""
 
 MOST_GB = 4.0
+Objective = Literal["coverage", "representative"]
 
 
 def run_fac(a: Path, b: Path) -> Callable[[], object]:
@@ -63,7 +64,7 @@ def run_fac(a: Path, b: Path) -> Callable[[], object]:
     return measure
 
 
-def run_select(objective: str, a: Path, b: Path) -> Callable[[], object]:
+def run_select(objective: Objective, a: Path, b: Path) -> Callable[[], object]:
     """Two thousand samples by one objective, with length quotas and random controls."""
     from facsynth.select.pool import Pool
     from facsynth.select.select import select_samples
