@@ -112,6 +112,13 @@ def test_run_fills_what_the_seed_misses(whole):
     }
 
 
+def test_a_recipe_without_a_threshold_takes_that_of_the_first_coverage(whole):
+    result, _ = whole
+    assert "no activation stands out" in result.before["threshold_rule"]  # all are equal here
+    written = json.loads((result.folder / "synthesize" / "summary.json").read_text())
+    assert result.before["threshold"] == result.after["threshold"] == written["threshold"]
+
+
 def test_name_from_two_samples_is_not_tested_and_not_called_doubtful(whole):
     rows = missing_rows(whole[0].folder)
     assert {(row["balanced_accuracy"], row["doubtful"]) for row in rows} == {(None, False)}

@@ -67,6 +67,14 @@ def test_sources_take_several_files_and_how_they_are_read(tmp_path):
     assert [sample.sample_id for sample in recipe.seed.read()] == ["a", "b", "c"]
 
 
+def test_without_a_threshold_later_stages_take_that_of_the_first_coverage(tmp_path):
+    recipe = read(tmp_path, LEAST)
+    assert (recipe.coverage.threshold, recipe.synthesize.threshold) == (None, None)
+    settled = recipe.at(3.5)
+    assert (settled.coverage.threshold, settled.written_above) == (3.5, 3.5)
+    assert read(tmp_path, f"threshold = 2.0\n{LEAST}").at(3.5).written_above == 2.0
+
+
 def test_one_threshold_counts_for_every_stage_without_its_own(tmp_path):
     stages = "[relevance]\nlabel = 'x'\n[explain]\n[explain.evidence]\nthreshold = 3.0\n"
     recipe = read(tmp_path, f"threshold = 2.0\n{LEAST}{stages}")

@@ -211,14 +211,16 @@ class Recipe(Settings):
     dtype: str = "auto"
     """Precision of the model; see `load_language_model`. Set it to resume on another machine."""
 
-    threshold: float = 1.0
+    threshold: float | None = None
     """Activation above which a feature is active, in SAE units: δ of every stage whose table does
-    not have its own."""
+    not have its own. Without it coverage takes the lowest quantile of the anchor's activations at
+    which random samples leave room, writing takes the same, and explain and relevance their own
+    default."""
 
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     """How samples are read."""
 
-    coverage: CoverageSettings = field(default_factory=lambda: CoverageSettings(threshold=1.0))
+    coverage: CoverageSettings = field(default_factory=CoverageSettings)
     """How coverage is measured, before and after."""
 
     judge: Generator | None = None
@@ -234,7 +236,7 @@ class Recipe(Settings):
     generator: Generator = field(default_factory=Generator)
     """Who writes."""
 
-    synthesize: SynthesisSettings = field(default_factory=lambda: SynthesisSettings(threshold=1.0))
+    synthesize: SynthesisSettings = field(default_factory=SynthesisSettings)
     """What is written, and what is kept."""
 
     grading: JudgeSettings = field(default_factory=JudgeSettings)
@@ -260,11 +262,22 @@ class Recipe(Settings):
                 "or scores"
             )
 
+    def at(self, threshold: float) -> "Recipe":
+        """The recipe with this δ in writing and in coverage, where they have none of their own."""
+        synthesize, coverage = self.synthesize, self.coverage
+        if synthesize.threshold is None:
+            synthesize = replace(synthesize, threshold=threshold)
+        if coverage.threshold is None:
+            coverage = replace(coverage, threshold=threshold)
+        return replace(self, synthesize=synthesize, coverage=coverage)
+
     @property
     def written_above(self) -> float:
-        """δ of what is written: its own, or that of all stages."""
+        """δ of what is written: its own, or that of all stages; see `at` where there is none."""
         own = self.synthesize.threshold
-        return self.threshold if own is None else own
+        found = self.threshold if own is None else own
+        assert found is not None, "the first coverage chooses it"
+        return found
 
     @property
     def judges_by_rubric(self) -> bool:
@@ -293,7 +306,9 @@ def _with_threshold(raw: Mapping[str, Any]) -> dict[str, Any]:
     The one of `synthesize` counts for all where the recipe has none.
     """
     found, written = dict(raw), raw.get("synthesize")
-    own = written.get("threshold", 1.0) if isinstance(written, Mapping) else 1.0
+    own = written.get("threshold") if isinstance(written, Mapping) else None
+    if own is None and "threshold" not in found:
+        return found
     delta = found.setdefault("threshold", own)
     for name in ("coverage", "synthesize", "relevance", "explain"):
         table = found.get(name, {} if name in ("coverage", "synthesize") else None)

@@ -19,7 +19,7 @@ from facsynth.report.sets import Reader
 from facsynth.report.sources import inputs_of_run
 from facsynth.table.table import FeatureTable
 
-__all__ = ["export", "finish", "measure", "report"]
+__all__ = ["export", "finish", "measure", "report", "settle"]
 
 Row = Mapping[str, Any]
 
@@ -34,6 +34,13 @@ def measure(
         coverage = measure_coverage(anchor, parts, relevant=relevant, settings=run.recipe.coverage)
         write_json(coverage.row(), run.folder / name)
     return dict(run.read(name))
+
+
+def settle(run: Run, before: Row) -> None:
+    """Have the later stages take δ of the first coverage, where the recipe names none."""
+    if before["threshold_rule"]:
+        run.progress.say(f"threshold {before['threshold']:g}: {before['threshold_rule']}")
+    run.recipe = run.recipe.at(before["threshold"])
 
 
 def export(run: Run, written: Path) -> list[str]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from facsynth.folders import hold_folder
 from facsynth.pipeline.features import explain, judge, name_missing
-from facsynth.pipeline.results import export, finish, measure, report
+from facsynth.pipeline.results import export, finish, measure, report, settle
 from facsynth.pipeline.state import Run
 from facsynth.pipeline.synthesis import choose, synthesize
 from facsynth.pipeline.tables import check, claim, extract
@@ -143,6 +143,7 @@ def _stages(run: Run) -> RunResult:
     described = explain(run, anchor)
     relevant = judge(run, anchor, described)
     before = measure(run, "before", anchor, [seed], relevant)
+    settle(run, before)
     name_missing(run, anchor, seed, relevant)
     synthetic = synthesize(run, anchor, seed, relevant, described)
     after = measure(run, "after", anchor, [seed, synthetic], relevant)

@@ -16,10 +16,10 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
 from facsynth.coverage.fac import missing_features
-from facsynth.data.stored import read_json
 from facsynth.errors import DataError
 from facsynth.folders import atomic_path
 from facsynth.records import sample_text
+from facsynth.report.sources import threshold_of_run
 from facsynth.table.active import active_rows
 from facsynth.table.table import FeatureTable, open_table
 
@@ -65,7 +65,7 @@ def export_atlas(source: str | Path, folder: Path, *, threshold: float = 1.0) ->
             for name, place in _SETS.items()
             if (run / place / "manifest.json").is_file()
         }
-        threshold = _threshold_of(run, threshold)
+        threshold = threshold_of_run(run, threshold)
     elif (run / "manifest.json").is_file():
         tables = {"samples": open_table(run)}
     else:
@@ -78,12 +78,6 @@ def export_atlas(source: str | Path, folder: Path, *, threshold: float = 1.0) ->
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return AtlasExport(path, table.num_rows)
-
-
-def _threshold_of(run: Path, default: float) -> float:
-    path = run / "recipe.json"
-    recipe = read_json(path) if path.is_file() else {}
-    return float(recipe.get("synthesize", {}).get("threshold", default))
 
 
 def _rows(tables: dict[str, FeatureTable], threshold: float) -> pa.Table:

@@ -23,7 +23,7 @@ from facsynth.understand.relevance import read_feature_rows
 if TYPE_CHECKING:
     from facsynth.report.paint import Painter
 
-__all__ = ["find_reader", "inputs_of_run", "inputs_of_tables", "is_run"]
+__all__ = ["find_reader", "inputs_of_run", "inputs_of_tables", "is_run", "threshold_of_run"]
 
 Row = dict[str, Any]
 
@@ -97,7 +97,7 @@ def inputs_of_run(folder: Path) -> ReportInputs:
     return ReportInputs(
         title=recipe["name"],
         tables=tables,
-        threshold=recipe["synthesize"]["threshold"],
+        threshold=threshold_of_run(folder),
         explanations={row["feature_id"]: row for row in names},
         judgements={row["feature_id"]: row for row in judged},
         before=_if_there(folder / "coverage" / "before.json"),
@@ -105,6 +105,19 @@ def inputs_of_run(folder: Path) -> ReportInputs:
         facts=(*_facts(source), *told),
         **_synthesis(folder / "synthesize"),
     )
+
+
+def threshold_of_run(folder: Path, default: float = 1.0) -> float:
+    """δ of what a run writes: the recipe's, or that of its first coverage.
+
+    Args:
+        folder: The run folder.
+        default: What it is where neither is there yet.
+    """
+    recipe = _if_there(folder / "recipe.json") or {}
+    before = _if_there(folder / "coverage" / "before.json") or {}
+    own = recipe.get("synthesize", {}).get("threshold")
+    return float(before.get("threshold", default) if own is None else own)
 
 
 def inputs_of_tables(
