@@ -60,4 +60,7 @@ def test_one_command_leads_from_a_file_to_a_finding(tmp_path, monkeypatch):
     assert "Next:" in done.stdout
     assert done.stderr.index("8 of 8 questions begin alike") < done.stderr.index("loading")
     assert "8 samples are few" in done.stderr
+    words = next(line for line in done.stdout.splitlines() if line.startswith("`fac filter"))
+    filtered = run(main, words.split("`")[1].split()[1:])
+    assert (filtered.exit_code, "s0: we saw" in filtered.output) == (0, True)
     assert (tmp_path / "looks" / "own" / "manifest.json").is_file()

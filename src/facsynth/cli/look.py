@@ -89,8 +89,15 @@ def look(
     )
     profile = profile_for(table.manifest.source, Path(sae) if sae else None)
     decoder = loaded.W_dec.detach().float().cpu().numpy()
-    show(look_at(table, profile, lm.tokenizer, decoder, oddities=oddities), as_json=as_json)
+    found = look_at(table, profile, lm.tokenizer, decoder, oddities=oddities)
+    show(found, as_json=as_json)
     if not as_json:
+        if found.standouts:
+            first, level = found.standouts[0].topic.feature_ids[0], found.coverage.threshold
+            click.echo(
+                f"`fac filter {folder} --threshold {level:g} --drop {first}` shows samples that "
+                "activate a feature, and with --output leaves them out."
+            )
         click.echo(
             f"Next: extract a set of your domain with `fac extract ANCHOR -o anchor`, then "
             f"`fac coverage --anchor anchor --seed {folder}` says what is missing."

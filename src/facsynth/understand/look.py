@@ -95,11 +95,12 @@ class Look:
                 one.topic.name,
                 percent(one.share),
                 percent(one.reference_share),
+                str(one.topic.feature_ids[0]),
                 around_peak(one.topic.example),
             )
             for one in self.standouts[:N_SHOWN]
         ]
-        columns = ("more than general text", "here", "there", "strongest example")
+        columns = ("more than general text", "here", "there", "feature", "strongest example")
         rows = odd or [("–", "nothing", "–")]
         return [
             TextTable(title, ("odd", "in its text", "for example"), rows),
