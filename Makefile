@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-families bench-extraction bench-sae bench-select bench-chat bench-scale bench-ray bench-streaming check-gpu studies lint format docs clean soak audit
+.PHONY: help setup demo test test-slow test-long bench-families bench-extraction bench-sae bench-select bench-chat bench-scale bench-ray bench-streaming check-gpu studies lint format docs clean soak audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,10 @@ test: .venv/.ready ## set up, then run the tests: offline, on all cores
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/.ready ## run the slow tests, which use the real default model
-	$(BIN)/python -m pytest -m slow --timeout 1800
+	$(BIN)/python -m pytest -m "slow and not long" --timeout 1800
+
+test-long: .venv/.ready ## run the slow tests that need minutes each, which CI leaves out
+	$(BIN)/python -m pytest -m long --timeout 1800
 
 bench-families: .venv/.ready ## train and extract with Gemma 3 270M and Qwen2.5-Coder-0.5B (one download of 700 MB)
 	$(BIN)/python benchmarks/families.py

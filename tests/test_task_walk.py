@@ -49,6 +49,7 @@ def lines(files, name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_walk_through_runs_and_compares_three_arms(tmp_path):
     done = run(f"{commands().rstrip()} --json", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
