@@ -104,8 +104,9 @@ def test_a_mark_is_named_rather_than_words_that_stand_by_it_once():
     assert name_terms(found, TermCounts({".": 9, "the": 90}, {}, 200))[0] == "."
 
 
-def test_a_topic_is_named_by_the_words_around_the_marks_that_its_features_peak_at():
-    groups = [[span("return the array ", mark, " array") for _ in range(3)] for mark in "{;"]
+@pytest.mark.parametrize("marks", ["{;", "”…"])
+def test_a_topic_is_named_by_the_words_around_the_marks_that_its_features_peak_at(marks):
+    groups = [[span("return the array ", mark, " array") for _ in range(3)] for mark in marks]
     name = name_topic(groups, TermCounts({"the": 400, "array": 9, "return": 8}, {}, 600))
     assert set(name.split(", ")) == {"array", "return"}
 

@@ -216,7 +216,8 @@ def _is_form(term: str, other: str) -> bool:
 
 def _is_short(term: str, least: int = 2) -> bool:
     """Whether a term has few letters; marks, numbers and letters say little by themselves."""
-    return term.isascii() and sum(map(str.isalpha, term)) < least
+    n_letters = sum(map(str.isalpha, term))
+    return n_letters == 0 or (term.isascii() and n_letters < least)
 
 
 def terms_of(text: str) -> set[str]:
