@@ -245,13 +245,16 @@ def modules_after(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-def best_seconds(*command: str) -> float:
-    def seconds() -> float:
+def times_longer(command: list[str], than: str) -> float:
+    """How much longer a command takes than a Python script; the best of five turns each."""
+
+    def seconds(words: list[str]) -> float:
         start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(words, check=True, capture_output=True)
         return time.perf_counter() - start
 
-    return min(seconds() for _ in range(5))
+    turns = [(seconds(command), seconds([sys.executable, "-c", than])) for _ in range(5)]
+    return min(one for one, _ in turns) / min(other for _, other in turns)
 
 
 @pytest.fixture(scope="module")
@@ -337,12 +340,13 @@ def test_light_import_guard_sees_a_heavy_module():
 
 @pytest.mark.slow
 def test_import_facsynth_is_quick():
-    assert best_seconds(sys.executable, "-c", "import facsynth") < 0.15
+    assert times_longer([sys.executable, "-c", "import facsynth"], than="pass") < 6
 
 
 @pytest.mark.slow
 def test_help_is_quick():
-    assert best_seconds(str(Path(sys.executable).parent / "fac"), "--help") < 0.3
+    command = [str(Path(sys.executable).parent / "fac"), "--help"]
+    assert times_longer(command, than="import click, pydantic, rich") < 6
 
 
 # Commands and documentation
