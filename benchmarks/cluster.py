@@ -171,9 +171,7 @@ def draw(runs: Sequence[Run]) -> None:
     """The phases of each run, one bar a round."""
     import altair as alt
 
-    named = dict(
-        zip(PHASES[1:], ("to the first part", "first to last part", "after it"), strict=True)
-    )
+    named = dict(zip(PHASES[1:], ("start", "work", "end"), strict=True))
     points = [
         {
             "run": run.arm,
