@@ -13,35 +13,35 @@ from facsynth.show import LONGEST, visible_text
 __all__ = ["main"]
 
 _COMMANDS = {
-    "look": "facsynth.cli.look",
-    "extract": "facsynth.cli.extract",
-    "merge": "facsynth.cli.merge",
-    "coverage": "facsynth.cli.coverage",
-    "explain": "facsynth.cli.explain",
-    "relevance": "facsynth.cli.relevance",
-    "synthesize": "facsynth.cli.synthesize",
-    "select": "facsynth.cli.select",
-    "filter": "facsynth.cli.filter",
-    "diversity": "facsynth.cli.diversity",
-    "labels": "facsynth.cli.labels",
-    "diff": "facsynth.cli.diff",
-    "overlap": "facsynth.cli.overlap",
-    "task": "facsynth.cli.task",
-    "baseline": "facsynth.cli.baseline",
-    "experiment": "facsynth.cli.experiment",
-    "transfer": "facsynth.cli.transfer",
-    "sae": "facsynth.cli.sae",
-    "export": "facsynth.cli.export",
-    "report": "facsynth.cli.report",
-    "run": "facsynth.cli.run",
-    "doctor": "facsynth.cli.doctor",
-    "completion": "facsynth.cli.completion",
+    "look": "Show what is in a data set, and what is odd in it.",
+    "extract": "Read data with a model and an SAE into a feature table.",
+    "merge": "Join the shards of a feature table.",
+    "coverage": "Measure how much of the anchor's features the seed covers.",
+    "explain": "Describe what the features of a table mean.",
+    "relevance": "Judge which features matter for a task.",
+    "synthesize": "Write samples that activate the missing features.",
+    "select": "Choose samples of a feature table, without any model.",
+    "filter": "Keep, drop or label samples by the features they activate.",
+    "diversity": "Measure the diversity of data sets.",
+    "labels": "Compare the classes of labelled feature tables.",
+    "diff": "Show which features fire more in one table than in another.",
+    "overlap": "Show which features of each table the others have too.",
+    "task": "Train and evaluate what the data are for.",
+    "baseline": "Write samples by another method, for comparison.",
+    "experiment": "Compare what training on the samples of methods brings.",
+    "transfer": "Show how much feature space two SAEs share.",
+    "sae": "Train, evaluate, describe and convert sparse autoencoders.",
+    "export": "Write samples in the form that a training tool reads.",
+    "report": "Write one page to browse features and samples.",
+    "run": "Run all stages of a recipe in one folder.",
+    "doctor": "Check whether facsynth can work on this machine.",
+    "completion": "Print a script that makes a shell complete commands.",
 }
-"""Name of each command and the module that holds it under the same name."""
+"""What `fac --help` says of each command; a module of its name in `facsynth.cli` holds it."""
 
 
 class _Commands(click.Group):
-    """Loads only the command that is called, so that `fac --help` stays light."""
+    """Loads only the command that is called, and none for `fac --help`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -49,9 +49,13 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = import_module(_COMMANDS[cmd_name])
+        module = import_module(f"facsynth.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
