@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from activations import make_activations, write_table
 from facsynth.cli import main
+from facsynth.coverage.threshold import choose_threshold
 from facsynth.data.write import write_json
 from facsynth.errors import DataError
 from facsynth.records import Sample
@@ -63,6 +64,12 @@ def test_equal_features_lie_at_one_place_and_others_elsewhere(run):
     places = np.array([(row["x"], row["y"]) for row in rows])
     assert places[0] == pytest.approx(places[3])
     assert np.abs(places[0] - places[1]).max() > 0.1
+
+
+def test_a_run_that_has_chosen_nothing_yet_takes_what_coverage_would_take(run):
+    (run / "recipe.json").unlink()
+    done = export_atlas(run, run / "x")
+    assert done.threshold == choose_threshold(run / "anchor", 1)
 
 
 def test_a_table_alone_has_no_states(run):

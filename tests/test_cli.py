@@ -275,6 +275,8 @@ def test_dry_run_estimates_and_asks_nothing(desk, writer, tmp_path):
     words = ("synthesize", *desk.tables, *desk.pair, "--chat-model", "x", "-o", tmp_path / "out")
     row = desk.json(*words, *prices)
     assert (row["n_features"], row["first"]["n_calls"]) == (6, 12)
+    assert row["threshold_rule"] == "none of the anchor's activations stands out"
+    assert f"Threshold δ: 0 ({row['threshold_rule']})" in desk.fac(*words, *prices).stdout
     assert row["first"]["max_cost"] < row["at_most"]["max_cost"]
     assert (writer.history, (tmp_path / "out").exists()) == ([], False)
 

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from facsynth.chat.model import ChatFailure
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli import main
+from facsynth.coverage.threshold import own_threshold
 from planted_texts import LISTS, oracle, planted_samples
 from tiny_pair import PLANTED, load_pair, planted_table, save_pair, talk
 
@@ -73,6 +74,13 @@ def test_explain_offline_names_and_tests_features(desk, tmp_path):
     assert (summary["n_scored"], summary["median_balanced_accuracy"]) == (3, 1.0)
     rows = lines(path)
     assert all(set(row["terms"][:2]) == LISTS[row["feature_id"]] for row in rows)
+
+
+def test_explain_says_and_stores_the_threshold_that_it_chose(desk, tmp_path):
+    done = desk.explain(tmp_path / "e.jsonl", "--max-features", "1")
+    [row] = lines(tmp_path / "e.jsonl")
+    assert f"threshold {row['threshold']:g}: " in done.stderr
+    assert row["threshold"] == own_threshold(desk.table).threshold
 
 
 def test_explain_takes_a_list_of_features_in_the_order_of_their_frequency(desk, tmp_path):

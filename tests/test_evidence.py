@@ -24,7 +24,8 @@ def evidence_of(texts, values, positions, **settings):
     held = [p for p, value in zip(positions, values, strict=True) if value is not None]
     rows = replace(rows, positions=np.array(held, dtype=np.uint16))
     table = ReadTable(samples, rows, planted_tokenizer(), ExtractSettings(max_length=64))
-    return collect_evidence(table, [0], settings=EvidenceSettings(**settings))[0]
+    wanted = EvidenceSettings(**{"threshold": 1.0} | settings)
+    return collect_evidence(table, [0], settings=wanted)[0]
 
 
 def distinct_texts(n, word):
@@ -84,6 +85,11 @@ def test_same_seed_gives_the_same_evidence():
     values = [60.0 - i for i in range(40)] + [None] * 20
     one, two = (evidence_of(distinct_texts(60, "cat"), values, [3] * 60) for _ in range(2))
     assert one == two
+
+
+def test_without_a_threshold_the_table_chooses_it():
+    found = evidence_of(distinct_texts(4, "cat"), [4.0, 3.0, 2.0, 1.5], [3] * 4, threshold=None)
+    assert (found.threshold, found.n_samples) == (3.1, 1)
 
 
 def test_negative_threshold_is_an_error():

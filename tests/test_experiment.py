@@ -15,6 +15,7 @@ import facsynth
 from facsynth.chat.budget import limited_chat
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.cli import main
+from facsynth.coverage.threshold import choose_threshold
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
 from facsynth.experiment.arms import make_arm
@@ -239,6 +240,12 @@ def test_random_features_are_as_many_as_the_missing_ones_and_missing_in_the_seed
     assert aimed.sum() == world.missing(side, 1.0).sum()
     assert not (active_rows(seed, threshold=1.0).features & aimed).any()
     assert aim_at(world, side, Arm("x", "synthesize"), 1.0, 3, wanted) == (side.seed, None)
+
+
+def test_without_a_threshold_all_arms_take_the_one_that_coverage_chooses(place, tmp_path):
+    world = World(recipe_of(place, threshold=None), tmp_path, Asked().loaders)
+    side = world.side(None)
+    assert world.threshold == choose_threshold(side.anchor, len(world.seed))
 
 
 def test_only_relevant_features_count_and_a_wrong_judge_turns_some_of_them_round(place, tmp_path):

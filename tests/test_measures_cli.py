@@ -31,7 +31,8 @@ def fac_json(*words):
 def fac_error(*words):
     done = fac(*words)
     assert (done.exit_code, done.stdout) == (1, ""), done.output
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("loading ")]
+    said = ("loading ", "threshold ")
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(said)]
     return line.removeprefix("Error: ")
 
 

@@ -61,7 +61,7 @@ def test_example_is_a_recipe_with_every_key_in_it():
     assert (recipe.anchor.source, recipe.explain) == ("anchor.jsonl", None)
     for line in ("#[explain.evidence]", "#[task.toxicity.train.optimizer]", "#near_misses = 15"):
         assert f"\n{line}\n" in text
-    assert "# Activation above which a sample shows the feature, in SAE units.\n" in text
+    assert "\n# Activation above which a sample shows the feature, in SAE units; by" in text
 
 
 def test_defaults_of_the_example_are_those_of_the_records():

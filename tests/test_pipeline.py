@@ -114,7 +114,9 @@ def test_run_fills_what_the_seed_misses(whole):
 
 def test_a_recipe_without_a_threshold_takes_that_of_the_first_coverage(whole):
     result, _ = whole
-    assert "no activation stands out" in result.before["threshold_rule"]  # all are equal here
+    assert (
+        "none of the anchor's activations stands out" in result.before["threshold_rule"]
+    )  # all are equal here
     written = json.loads((result.folder / "synthesize" / "summary.json").read_text())
     assert result.before["threshold"] == result.after["threshold"] == written["threshold"]
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from activations import make_activations, write_table
 from facsynth.cli.group import main
+from facsynth.coverage.measure import measure_coverage
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Sample
 from facsynth.report.collect import make_report
@@ -378,6 +379,15 @@ def experiment_row(arm, **changes):
     return {**row, "n_samples": 24, "tokens": 900, **changes}
 
 
+BESIDES = {
+    "spent": {"calls": 7},
+    "notes": ["few seeds"],
+    "threshold": 4.0,
+    "threshold_rule": "the lowest with room",
+}
+"""What an experiment says besides its rows."""
+
+
 def experiment(folder, **changes):
     rows = [
         experiment_row("seed", difference=None, low=None, high=None, tokens=0, n_samples=0),
@@ -386,9 +396,7 @@ def experiment(folder, **changes):
     ]
     result = {"experiment": "small", "reference": "seed", "shown": "One is better.", "rows": rows}
     folder.mkdir()
-    (folder / "experiment.json").write_text(
-        json.dumps(result | {"spent": {"calls": 7}, "notes": ["few seeds"], **changes})
-    )
+    (folder / "experiment.json").write_text(json.dumps(result | BESIDES | changes))
     return folder
 
 
@@ -433,6 +441,13 @@ def test_tables_of_other_features_are_an_error(tmp_path):
     write_table(tmp_path / "u", make_activations([{0: 2.0}], n_features=5), samples("s", ["a"]))
     with pytest.raises(MismatchError):
         inputs_of_tables(tmp_path / "t", tmp_path / "u")
+
+
+def test_without_a_threshold_the_page_has_the_one_that_coverage_chooses():
+    anchor, seed = (tables()[kind].folder for kind in ("anchor", "seed"))
+    found, chosen = inputs_of_tables(anchor, seed), measure_coverage(anchor, seed)
+    assert found.threshold == chosen.threshold
+    assert dict(found.facts)["Threshold δ"] == f"{chosen.threshold:g} ({chosen.threshold_rule})"
 
 
 def test_written_samples_need_the_seed_they_were_written_for(tmp_path):

@@ -498,7 +498,7 @@ def test_command_selects_ids_in_order_and_writes_the_samples(tmp_path):
     table = pool_on_disk(tmp_path / "table", [{0: 2.0}, {1: 2.0, 2: 2.0}, {3: 0.5}])
     out = tmp_path / "chosen.jsonl"
     rule = ("--objective", "coverage", "--quota", "none")
-    done = call(table, "--budget", 2, *rule, "-o", out, "--json")
+    done = call(table, "--budget", 2, *rule, "--threshold", 1, "-o", out, "--json")
     row = json.loads(done.stdout)
     assert row["selected"] == ["s1", "s0"]
     assert row["selection"]["fac"] == 1.0

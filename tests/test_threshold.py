@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from activations import make_activations
 from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.settings import CoverageSettings
-from facsynth.coverage.threshold import ROOM, choose_level, choose_threshold
+from facsynth.coverage.threshold import (
+    ROOM,
+    ChosenThreshold,
+    choose_level,
+    choose_threshold,
+    own_threshold,
+)
 
 RARE = make_activations([{i: 1.0 + i / 100} for i in range(40)], n_features=40)
 """Every sample has its own feature, so half of the samples cover half of the features."""
@@ -18,7 +24,7 @@ def test_where_there_is_room_the_threshold_is_the_median():
     chosen = choose_threshold(RARE, 20)
     assert chosen.threshold == pytest.approx(np.median(RARE.values), rel=0.01)
     assert "50% quantile" in chosen.rule
-    assert "20 random anchor samples cover 50%" in chosen.rule
+    assert "the anchor's activations, at which 20 random samples of 40 cover 50%" in chosen.rule
 
 
 def test_a_saturated_anchor_gets_a_higher_threshold():
@@ -42,7 +48,7 @@ def test_where_only_weak_features_count_everything_above_zero_does():
 
 
 def test_a_seed_larger_than_the_anchor_counts_as_half_of_it():
-    assert "20 random anchor samples" in choose_threshold(RARE, 10_000).rule
+    assert "20 random samples of 40" in choose_threshold(RARE, 10_000).rule
 
 
 def test_levels_end_where_nothing_is_active():
@@ -55,6 +61,21 @@ def test_the_share_of_the_chosen_level_leaves_room_unless_it_is_the_last(counts,
     levels = [np.array(counts), np.minimum(counts, 2), np.minimum(counts, 1)]
     at, share = choose_level(levels, 20, size)
     assert share <= ROOM or at == 2
+
+
+def test_a_table_without_an_anchor_stands_for_itself():
+    chosen = own_threshold(RARE)
+    assert chosen.threshold == choose_threshold(RARE, 20).threshold
+    assert "of the table's activations" in chosen.rule
+    assert own_threshold(RARE, given=0.7) == ChosenThreshold(0.7)
+
+
+def test_of_several_tables_the_smallest_says_how_many_samples_are_drawn():
+    few = make_activations([{0: 5.0}, {1: 5.0}], n_features=40)
+    assert (
+        "the tables' activations, at which 2 random samples of 42"
+        in own_threshold([RARE, few]).rule
+    )
 
 
 def test_a_given_threshold_stays_and_has_no_rule():

@@ -214,8 +214,8 @@ class Recipe(Settings):
     threshold: float | None = None
     """Activation above which a feature is active, in SAE units: δ of every stage whose table does
     not have its own. Without it coverage takes the lowest quantile of the anchor's activations at
-    which random samples leave room, writing takes the same, and explain and relevance their own
-    default."""
+    which random samples leave room, and writing takes the same. So do explain and relevance,
+    before it is known which features count."""
 
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     """How samples are read."""
@@ -270,6 +270,16 @@ class Recipe(Settings):
         if coverage.threshold is None:
             coverage = replace(coverage, threshold=threshold)
         return replace(self, synthesize=synthesize, coverage=coverage)
+
+    def understood_at(self, threshold: float) -> "Recipe":
+        """The same for explanations and relevance, which come before coverage."""
+        explain, relevance = self.explain, self.relevance
+        if explain and explain.evidence.threshold is None:
+            evidence = replace(explain.evidence, threshold=threshold)
+            explain = replace(explain, evidence=evidence)
+        if relevance and relevance.threshold is None:
+            relevance = replace(relevance, threshold=threshold)
+        return replace(self, explain=explain, relevance=relevance)
 
     @property
     def written_above(self) -> float:

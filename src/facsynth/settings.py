@@ -17,7 +17,14 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from facsynth.errors import DataError
 
-__all__ = ["Setting", "Settings", "changed_settings", "read_settings", "settings_of"]
+__all__ = [
+    "Setting",
+    "Settings",
+    "changed_settings",
+    "check_threshold",
+    "read_settings",
+    "settings_of",
+]
 
 T = TypeVar("T")
 
@@ -33,6 +40,12 @@ class Settings:
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (what pydantic looks for)
+
+
+def check_threshold(value: float | None) -> None:
+    """Raise a DataError unless this can be a threshold; None for one that is chosen is fine."""
+    if value is not None and not value >= 0:
+        raise DataError(f"threshold is {value}; it must be 0 or more")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def diff(
     b: Path,
     settings: DiffSettings,
     relevant: Path | None,
-    threshold: float,
+    threshold: float | None,
     naming: NamingSettings,
     as_json: bool,
 ) -> None:

@@ -80,7 +80,7 @@ def diversity(
 
 def _read(data: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], list[Any], Any]:
     """Samples or table of every data set, what is measured, and the active rows of the anchor."""
-    from facsynth.cli.load import load_samples, load_tables
+    from facsynth.cli.load import load_samples, load_tables, load_threshold
     from facsynth.compare.side_by_side import DataSet
     from facsynth.records import sample_text
     from facsynth.remote import local_copy
@@ -92,7 +92,9 @@ def _read(data: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], list
     anchor = [options["anchor"]] if options["anchor"] else []
     opened = load_tables([*folders, *anchor]) if folders or anchor else []
     tables = dict(zip(map(str, folders), opened, strict=False))
-    samples, sets, threshold = list[Any](), list[Any](), options["threshold"]
+    samples, sets, threshold = list[Any](), list[Any](), 0.0
+    if opened:
+        threshold = load_threshold(opened, given=options["threshold"], has_anchor=bool(anchor))
     for name in data:
         table = tables.get(str(Path(name)))
         if table:

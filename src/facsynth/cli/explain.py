@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def explain(
     held-out spans; it is marked doubtful if its balanced accuracy is below 0.7.
     """
     from facsynth.cli.asking import endpoint_stack, said_without_llm
+    from facsynth.cli.load import load_threshold
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl
     from facsynth.table.active import active_rows
@@ -71,7 +73,9 @@ def explain(
         read_in = read_explanations(options["imported"])
         texts = {f: one.text for f, one in read_in.items() if not one.cannot_tell}
     asked = endpoint_stack(generator, output) if generator.chat_model else None
-    active = active_rows(opened.activations(), threshold=gathering.threshold, relevant=wanted)
+    delta = load_threshold([opened], given=gathering.threshold)
+    gathering = replace(gathering, threshold=delta)
+    active = active_rows(opened.activations(), threshold=delta, relevant=wanted)
     chosen = _chosen(active, options["max_features"], table)
     explained: Sequence[Explanation] | None
     explained = by_terms = _by_terms(opened, chosen, options["model"], gathering)

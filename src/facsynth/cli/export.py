@@ -1,5 +1,6 @@
 """`fac export`."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -67,8 +68,11 @@ def _write_atlas(source: str, output: Path, *, as_json: bool) -> None:
 
     done = export_atlas(source, output)
     if as_json:
-        print_json({"data": str(done.data), "n_samples": done.n_rows})
+        found = asdict(done.threshold)
+        print_json({"data": str(done.data), "n_samples": done.n_rows, "threshold": found})
         return
+    if done.threshold.rule:
+        click.echo(done.threshold.sentence, err=True)
     click.echo(f"{done.n_rows:,} samples: {done.data}")
     click.echo(f"Next: {done.command}")
 

@@ -40,7 +40,7 @@ def filter(
     table: Path,
     settings: FilterSettings,
     topics: Path | None,
-    threshold: float,
+    threshold: float | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -49,15 +49,13 @@ def filter(
     Shows how many samples each feature or topic has and some of them; with --output the samples
     are written. Nothing is lost: what is dropped has a file of its own.
     """
-    from facsynth.cli.load import load_topics
+    from facsynth.cli.load import load_active, load_topics
     from facsynth.cli.show import RichProgress, show
     from facsynth.select.filter import filter_samples
-    from facsynth.table.active import active_rows
-    from facsynth.table.table import open_table
 
     groups = load_topics(topics) if topics else []
-    opened = open_table(table)
-    found = filter_samples(active_rows(opened, threshold=threshold), settings, topics=groups)
+    [opened], [active] = load_active([table], threshold=threshold)
+    found = filter_samples(active, settings, topics=groups)
     if not as_json:
         _show_samples(opened, found)
     show(found, as_json=as_json)

@@ -38,7 +38,7 @@ def labels(
     anchor: Path | None,
     renames: tuple[str, ...],
     relevant: Path | None,
-    threshold: float,
+    threshold: float | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,11 +56,11 @@ def labels(
     from facsynth.report.plots import heat_map, write_chart
 
     new_names = dict(map(_renamed, renames))
-    every = (*tables, anchor) if anchor else tables
-    opened, active = load_active(every, threshold=threshold, relevant=relevant)
+    opened, active = load_active(tables, threshold=threshold, relevant=relevant, anchor=anchor)
     rows = label_tables(opened, active, settings, renames=new_names)
     target = rows.pop() if anchor else None
-    found = compare_labels(rows, settings, names=table_names(every), anchor=target)
+    names = table_names([*tables, anchor] if anchor else tables)
+    found = compare_labels(rows, settings, names=names, anchor=target)
     show(found, as_json=as_json, notes=found.notes)
     if plot:
         chart = heat_map(

@@ -44,6 +44,7 @@ __all__ = [
     "load_table_sae",
     "load_table_tokenizer",
     "load_tables",
+    "load_threshold",
     "load_topics",
     "load_with_saes",
     "say_report",
@@ -167,12 +168,47 @@ def load_tables(paths: Sequence[Path]) -> list[FeatureTable]:
 
 
 def load_active(
-    paths: Sequence[Path], *, threshold: float, relevant: Path | None
+    paths: Sequence[Path],
+    *,
+    threshold: float | None,
+    relevant: Path | None = None,
+    anchor: Path | None = None,
 ) -> tuple[list[FeatureTable], list[ActiveRows]]:
-    """Feature tables that speak of the same features, and their active rows."""
-    tables = load_tables(paths)
+    """Feature tables that speak of the same features, that of the anchor last, and active rows."""
+    tables = load_tables([*paths, anchor] if anchor else paths)
     flags = load_relevant(relevant, tables[0].manifest.source.n_features)
-    return tables, [active_rows(table, threshold=threshold, relevant=flags) for table in tables]
+    delta = load_threshold(tables, flags, given=threshold, has_anchor=anchor is not None)
+    return tables, [active_rows(table, threshold=delta, relevant=flags) for table in tables]
+
+
+def load_threshold(
+    tables: Sequence[FeatureTable],
+    relevant: Any = None,
+    *,
+    given: float | None,
+    has_anchor: bool = False,
+    n_samples: int | None = None,
+) -> float:
+    """δ, and on standard error how it was chosen where it was not given.
+
+    Args:
+        tables: What is measured; the last one is the anchor if `has_anchor`.
+        relevant: Flags of the features that count; all when None.
+        given: What the user wants.
+        has_anchor: Whether there is an anchor, from which it is chosen.
+        n_samples: Size of the set that is compared with the anchor; the smallest table's if None.
+    """
+    from facsynth.coverage.threshold import choose_threshold, count_samples, own_threshold
+
+    if has_anchor:
+        *others, anchor = tables
+        size = n_samples or min(map(count_samples, others), default=1)
+        chosen = choose_threshold(anchor, size, relevant, given=given)
+    else:
+        chosen = own_threshold(tables, relevant, given=given)
+    if chosen.rule:
+        click.echo(chosen.sentence, err=True)
+    return chosen.threshold
 
 
 def check_tables(one: FeatureTable, other: FeatureTable) -> None:

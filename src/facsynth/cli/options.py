@@ -40,9 +40,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 threshold_option = click.option(
     "--threshold",
-    default=1.0,
-    show_default=True,
-    help="Activation above which a feature is active, in SAE units.",
+    type=float,
+    help="Activation above which a feature is active, in SAE units; by default the lowest quantile "
+    "of the anchor's activations at which random samples leave room, or of the tables' where there "
+    "is no anchor.",
 )
 
 relevant_option = click.option(

@@ -23,7 +23,7 @@ def overlap(
     tables: tuple[Path, ...],
     settings: OverlapSettings,
     relevant: Path | None,
-    threshold: float,
+    threshold: float | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:

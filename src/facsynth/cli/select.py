@@ -66,7 +66,7 @@ def select(
 
 def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
     """The pool with all that is named beside it."""
-    from facsynth.cli.load import check_tables, load_included, load_relevant
+    from facsynth.cli.load import check_tables, load_included, load_relevant, load_threshold
     from facsynth.select.pool import Pool
     from facsynth.table.active import active_rows
     from facsynth.table.columns import read_labels
@@ -78,8 +78,16 @@ def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
         if options[name]:
             tables[name] = open_table(options[name])
             check_tables(found, tables[name])
+    target = tables.get("anchor")
+    threshold = load_threshold(
+        [found, target] if target else [found],
+        relevant,
+        given=options["threshold"],
+        has_anchor=target is not None,
+        n_samples=settings.budget,
+    )
     active = {
-        name: active_rows(table, threshold=options["threshold"], relevant=relevant)
+        name: active_rows(table, threshold=threshold, relevant=relevant)
         for name, table in tables.items()
     }
     labels: dict[str, Any] = {}

@@ -138,6 +138,8 @@ def _execute(
     chat = load_generator(generator, lambda: pair()[0], spending)
     lm, loaded = pair()
     expected = run.forecast(lm.tokenizer, policy=generator, judge=judge)
+    if expected.threshold and expected.threshold.rule:
+        progress.say(expected.threshold.sentence)
     progress.say(f"estimate: {expected}")
     with hold_folder(output), hold_cluster(extract.where):
         return run.execute(

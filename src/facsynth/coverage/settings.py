@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from facsynth.errors import DataError
-from facsynth.settings import Settings
+from facsynth.settings import Settings, check_threshold
 
 __all__ = ["CoverageSettings"]
 
@@ -30,5 +30,6 @@ class CoverageSettings(Settings):
     """Number that starts the random draws."""
 
     def __post_init__(self) -> None:
+        check_threshold(self.threshold)
         if min(self.resamples, self.draws) < 1:
             raise DataError("resamples and draws must be at least 1")

@@ -3,7 +3,7 @@
 Activations have another scale in every SAE, and long texts activate most features, so that at a
 low threshold any two sets cover nearly everything. The threshold is therefore taken from the
 anchor: the lowest of some quantiles of its activations at which a random part of it, as large as
-the seed, leaves room above it.
+the seed, leaves room above it. Where there is no anchor, the tables at hand stand for it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,13 @@ from facsynth.table.blocks import exact_quantiles, read_blocks
 from facsynth.table.inputs import TableData, open_tables
 from facsynth.table.table import FeatureTable
 
-__all__ = ["ChosenThreshold", "choose_level", "choose_threshold", "count_samples"]
+__all__ = [
+    "ChosenThreshold",
+    "choose_level",
+    "choose_threshold",
+    "count_samples",
+    "own_threshold",
+]
 
 QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Of the anchor's activations above 0, one per sample and feature. From the median on: in the
@@ -39,6 +45,14 @@ class ChosenThreshold:
     rule: str | None = None
     """Which threshold it is and what random samples reach at it, in words; None if it was set."""
 
+    def __str__(self) -> str:
+        return f"{self.threshold:g}" + (f" ({self.rule})" if self.rule else "")
+
+    @property
+    def sentence(self) -> str:
+        """The value and the rule in one line; empty where it was set."""
+        return f"threshold {self.threshold:g}: {self.rule}" if self.rule else ""
+
 
 def choose_threshold(
     anchor: TableData | Sequence[TableData],
@@ -46,6 +60,7 @@ def choose_threshold(
     relevant: Bool[np.ndarray, " n_features"] | None = None,
     *,
     given: float | None = None,
+    of: str = "the anchor's",
 ) -> ChosenThreshold:
     """The lowest of `QUANTILES` at which random anchor samples cover at most `ROOM`.
 
@@ -57,6 +72,7 @@ def choose_threshold(
             everything at any threshold.
         relevant: Features that count; all when None.
         given: A threshold that was set; nothing is chosen then.
+        of: Whose activations they are, for the rule in words.
     """
     if given is not None:
         return ChosenThreshold(given)
@@ -67,7 +83,7 @@ def choose_threshold(
 
     found = exact_quantiles(lambda: (block.values for block in blocks()), QUANTILES)
     if np.isnan(found).any():
-        return ChosenThreshold(0.0, "0, for the anchor activates no feature at all")
+        return ChosenThreshold(0.0, f"none of {of} features is active at all")
     # Three digits, so that the printed value is the one that was used.
     levels = [float(f"{level:.3g}") for level in found]
     n_features = table_width(tables[0])
@@ -78,12 +94,33 @@ def choose_threshold(
     size = max(1, min(n_seed, n_samples // 2))
     at, share = choose_level(list(counts), n_samples, size)
     if not counts[at].any():
-        return ChosenThreshold(0.0, "0, for no activation stands out in the anchor")
+        return ChosenThreshold(0.0, f"none of {of} activations stands out")
     return ChosenThreshold(
         levels[at],
-        f"the {QUANTILES[at]:.0%} quantile of the anchor's activations, at which {size:,} random "
-        f"anchor samples cover {share:.0%}",
+        f"the {QUANTILES[at]:.0%} quantile of {of} activations, at which {size:,} random samples "
+        f"of {n_samples:,} cover {share:.0%}",
     )
+
+
+def own_threshold(
+    tables: TableData | Sequence[TableData],
+    relevant: Bool[np.ndarray, " n_features"] | None = None,
+    *,
+    given: float | None = None,
+) -> ChosenThreshold:
+    """The threshold where no anchor is named: the tables together stand for it.
+
+    Random parts are as large as the smallest table, or half of a single one.
+
+    Args:
+        tables: What is measured.
+        relevant: Features that count; all when None.
+        given: A threshold that was set; nothing is chosen then.
+    """
+    opened = open_tables(tables)
+    of = "the table's" if len(opened) == 1 else "the tables'"
+    n_least = min(map(count_samples, opened))
+    return choose_threshold(opened, n_least, relevant, given=given, of=of)
 
 
 def count_samples(tables: TableData | Sequence[TableData]) -> int:

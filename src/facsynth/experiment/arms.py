@@ -176,7 +176,7 @@ def _real(world: World, arm: Arm, wanted: Wanted | None, n: int, random_seed: in
         and (has_label(sample, wanted) if wanted else sample.label is not None)
         and find_flaw(user_text(sample), min_words=low, max_words=high) is None
     ]
-    threshold = world.recipe.threshold
+    threshold = world.threshold.threshold
     chosen = choose_rows(
         side.anchor,
         rows,

@@ -127,7 +127,7 @@ class Author:
         if isinstance(settings, BaselineSettings):
             return replace(settings, max_samples=n, **changes)
         if settings.threshold is None:  # one for all arms
-            changes["threshold"] = self.world.recipe.threshold
+            changes["threshold"] = self.world.threshold.threshold
         if self.arm.features == "k-means":
             changes["threshold"] = 0.0  # see `cluster_sae`
         return replace(settings, effort=replace(settings.effort, max_samples=n), **changes)

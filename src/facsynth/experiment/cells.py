@@ -240,7 +240,7 @@ class Measures:
     def _settings(self) -> list[Any]:
         relevant = self.world.relevant
         flags = "" if relevant is None else np.packbits(relevant).tobytes().hex()
-        return [self.world.recipe.threshold, flags]
+        return [self.world.threshold.threshold, flags]
 
     @cached_property
     def _anchor_hash(self) -> str:
@@ -256,7 +256,7 @@ class Measures:
         return self._active(side.anchor), self._active(side.seed)
 
     def _active(self, rows: Any) -> ActiveRows:
-        threshold = self.world.recipe.threshold
+        threshold = self.world.threshold.threshold
         return active_rows(rows, threshold=threshold, relevant=self.world.relevant)
 
 

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from facsynth.coverage.threshold import ChosenThreshold
 from facsynth.show import TextTable, as_html
 
 __all__ = ["ExperimentResult"]
@@ -37,6 +38,9 @@ class ExperimentResult:
     spent: Mapping[str, Any]
     """`calls`, `tokens`, `cost` and `seconds` of all arms together."""
 
+    threshold: ChosenThreshold
+    """δ of all measures, and how it was chosen."""
+
     notes: tuple[str, ...] = ()
     """What is missing, such as arms with too few samples."""
 
@@ -48,6 +52,8 @@ class ExperimentResult:
             "reference": self.reference,
             "rows": [dict(row) for row in self.rows],
             "spent": dict(self.spent),
+            "threshold": self.threshold.threshold,
+            "threshold_rule": self.threshold.rule,
             "shown": self.shown,
             "notes": list(self.notes),
         }

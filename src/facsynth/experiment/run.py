@@ -96,6 +96,8 @@ def run_experiment(
     folder = Path(folder) if folder else Path("runs") / recipe.name
     world = World(recipe, folder, loaders or Loaders(), progress)
     progress.say(f"estimate: {forecast_experiment(world)}")
+    if world.threshold.rule:
+        progress.say(world.threshold.sentence)
     sets = dict(_all_sets(world))
     rows, notes = list[dict[str, Any]](), list[str]()
     pairs = product(recipe.tasks, recipe.backbones)
@@ -110,7 +112,13 @@ def run_experiment(
         for name in ("calls", "tokens_read", "tokens_written", "cost", "seconds")
     }
     result = ExperimentResult(
-        recipe.name, folder, recipe.reference, tuple(rows), spent, tuple(dict.fromkeys(notes))
+        name=recipe.name,
+        folder=folder,
+        reference=recipe.reference,
+        rows=tuple(rows),
+        spent=spent,
+        threshold=world.threshold,
+        notes=tuple(dict.fromkeys(notes)),
     )
     write_json({k: v for k, v in result.row().items() if k != "folder"}, folder / "experiment.json")
     return result

@@ -16,7 +16,7 @@ from facsynth.chat.settings import Generator
 from facsynth.data.stored import read_toml
 from facsynth.errors import DataError
 from facsynth.recipe import DataSource
-from facsynth.settings import Settings, read_settings
+from facsynth.settings import Settings, check_threshold, read_settings
 from facsynth.synthesize.settings import SynthesisSettings
 from facsynth.table.settings import ExtractSettings
 from facsynth.tasks.settings import (
@@ -237,8 +237,9 @@ class ExperimentRecipe(Settings):
     largest size by default, so that every size can have the anchor's lengths. Set it to add or drop
     sizes later without writing anew."""
 
-    threshold: float = 1.0
-    """Activation above which a feature is active, for the measures of all arms."""
+    threshold: float | None = None
+    """Activation above which a feature is active, for the measures of all arms; by default chosen
+    from anchor and seed, as `fac coverage` does."""
 
     relevant: str = ""
     """Features that count, a file as `fac relevance` writes it; all by default."""
@@ -272,6 +273,7 @@ class ExperimentRecipe(Settings):
     """How baselines write."""
 
     def __post_init__(self) -> None:
+        check_threshold(self.threshold)
         names = Counter(arm.name for arm in self.arms)
         if twice := [name for name, n in names.items() if n > 1]:
             raise DataError(f"there are two arms called {twice[0]!r}; names are unique")

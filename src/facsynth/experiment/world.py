@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from facsynth.chat.budget import Spending
 from facsynth.chat.model import ChatModel
 from facsynth.chat.settings import Generator
+from facsynth.coverage.threshold import ChosenThreshold, choose_threshold
 from facsynth.data.copies import index_texts
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.errors import DataError
@@ -217,6 +218,15 @@ class World:
         if not self.recipe.relevant:
             return None
         return read_relevant(Path(self.recipe.relevant), self.sae.config.d_sae)
+
+    @cached_property
+    def threshold(self) -> ChosenThreshold:
+        """δ of all arms: the recipe's, or the one that `fac coverage` would choose."""
+        given = self.recipe.threshold
+        if given is not None:
+            return ChosenThreshold(given)
+        anchor = self.side(None).anchor
+        return choose_threshold(anchor, len(self.seed), self.relevant)
 
     def missing(self, side: Side, threshold: float) -> Bool[np.ndarray, " n_features"]:
         """Relevant features that the anchor activates and the seed does not."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from facsynth.coverage.threshold import choose_threshold, count_samples
 from facsynth.data.write import write_jsonl
 from facsynth.errors import DataError
 from facsynth.pipeline.state import Run
@@ -23,9 +24,26 @@ from facsynth.understand.names import count_terms
 from facsynth.understand.relevance import Judgements, judge_by_llm, load_rubric, read_relevant
 from facsynth.understand.spans import ReadTable
 
-__all__ = ["explain", "judge", "name_missing"]
+__all__ = ["explain", "judge", "name_missing", "prepare"]
 
 _EXPLAINED, _JUDGED = "explain/explanations.jsonl", "relevance/relevance.jsonl"
+
+
+def prepare(run: Run, anchor: FeatureTable, seed: FeatureTable) -> None:
+    """Choose δ of what comes before the first coverage, where the recipe names none."""
+    recipe = run.recipe
+    undecided = [
+        name
+        for name, stage in (
+            ("explain", recipe.explain and recipe.explain.evidence),
+            ("relevance", recipe.relevance),
+        )
+        if stage and stage.threshold is None
+    ]
+    if undecided:
+        chosen = choose_threshold(anchor, count_samples(seed))
+        run.progress.say(f"{' and '.join(undecided)}: {chosen.sentence}")
+        run.recipe = recipe.understood_at(chosen.threshold)
 
 
 def explain(run: Run, anchor: FeatureTable) -> dict[int, Described]:
@@ -35,7 +53,9 @@ def explain(run: Run, anchor: FeatureTable) -> dict[int, Described]:
         return {}
     if not path.is_file():
         table = ReadTable.of(anchor, run.lm.tokenizer)
-        counts = active_rows(table.activations, threshold=stage.evidence.threshold).counts
+        delta = stage.evidence.threshold
+        assert delta is not None, "`prepare` chooses it"
+        counts = active_rows(table.activations, threshold=delta).counts
         order = [int(f) for f in (-counts).argsort(kind="stable") if counts[f]]
         chosen = order[: stage.max_features]
         run.progress.say(f"explain: {len(chosen):,} features of the anchor")

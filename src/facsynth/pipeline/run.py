@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from facsynth.folders import hold_folder
-from facsynth.pipeline.features import explain, judge, name_missing
+from facsynth.pipeline.features import explain, judge, name_missing, prepare
 from facsynth.pipeline.results import export, finish, measure, report, settle
 from facsynth.pipeline.state import Run
 from facsynth.pipeline.synthesis import choose, synthesize
@@ -140,6 +140,7 @@ def _stages(run: Run) -> RunResult:
     claim(run)
     check(run)
     anchor, seed = extract(run, "anchor"), extract(run, "seed")
+    prepare(run, anchor, seed)
     described = explain(run, anchor)
     relevant = judge(run, anchor, described)
     before = measure(run, "before", anchor, [seed], relevant)

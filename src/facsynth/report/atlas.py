@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
 from facsynth.coverage.fac import missing_features
+from facsynth.coverage.threshold import ChosenThreshold, own_threshold
 from facsynth.errors import DataError
 from facsynth.folders import atomic_path
 from facsynth.records import sample_text
@@ -39,6 +40,8 @@ class AtlasExport:
 
     data: Path
     n_rows: int
+    threshold: ChosenThreshold
+    """δ, and how it was chosen."""
 
     @property
     def command(self) -> str:
@@ -47,13 +50,15 @@ class AtlasExport:
         return f"embedding-atlas {self.data} {columns}"
 
 
-def export_atlas(source: str | Path, folder: Path, *, threshold: float = 1.0) -> AtlasExport:
+def export_atlas(
+    source: str | Path, folder: Path, *, threshold: float | None = None
+) -> AtlasExport:
     """Write the samples of a run, or of one feature table, as Parquet for embedding-atlas.
 
     Args:
         source: A run folder of `fac run`, whose own threshold is used, or a feature table.
         folder: Where `atlas.parquet` goes.
-        threshold: δ for a table, in SAE units.
+        threshold: δ for a table, in SAE units; by default chosen from its activations.
 
     Raises:
         DataError: There is no table.
@@ -65,19 +70,20 @@ def export_atlas(source: str | Path, folder: Path, *, threshold: float = 1.0) ->
             for name, place in _SETS.items()
             if (run / place / "manifest.json").is_file()
         }
-        threshold = threshold_of_run(run, threshold)
+        chosen = threshold_of_run(run, tables)
     elif (run / "manifest.json").is_file():
         tables = {"samples": open_table(run)}
+        chosen = own_threshold(tables["samples"], given=threshold)
     else:
         raise DataError(
             f"{source} is neither a run folder of `fac run` nor a feature table; embedding-atlas "
             "needs activations"
         )
-    table = _rows(tables, threshold)
+    table = _rows(tables, chosen.threshold)
     path = folder / "atlas.parquet"
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    return AtlasExport(path, table.num_rows)
+    return AtlasExport(path, table.num_rows, chosen)
 
 
 def _rows(tables: dict[str, FeatureTable], threshold: float) -> pa.Table:

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from facsynth.coverage.threshold import ChosenThreshold
 from facsynth.data.stored import read_json
 from facsynth.errors import DataError
 from facsynth.report.data import Chart, Report
@@ -48,6 +49,7 @@ def report_experiment(folder: str | Path) -> Report:
         ]
         charts = [chart for name, rows in groups for chart in _charts(name, rows, result)]
         tables = [_table(name, rows, result["reference"]) for name, rows in groups]
+        threshold = ChosenThreshold(result["threshold"], result["threshold_rule"])
         spent = TextTable("Spent by all arms", ("what", "amount"), list(result["spent"].items()))
         return Report(
             title=result["experiment"],
@@ -55,7 +57,11 @@ def report_experiment(folder: str | Path) -> Report:
                 result["shown"],
                 "Each difference is paired over random seeds and test items.",
             ),
-            facts=(("Reference", result["reference"]), ("Folder", str(folder))),
+            facts=(
+                ("Reference", result["reference"]),
+                ("Threshold δ", str(threshold)),
+                ("Folder", str(folder)),
+            ),
             charts=tuple(charts),
             details=(*tables, spent),
             notes=tuple(result["notes"]),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from facsynth.errors import DataError
-from facsynth.settings import Settings
+from facsynth.settings import Settings, check_threshold
 
 __all__ = ["ReportSettings"]
 
@@ -12,8 +12,9 @@ __all__ = ["ReportSettings"]
 class ReportSettings(Settings):
     """How much a report shows."""
 
-    threshold: float = 1.0
-    """Activation above which a feature is active, in SAE units. A run brings its own."""
+    threshold: float | None = None
+    """Activation above which a feature is active, in SAE units. A run brings its own; by default
+    chosen from the anchor, as `fac coverage` does, or from a table alone."""
 
     max_features: int = 10_000
     """Features on the page, the most frequent first; the page says how many it leaves out."""
@@ -49,7 +50,6 @@ class ReportSettings(Settings):
     """Random seed of the controls and of the map."""
 
     def __post_init__(self) -> None:
-        if self.threshold < 0:
-            raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
+        check_threshold(self.threshold)
         if min(self.max_features, self.spans, self.context_tokens) < 1 or self.max_samples < 0:
             raise DataError("a report needs at least one feature, span and token of context")

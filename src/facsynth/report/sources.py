@@ -1,13 +1,23 @@
 """Where a report comes from: a run folder, tables given one by one, or one table."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import Bool
+
 from facsynth import __version__
 from facsynth.chat.cache import ReplyStore
+from facsynth.coverage.threshold import (
+    ChosenThreshold,
+    choose_threshold,
+    count_samples,
+    own_threshold,
+)
 from facsynth.data.stored import read_json
 from facsynth.errors import DataError, FacsynthError, MismatchError
 from facsynth.progress import SILENT, Progress
@@ -92,32 +102,48 @@ def inputs_of_run(folder: Path) -> ReportInputs:
     source = tables["anchor"].manifest.source
     files = ("coverage/missing.jsonl", "explain/explanations.jsonl")
     names = [row for name in files for row in _rows(folder / name) if row.get("name")]
+    chosen = threshold_of_run(folder, tables)
     judged = _rows(folder / "relevance" / "relevance.jsonl")
     told = [(f"{name.capitalize()} data", _listed(recipe[name])) for name in ("anchor", "seed")]
     return ReportInputs(
         title=recipe["name"],
         tables=tables,
-        threshold=threshold_of_run(folder),
+        threshold=chosen.threshold,
         explanations={row["feature_id"]: row for row in names},
         judgements={row["feature_id"]: row for row in judged},
         before=_if_there(folder / "coverage" / "before.json"),
         after=_if_there(folder / "coverage" / "after.json") if written else None,
-        facts=(*_facts(source), *told),
+        facts=(*_facts(source, chosen), *told),
         **_synthesis(folder / "synthesize"),
     )
 
 
-def threshold_of_run(folder: Path, default: float = 1.0) -> float:
+def threshold_of_run(folder: Path, tables: Mapping[str, FeatureTable]) -> ChosenThreshold:
     """δ of what a run writes: the recipe's, or that of its first coverage.
 
     Args:
         folder: The run folder.
-        default: What it is where neither is there yet.
+        tables: Its `anchor` and perhaps its `seed`, from which it is chosen before there is either.
     """
     recipe = _if_there(folder / "recipe.json") or {}
-    before = _if_there(folder / "coverage" / "before.json") or {}
+    before = _if_there(folder / "coverage" / "before.json")
     own = recipe.get("synthesize", {}).get("threshold")
-    return float(before.get("threshold", default) if own is None else own)
+    if own is not None:
+        return ChosenThreshold(float(own))
+    if before:
+        return ChosenThreshold(float(before["threshold"]), before.get("threshold_rule"))
+    return _of_tables(tables)
+
+
+def _of_tables(
+    tables: Mapping[str, FeatureTable],
+    relevant: Bool[np.ndarray, " n_features"] | None = None,
+    given: float | None = None,
+) -> ChosenThreshold:
+    """δ chosen from the anchor for its seed, or from a table alone."""
+    if "seed" not in tables:
+        return own_threshold(tables["anchor"], relevant, given=given)
+    return choose_threshold(tables["anchor"], count_samples(tables["seed"]), relevant, given=given)
 
 
 def inputs_of_tables(
@@ -158,17 +184,19 @@ def inputs_of_tables(
     for table in tables.values():
         check_same_features(tables["anchor"], table)
     names = [Path(path).resolve().name for path in (anchor, seed, synthetic) if path]
-    return ReportInputs(
+    found = ReportInputs(
         title=title or " / ".join(names),
         tables=tables,
-        threshold=settings.threshold,
+        threshold=0.0,
         explanations=_explanations(explanations) if explanations else {},
         judgements={int(row["feature_id"]): row for row in read_feature_rows(relevance, "relevant")}
         if relevance
         else {},
-        facts=_facts(tables["anchor"].manifest.source),
         **(_synthesis(synthetic) if synthetic else {}),
     )
+    chosen = _of_tables(tables, found.relevant, settings.threshold)
+    facts = _facts(tables["anchor"].manifest.source, chosen)
+    return replace(found, threshold=chosen.threshold, facts=facts)
 
 
 def _listed(data: Row) -> str:
@@ -213,12 +241,13 @@ def _spending(folder: Path) -> Sequence[tuple[str, object]]:
     return list(zip(names, (n_calls, n_failures, n_in, n_out), strict=True))
 
 
-def _facts(source: TableSource) -> tuple[tuple[str, str], ...]:
+def _facts(source: TableSource, delta: ChosenThreshold) -> tuple[tuple[str, str], ...]:
     scored = {"all": "all messages"}.get(source.score, f"{source.score} messages")
     return (
         ("Model", source.model_name),
         ("SAE", f"{source.sae_name} ({source.n_features:,} features, layer {source.layer})"),
         ("Scored", scored),
+        ("Threshold δ", str(delta)),
         ("facsynth", __version__),
         ("Date", datetime.now(UTC).date().isoformat()),
     )

@@ -7,6 +7,7 @@ from typing import Any
 from facsynth.chat.model import ChatRequest
 from facsynth.chat.policy import Estimate, estimate, total_of
 from facsynth.chat.settings import Generator, Policy
+from facsynth.coverage.threshold import ChosenThreshold
 from facsynth.show import TextTable, as_html
 
 __all__ = ["Forecast", "forecast"]
@@ -26,9 +27,16 @@ class Forecast:
     """The whole run, if every text that is allowed is asked for and completed; runs by the method
     `cover` usually end far below."""
 
+    threshold: ChosenThreshold | None = None
+    """δ above which features count as active, and how it was chosen."""
+
     def row(self) -> dict[str, Any]:
         """The estimates under stable keys."""
-        return asdict(self)
+        delta = self.threshold
+        return asdict(self) | {
+            "threshold": delta.threshold if delta else None,
+            "threshold_rule": delta.rule if delta else None,
+        }
 
     def tables(self) -> Sequence[TextTable]:
         """The estimates side by side."""
@@ -40,7 +48,8 @@ class Forecast:
             ("cost, at most about", *(p.max_cost for p in parts)),
         ]
         title = f"Estimate for {self.n_features:,} features; nothing was asked"
-        return [TextTable(title, ("", "first step", "whole run at most"), rows)]
+        note = f"Threshold δ: {self.threshold}" if self.threshold else ""
+        return [TextTable(title, ("", "first step", "whole run at most"), rows, note)]
 
     _repr_html_ = as_html
 

@@ -136,7 +136,7 @@ class SynthesisRun:
             answer = (n_each, done.max_tokens)
         if done and done.check and self._asks_labels(judge):
             check = check_request(self._task, "", "", "")
-        return forecast(
+        found = forecast(
             [one.request for one in rounds.first],
             n_features=rounds.n_wanted,
             n_texts=rounds.max_candidates,
@@ -145,6 +145,7 @@ class SynthesisRun:
             grade=judge.request("", self._in.wording.form) if judge else None,
             policy=policy,
         )
+        return replace(found, threshold=self._threshold)
 
     def check_sae(self, sae: SparseAutoencoder) -> None:
         """Raise a MismatchError unless this is the SAE that extracted the tables."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from facsynth.errors import DataError
-from facsynth.settings import Settings
+from facsynth.settings import Settings, check_threshold
 
 __all__ = ["Effort", "JudgeSettings", "Sampling", "SynthesisSettings"]
 
@@ -153,8 +153,7 @@ class SynthesisSettings(Settings):
     """How the generator samples."""
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not self.threshold >= 0:
-            raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
+        check_threshold(self.threshold)
         if not 0 <= self.max_overlap <= 1:
             raise DataError(f"max_overlap is a share between 0 and 1, not {self.max_overlap}")
         if not 0 <= self.fluency < 1:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64
 
 from facsynth.compare.difference import Difference, compare_features
 from facsynth.compare.settings import DiffSettings
+from facsynth.coverage.threshold import own_threshold
 from facsynth.errors import DataError
 from facsynth.records import Sample, Span
 from facsynth.table.active import ActiveRows, active_rows
@@ -125,17 +126,18 @@ def judge_table(
         DataError: A file or a label does not fit the samples, or they have labels and none is
             named.
     """
-    samples, rows = table.samples(), active_rows(table, threshold=settings.threshold)
+    chosen = own_threshold(table, given=settings.threshold)
+    samples, rows = table.samples(), active_rows(table, threshold=chosen.threshold)
     labels = [sample.label for sample in samples]
     named, judge = dict(names or {}), "labels"
-    notes: tuple[str, ...] = ()
+    notes = (chosen.sentence,) if chosen.rule else ()
     if settings.scores is not None:
         name, values = read_scores(settings.scores, samples, score=settings.score)
         failures = find_failures(
             name, values, lower_is_better=settings.lower_is_better, share=settings.low_share
         )
         found = failure_difference(rows, failures, length=settings.length)
-        notes, judge = (failures.sentence(),), "scores"
+        notes, judge = (failures.sentence(), *notes), "scores"
     elif settings.label is not None:
         found = label_difference(rows, labels, settings.label, length=settings.length)
     elif known := sorted({label for label in labels if label is not None}):
@@ -235,7 +237,9 @@ def _judgement(found: Difference, i: int, judge: str) -> Relevance:
         f"log-odds {odds:+.2f}, q {q:.2g}: active in {found.n_a[i]:,} of {found.n_samples[0]:,} "
         f"({one}) and {found.n_b[i]:,} of {found.n_samples[1]:,} ({other})"
     )
-    return Relevance(feature, _grade(q, odds), reason, name, judge, None, odds, q, example)
+    grade = _grade(q, odds)
+    test = (odds, q, example, found.threshold)
+    return Relevance(feature, grade, reason, name, judge, None, *test)
 
 
 def _difference(

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int64
 
+from facsynth.coverage.threshold import own_threshold
 from facsynth.models.tokens import TokenizedSample
 from facsynth.records import FeatureActivations, Span
 from facsynth.understand.names import word_weights
@@ -52,6 +53,9 @@ class Evidence:
     random_misses: tuple[Span, ...] = ()
     """Random silent pieces to test a name on."""
 
+    threshold: float | None = None
+    """Activation above which a sample shows the feature."""
+
 
 def collect_evidence(
     table: ReadTable, feature_ids: Iterable[int], *, settings: EvidenceSettings | None = None
@@ -71,11 +75,12 @@ def collect_evidence(
         Evidence by feature; without any span for a feature that no sample shows.
     """
     settings = settings or EvidenceSettings()
+    threshold = own_threshold(table.activations, given=settings.threshold).threshold
     texts = list(table.tokenize(range(len(table.samples))).values())
     by_feature = _by_feature(table.activations)
     index = _WordIndex.of(texts)
     return {
-        feature: _evidence(feature, by_feature, texts, index, settings)
+        feature: _evidence(feature, by_feature, texts, index, settings, threshold)
         for feature in sorted(set(feature_ids))
     }
 
@@ -165,10 +170,11 @@ def _evidence(
     texts: Sequence[TokenizedSample],
     index: _WordIndex,
     settings: EvidenceSettings,
+    threshold: float,
 ) -> Evidence:
     part = columns.of(feature)
     rows, values, positions = (a[part] for a in (columns.rows, columns.values, columns.positions))
-    n_active = int(np.count_nonzero(values > settings.threshold))
+    n_active = int(np.count_nonzero(values > threshold))
     rng = np.random.default_rng([settings.random_seed, feature])
     seen: set[str] = set()
 
@@ -191,7 +197,8 @@ def _evidence(
     near = _near_misses([*shown, *held_out], texts, index, silent, settings, seen)
     random = _random_misses(texts, silent, settings, rng, seen)
     hidden = tuple(span for i, span in enumerate(near) if i % 3)
-    return Evidence(feature, n_active, shown, near[::3], tuple(held_out), hidden, random)
+    kept_back = (tuple(held_out), hidden, random)
+    return Evidence(feature, n_active, shown, near[::3], *kept_back, threshold)
 
 
 def _is_new(span: Span, seen: set[str]) -> bool:

@@ -89,6 +89,7 @@ class Explanation:
             "fidelity": asdict(self.fidelity) if self.fidelity else None,
             "model": self.model,
             "prompt_version": self.prompt_version,
+            "threshold": self.evidence.threshold,
             "n_samples": self.evidence.n_samples,
             "spans": [asdict(span) for span in self.evidence.shown],
             "near_misses": [asdict(span) for span in self.evidence.shown_misses],

@@ -76,6 +76,9 @@ class Relevance:
     example: str | None = None
     """Where the feature is strongest, the peak marked."""
 
+    threshold: float | None = None
+    """Of the judges by labels and scores: activation above which a sample counts as active."""
+
     def is_relevant(self, min_grade: Grade = "maybe") -> bool:
         """Whether the grade is at least `min_grade`; a failed judgement is not."""
         return self.grade is not None and GRADES.index(self.grade) <= GRADES.index(min_grade)
@@ -93,6 +96,7 @@ class Relevance:
             "log_odds": self.log_odds,
             "q_value": self.q_value,
             "example": self.example,
+            "threshold": self.threshold,
         }
 
 

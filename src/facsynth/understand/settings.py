@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from facsynth.errors import DataError
-from facsynth.settings import Settings
+from facsynth.settings import Settings, check_threshold
 
 __all__ = ["EvidenceSettings", "ExplainSettings", "Length", "RelevanceSettings"]
 
@@ -15,8 +15,9 @@ Length = Literal["matched", "none"]
 class EvidenceSettings(Settings):
     """How much is collected for each feature."""
 
-    threshold: float = 1.0
-    """Activation above which a sample shows the feature, in SAE units."""
+    threshold: float | None = None
+    """Activation above which a sample shows the feature, in SAE units; by default the lowest
+    quantile of the table's activations at which random samples of it leave room."""
 
     spans: int = 10
     """Spans shown per feature: half the strongest, half over the range of activations."""
@@ -39,8 +40,7 @@ class EvidenceSettings(Settings):
     def __post_init__(self) -> None:
         if self.spans < 1 or self.context_tokens < 1:
             raise DataError("a feature needs at least one span with at least one token of context")
-        if self.threshold < 0:
-            raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
+        check_threshold(self.threshold)
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ class RelevanceSettings(Settings):
     """Lowest grade that is relevant. Of labels and scores the grades are false discovery rates of
     0.001, 0.01 and 0.05."""
 
-    threshold: float = 1.0
-    """Activation above which a feature is active, in SAE units."""
+    threshold: float | None = None
+    """Activation above which a feature is active, in SAE units; by default the lowest quantile of
+    the table's activations at which random samples of it leave room."""
 
     def __post_init__(self) -> None:
         if self.label is not None and self.scores is not None:
@@ -107,5 +108,4 @@ class RelevanceSettings(Settings):
             raise DataError("score names a field of a file; give that file as scores")
         if not 0 < self.low_share < 1:
             raise DataError(f"low_share is {self.low_share}; it must be above 0 and below 1")
-        if self.threshold < 0:
-            raise DataError(f"threshold is {self.threshold}; it must be 0 or more")
+        check_threshold(self.threshold)
