@@ -108,6 +108,20 @@ def test_nothing_at_an_address_is_said(bucket):
         local_copy("memory://b/none")
 
 
+def test_an_error_about_a_remote_table_names_its_address(bucket):
+    bucket.pipe("/b/table/plan.json", b"{}")
+    with pytest.raises(DataError, match=r"^memory://b/table is an unfinished feature table"):
+        open_table("memory://b/table")
+
+
+def test_an_error_while_writing_names_the_address(bucket):
+    with (
+        pytest.raises(DataError, match=r"^memory://b/table holds another table$"),
+        remote_output("memory://b/table") as folder,
+    ):
+        raise DataError(f"{folder} holds another table")
+
+
 def test_an_unknown_protocol_is_said():
     with pytest.raises(DataError, match="nowhere://b/x cannot be reached: Protocol not known"):
         local_copy("nowhere://b/x")

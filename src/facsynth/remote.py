@@ -14,10 +14,10 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from facsynth.errors import DataError
+from facsynth.errors import DataError, FacsynthError
 from facsynth.folders import atomic_path, cache_folder
 
-__all__ = ["local_copy", "remote_address", "remote_output"]
+__all__ = ["local_copy", "naming_address", "remote_address", "remote_output"]
 
 _ADDRESS = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+):/+(?P<rest>[^/].*)")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
@@ -72,13 +72,25 @@ def remote_output(name: str | Path) -> Iterator[Path]:
             shutil.rmtree(folder)
         if there and not folder.exists():
             _copy_changed(system, there, root.rstrip("/"), folder)
-    yield folder
+    with naming_address(folder, name):
+        yield folder
     with _said(address):
         written = [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
         for path in sorted(written, key=lambda path: (path.name == _LAST, path)):
             target = f"{root.rstrip('/')}/{path.relative_to(folder).as_posix()}"
             system.makedirs(target.rpartition("/")[0], exist_ok=True)
             system.put_file(str(path), target)
+
+
+@contextmanager
+def naming_address(copy: Path, name: str | Path) -> Iterator[None]:
+    """Let errors name an address where they would name its local copy, which no user knows."""
+    try:
+        yield
+    except FacsynthError as error:
+        if (address := remote_address(name)) is None or str(copy) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(copy), address)) from error
 
 
 def _copy_changed(system: Any, there: dict[str, Any], base: str, copy: Path) -> None:

@@ -22,7 +22,7 @@ from jaxtyping import Float32
 
 from facsynth.errors import DataError
 from facsynth.records import FeatureActivations, Sample
-from facsynth.remote import local_copy
+from facsynth.remote import local_copy, naming_address
 from facsynth.show import TextTable, as_html
 from facsynth.table.ahead import one_ahead
 from facsynth.table.manifest import Manifest, read_manifest
@@ -138,7 +138,12 @@ def open_table(folder: str | Path) -> FeatureTable:
             manifest contradicts itself, or a file is missing or of another length. What the
             files hold is checked as they are read.
     """
-    folder = local_copy(folder)
+    copy = local_copy(folder)
+    with naming_address(copy, folder):
+        return _open_here(copy)
+
+
+def _open_here(folder: Path) -> FeatureTable:
     path = folder / "manifest.json"
     if folder.is_file():
         raise DataError(
