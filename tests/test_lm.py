@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import dynamic_module_utils
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer, dynamic_module_utils
 
 from facsynth.errors import ModelError
 from facsynth.models import weights as hashes
@@ -235,6 +236,19 @@ def test_a_gguf_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "bad.gguf").write_bytes(b"GGUF but not really")
     with pytest.raises(ModelError, match="bad.gguf cannot be read as a GGUF model: "):
         load(tmp_path / "bad.gguf")
+
+
+def test_a_gguf_file_is_converted_without_bars_of_other_libraries(tmp_path, monkeypatch, capsys):
+    def load_with_bar(*_, **__):
+        for _ in tqdm([1], desc="de-quantizing"):
+            raise ValueError("stop here")
+
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: None)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_with_bar)
+    with pytest.raises(ModelError, match="stop here"):
+        load(tmp_path / "x.gguf")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])

@@ -1,6 +1,8 @@
 """GGUF files, converted once to a folder that Transformers loads quickly."""
 
+import io
 import struct
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from facsynth.errors import ModelError
@@ -33,14 +35,15 @@ def convert_gguf(path: Path) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(
             path.parent, gguf_file=path.name, trust_remote_code=False
         )
-        loaded, info = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-            gguf_file=path.name,
-            trust_remote_code=False,
-        )
+        with redirect_stderr(io.StringIO()):  # a bar that no setting of Transformers hides
+            loaded, info = AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                gguf_file=path.name,
+                trust_remote_code=False,
+            )
     except unreadable as error:
         raise ModelError(f"{path} cannot be read as a GGUF model: {one_line(error)}") from error
     check_complete(info["missing_keys"], path)
