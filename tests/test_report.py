@@ -467,10 +467,41 @@ def test_command_writes_the_page_and_says_what_is_on_it(tmp_path):
     assert row["reports"][0]["n_samples"]["synthetic"] == len(WRITTEN)
 
 
-def test_command_needs_a_run_or_an_anchor():
-    done = CliRunner().invoke(main, ["report"])
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ([], "fac report --anchor ANCHOR --seed SEED"),
+        (["--seed", "b"], "fac report --anchor ANCHOR --seed b"),
+        (["--synthetic", "c"], "fac report --anchor ANCHOR --seed SEED --synthetic c"),
+        (["--anchor", "a", "--synthetic", "c"], "fac report --anchor a --seed SEED --synthetic c"),
+        (["--relevance", __file__], f"fac report TABLE --relevance {__file__}"),
+        (["a", "--seed", "b"], "fac report --anchor a --seed b"),
+        (["a", "--anchor", "b"], "leave out one of them"),
+    ],
+)
+def test_command_says_what_is_missing_with_the_command_that_mends_it(words, command):
+    done = CliRunner().invoke(main, ["report", *words])
     assert done.exit_code == 2
-    assert "name either runs" in done.stderr
+    assert command in done.stderr
+
+
+def test_command_takes_nothing_beside_a_run_that_the_run_has(tmp_path):
+    run = experiment(tmp_path / "x")
+    words = ["report", str(run), "--seed", "b", "--relevance", __file__, "--threshold", "2"]
+    done = CliRunner().invoke(main, words)
+    assert "leave out --seed, --relevance, --threshold" in done.stderr
+    (tmp_path / "x" / "experiment.json").rename(tmp_path / "x" / "recipe.json")
+    done = CliRunner().invoke(main, words[:2])
+    assert "without a result yet" in done.stderr
+
+
+def test_command_takes_the_names_of_the_features_of_one_table(tmp_path):
+    (tmp_path / "names.jsonl").write_text('{"feature_id": 1, "name": "named by hand"}\n')
+    page = tmp_path / "page.html"
+    words = [str(tables()["anchor"].folder), "--explanations", str(tmp_path / "names.jsonl")]
+    done = CliRunner().invoke(main, ["report", *words, "-o", str(page)])
+    assert done.exit_code == 0, done.exception
+    assert "named by hand" in str(page_data(page))
 
 
 def test_records_of_a_report_load_no_drawing_library():

@@ -101,6 +101,7 @@ def _report(inputs: ReportInputs, overview: Overview) -> Report:
         details=overview.details,
         notes=(*inputs.reader.notes, *overview.notes),
         threshold=inputs.threshold,
+        threshold_rule=inputs.threshold_rule,
         feature_link=feature_link(inputs.tables["anchor"].manifest.source),
     )
 

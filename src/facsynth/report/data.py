@@ -248,6 +248,9 @@ class Report:
     """Warnings, and what is not on the page."""
 
     threshold: float = 0.0
+    threshold_rule: str | None = None
+    """How it was chosen; None where it was given."""
+
     features: tuple[FeatureEntry, ...] = ()
     topics: tuple[TopicEntry, ...] = ()
     samples: tuple[SampleEntry, ...] = ()
@@ -275,6 +278,8 @@ class Report:
             "left_out": dict(self.left_out or {}),
             "is_painted": not self.unpainted,
             "is_sensitive": self.is_sensitive,
+            "threshold": self.threshold,
+            "threshold_rule": self.threshold_rule,
             "panels": {
                 panel.title: {lane.name: lane.value for lane in panel.lanes}
                 for panel in self.panels
@@ -288,7 +293,9 @@ class Report:
             for panel in self.panels
             for lane in panel.lanes
         ]
+        rule = f": {self.threshold_rule}" if self.threshold_rule else ""
         counts = [
+            (f"threshold δ{rule}", self.threshold),
             ("features on the page", len(self.features)),
             ("samples on the page", len(self.samples)),
         ]

@@ -62,6 +62,8 @@ def report_experiment(folder: str | Path) -> Report:
                 ("Threshold δ", str(threshold)),
                 ("Folder", str(folder)),
             ),
+            threshold=threshold.threshold,
+            threshold_rule=threshold.rule,
             charts=tuple(charts),
             details=(*tables, spent),
             notes=tuple(result["notes"]),

@@ -73,6 +73,8 @@ class ReportInputs:
 
     rounds: Sequence[Row] = ()
     is_sensitive: bool = False
+    threshold_rule: str | None = None
+    """How the threshold was chosen; None where it was given."""
 
     def read_by(self, reader: Reader) -> "ReportInputs":
         """The same with what reads the texts."""

@@ -109,6 +109,7 @@ def inputs_of_run(folder: Path) -> ReportInputs:
         title=recipe["name"],
         tables=tables,
         threshold=chosen.threshold,
+        threshold_rule=chosen.rule,
         explanations={row["feature_id"]: row for row in names},
         judgements={row["feature_id"]: row for row in judged},
         before=_if_there(folder / "coverage" / "before.json"),
@@ -196,7 +197,7 @@ def inputs_of_tables(
     )
     chosen = _of_tables(tables, found.relevant, settings.threshold)
     facts = _facts(tables["anchor"].manifest.source, chosen)
-    return replace(found, threshold=chosen.threshold, facts=facts)
+    return replace(found, threshold=chosen.threshold, threshold_rule=chosen.rule, facts=facts)
 
 
 def _listed(data: Row) -> str:
