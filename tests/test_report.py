@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -414,6 +415,21 @@ def test_experiment_shows_differences_and_what_a_score_costs(tmp_path):
     assert ("cover", 24.0, 0.7) in by_samples.values.rows
     assert "log axis" in by_samples.svg
     assert report.reading[0] == "One is better."
+
+
+def test_an_arm_has_one_colour_in_all_charts_of_an_experiment(tmp_path):
+    rows = [
+        experiment_row("base", difference=None, low=None, high=None, tokens=0, n_samples=0),
+        experiment_row("real", tokens=0),
+        experiment_row("cover"),
+        experiment_row("cover", size=48, n_samples=48, tokens=1800),
+    ]
+    report = report_experiment(experiment(tmp_path / "x", rows=rows))
+    drawn = "".join(chart.svg for chart in report.charts)
+    legend = re.findall(r'>([a-z]+)</text><circle class="dot (k\d)"', drawn)
+    marked = re.findall(r'"dot (k\d)"[^>]*><text class="axis" x="22"[^>]*>(\w+)<', drawn)
+    dots = {*legend, *((arm, kind) for kind, arm in marked)}
+    assert dots == {("base", "k0"), ("real", "k1"), ("cover", "k2")}
 
 
 def test_experiment_without_its_rows_is_one_clear_error(tmp_path):

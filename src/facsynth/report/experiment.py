@@ -47,7 +47,8 @@ def report_experiment(folder: str | Path) -> Report:
             (" · ".join(map(str, key)), list(rows))
             for key, rows in groupby(result["rows"], key=_group)
         ]
-        charts = [chart for name, rows in groups for chart in _charts(name, rows, result)]
+        colours = _colours(result["rows"])
+        charts = [chart for name, rows in groups for chart in _charts(name, rows, result, colours)]
         tables = [_table(name, rows, result["reference"]) for name, rows in groups]
         threshold = ChosenThreshold(result["threshold"], result["threshold_rule"])
         spent = TextTable("Spent by all arms", ("what", "amount"), list(result["spent"].items()))
@@ -76,12 +77,24 @@ def _group(row: Row) -> tuple[Any, ...]:
     return row["task"], row["backbone"], f"equal {row['view']}"
 
 
-def _charts(name: str, rows: Sequence[Row], result: Row) -> list[Chart]:
+def _colours(rows: Sequence[Row]) -> dict[str, str]:
+    """A class of the style sheet for each arm, the same in every chart."""
+    arms = dict.fromkeys(row["arm"] for row in rows)
+    return {arm: f"k{i % N_COLOURS}" for i, arm in enumerate(arms)}
+
+
+def _charts(name: str, rows: Sequence[Row], result: Row, colours: Mapping[str, str]) -> list[Chart]:
     compared = [row for row in rows if row["low"] is not None]
     charts = []
     for size, of_size in groupby(sorted(compared, key=_size), key=_size):
         intervals = [
-            Interval(r["arm"], float(r["difference"]), float(r["low"]), float(r["high"]))
+            Interval(
+                name=r["arm"],
+                value=float(r["difference"]),
+                low=float(r["low"]),
+                high=float(r["high"]),
+                kind=colours[r["arm"]],
+            )
             for r in of_size
         ]
         title = f"{name}: {size:,}"
@@ -93,14 +106,14 @@ def _charts(name: str, rows: Sequence[Row], result: Row) -> list[Chart]:
         )
         hint = f"Differences to {result['reference']} with 95 % intervals; right of 0 is better."
         charts.append(Chart(title, hint, drawn, values))
-    return [*charts, *_frontier(name, rows)]
+    return [*charts, *_frontier(name, rows, colours)]
 
 
 def _size(row: Row) -> int:
     return int(row["size"])
 
 
-def _frontier(name: str, rows: Sequence[Row]) -> list[Chart]:
+def _frontier(name: str, rows: Sequence[Row], colours: Mapping[str, str]) -> list[Chart]:
     """Score against added samples, and against written tokens, on log axes."""
     found = []
     for key, what in (("n_samples", "added samples"), ("tokens", "written tokens")):
@@ -110,7 +123,8 @@ def _frontier(name: str, rows: Sequence[Row]) -> list[Chart]:
                 arms.setdefault(row["arm"], []).append((float(row[key]), float(row["score"])))
         if rows[0]["view"] == "samples" and arms:
             alone = {r["arm"]: float(r["score"]) for r in rows if r["n_samples"] == 0}
-            found.append(_log_chart(f"{name}: score against {what}", what, arms, alone))
+            title = f"{name}: score against {what}"
+            found.append(_log_chart(title, what, arms, alone, colours))
     return found
 
 
@@ -119,14 +133,15 @@ def _log_chart(
     what: str,
     arms: Mapping[str, list[tuple[float, float]]],
     alone: Mapping[str, float],
+    colours: Mapping[str, str],
 ) -> Chart:
     """A line for each arm; those that add nothing are level."""
     amounts = sorted({x for points in arms.values() for x, _ in points})
     first, last = amounts[0] / _MARGIN, amounts[-1]
     lines = dict(arms) | {arm: [(first, score), (last, score)] for arm, score in alone.items()}
     series = [
-        Series(arm, f"k{i % N_COLOURS}", [(math.log(x / first), y) for x, y in sorted(points)])
-        for i, (arm, points) in enumerate(lines.items())
+        Series(arm, colours[arm], [(math.log(x / first), y) for x, y in sorted(points)])
+        for arm, points in lines.items()
     ]
     powers = [m * 10**k for k in range(8) for m in (1, 2, 5)]
     marked = amounts if len(amounts) < 8 else [x for x in powers if first < x < last]

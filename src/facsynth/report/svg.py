@@ -35,6 +35,8 @@ class Interval:
     value: float
     low: float
     high: float
+    kind: str = ""
+    """Class of the dot before the name, in the style sheet; no dot by default."""
 
 
 def interval_chart(rows: Sequence[Interval], *, title: str) -> str:
@@ -60,8 +62,10 @@ def interval_chart(rows: Sequence[Interval], *, title: str) -> str:
     for i, row in enumerate(rows):
         y = step * i + 25
         kind = "better" if row.low > 0 else "worse" if row.high < 0 else "even"
+        if row.kind:
+            parts.append(f'<circle class="dot {row.kind}" cx="12" cy="{y - 14}" r="4"/>')
         parts.append(
-            f'<text class="axis" x="8" y="{y - 10}">{escape(row.name)}</text>'
+            f'<text class="axis" x="{22 if row.kind else 8}" y="{y - 10}">{escape(row.name)}</text>'
             f'<text x="{WIDTH - 8}" y="{y - 10}" text-anchor="end">{row.value:+.3f}</text>'
             f'<line class="interval {kind}" x1="{px(row.low)}" x2="{px(row.high)}" y1="{y}" '
             f'y2="{y}"/><circle class="dot {kind}" cx="{px(row.value)}" cy="{y}" r="4.5"/>'
