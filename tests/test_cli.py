@@ -76,7 +76,9 @@ class Desk:
         assert done.exit_code == 1
         assert done.stdout == ""
         (line,) = [
-            line for line in done.stderr.splitlines() if not line.startswith(("loading ", "read "))
+            line
+            for line in done.stderr.splitlines()
+            if not line.startswith(("loading ", "read ", "threshold "))
         ]
         assert line.startswith("Error: ")
         return line

@@ -50,3 +50,14 @@ def test_room_to_think_counts_in_every_call():
     found = forecast(asked, n_features=1, n_texts=2, policy=generator)
     assert found.first.max_completion_tokens == 110
     assert found.at_most.max_completion_tokens == 2 * 110
+
+
+def test_the_cost_is_unknown_without_prices_and_nothing_on_this_machine():
+    asked = [ChatRequest((Message("user", "hi"),), max_tokens=10)]
+    remote, local = (
+        forecast(asked, n_features=1, n_texts=2, policy=one).at_most
+        for one in (Generator(chat_model="m"), Generator())
+    )
+    assert (remote.max_cost, local.max_cost) == (None, 0.0)
+    assert str(remote).endswith("prices not given")
+    assert "price" not in str(local)

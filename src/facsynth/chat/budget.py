@@ -51,8 +51,7 @@ class Spending:
 
     def __str__(self) -> str:
         n_in, n_out = self.usage.prompt_tokens, self.usage.completion_tokens
-        has_prices = bool(self.policy.price_in or self.policy.price_out)
-        cost = f", cost {self.policy.cost(n_in, n_out):.4f}" if has_prices else ""
+        cost = f", cost {self.policy.cost(n_in, n_out):.4f}" if self.policy.has_prices else ""
         return f"{self.usage.n_calls:,} calls, {self.usage.tokens:,} tokens{cost}"
 
     def permit(self, request: ChatRequest, is_repeat: bool = False) -> None:

@@ -18,6 +18,8 @@ __all__ = [
     "total_of",
 ]
 
+_NO_PRICES = "prices not given"
+
 _TOKENS_PER_MESSAGE = 4
 """Template tokens around a message; typical of chat templates."""
 
@@ -43,6 +45,11 @@ class Usage:
         """Tokens of requests and answers together."""
         return self.prompt_tokens + self.completion_tokens
 
+    @property
+    def shown_cost(self) -> float | str:
+        """The price, or why there is none."""
+        return _NO_PRICES if self.max_cost is None else self.max_cost
+
     def plus(self, other: "Usage") -> "Usage":
         """The sum of both."""
         return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -61,13 +68,19 @@ class Estimate:
     max_completion_tokens: int
     """Tokens if every reply had its full length; replies usually end earlier."""
 
-    max_cost: float
-    """Price of both, in the currency of the prices; 0 where none are given."""
+    max_cost: float | None
+    """Price of both, in the currency of the prices; 0 for a local model, None where an endpoint's
+    prices are not given."""
 
     @property
     def max_tokens(self) -> int:
         """Tokens of requests and full-length answers together."""
         return self.prompt_tokens + self.max_completion_tokens
+
+    @property
+    def shown_cost(self) -> float | str:
+        """The price, or why there is none."""
+        return _NO_PRICES if self.max_cost is None else self.max_cost
 
     def plus(self, other: "Estimate", times: int = 1) -> "Estimate":
         """With as many of another estimate."""
@@ -75,15 +88,20 @@ class Estimate:
             self.n_calls + times * other.n_calls,
             self.prompt_tokens + times * other.prompt_tokens,
             self.max_completion_tokens + times * other.max_completion_tokens,
-            self.max_cost + times * other.max_cost,
+            _sum(self.max_cost, other.max_cost, times),
         )
 
     def __str__(self) -> str:
-        cost = f"cost up to about {self.max_cost:.4f}" if self.max_cost else "prices not given"
         return (
             f"{self.n_calls:,} calls, about {self.prompt_tokens:,} prompt tokens, at most "
-            f"{self.max_completion_tokens:,} reply tokens, {cost}"
+            f"{self.max_completion_tokens:,} reply tokens"
+            + (f", cost up to about {self.max_cost:.4f}" if self.max_cost else "")
+            + (f", {_NO_PRICES}" if self.max_cost is None else "")
         )
+
+
+def _sum(one: float | None, other: float | None, times: int) -> float | None:
+    return None if one is None or other is None else one + times * other
 
 
 def shaped(request: ChatRequest, replies: ReplySettings, thinking_tokens: int) -> ChatRequest:
@@ -122,10 +140,14 @@ def total_of(
     n_calls: int, n_prompt: int, n_out: int, generator: Generator | Policy | None
 ) -> Estimate:
     """An estimate from its parts, with room to think in each reply of an endpoint."""
+    is_remote = True
     if isinstance(generator, Generator):
-        n_out += n_calls * generator.endpoint.thinking_tokens * bool(generator.chat_model)
+        is_remote = bool(generator.chat_model)
+        n_out += n_calls * generator.endpoint.thinking_tokens * is_remote
         generator = generator.policy
-    return Estimate(n_calls, n_prompt, n_out, (generator or Policy()).cost(n_prompt, n_out))
+    policy = generator or Policy()
+    is_known = policy.has_prices or not (is_remote and n_calls)
+    return Estimate(n_calls, n_prompt, n_out, policy.cost(n_prompt, n_out) if is_known else None)
 
 
 @runtime_checkable

@@ -159,10 +159,15 @@ class Policy(Settings):
                 raise DataError(f"{one.name} is {value}; it must be 0 or more")
         if self.max_failures > 1:
             raise DataError(f"max_failures is {self.max_failures}; it is a share, 0 to 1")
-        if self.budget_cost is not None and not (self.price_in or self.price_out):
+        if self.budget_cost is not None and not self.has_prices:
             raise DataError(
                 f"budget_cost is {self.budget_cost} but no price is given; set price_in, price_out"
             )
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether a price is given."""
+        return bool(self.price_in or self.price_out)
 
     def cost(self, n_prompt: int, n_completion: int) -> float:
         """Price of so many tokens."""

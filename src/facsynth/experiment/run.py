@@ -60,7 +60,7 @@ class ExperimentForecast:
             ("sets to be written", self.n_sets),
             ("calls, at most", self.at_most.n_calls),
             ("reply tokens, at most", self.at_most.max_completion_tokens),
-            ("cost, at most about", self.at_most.max_cost),
+            ("cost, at most about", self.at_most.shown_cost),
             ("seconds of writing, about", self.seconds),
         ]
         return [TextTable("Estimate; nothing was asked", ("what", "amount"), rows)]

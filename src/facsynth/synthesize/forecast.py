@@ -45,7 +45,7 @@ class Forecast:
             ("calls", *(p.n_calls for p in parts)),
             ("prompt tokens, about", *(p.prompt_tokens for p in parts)),
             ("reply tokens, at most", *(p.max_completion_tokens for p in parts)),
-            ("cost, at most about", *(p.max_cost for p in parts)),
+            ("cost, at most about", *(p.shown_cost for p in parts)),
         ]
         title = f"Estimate for {self.n_features:,} features; nothing was asked"
         note = f"Threshold δ: {self.threshold}" if self.threshold else ""
