@@ -27,6 +27,9 @@ from facsynth.chat.settings import EndpointSettings, Policy
 from facsynth.errors import ChatError
 from facsynth.records import Message
 
+IN_TIME = 10.0
+"""Seconds that a busy machine may take for a moment; what waits too long here waits far longer."""
+
 SECRET = "sk-very-secret-0123456789"
 QUICK = {"max_attempts": 8, "server_patience": 5.0, "backoff_s": 0.005}
 
@@ -82,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
             n = server.seen[text]
         answer = server.answer(server, text, n)
         if answer == "hang":
-            server.over.wait(1.5)
+            server.over.wait(3 * IN_TIME)
             self.close_connection = True
         elif answer == "drip":
             self.send(200, "", {"Content-Length": "99"})
@@ -337,7 +340,7 @@ def test_answer_that_drips_ends_at_the_time_limit_too(serve):
     began = time.monotonic()
     (outcome,) = chat_with(server, attempt_timeout_s=0.3).reply([ask()])
     assert outcome.text == "ok"
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < IN_TIME
 
 
 def test_lasting_fault_becomes_a_recorded_failure(serve):
@@ -525,7 +528,7 @@ def test_interrupt_cuts_off_what_hangs_after_the_grace_time(serve):
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         chat_with(serve(answer), grace_s=0.1).reply([ask()])
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < IN_TIME
 
 
 def test_second_interrupt_does_not_wait(serve):
@@ -538,7 +541,7 @@ def test_second_interrupt_does_not_wait(serve):
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         chat_with(serve(answer)).reply([ask()])
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < IN_TIME
 
 
 def test_error_of_the_caller_stops_the_calls_and_comes_through(serve):

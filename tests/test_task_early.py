@@ -1,6 +1,5 @@
 """What a user gets wrong is found before the model is loaded."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,11 +118,9 @@ def test_a_folder_of_another_task(tmp_path):
         open_task(tmp_path, "toxicity")
 
 
-def test_the_command_line_is_quick_to_refuse(tmp_path):
+def test_the_command_line_refuses_data_before_it_looks_for_the_model(tmp_path):
     data = write_rows(tmp_path / "a.jsonl", [{"text": "a", "label": "toxic"}] * 3)
-    start = time.perf_counter()
     done = fac("task", "toxicity", "train", data, "-o", tmp_path / "out", "--model", "no/such")
-    assert time.perf_counter() - start < 1.5
     assert "3 positive and 0 negative" in done.stderr
 
 
