@@ -10,6 +10,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from facsynth.records import Sample, Span, sample_text
 from facsynth.words import find_words, is_function_word, is_word, split_words
@@ -43,6 +44,10 @@ _LEAST_SHARE, _LEAST_TOPIC_SHARE = 0.2, 0.15
 """A further term is named when it scores this share of the best one; words beside the peaks, which
 name topics, score less."""
 
+
+_LEAST_SHARED = 0.25
+"""Share of the peaks that are at content words of several samples, from which on these words say
+what a topic is about."""
 
 _LEAST_STEM = 4
 """Two words that are alike in this many first letters, and in all but the last of the shorter one,
@@ -121,30 +126,75 @@ def name_terms(
 
 
 def name_topic(groups: Sequence[Sequence[Span]], background: TermCounts) -> str:
-    """The words that the spans of several features have in common, as one line.
+    """What the spans of several features have in common, as one line.
 
-    A word counts once for each sample that has it at a peak, and a little for each that has it
-    beside one: a feature of a group may peak at a mark, such as a bracket in code, and what it is
-    about stands around it. Features of a group share their strongest samples, so words of a single
-    sample say nothing of the group. Function words are named only where most peaks are at such
-    words, as in questions, or where nothing else is common.
+    Where their peaks are at the same words, these are the name: content words, or else the words
+    that build a sentence, as in questions. Where peaks are at marks or always at other words, such
+    as at the brackets of code, the words around them are.
 
-    Returns:
-        The best term of the first feature, whose example people see, then the common words, the
-        most telling first; where no word is common, the name of all spans together.
+    Args:
+        groups: Spans of each feature; people see an example of the first.
+        background: Counts of the anchor's words.
     """
     every = [span for spans in groups for span in spans]
+    seen = dict.fromkeys((span.sample_id, peak_word(span)) for span in every)
+    peaks = Counter(word for _, word in seen)
+    there = dict.fromkeys((span.sample_id, w) for span in every for w in split_words(span.text))
+    samples = Counter(word for _, word in there)
+    weights = {word: peaks[word] + _BESIDE_WEIGHT * n for word, n in samples.items()}
+    found = _shared_peaks(groups[0], peaks, weights)
+    found = found or _words_around(groups, samples, weights, background)
+    shares = [span for spans in groups for span in as_shares(spans)]
+    return ", ".join(found) or name_feature(shares, background)
+
+
+def _shared_peaks(
+    first: Sequence[Span], peaks: Counter[str], weights: Mapping[str, float]
+) -> list[str]:
+    """Words at the peaks of several samples, the heaviest first; none where they say little.
+
+    Args:
+        first: Spans of the feature whose most frequent word leads, if it is among them.
+        peaks: Samples by the word at a peak.
+        weights: Of words.
+    """
+    shared = [word for word, n in peaks.items() if n > 1 and not _is_short(word)]
+    content = [w for w in shared if not is_function_word(w) and not _is_short(w, least=3)]
+    n_building = sum(n for word, n in peaks.items() if is_function_word(word))
+    if sum(peaks[word] for word in content) >= _LEAST_SHARED * peaks.total():
+        shared = content
+    elif 2 * n_building >= peaks.total():
+        shared = [word for word in shared if is_function_word(word)]
+    else:
+        return []
+    lead = max(Counter(map(peak_word, first)).items(), key=itemgetter(1), default=("", 0))[0]
+    least = _LEAST_TOPIC_SHARE * max((peaks[word] for word in shared), default=0)
+    named: list[str] = []
+    for word in sorted(shared, key=lambda word: (word != lead, -weights.get(word, 0.0), word)):
+        if peaks[word] >= least and not any(_is_form(word, other) for other in named):
+            named.append(word)
+    return named[:_N_TERMS]
+
+
+def _words_around(
+    groups: Sequence[Sequence[Span]],
+    samples: Mapping[str, int],
+    weights: Mapping[str, float],
+    background: TermCounts,
+) -> list[str]:
+    """The best term of the first feature, then the words that the spans of several features share.
+
+    Features of a group share their strongest samples, so words of a single sample say nothing.
+    """
     owned = dict.fromkeys(
         (i, w) for i, g in enumerate(groups) for s in g for w in split_words(s.text)
     )
-    seen = dict.fromkeys((s.sample_id, w) for s in every for w in split_words(s.text))
-    peaks = dict.fromkeys((s.sample_id, peak_word(s)) for s in every)
-    owners, beside, at_peak = (Counter(w for _, w in pairs) for pairs in (owned, seen, peaks))
-    n_samples = len({span.sample_id for span in every})
+    owners = Counter(word for _, word in owned)
+    is_single = len({span.sample_id for spans in groups for span in spans}) == 1
     weights = {
-        word: at_peak[word] + _BESIDE_WEIGHT * n
-        for word, n in beside.items()
-        if owners[word] > 1 and (n > 1 or n_samples == 1) and not _is_short(word, least=3)
+        word: weight
+        for word, weight in weights.items()
+        if owners[word] > 1 and (samples[word] > 1 or is_single) and not _is_short(word, least=3)
     }
     total, n_all = sum(weights.values()), float(background.n_words)
     scores = {
@@ -152,15 +202,13 @@ def name_topic(groups: Sequence[Sequence[Span]], background: TermCounts) -> str:
         for word, weight in weights.items()
     }
     scores = {word: z for word, z in scores.items() if z > 0}
-    n_building = sum(is_function_word(peak_word(span)) for span in every)
-    is_building = 2 * n_building >= len(every)
-    telling = {w for w in scores if not is_function_word(w) or (is_building and at_peak[w] > 1)}
+    telling = {word for word in scores if not is_function_word(word)}
     common = _best_terms(scores, telling, background, _N_TERMS, least=_LEAST_TOPIC_SHARE)
     if not common:
-        return name_feature([s for spans in groups for s in as_shares(spans)], background)
+        return []
     first = [term for term in name_terms(groups[0], background, n_terms=1) if _can_lead(term)]
     rest = [term for term in common if not any(_is_form(term, one) for one in first)]
-    return ", ".join([*first, *rest][:_N_TERMS])
+    return [*first, *rest][:_N_TERMS]
 
 
 def _can_lead(term: str) -> bool:
