@@ -289,7 +289,8 @@ def report(options: argparse.Namespace) -> None:
     world = World(options)
     paths = sorted(options.output.glob("cells/*/*/*/result.json"))
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"] if RESULTS.is_file() else []
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    here = {"dtype": world.lm.dtype, "processor": describe_processor()}
+    found = [json.loads(path.read_text(encoding="utf-8")) | here for path in paths]
     cells = list({_key(cell): cell for cell in [*stored, *found]}.values())
     rows = active_rows(world.anchor, threshold=1.0, relevant=world.relevant(1.0))
     seed = active_rows(world.seed, threshold=1.0, relevant=world.relevant(1.0))
@@ -299,8 +300,6 @@ def report(options: argparse.Namespace) -> None:
         "n_goal": int(missing_features(rows, seed).size),
         "hellinger_seed": hellinger_distance(seed.counts, rows.counts),
         "date": date.today().isoformat(),
-        "dtype": world.lm.dtype,
-        "processor": describe_processor(),
         "torch": torch.__version__,
     }
     write_json({"facts": facts, "cells": cells}, RESULTS)

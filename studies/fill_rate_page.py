@@ -12,8 +12,8 @@ Cell = Mapping[str, Any]
 INTRO = """# Fill rate against generated tokens
 
 The anchor is {n_anchor:,} Alpaca instructions, the seed {n_seed} self-instruct tasks. Features
-are those of SmolLM2-135M-Instruct with the default SAE, extracted in precision {dtype}; F are the
-features that at least 5 anchor samples activate. At δ = 1, **{n_goal} of them are missing**.
+are those of SmolLM2-135M-Instruct with the default SAE; F are the features that at least 5 anchor
+samples activate. At δ = 1, **{n_goal} of them are missing**.
 Every cell (generator, arm, random seed) is one run of `fac synthesize` for 200 samples, with at
 most 48 tokens a text, temperature 0.8 and top-p 0.9. All arms but `paper` keep by the method
 `cover`: within the length classes of the anchor. Where a cell stopped before it had its samples
@@ -35,8 +35,11 @@ objectives, prompts and guides that the method `cover` replaced, without length 
 SmolLM2 and Qwen2.5-Coder-0.5B and three random seeds. A pilot that compares prompts within length
 classes is in [the log](../log.md).
 
-Made by `studies/fill_rate.py` on {date}: one thread on {processor}, shared with other work, torch
-{torch}. Numbers are means over random seeds, ± half the range where there are several.
+Made by `studies/fill_rate.py`, last on {date}: one thread, shared with other work, torch {torch}.
+Numbers are means over random seeds, ± half the range where there are several. Processors write
+other texts: *by* names precision and processor of each row.
+
+{machines}
 """
 
 PAPER = """
@@ -62,26 +65,39 @@ def written_page(results: Mapping[str, Any], described: Mapping[str, str]) -> st
         described: What each arm does.
     """
     cells: Sequence[Cell] = results["cells"]
-    parts = [INTRO.format(**results["facts"])]
+    machines = sorted({_machine(cell) for cell in cells})
+    told = "\n".join(f"* {_letter(machines, one)}: {one}" for one in machines)
+    parts = [INTRO.format(**results["facts"], machines=told)]
     for generator in sorted({cell["generator"] for cell in cells}):
         ours = [c for c in cells if c["generator"] == generator and c["arm"] != "paper"]
         if ours:
-            parts.append(_arms(generator, ours, described))
+            parts.append(_arms(generator, ours, described, machines))
     papers = [cell for cell in cells if cell["arm"] == "paper"]
     if papers:
-        parts.append(PAPER + "\n".join(_paper_rows(papers)) + "\n\n" + _both_steps(papers))
+        by = ", ".join(sorted({_letter(machines, _machine(cell)) for cell in papers}))
+        parts.append(PAPER + "\n".join(_paper_rows(papers)) + f"\n\nBy {by}. {_both_steps(papers)}")
     return "\n".join(parts)
 
 
-def _arms(generator: str, cells: Sequence[Cell], described: Mapping[str, str]) -> str:
+def _machine(cell: Cell) -> str:
+    return f"precision {cell['dtype']}, {cell['processor']}"
+
+
+def _letter(machines: Sequence[str], machine: str) -> str:
+    return "abcdefgh"[machines.index(machine)]
+
+
+def _arms(
+    generator: str, cells: Sequence[Cell], described: Mapping[str, str], machines: Sequence[str]
+) -> str:
     found = [arm for arm in described if any(cell["arm"] == arm for cell in cells)]
     by_arm = {arm: [cell for cell in cells if cell["arm"] == arm] for arm in found}
     lines = [
         f"## {generator}",
         "",
         "| arm | seeds | kept | tokens | filled | filled per 1,000 tokens | × undirected | "
-        "rejected | lengths | distance | share | run | stopped |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+        "rejected | lengths | distance | share | run | stopped | by |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|",
     ]
     for arm, rows in by_arm.items():
         per_token = [1000 * c["n_filled"] / c["n_tokens"] for c in rows]
@@ -98,7 +114,8 @@ def _arms(generator: str, cells: Sequence[Cell], described: Mapping[str, str]) -
             f"{_mean([c['hellinger'] for c in rows], 3)} | "
             f"{_mean([c['copying']['text']['mean_share'] for c in rows], 2)} | "
             f"{max(c['copying']['text']['longest_run'] for c in rows)} | "
-            f"{', '.join(sorted({c['stopped'] for c in rows}))} |"
+            f"{', '.join(sorted({c['stopped'] for c in rows}))} | "
+            f"{', '.join(sorted({_letter(machines, _machine(c)) for c in rows}))} |"
         )
     lines += ["", *(f"* {arm}: {described[arm]}" for arm in found)]
     return "\n".join(lines) + "\n"
