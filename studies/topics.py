@@ -33,7 +33,7 @@ def main() -> None:
     features = missing_features(rows, seed_rows)
     features = features[rows.counts[features] >= MIN_SAMPLES]
     pairs = np.triu_indices(len(features), 1)
-    direction = load_sae(None).W_dec.detach().numpy()[features]
+    direction = load_sae(None).directions[features]
     direction = direction / np.linalg.norm(direction, axis=1, keepdims=True)
     cosine = np.clip(direction @ direction.T, 0, 1)[pairs]
     print(f"{len(features)} missing features in {MIN_SAMPLES} or more anchor samples")

@@ -54,7 +54,7 @@ def tables():
 def reader(*, paint=True):
     lm, sae = planted_pair()
     painter = Painter(lm, sae) if paint else None
-    return Reader(lm.tokenizer, sae.W_dec.detach().numpy(), painter)
+    return Reader(lm.tokenizer, sae.directions, painter)
 
 
 def planted_inputs(*kinds, paint=True, **changes):

@@ -33,7 +33,7 @@ def explained(found, tables, **options):
 
 
 def test_missing_features_of_the_same_texts_are_a_topic_with_its_words(found, tables):
-    decoder = planted_sae().W_dec.detach().numpy()
+    decoder = planted_sae().directions
     (topic,) = explained(found, tables, decoder=decoder).topics
     assert (topic.feature_ids, topic.n_anchor_samples) == ((0, 1), 4)
     assert {CAT, DOG} <= set(topic.name.split(", "))

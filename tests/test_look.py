@@ -23,7 +23,7 @@ def found(tmp_path_factory):
     profile = profile_rows(general.activations(), general.manifest.source)
     texts = [f"we saw a {CAT} and my {DOG} at {i}" for i in range(8)] + [f"the {SEA} was here"]
     table = planted_table([talk(f"s{i}", t) for i, t in enumerate(texts)], folder / "table")
-    decoder = planted_sae().W_dec.detach().numpy()
+    decoder = planted_sae().directions
     return look_at(table, profile, planted_pair()[0].tokenizer, decoder)
 
 

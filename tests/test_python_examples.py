@@ -57,6 +57,17 @@ def test_the_examples_run():
         exec(block, names)
 
 
+def test_the_readme_says_a_finding(place, monkeypatch, capsys):
+    lm, sae = facsynth.load_language_model("model"), facsynth.load_sae("sae")
+    monkeypatch.setattr(facsynth, "load_language_model", lambda: lm, raising=False)
+    monkeypatch.setattr(facsynth, "load_sae", lambda: sae, raising=False)
+    for name, called in (("anchor", "goal"), ("seed", "mydata")):
+        (place / f"{name}.jsonl").rename(place / f"{called}.jsonl")
+    [block] = python_blocks((ROOT / "README.md").read_text())
+    exec(block, {})
+    assert "The seed's 3 samples activate" in capsys.readouterr().out
+
+
 def test_every_public_name_has_an_example():
     assert [name for name in public_names() if not re.search(rf"\b{name}\b", EXAMPLES)] == []
 

@@ -42,7 +42,7 @@ def rows(tmp_path_factory):
     samples = [talk(f"s{i}", text) for i, text in enumerate(texts)]
     anchor = planted_table(samples, folder / "anchor")
     seed = planted_table([talk("q", PLANTED[4])], folder / "seed")
-    decoder = planted_sae().W_dec.detach().numpy()
+    decoder = planted_sae().directions
     return understand_missing(anchor, seed, planted_pair()[0].tokenizer, decoder, threshold=1.0)
 
 

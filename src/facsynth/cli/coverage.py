@@ -163,7 +163,7 @@ def _named(
         return found, [f"the listed features have no names (--model or --no-spans): {error}"]
     try:
         if anchors:
-            decoder = load_table_sae(source, naming.sae).W_dec.detach().float().cpu().numpy()
+            decoder = load_table_sae(source, naming.sae).directions
     except FacsynthError as error:
         notes.append(f"the missing features are not grouped into topics (--sae): {error}")
     named = explain_coverage(found, anchors, seeds, tokenizer, decoder=decoder, n_missing=n_missing)

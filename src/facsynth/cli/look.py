@@ -88,8 +88,7 @@ def look(
         samples, lm, loaded, folder, sae_name=name, settings=settings, progress=progress
     )
     profile = profile_for(table.manifest.source, Path(sae) if sae else None)
-    decoder = loaded.W_dec.detach().float().cpu().numpy()
-    found = look_at(table, profile, lm.tokenizer, decoder, oddities=oddities)
+    found = look_at(table, profile, lm.tokenizer, loaded.directions, oddities=oddities)
     show(found, as_json=as_json)
     if not as_json:
         if found.standouts:

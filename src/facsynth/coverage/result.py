@@ -15,7 +15,7 @@ from facsynth.coverage.richness import Richness, RichnessComparison
 from facsynth.coverage.variants import SweepPoint
 from facsynth.show import TextTable, as_html, percent
 
-__all__ = ["N_SHIFTS", "Coverage", "around_peak", "headline"]
+__all__ = ["N_SHIFTS", "Coverage", "around_peak"]
 
 T = TypeVar("T", FiringShift, MissingFeature)
 
@@ -115,8 +115,12 @@ class Coverage:
         finding = _finding_table(self)
         more = [_sweep_table(self), *_control_tables(self)] if self.curves is not None else []
         if finding is None:
-            return [replace(_main_table(self), note=headline(self)), *more]
+            return [replace(_main_table(self), note=self.sentence()), *more]
         return [finding, _main_table(self), *more]
+
+    def sentence(self) -> str:
+        """What was found, in one or two sentences."""
+        return _headline(self)
 
     _repr_html_ = as_html
 
@@ -274,11 +278,10 @@ def _finding_table(found: Coverage) -> TextTable | None:
         if name is not None
     ]
     columns = ("finding", "named by", "seed", "anchor", "strongest example")
-    return TextTable(headline(found), columns, shown) if shown else None
+    return TextTable(found.sentence(), columns, shown) if shown else None
 
 
-def headline(found: Coverage) -> str:
-    """What was found, in one or two sentences."""
+def _headline(found: Coverage) -> str:
     whole = "the anchor" if found.reference is None else "the reference"
     seed, chance = found.richness.seed, found.controls.random_subset
     said = (

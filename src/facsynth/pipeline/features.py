@@ -125,7 +125,7 @@ def name_missing(run: Run, anchor: FeatureTable, seed: FeatureTable, relevant: A
         anchor,
         seed,
         run.lm.tokenizer,
-        run.sae.W_dec.detach().float().cpu().numpy(),
+        run.sae.directions,
         threshold=run.recipe.written_above,
         relevant=relevant,
     )

@@ -68,7 +68,7 @@ def report(run: Run, path: Path) -> None:
     """Write the report, its texts painted by the model."""
     reader = Reader(
         run.lm.tokenizer,
-        run.sae.W_dec.detach().float().cpu().numpy(),
+        run.sae.directions,
         Painter(run.lm, run.sae, run.recipe.extract.gate, run.progress),
     )
     inputs = inputs_of_run(run.folder).read_by(reader)

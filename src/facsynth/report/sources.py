@@ -63,7 +63,7 @@ def find_reader(
             raise
         notes.append(f"neighbours are by samples alone, because the SAE is not here: {error}")
     painter = _painter(source, model, loaded, progress) if paint else None
-    decoder = None if loaded is None else loaded.W_dec.detach().float().cpu().numpy()
+    decoder = None if loaded is None else loaded.directions
     return Reader(tokenizer, decoder, painter, tuple(notes))
 
 

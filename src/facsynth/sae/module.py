@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
 from facsynth.errors import ModelError
@@ -75,6 +76,12 @@ class SparseAutoencoder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(config.d_in), requires_grad=False)
         if config.architecture == "jumprelu":
             self.threshold = nn.Parameter(torch.zeros(config.d_sae), requires_grad=False)
+
+    @property
+    def directions(self) -> Float32[np.ndarray, "n_features d_model"]:
+        """The direction that each feature writes, a row of the decoder."""
+        found: np.ndarray = self.W_dec.detach().float().cpu().numpy()
+        return found
 
     @property
     def content_hash(self) -> str:
