@@ -45,11 +45,6 @@ class Usage:
         """Tokens of requests and answers together."""
         return self.prompt_tokens + self.completion_tokens
 
-    @property
-    def shown_cost(self) -> float | str:
-        """The price, or why there is none."""
-        return _NO_PRICES if self.max_cost is None else self.max_cost
-
     def plus(self, other: "Usage") -> "Usage":
         """The sum of both."""
         return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
