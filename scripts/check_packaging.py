@@ -5,7 +5,8 @@
 
 An environment gets the package with one extra. It must import what the extra brings, show its
 help, look at a small file with the embedded model, and measure it against general text. `--lowest`
-takes the lowest versions that `pyproject.toml` allows. Rows go into `docs/packaging.md`.
+takes the lowest versions that `pyproject.toml` allows. `--brief` stops after the imports, the help
+and `fac doctor`. Rows go into `docs/packaging.md`.
 """
 
 import argparse
@@ -54,11 +55,13 @@ def main() -> None:
     parser.add_argument("--extras", nargs="*", default=list(MODULES), choices=list(MODULES))
     parser.add_argument("--sdist", action="store_true", help="the sdist instead of the wheel")
     parser.add_argument("--lowest", action="store_true", help="the lowest versions allowed")
+    parser.add_argument("--brief", action="store_true", help="read no data with the model")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         package = build("sdist" if given.sdist else "wheel", Path(scratch))
         jobs = [(python, extra) for python in given.pythons for extra in given.extras]
-        done = [check(python, extra, package, lowest=given.lowest) for python, extra in jobs]
+        how = {"lowest": given.lowest, "brief": given.brief}
+        done = [check(python, extra, package, **how) for python, extra in jobs]
     sys.exit(0 if all(done) else 1)
 
 
@@ -71,27 +74,29 @@ def build(kind: str, folder: Path) -> Path:
     return package
 
 
-def check(python: str, extra: str, package: Path, *, lowest: bool) -> bool:
+def check(python: str, extra: str, package: Path, *, lowest: bool, brief: bool) -> bool:
     """Install into a fresh environment and run; prints a row and keeps it."""
     start, facts, fault = time.monotonic(), python, ""
     with tempfile.TemporaryDirectory(dir=package.parent) as scratch:
         try:
-            facts = install_and_run(python, extra, package, Path(scratch), lowest=lowest)
+            home, facts = install(python, extra, package, Path(scratch), lowest=lowest)
+            try_out(home, extra, Path(scratch), brief=brief)
         except RuntimeError as error:
             fault = str(error)
     version, _, packages = facts.partition(", ")
     kind = "wheel" if package.suffix == ".whl" else "sdist"
     key = (".".join(version.split(".")[:2]), kind, extra or "none", "lowest" if lowest else "new")
     print(*key, fault or "ok", packages, f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
-    write_row(key, (packages, "**fails**" if fault else "runs", date.today().isoformat()))
+    result = "**fails**" if fault else "imports" if brief else "runs"
+    write_row(key, (packages, result, date.today().isoformat()))
     return not fault
 
 
-def install_and_run(python: str, extra: str, package: Path, place: Path, *, lowest: bool) -> str:
-    """Python's version and those of some packages, of an environment in which all of it works."""
-    home, rows = place / "env" / "bin", place / "rows.jsonl"
-    texts = [json.dumps({"text": f"A cat sat on mat {i}."}) for i in range(9)]
-    rows.write_text("\n".join(texts))
+def install(
+    python: str, extra: str, package: Path, place: Path, *, lowest: bool
+) -> tuple[Path, str]:
+    """Programs of a fresh environment, and Python's version with those of some packages."""
+    home = place / "env" / "bin"
     target = f"facsynth[{extra}] @ {package.as_uri()}" if extra else str(package)
     install = ["uv", "pip", "install", "-q", "--python", str(home / "python")]
     run(["uv", "venv", "-q", "--python", python, str(place / "env")], place)
@@ -99,13 +104,21 @@ def install_and_run(python: str, extra: str, package: Path, place: Path, *, lowe
         project = [str(package.parent / "tree" / "pyproject.toml"), "--resolution", "lowest-direct"]
         run([*install, "-r", *project, *(["--extra", extra] if extra else [])], place)
     run([*install, target, *(["--no-deps"] if lowest else [])], place)
-    facts = run([str(home / "python"), "-c", VERSIONS, *SHOWN], place)
+    return home, run([str(home / "python"), "-c", VERSIONS, *SHOWN], place).strip()
+
+
+def try_out(home: Path, extra: str, place: Path, *, brief: bool) -> None:
+    """Import and run what was installed."""
     imports = "; ".join(f"import {name}" for name in MODULES[extra])
     run([str(home / "python"), "-c", f"{FILES}; {imports}"], place)
     run([str(home / "fac"), "--help"], place)
+    if brief:
+        run([str(home / "fac"), "doctor"], place)
+        return
+    rows = place / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"text": f"A cat sat on mat {i}."}) for i in range(9)))
     run([str(home / "fac"), "look", str(rows), "-o", "look", "--json"], place)
     run([str(home / "fac"), "coverage", "--anchor", "reference", "--seed", "look"], place)
-    return facts.strip()
 
 
 def write_row(key: tuple[str, ...], cells: tuple[str, ...]) -> None:
