@@ -158,12 +158,14 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
     Raises:
         DataError: A key is unknown or missing, or a value does not fit; each one is named.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
+    kind: Any = record  # mypy takes `type[T]` for unhashable
     try:
         # As JSON, because only there strict validation takes arrays for tuples.
         text = json.dumps(_filled(record, values))
-        return TypeAdapter(record).validate_json(text, strict=True)
+        settings: T = _adapter(kind).validate_json(text, strict=True)
+        return settings
     except (TypeError, RecursionError, ValidationError) as error:
         if not isinstance(error, ValidationError):
             raise DataError(f"{source} holds a value that no setting takes: {error}") from error
@@ -174,6 +176,14 @@ def read_settings(record: type[T], values: Mapping[str, Any], source: str) -> T:
         raise DataError(f"{source}: {lines}") from error
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
+
+
+@cache
+def _adapter(record: Any) -> Any:
+    """What validates a record; it takes longer to build than to use."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(record)
 
 
 def _filled(record: Any, values: Any, defaults: Any = None) -> Any:

@@ -7,13 +7,13 @@ length times the length of the values.
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from facsynth.errors import DataError
 
 if TYPE_CHECKING:
-    from jinja2 import nodes
+    from jinja2 import Template, nodes
     from jinja2.sandbox import SandboxedEnvironment
 
 __all__ = ["fill_template"]
@@ -45,15 +45,24 @@ def fill_template(template: str, values: Mapping[str, object], what: str) -> str
     from jinja2 import TemplateError
 
     try:
-        if len(template) > _MOST_CHARACTERS:
-            raise DataError(f"{what}: it has more than {_MOST_CHARACTERS:,} characters")
-        if unfit := _unfit(_environment().parse(template), 0):
-            raise DataError(f"{what}: templates of prompts do not have {unfit}")
-        return _environment().from_string(template).render(values).strip()
+        return _compiled(template).render(values).strip()
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from error
     except (TemplateError, TypeError, ValueError, RecursionError) as error:
         known = ", ".join(values) or "none"
         said = str(error)[:200] or type(error).__name__
         raise DataError(f"{what}: {said}; values that it may use: {known}") from error
+
+
+@lru_cache(maxsize=256)
+def _compiled(template: str) -> "Template":
+    """A template that was checked; the same few are filled for every request."""
+    if len(template) > _MOST_CHARACTERS:
+        raise DataError(f"it has more than {_MOST_CHARACTERS:,} characters")
+    parsed = _environment().parse(template)
+    if unfit := _unfit(parsed, 0):
+        raise DataError(f"templates of prompts do not have {unfit}")
+    return _environment().from_string(parsed)
 
 
 def _unfit(node: "nodes.Node", depth: int) -> str:

@@ -8,6 +8,7 @@ text. The page's security policy runs no other script and fetches no address.
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,7 @@ def _side_by_side(reports: Sequence[Report]) -> TextTable:
     return TextTable("Measures", ("", *(report.title for report in reports)), rows)
 
 
+@cache
 def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
