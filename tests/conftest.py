@@ -2,11 +2,12 @@
 
 import gc
 import os
-import re
 import shutil
-from functools import wraps
+from functools import update_wrapper, wraps
+from inspect import get_annotations, isgeneratorfunction
 from pathlib import Path
 from types import FunctionType
+from typing import ForwardRef, Literal, ParamSpec, TypeVar, get_args, get_origin
 
 import jaxtyping
 import pytest
@@ -32,6 +33,7 @@ def pytest_configure(config):
 
 def pytest_collection_finish():
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # Python's 700 suits programs that are short of memory
     gc.enable()
 
 
@@ -43,15 +45,65 @@ class OnlyWithExamples:
         return True if is_package and ">>>" not in collection_path.read_text("utf-8") else None
 
 
-def is_plain(hint):
-    """Whether a hint names neither arrays, variables nor types that may not be loaded."""
-    text = repr(hint).replace("'", "") if isinstance(hint, type) else repr(hint)
-    text = re.sub(r"Literal\[[^]]*\]", "", text)
-    return not any(word in text for word in ("jaxtyping", "'", "~"))
+def parts(hint):
+    """A type and all types inside it."""
+    yield hint
+    inside = hint if isinstance(hint, list) else get_args(hint)
+    for part in () if get_origin(hint) is Literal else inside:
+        yield from parts(part)
 
 
-def checked_by_shape(jaxtyped):
-    """Check by shape only functions of arrays; beartype alone checks the others, much quicker."""
+def is_unknown(hint):
+    """Whether a type may not be loaded, or varies: beartype alone does not resolve it."""
+    return isinstance(hint, str | ForwardRef | TypeVar | ParamSpec)
+
+
+def is_array(hint):
+    return isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray)
+
+
+CHECKED = {}
+
+
+def check_once(fn, typechecker):
+    """A function that beartype checks, with the code that it wrote for this one's last closure."""
+    last = CHECKED.get(fn.__code__)
+    if last is None or last.__annotations__ != fn.__annotations__:
+        CHECKED[fn.__code__] = last = typechecker(fn)
+        return last
+    if not hasattr(last, "__wrapped__"):  # it has no hints
+        return fn
+    checked = FunctionType(last.__code__, last.__globals__)
+    checked.__kwdefaults__ = last.__kwdefaults__ | {"__beartype_func": fn}
+    return update_wrapper(checked, fn)
+
+
+def quick_check(fn, typechecker, jaxtyped):
+    """A checked function, or None where only jaxtyping itself can check it.
+
+    beartype alone checks functions without arrays. With arrays it checks in a context of
+    jaxtyping, in which axes of one name agree. `jaxtyped` would bind all arguments and check
+    them twice for the same claim, which is most of the time of small functions.
+    """
+    found = [part for hint in get_annotations(fn).values() for part in parts(hint)]
+    if any(map(is_unknown, found)):
+        return None
+    checked = check_once(fn, typechecker)
+    if not any(map(is_array, found)):
+        return checked
+    if isgeneratorfunction(fn):
+        return None
+
+    @wraps(fn)
+    def in_context(*args, **kwargs):
+        with jaxtyped("context"):
+            return checked(*args, **kwargs)
+
+    return in_context
+
+
+def checked_quickly(jaxtyped):
+    """jaxtyping's decorator, but quick where that says the same."""
 
     @wraps(jaxtyped)
     def decorator(*, typechecker):
@@ -59,16 +111,15 @@ def checked_by_shape(jaxtyped):
             if "__dataclass_fields__" in getattr(fn, "__dict__", ()) and "__init__" in vars(fn):
                 fn.__init__ = check(fn.__init__)
                 return fn
-            hints = getattr(fn, "__annotations__", {}).values()
-            plain = isinstance(fn, FunctionType) and all(map(is_plain, hints))
-            return typechecker(fn) if plain else jaxtyped(typechecker=typechecker)(fn)
+            quick = quick_check(fn, typechecker, jaxtyped) if isinstance(fn, FunctionType) else None
+            return quick or jaxtyped(typechecker=typechecker)(fn)
 
         return check
 
     return decorator
 
 
-jaxtyping.jaxtyped = checked_by_shape(jaxtyping.jaxtyped)
+jaxtyping.jaxtyped = checked_quickly(jaxtyping.jaxtyped)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ Each of them can fail: the rules that read files are functions of text, tried on
 
 import ast
 import importlib
-import json
 import pkgutil
 import re
 import runpy
@@ -14,21 +13,27 @@ import sys
 import time
 import tomllib
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 import click
+import jaxtyping
 import numpy as np
 import pytest
+from beartype import beartype
+from beartype.roar import BeartypeException
 from click.testing import CliRunner
 from jaxtyping import Float64
 
 import facsynth
-from conftest import is_plain
+from conftest import is_array, is_unknown, parts
 from facsynth.cli import main as fac
 
+T = TypeVar("T")
 ROOT = Path(facsynth.__file__).parent
 REPOSITORY = Path(__file__).parent.parent
 SOURCES = sorted(ROOT.rglob("*.py"))
@@ -84,10 +89,19 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND_HEADING = re.compile(r"^#{2,4} `?(fac(?: [\w-]+)+)`?$", re.MULTILINE)
 
 
+parse = cache(ast.parse)
+
+
+@cache
+def nodes(code: str) -> list[ast.AST]:
+    """All parts of a program; many rules read the same files."""
+    return list(ast.walk(parse(code)))
+
+
 def upward_imports(here: str, code: str) -> list[str]:
     """Imports that a file of the top-level module or package `here` may not have."""
     bad = []
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes(code):
         if isinstance(node, ast.Import):
             bad += [a.name for a in node.names if a.name.split(".")[0] == "facsynth"]
         if isinstance(node, ast.ImportFrom):
@@ -108,7 +122,7 @@ def file_circle(files: dict[str, str]) -> list[str]:
     graph = {
         name: {
             there
-            for node in ast.walk(ast.parse(code))
+            for node in nodes(code)
             if isinstance(node, ast.ImportFrom) and node.module
             for there in (node.module, *(f"{node.module}.{a.name}" for a in node.names))
             if there in files
@@ -131,7 +145,7 @@ def unguarded_loads(code: str) -> list[str]:
     loaders = {"from_pretrained", "from_config", "SentenceTransformer", "pipeline"}
     own = {"PeftModel", "SAE"}  # take no such argument, and run no code
     found = []
-    for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+    for call in (node for node in nodes(code) if isinstance(node, ast.Call)):
         name = ast.unparse(call.func)
         last, owner = name.rsplit(".", 1)[-1], name.split(".")[-2:-1]
         says = [ast.unparse(k.value) for k in call.keywords if k.arg == "trust_remote_code"]
@@ -153,7 +167,7 @@ def is_set(node):
 def walked_sets(code):
     """Lines that take the members of a set in its order, which differs between processes."""
     found = []
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes(code):
         if isinstance(node, ast.For):
             found.append(node.iter)
         elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp):
@@ -165,7 +179,7 @@ def walked_sets(code):
 
 
 def printed_lines(code: str) -> list[int]:
-    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes(code) if isinstance(node, ast.Call)]
     return [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
 
 
@@ -186,7 +200,7 @@ def shared_axes(code: str) -> dict[str, set[str]]:
     The run-time checker looks at one random element of a sequence: where sizes differ, a named
     axis fails now and then.
     """
-    tree = ast.parse(code)
+    tree = parse(code)
     aliases = {
         node.targets[0].id: node.value
         for node in tree.body
@@ -400,18 +414,22 @@ def test_walk_finds_nested_commands():
     assert list(walk_commands(group)) == ["fac run", "fac sae", "fac sae train"]
 
 
-def test_written_pages_are_up_to_date():
-    pages = ("cli", "python", "recipes")
-    script = f"""
-import json, runpy
-print(json.dumps([runpy.run_path(f"scripts/write_{{p}}_docs.py")["text"]() for p in {pages}]))
-"""
+def check_page(page, written):
+    again = f"run `python scripts/write_{page}_docs.py`"
+    assert (REPOSITORY / "docs" / f"{page}.md").read_text() == written, again
+
+
+def test_page_of_commands_is_up_to_date():
+    script = "import runpy; print(runpy.run_path('scripts/write_cli_docs.py')['text'](), end='')"
     done = subprocess.run(  # a fresh process: click remembers how a command was called before
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
-    for page, written in zip(pages, json.loads(done.stdout), strict=True):
-        again = f"run `python scripts/write_{page}_docs.py`"
-        assert (REPOSITORY / "docs" / f"{page}.md").read_text() == written, again
+    check_page("cli", done.stdout)
+
+
+@pytest.mark.parametrize("page", ["python", "recipes"])
+def test_written_pages_are_up_to_date(page):
+    check_page(page, runpy.run_path(f"{REPOSITORY}/scripts/write_{page}_docs.py")["text"]())
 
 
 def test_every_file_of_the_package_goes_into_the_wheel():
@@ -535,10 +553,10 @@ def test_public_functions_say_what_they_return():
 def unused_names(files: dict[str, str], elsewhere: str) -> list[str]:
     """Functions and classes that nothing but their own definition and `__all__` names."""
     words = Counter(re.findall(r"\w+", "\n".join([*files.values(), elsewhere])))
-    nodes = ((file, code, node) for file, code in files.items() for node in ast.parse(code).body)
+    tops = ((file, code, node) for file, code in files.items() for node in parse(code).body)
     return [
         f"{file}: {node.name}"
-        for file, code, node in nodes
+        for file, code, node in tops
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and not node.decorator_list
         and words[node.name] <= 1 + (f'"{node.name}"' in code)
@@ -566,8 +584,8 @@ def test_no_module_is_longer_than_450_lines():
 
 def wide_functions(code: str) -> list[str]:
     """Functions with more than eight parameters; `self`, `*rest` and `**options` do not count."""
-    nodes = (n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.FunctionDef))
-    named = {n: [*n.args.posonlyargs, *n.args.args, *n.args.kwonlyargs] for n in nodes}
+    functions = (n for n in nodes(code) if isinstance(n, ast.FunctionDef))
+    named = {n: [*n.args.posonlyargs, *n.args.args, *n.args.kwonlyargs] for n in functions}
     return [n.name for n, args in named.items() if len([a for a in args if a.arg != "self"]) > 8]
 
 
@@ -646,10 +664,54 @@ def test_path_guard_sees_a_home_folder_and_no_address():
     assert PRIVATE_PATH.findall(text) == ["/" + "home/ada/data.jsonl"]
 
 
-def test_functions_of_plain_values_are_not_checked_by_shape():
-    assert all(map(is_plain, (str, Path, int | None, list[str], Literal["a"], dict[str, Any])))
+# The run-time type checker
 
 
-def test_functions_of_arrays_and_of_types_that_are_not_loaded_are_checked_by_shape():
+def checked(fn):
+    return jaxtyping.jaxtyped(typechecker=beartype)(fn)
+
+
+@checked
+def paired(
+    a: Float64[np.ndarray, " n"], b: list[Float64[np.ndarray, " n"]]
+) -> Float64[np.ndarray, " n"]:
+    return a[: len(b)]
+
+
+def test_arrays_of_a_call_agree_in_their_axes():
+    assert paired(np.zeros(1), [np.zeros(1)]).size == 1
+    for others in ([np.zeros(3)], [np.zeros(2)], [np.zeros(2, np.float32)], np.zeros(2)):
+        with pytest.raises(BeartypeException):
+            paired(np.zeros(2), others)
+
+
+def test_axes_of_one_call_do_not_bind_another():
+    assert paired(np.zeros(0), []).size == paired(np.zeros(1), [np.zeros(1)]).size - 1
+
+
+def test_an_array_may_be_hidden_in_a_type():
     rows = Float64[np.ndarray, " n_rows"]
-    assert not any(map(is_plain, (rows, tuple[rows, ...], rows | None, "Later", list["Later"])))
+    for hint in (rows, tuple[rows, ...], rows | None, Callable[[rows], int]):
+        assert any(map(is_array, parts(hint)))
+    for hint in (str, Path, int | None, list[str], dict[str, Any]):
+        assert not any(map(is_array, parts(hint)))
+
+
+def test_types_that_are_not_loaded_are_seen():
+    assert all(any(map(is_unknown, parts(hint))) for hint in ("Later", list["Later"], list[T]))
+    assert not any(map(is_unknown, parts(Literal["a"] | dict[str, Any])))
+
+
+def test_each_closure_is_checked_and_is_its_own():
+    def adder(n):
+        @checked
+        def add(x: int, *, times: int = n) -> int:
+            return x + n * times
+
+        return add
+
+    adders = [adder(n) for n in (1, 2, 3)]
+    assert [add(0) for add in adders] == [1, 4, 9]
+    for add in adders:
+        with pytest.raises(BeartypeException):
+            add("0")
