@@ -44,12 +44,29 @@ def test_the_interval_holds_the_value_and_shrinks_with_samples():
     def width(n):
         positive = np.arange(n) % 2 == 0
         found = bootstrap_ranking(
-            auprc, positive, positive + rng.normal(size=n), rng=rng, n_resamples=200
+            "auprc", positive, positive + rng.normal(size=n), rng=rng, n_resamples=200
         )
         assert found.low <= found.value <= found.high
         return found.high - found.low
 
     assert width(2000) < width(60) / 2
+
+
+@pytest.mark.parametrize("area", [auprc, auroc])
+def test_resamples_equal_a_loop_also_in_parts(area, monkeypatch):
+    positive = np.arange(30) % 3 == 0
+    scores = np.random.default_rng(0).integers(0, 9, 30).astype(float)
+    rng, found = np.random.default_rng(1), []
+    for _ in range(20):
+        weights = np.zeros(30)
+        for rows in (np.flatnonzero(positive), np.flatnonzero(~positive)):
+            np.add.at(weights, rows[rng.integers(0, rows.size, rows.size)], 1)
+        found.append(area(positive, scores, weights))
+    monkeypatch.setattr("facsynth.tasks.metrics._MOST_NUMBERS", 100)
+    made = bootstrap_ranking(
+        area.__name__, positive, scores, rng=np.random.default_rng(1), n_resamples=20
+    )
+    assert [made.low, made.high] == pytest.approx(np.quantile(found, [0.025, 0.975]).tolist())
 
 
 def test_the_interval_of_a_share_has_the_spread_of_the_binomial():

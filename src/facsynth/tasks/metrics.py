@@ -5,18 +5,29 @@ Differences between trained arms are those of `facsynth.compare.paired.paired_di
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from facsynth.errors import DataError
 
-__all__ = ["Estimate", "auprc", "auroc", "bootstrap_ranking", "bootstrap_share", "check_classes"]
+__all__ = [
+    "AREAS",
+    "Estimate",
+    "auprc",
+    "auroc",
+    "bootstrap_ranking",
+    "bootstrap_share",
+    "check_classes",
+]
 
 _N_RESAMPLES = 1000
+_MOST_NUMBERS = 1_000_000
+"""Weights that are held at once: 8 MB."""
 
 Scores = Float64[np.ndarray, " n_samples"]
+Area = Literal["auprc", "auroc"]
 Classes = Bool[np.ndarray, " n_samples"]
 
 
@@ -48,37 +59,35 @@ def auprc(positive: Classes, scores: Scores, weights: Scores | None = None) -> f
     Returns:
         In [0, 1]; the share of positives is what a constant score reaches.
     """
-    true, false = _counts(positive, scores, weights)
-    gained = np.diff(true, prepend=0.0)
-    precision = true / np.maximum(true + false, 1e-300)
-    return float((gained * precision).sum() / true[-1])
+    return float(_average_precision(*_counts(positive, scores, weights)))
 
 
 def auroc(positive: Classes, scores: Scores, weights: Scores | None = None) -> float:
     """Chance that a positive scores above a negative, ties counting half; see `auprc`."""
-    true, false = _counts(positive, scores, weights)
-    below = np.diff(true, prepend=0.0)
-    right = false[-1] - false + np.diff(false, prepend=0.0) / 2
-    return float((below * right).sum() / (true[-1] * false[-1]))
+    return float(_ordered_pairs(*_counts(positive, scores, weights)))
 
 
 def bootstrap_ranking(
-    measure: Callable[[Classes, Scores, Scores | None], float],
+    measure: Area,
     positive: Classes,
     scores: Scores,
     *,
     rng: np.random.Generator,
     n_resamples: int = _N_RESAMPLES,
 ) -> Estimate:
-    """`auprc` or `auroc` with an interval over samples drawn within each class."""
-    draws = np.zeros(n_resamples)
-    for i in range(n_resamples):
-        weights = np.zeros(positive.size)
-        for one_class in (positive, ~positive):
-            rows = np.flatnonzero(one_class)
-            weights[rows] = np.bincount(rng.integers(0, rows.size, rows.size), minlength=rows.size)
-        draws[i] = measure(positive, scores, weights)
-    return _estimate(measure(positive, scores, None), draws)
+    """An area with an interval over samples drawn within each class."""
+    area = AREAS[measure]
+    classes = [np.flatnonzero(one_class) for one_class in (positive, ~positive)]
+    at_once = max(1, _MOST_NUMBERS // positive.size)
+    draws = []
+    for start in range(0, n_resamples, at_once):
+        weights = np.zeros((min(at_once, n_resamples - start), positive.size))
+        for drawn in weights:
+            for rows in classes:
+                places = rng.integers(0, rows.size, rows.size)
+                drawn[rows] = np.bincount(places, minlength=rows.size)
+        draws.append(area(*_counts(positive, scores, weights)))
+    return _estimate(float(area(*_counts(positive, scores, None))), np.concatenate(draws))
 
 
 def bootstrap_share(
@@ -89,13 +98,35 @@ def bootstrap_share(
     return _estimate(float(flags.mean()), flags[drawn].mean(axis=1))
 
 
-def _counts(positive: Classes, scores: Scores, weights: Scores | None) -> tuple[Any, Any]:
+def _counts(
+    positive: Classes, scores: Scores, weights: Float64[np.ndarray, "*resamples n_samples"] | None
+) -> tuple[Any, Any]:
     """Weight of positives and of negatives at or above each threshold, from the highest down."""
     order = np.argsort(-scores, kind="stable")
     found, hit = scores[order], positive[order]
-    counted = np.ones(found.size) if weights is None else weights[order]
+    counted = np.ones(found.size) if weights is None else weights[..., order]
     last = np.append(np.flatnonzero(np.diff(found)), found.size - 1)
-    return np.cumsum(counted * hit)[last], np.cumsum(counted * ~hit)[last]
+    true, false = np.cumsum(counted * hit, axis=-1), np.cumsum(counted * ~hit, axis=-1)
+    return true[..., last], false[..., last]
+
+
+def _average_precision(true: Any, false: Any) -> Any:
+    gained = np.diff(true, prepend=0.0)
+    precision = true / np.maximum(true + false, 1e-300)
+    return (gained * precision).sum(axis=-1) / true[..., -1]
+
+
+def _ordered_pairs(true: Any, false: Any) -> Any:
+    below = np.diff(true, prepend=0.0)
+    right = false[..., -1:] - false + np.diff(false, prepend=0.0) / 2
+    return (below * right).sum(axis=-1) / (true[..., -1] * false[..., -1])
+
+
+AREAS: dict[Area, Callable[[Any, Any], Any]] = {
+    "auprc": _average_precision,
+    "auroc": _ordered_pairs,
+}
+"""Areas from the counts at each threshold, for one weighting of the samples or for many."""
 
 
 def _estimate(value: float, draws: Any) -> Estimate:
