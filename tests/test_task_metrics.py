@@ -33,6 +33,15 @@ def test_areas_are_those_of_scikit_learn_with_ties_and_weights(rows):
     assert auroc(positive, scores, weights) == pytest.approx(expected)
 
 
+@given(LABELLED)
+def test_rows_of_weights_give_the_area_of_each(rows):
+    positive, scores, weights = (np.array(column, float) for column in zip(*rows, strict=True))
+    many = np.stack([weights, np.ones(len(rows)), weights])
+    for area in (auprc, auroc):
+        expected = [area(positive > 0, scores, one) for one in many]
+        assert area(positive > 0, scores, many).tolist() == pytest.approx(expected)
+
+
 def test_average_precision_by_hand():
     positive = np.array([True, False, True, False])
     assert auprc(positive, np.array([4.0, 3.0, 2.0, 1.0])) == pytest.approx((1 + 2 / 3) / 2)
@@ -44,7 +53,7 @@ def test_the_interval_holds_the_value_and_shrinks_with_samples():
     def width(n):
         positive = np.arange(n) % 2 == 0
         found = bootstrap_ranking(
-            "auprc", positive, positive + rng.normal(size=n), rng=rng, n_resamples=200
+            auprc, positive, positive + rng.normal(size=n), rng=rng, n_resamples=200
         )
         assert found.low <= found.value <= found.high
         return found.high - found.low
@@ -63,9 +72,7 @@ def test_resamples_equal_a_loop_also_in_parts(area, monkeypatch):
             np.add.at(weights, rows[rng.integers(0, rows.size, rows.size)], 1)
         found.append(area(positive, scores, weights))
     monkeypatch.setattr("facsynth.tasks.metrics._MOST_NUMBERS", 100)
-    made = bootstrap_ranking(
-        area.__name__, positive, scores, rng=np.random.default_rng(1), n_resamples=20
-    )
+    made = bootstrap_ranking(area, positive, scores, rng=np.random.default_rng(1), n_resamples=20)
     assert [made.low, made.high] == pytest.approx(np.quantile(found, [0.025, 0.975]).tolist())
 
 

@@ -12,8 +12,12 @@ from facsynth.errors import DataError
 __all__ = ["PairedDifference", "paired_differences"]
 
 Items = Float64[np.ndarray, " n_items"]
-Measure = Callable[[Items, Items], float]
-"""A score from one model's values of the items, and how often each item counts."""
+Draws = Float64[np.ndarray, "n_draws n_items"]
+Measure = Callable[[Items, Draws], Any]
+"""Scores of one model's values of the items, one for each row that says how often items count."""
+
+_MOST_NUMBERS = 1_000_000
+"""Counts that are held at once: 8 MB."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ def paired_differences(
         scores: By arm, a row of values for each random seed, such as 1 where an answer is right;
             the items stand in the same order everywhere.
         reference: The arm that others are compared with.
-        measure: Score of a model from its values, such as an area under a curve; the mean when
-            None.
+        measure: Scores of a model from its values, such as areas under a curve: one for each row
+            of a matrix that says how often each item counts. The mean when None.
         strata: Class of each item; items are drawn within each class. One class when None.
         n_resamples: Number of resamples.
         level: Share of the resamples inside the interval.
@@ -76,8 +80,8 @@ def paired_differences(
     groups = _groups(strata, n_items)
     rng = np.random.default_rng(random_seed)
     found = _resampled(scores, groups, measure, n_resamples=n_resamples, rng=rng)
-    once = np.ones(n_items)
-    means = {arm: float(_score(values, once, measure).mean()) for arm, values in scores.items()}
+    once = np.ones((1, n_items))
+    means = {arm: float(_scores(values, once, measure).mean()) for arm, values in scores.items()}
     records = []
     for arm in (name for name in scores if name != reference):
         mean = means[arm] - means[reference]
@@ -98,15 +102,20 @@ def _resampled(
     """Scores of every arm in resamples, whose items and seeds are the same for all."""
     n_items = sum(rows.size for rows in groups)
     sizes = sorted({len(values) for values in scores.values()})
-    draws: dict[str, list[float]] = {arm: [] for arm in scores}
-    for _ in range(n_resamples):
-        drawn = np.concatenate([rng.choice(rows, rows.size) for rows in groups])
-        counts = np.bincount(drawn, minlength=n_items).astype(np.float64)
-        seeds = {n: rng.integers(0, n, n) for n in sizes}
+    at_once = max(1, _MOST_NUMBERS // n_items)
+    draws: dict[str, list[Any]] = {arm: [] for arm in scores}
+    for start in range(0, n_resamples, at_once):
+        counts = np.zeros((min(at_once, n_resamples - start), n_items))
+        seeds = {n: np.zeros((n, len(counts)), dtype=np.int64) for n in sizes}
+        for i in range(len(counts)):
+            drawn = np.concatenate([rng.choice(rows, rows.size) for rows in groups])
+            counts[i] = np.bincount(drawn, minlength=n_items)
+            for n in sizes:
+                seeds[n][:, i] = rng.integers(0, n, n)
         for arm, values in scores.items():
-            rows, times = np.unique(seeds[len(values)], return_counts=True)
-            draws[arm].append(float(times @ _score(values[rows], counts, measure) / times.sum()))
-    return {arm: np.array(drawn) for arm, drawn in draws.items()}
+            found = _scores(values, counts, measure)
+            draws[arm].append(np.take_along_axis(found, seeds[len(values)], axis=0).mean(axis=0))
+    return {arm: np.concatenate(parts) for arm, parts in draws.items()}
 
 
 def _check(scores: Mapping[str, Any], reference: str) -> None:
@@ -128,11 +137,11 @@ def _groups(strata: Any, n_items: int) -> list[Any]:
     return [np.flatnonzero(strata == one) for one in np.unique(strata)]
 
 
-def _score(
-    values: Float64[np.ndarray, "n_seeds n_items"], counts: Items, measure: Measure | None
-) -> Float64[np.ndarray, " n_seeds"]:
-    """Score of each random seed, its items counted so often."""
+def _scores(
+    values: Float64[np.ndarray, "n_seeds n_items"], counts: Draws, measure: Measure | None
+) -> Float64[np.ndarray, "n_seeds n_draws"]:
+    """Score of each random seed in each draw of the items."""
     if measure is not None:
-        return np.array([measure(row, counts) for row in values])
-    found: Float64[np.ndarray, " n_seeds"] = values @ counts / counts.sum()
+        return np.stack([measure(row, counts) for row in values])
+    found: Float64[np.ndarray, "n_seeds n_draws"] = values @ counts.T / counts.sum(axis=1)
     return found

@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +57,9 @@ def is_positive(samples: Sequence[Sample], task: TaskSettings) -> Bool[np.ndarra
     return np.array([sample.label == task.positive for sample in samples], dtype=np.bool_)
 
 
-def measure_of(task: TaskSettings, positive: Bool[np.ndarray, " n_items"]) -> Callable[..., float]:
-    """The task's measure of scores and of how often each item counts; scores are sorted once."""
-    measure = auroc if task.measure == "auroc" else auprc
-    orders: dict[bytes, Any] = {}
-
-    def of(values: Items, counts: Items | None = None) -> float:
-        key = values.tobytes()
-        if key not in orders:
-            orders[key] = np.argsort(-values, kind="stable")
-        order = orders[key]
-        weights = None if counts is None else counts[order]
-        return measure(positive[order], values[order], weights)
-
-    return of
+def measure_of(task: TaskSettings, positive: Bool[np.ndarray, " n_items"]) -> Callable[..., Any]:
+    """The task's measure of scores and of how often each item counts."""
+    return partial(auroc if task.measure == "auroc" else auprc, positive)
 
 
 @dataclass
@@ -129,7 +118,7 @@ class Bench:
         return is_positive(self.world.tests[self.task.name], self.task)
 
     @cached_property
-    def measure(self) -> Callable[..., float]:
+    def measure(self) -> Callable[..., Any]:
         """Score of values of the test items."""
         return measure_of(self.task, self.positive)
 

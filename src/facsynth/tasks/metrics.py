@@ -5,7 +5,7 @@ Differences between trained arms are those of `facsynth.compare.paired.paired_di
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float64
 from facsynth.errors import DataError
 
 __all__ = [
-    "AREAS",
     "Estimate",
     "auprc",
     "auroc",
@@ -27,8 +26,9 @@ _MOST_NUMBERS = 1_000_000
 """Weights that are held at once: 8 MB."""
 
 Scores = Float64[np.ndarray, " n_samples"]
-Area = Literal["auprc", "auroc"]
 Classes = Bool[np.ndarray, " n_samples"]
+Weights = Float64[np.ndarray, "*draws n_samples"]
+Areas = float | Float64[np.ndarray, " n_draws"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +50,45 @@ def check_classes(positive: Classes, what: str) -> None:
         )
 
 
-def auprc(positive: Classes, scores: Scores, weights: Scores | None = None) -> float:
+def auprc(positive: Classes, scores: Scores, weights: Weights | None = None) -> Areas:
     """Area under the precision-recall curve as average precision: Σ (R_i - R_{i-1}) P_i.
 
     Samples with equal scores share one threshold, as in scikit-learn's
     `average_precision_score`.
 
+    Args:
+        positive: Which samples belong to the class.
+        scores: Higher where a sample should.
+        weights: How often each sample counts, or a row of that for each of many resamples.
+
     Returns:
-        In [0, 1]; the share of positives is what a constant score reaches.
+        In [0, 1], for each row of weights; the share of positives is what a constant score reaches.
     """
-    return float(_average_precision(*_counts(positive, scores, weights)))
+    true, false = _counts(positive, scores, weights)
+    gained = np.diff(true, prepend=0.0)
+    precision = true / np.maximum(true + false, 1e-300)
+    found: Areas = (gained * precision).sum(axis=-1) / true[..., -1]
+    return found
 
 
-def auroc(positive: Classes, scores: Scores, weights: Scores | None = None) -> float:
+def auroc(positive: Classes, scores: Scores, weights: Weights | None = None) -> Areas:
     """Chance that a positive scores above a negative, ties counting half; see `auprc`."""
-    return float(_ordered_pairs(*_counts(positive, scores, weights)))
+    true, false = _counts(positive, scores, weights)
+    below = np.diff(true, prepend=0.0)
+    right = false[..., -1:] - false + np.diff(false, prepend=0.0) / 2
+    found: Areas = (below * right).sum(axis=-1) / (true[..., -1] * false[..., -1])
+    return found
 
 
 def bootstrap_ranking(
-    measure: Area,
+    measure: Callable[[Classes, Scores, Weights | None], Any],
     positive: Classes,
     scores: Scores,
     *,
     rng: np.random.Generator,
     n_resamples: int = _N_RESAMPLES,
 ) -> Estimate:
-    """An area with an interval over samples drawn within each class."""
-    area = AREAS[measure]
+    """`auprc` or `auroc` with an interval over samples drawn within each class."""
     classes = [np.flatnonzero(one_class) for one_class in (positive, ~positive)]
     at_once = max(1, _MOST_NUMBERS // positive.size)
     draws = []
@@ -86,8 +98,8 @@ def bootstrap_ranking(
             for rows in classes:
                 places = rng.integers(0, rows.size, rows.size)
                 drawn[rows] = np.bincount(places, minlength=rows.size)
-        draws.append(area(*_counts(positive, scores, weights)))
-    return _estimate(float(area(*_counts(positive, scores, None))), np.concatenate(draws))
+        draws.append(measure(positive, scores, weights))
+    return _estimate(float(measure(positive, scores, None)), np.concatenate(draws))
 
 
 def bootstrap_share(
@@ -98,9 +110,7 @@ def bootstrap_share(
     return _estimate(float(flags.mean()), flags[drawn].mean(axis=1))
 
 
-def _counts(
-    positive: Classes, scores: Scores, weights: Float64[np.ndarray, "*resamples n_samples"] | None
-) -> tuple[Any, Any]:
+def _counts(positive: Classes, scores: Scores, weights: Weights | None) -> tuple[Any, Any]:
     """Weight of positives and of negatives at or above each threshold, from the highest down."""
     order = np.argsort(-scores, kind="stable")
     found, hit = scores[order], positive[order]
@@ -108,25 +118,6 @@ def _counts(
     last = np.append(np.flatnonzero(np.diff(found)), found.size - 1)
     true, false = np.cumsum(counted * hit, axis=-1), np.cumsum(counted * ~hit, axis=-1)
     return true[..., last], false[..., last]
-
-
-def _average_precision(true: Any, false: Any) -> Any:
-    gained = np.diff(true, prepend=0.0)
-    precision = true / np.maximum(true + false, 1e-300)
-    return (gained * precision).sum(axis=-1) / true[..., -1]
-
-
-def _ordered_pairs(true: Any, false: Any) -> Any:
-    below = np.diff(true, prepend=0.0)
-    right = false[..., -1:] - false + np.diff(false, prepend=0.0) / 2
-    return (below * right).sum(axis=-1) / (true[..., -1] * false[..., -1])
-
-
-AREAS: dict[Area, Callable[[Any, Any], Any]] = {
-    "auprc": _average_precision,
-    "auroc": _ordered_pairs,
-}
-"""Areas from the counts at each threshold, for one weighting of the samples or for many."""
 
 
 def _estimate(value: float, draws: Any) -> Estimate:

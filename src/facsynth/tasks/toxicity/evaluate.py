@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from facsynth.progress import SILENT, Progress
 from facsynth.records import sample_text
 from facsynth.tasks.folder import TrainedTask, near_copies
-from facsynth.tasks.metrics import AREAS, auroc, bootstrap_ranking, check_classes
+from facsynth.tasks.metrics import auprc, auroc, bootstrap_ranking, check_classes
 from facsynth.tasks.results import Items, TaskResult, by_part, estimate_row, rows_table
 from facsynth.tasks.settings import Loader
 from facsynth.tasks.toxicity.data import LabelledTexts
@@ -112,7 +112,7 @@ def _measure(
     scores: Float64[np.ndarray, " n_samples"],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"model": name}
-    for area in AREAS:
+    for measure in (auprc, auroc):
         rng = np.random.default_rng(0)
-        row |= estimate_row(area, bootstrap_ranking(area, positive, scores, rng=rng))
+        row |= estimate_row(measure.__name__, bootstrap_ranking(measure, positive, scores, rng=rng))
     return row | {"accuracy": float(((scores > 0) == positive).mean())}
