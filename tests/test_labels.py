@@ -10,6 +10,7 @@ from facsynth.data.pairs import pair_numbers, split_pairs
 from facsynth.data.shapes import PlacedRow, read_row
 from facsynth.errors import DataError, MismatchError
 from facsynth.records import Message, Sample
+from facsynth.select.vectors import cosine
 from facsynth.table.active import active_rows
 
 
@@ -117,6 +118,18 @@ def test_interval_holds_the_mean_cosine_of_such_sets():
     cosines = [one.cosine for one in found]
     held = sum(one.low <= np.mean(cosines) <= one.high for one in found)
     assert held >= 25
+
+
+def test_resamples_and_shuffles_equal_a_loop():
+    one, other, draw = labelled(60, 0.2, seed=1), labelled(60, 0.2, seed=2), rng()
+    pairs = [(one.resampled(draw), other.resampled(draw)) for _ in range(20)]
+    drawn = [cosine(one.direction(a), other.direction(b)) for a, b in pairs]
+    chance = [cosine(one.shuffled(draw).direction(), other.direction()) for _ in range(20)]
+    found = agreement(one, other, n_resamples=20, rng=rng())
+    low, high = np.quantile(drawn, [0.025, 0.975]) + found.cosine - np.mean(drawn)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    expected = np.quantile(chance, [0.025, 0.975]).tolist()
+    assert [found.shuffled_low, found.shuffled_high] == pytest.approx(expected)
 
 
 def test_shuffling_pairs_swaps_sides_and_keeps_every_pair_whole():

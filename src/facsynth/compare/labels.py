@@ -30,6 +30,9 @@ LEVEL = 0.95
 _BLOCK = 8192
 """Pairs whose differences are held at once."""
 
+_TOGETHER = 16
+"""Resamples whose directions are made in one pass over the samples."""
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
@@ -64,10 +67,7 @@ class LabelledRows:
     ) -> Float64[np.ndarray, "n_classes n_columns"]:
         """Mean vector of each class minus the mean of these means; samples may be weighted."""
         weights = np.ones(self.class_ids.size) if weights is None else weights
-        members = [np.where(self.class_ids == c, weights, 0.0) for c in range(len(self.names))]
-        sizes = [max(float(member.sum()), 1e-12) for member in members]
-        means = column_sums(self.vectors, [m / n for m, n in zip(members, sizes, strict=True)])
-        centred: NDArray[np.float64] = means - means.mean(axis=0)
+        centred: NDArray[np.float64] = _directions(self, [(self.class_ids, weights)])[0]
         return centred
 
     def reliability(self) -> float:
@@ -216,13 +216,8 @@ def agreement(
         raise MismatchError("the two sets have different features; extract both with one SAE")
     target = other.direction()
     observed = cosine(one.direction(), target)
-    drawn = np.array(
-        [
-            cosine(one.direction(one.resampled(rng)), other.direction(other.resampled(rng)))
-            for _ in range(n_resamples)
-        ]
-    )
-    chance = np.array([cosine(one.shuffled(rng).direction(), target) for _ in range(n_resamples)])
+    drawn = np.array(_resampled_cosines(one, other, n_resamples, rng))
+    chance = np.array(_shuffled_cosines(one, target, n_resamples, rng))
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = (np.quantile(drawn, ends) + observed - drawn.mean()).tolist()
     n_beyond = int(np.count_nonzero(np.abs(chance) >= abs(observed)))
@@ -236,6 +231,43 @@ def agreement(
         p_value=(1 + n_beyond) / (1 + n_resamples),
         n_resamples=n_resamples,
     )
+
+
+def _directions(
+    rows: LabelledRows, drawn: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]
+) -> Float64[np.ndarray, "n_draws n_classes n_columns"]:
+    """The direction for each labelling and weighting of the samples, in one pass over them."""
+    classes = range(len(rows.names))
+    members = [np.where(ids == c, weights, 0.0) for ids, weights in drawn for c in classes]
+    shares = [member / max(float(member.sum()), 1e-12) for member in members]
+    means = column_sums(rows.vectors, shares).reshape(len(drawn), len(classes), -1)
+    centred: NDArray[np.float64] = means - means.mean(axis=1, keepdims=True)
+    return centred
+
+
+def _resampled_cosines(
+    one: LabelledRows, other: LabelledRows, n_resamples: int, rng: np.random.Generator
+) -> list[float]:
+    found: list[float] = []
+    for start in range(0, n_resamples, _TOGETHER):
+        n = min(_TOGETHER, n_resamples - start)
+        drawn = [(one.resampled(rng), other.resampled(rng)) for _ in range(n)]
+        mine = _directions(one, [(one.class_ids, weights) for weights, _ in drawn])
+        theirs = _directions(other, [(other.class_ids, weights) for _, weights in drawn])
+        found += map(cosine, mine, theirs)
+    return found
+
+
+def _shuffled_cosines(
+    rows: LabelledRows, target: NDArray[np.float64], n_resamples: int, rng: np.random.Generator
+) -> list[float]:
+    found, weights = [], np.ones(rows.class_ids.size)
+    for start in range(0, n_resamples, _TOGETHER):
+        n = min(_TOGETHER, n_resamples - start)
+        labels = [rows.shuffled(rng).class_ids for _ in range(n)]
+        directions = _directions(rows, [(ids, weights) for ids in labels])
+        found += [cosine(direction, target) for direction in directions]
+    return found
 
 
 def length_cosines(rows: LabelledRows) -> Float64[np.ndarray, " n_classes"]:

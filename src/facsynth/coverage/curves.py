@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from facsynth.coverage.interval import spread_scale
 from facsynth.coverage.richness import expected_richness
-from facsynth.coverage.unseen import extrapolated_richness
+from facsynth.coverage.unseen import extrapolated_curve
 from facsynth.errors import DataError
 from facsynth.table.active import ActiveRows
 
@@ -38,7 +38,7 @@ def richness_curve(
 ) -> tuple[CurvePoint, ...]:
     """Features expected in 1 to 2 m samples, of which m were seen, with a 95 % band.
 
-    Rarefied up to m, extrapolated (`extrapolated_richness`) up to 2 m. The band is the curve plus
+    Rarefied up to m, extrapolated (`extrapolated_curve`) up to 2 m. The band is the curve plus
     and minus 1.96 standard deviations over resamples of the samples, widened by `spread_scale`
     because resamples know nothing of unseen features. It is cut to [0, n_features].
 
@@ -70,7 +70,7 @@ def richness_curve(
 def _curve(
     counts: Int64[np.ndarray, " n_features"], n: int, inside: Int64[np.ndarray, " n_inside"]
 ) -> Float64[np.ndarray, " n_points"]:
-    beyond = np.array([extrapolated_richness(counts, n, int(more)) for more in inside])
+    beyond = extrapolated_curve(counts, n, inside.astype(np.float64))
     curve: NDArray[np.float64] = np.concatenate([expected_richness(counts, n, inside), beyond])
     return curve
 

@@ -5,10 +5,11 @@ in which a feature is active.
 """
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 __all__ = [
     "chao2",
+    "extrapolated_curve",
     "extrapolated_richness",
     "good_turing_coverage",
     "samples_to_reach",
@@ -37,6 +38,18 @@ def extrapolated_richness(
     *,
     unseen: float | None = None,
 ) -> float:
+    """Features expected with more samples of the same source; see `extrapolated_curve`."""
+    more = np.array([n_more], dtype=np.float64)
+    return float(extrapolated_curve(counts, n_samples, more, unseen=unseen)[0])
+
+
+def extrapolated_curve(
+    counts: Int64[np.ndarray, " n_features"],
+    n_samples: int,
+    n_more: Float64[np.ndarray, " n_sizes"],
+    *,
+    unseen: float | None = None,
+) -> Float64[np.ndarray, " n_sizes"]:
     """Features expected with more samples of the same source.
 
     S(m + h) = S + U [1 - (1 - Q1 / (Q1 + m U))^h], with U unseen features and Q1 features seen in
@@ -46,16 +59,17 @@ def extrapolated_richness(
     Args:
         counts: Samples in which each feature is active.
         n_samples: Number of samples m.
-        n_more: Further samples h, at least 0.
+        n_more: Numbers of further samples h, at least 0.
         unseen: Unseen features U; those of `chao2` by default.
     """
     seen = int(np.count_nonzero(counts))
     unseen = chao2(counts, n_samples) - seen if unseen is None else unseen
     if unseen <= 0:
-        return float(seen)
+        return np.full(n_more.size, float(seen))
     once = int(np.count_nonzero(counts == 1))
     kept = 1.0 - once / (once + n_samples * unseen)
-    return seen + unseen * (1.0 - kept**n_more)
+    expected: Float64[np.ndarray, " n_sizes"] = seen + unseen * (1.0 - kept**n_more)
+    return expected
 
 
 def samples_to_reach(
