@@ -56,53 +56,46 @@ def _flat(points: Float64[np.ndarray, "n k"], random_seed: int) -> Float64[np.nd
     """Two coordinates by stochastic gradient descent from the two main directions."""
     rng, n = np.random.default_rng(random_seed), len(points)
     points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
-    heads, tails = _neighbours(points)
+    near = _neighbours(points)
     # By rank, because outliers would never come back; svds puts the largest direction last.
     at = 20 * _ranks(points[:, -2:]) + rng.normal(0, 1e-3, (n, 2))
     for epoch in range(_EPOCHS):
         step = 1 - epoch / _EPOCHS
-        pull = _forces(at, heads, tails, attract=True)
-        at += step * _summed(pull, heads, n) - step * _summed(pull, tails, n)
+        pull = _forces(at[:, None] - at[near], attract=True)
+        at += step * pull.sum(axis=1) - step * _summed(pull, near)
         for _ in range(_REPELLED):
-            others = rng.integers(0, n, heads.size)
-            at += step * _summed(_forces(at, heads, others, attract=False), heads, n)
+            others = rng.integers(0, n, near.shape)
+            at += step * _forces(at[:, None] - at[others], attract=False).sum(axis=1)
     return _spread(at)
 
 
-def _forces(
-    at: Float64[np.ndarray, "n 2"],
-    heads: Int64[np.ndarray, " n_edges"],
-    tails: Int64[np.ndarray, " n_edges"],
-    *,
-    attract: bool,
-) -> Float64[np.ndarray, "n_edges 2"]:
+def _forces(away: Float64[np.ndarray, "n k 2"], *, attract: bool) -> Float64[np.ndarray, "n k 2"]:
     """Gradients of log q and of log (1 - q) for q = 1 / (1 + d²), clipped."""
-    away = at[heads] - at[tails]
-    squared = (away**2).sum(axis=1, keepdims=True)
+    squared = away[..., :1] ** 2 + away[..., 1:] ** 2
     scale = -2 / (1 + squared) if attract else 2 / ((0.01 + squared) * (1 + squared))
     clipped: np.ndarray = np.clip(scale * away, -4, 4) / _NEIGHBOURS
     return clipped
 
 
 def _summed(
-    forces: Float64[np.ndarray, "n_edges 2"], owner: Int64[np.ndarray, " n_edges"], n: int
+    forces: Float64[np.ndarray, "n k 2"], owner: Int64[np.ndarray, "n k"]
 ) -> Float64[np.ndarray, "n 2"]:
-    return np.stack([np.bincount(owner, forces[:, i], minlength=n) for i in (0, 1)], axis=1)
+    """The forces of each point that owns some of them."""
+    n, owners = len(forces), owner.ravel()
+    sums = [np.bincount(owners, forces[..., i].ravel(), minlength=n) for i in (0, 1)]
+    return np.stack(sums, axis=1)
 
 
-def _neighbours(
-    points: Float64[np.ndarray, "n k"],
-) -> tuple[Int64[np.ndarray, " n_edges"], Int64[np.ndarray, " n_edges"]]:
-    """Each point with those of the largest cosines, tile by tile."""
-    n, heads, tails = len(points), [], []
+def _neighbours(points: Float64[np.ndarray, "n d"]) -> Int64[np.ndarray, "n k"]:
+    """For each point those of the largest cosines, tile by tile."""
+    n, found = len(points), []
     k = min(_NEIGHBOURS, n - 1)
     for start in range(0, n, _TILE):
         cosines = points[start : start + _TILE] @ points.T
         inside = np.arange(len(cosines))
         cosines[inside, start + inside] = -np.inf
-        tails.append(np.argpartition(-cosines, k - 1, axis=1)[:, :k].ravel())
-        heads.append(np.repeat(start + inside, k))
-    return np.concatenate(heads), np.concatenate(tails)
+        found.append(np.argpartition(-cosines, k - 1, axis=1)[:, :k])
+    return np.concatenate(found)
 
 
 def _spread(points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
