@@ -5,6 +5,7 @@ import os
 import shutil
 from functools import update_wrapper, wraps
 from inspect import get_annotations, isgeneratorfunction
+from itertools import count
 from pathlib import Path
 from types import FunctionType
 from typing import ForwardRef, Literal, ParamSpec, TypeVar, get_args, get_origin
@@ -122,12 +123,20 @@ def checked_quickly(jaxtyped):
 jaxtyping.jaxtyped = checked_quickly(jaxtyping.jaxtyped)
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory):
+    """Folders, each used once; `mktemp` would look through all of them for the next number."""
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / str(i) for i in count())
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(request, monkeypatch, tmp_path_factory):
+def clean_environment(request, monkeypatch, caches):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     if any(request.node.get_closest_marker(mark) for mark in ("slow", "network")):
         return
-    folder = tmp_path_factory.mktemp("cache")
+    folder = next(caches)
+    folder.mkdir()
     monkeypatch.setenv("FACSYNTH_CACHE", str(folder / "facsynth"))
     monkeypatch.setenv("HF_HOME", str(folder / "huggingface"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
