@@ -29,8 +29,9 @@ shown. A run may take {limit} seconds.
 
 {table}
 
-{growth}It was 13 kB before samples were kept on disk, and 0.4 to 0.7 kB while ids and places were
-kept in memory.
+{growth}
+It was 13 kB before samples were kept on disk, and 0.4 to 0.7 kB while ids and places were kept in
+memory.
 
 {cores} cores, load {load} with other programs beside{priority}; {day}. Made by
 `{command}`.
@@ -110,7 +111,7 @@ def growth(peaks: dict[int, float]) -> str:
         return ""
     few, many = min(peaks), max(peaks)
     each = (peaks[many] - peaks[few]) / (many - few) * 1e6
-    return f"From {few:,} to {many:,} samples memory grows by {each:.0f} bytes a sample. "
+    return f"From {few:,} to {many:,} samples memory grows by {each:.0f} bytes a sample."
 
 
 def main() -> None:
@@ -158,7 +159,7 @@ def about() -> dict[str, object]:
     return {
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0]),
-        "priority": f", before which it goes (nice {nice})" if nice else "",
+        "priority": f", at priority {nice}" if nice else "",
         "day": date.today().isoformat(),
         "command": " ".join(["python benchmarks/streaming.py", *sys.argv[1:]])
         if sys.argv[1:] != ["--write"]
