@@ -84,6 +84,7 @@ def check(folder: Path, where: ScaleSettings | None = None) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")  # what vLLM imports is deprecated in many places
 def test_tables_of_vllm_are_those_of_transformers(tmp_path):
     pytest.importorskip("vllm")
     check(tmp_path)

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from facsynth.errors import DataError, ModelError
@@ -96,7 +97,7 @@ def _engine(
             max_model_len=settings.max_length + 1,
             max_num_batched_tokens=max(settings.batch_tokens or 8192, settings.max_length + 1),
             enable_prefix_caching=False,
-            enforce_eager=not torch.cuda.is_available(),  # compiling for a CPU takes minutes
+            **_here(),
             speculative_config=_speculative(layers),
             kv_transfer_config={
                 "kv_connector": "PooledStatesConnector",
@@ -106,6 +107,18 @@ def _engine(
             },
         )
         yield _Reader(engine, list(saes))
+
+
+def _here() -> dict[str, Any]:
+    """What vLLM is told of a machine without a GPU."""
+    if torch.cuda.is_available():
+        return {}
+    memory = psutil.virtual_memory()
+    return {
+        "enforce_eager": True,  # compiling for a CPU takes minutes
+        # It refuses to start where so much of the memory is not free.
+        "gpu_memory_utilization": 0.5 * memory.available / memory.total,
+    }
 
 
 def _speculative(layers: Sequence[int]) -> dict[str, Any]:
