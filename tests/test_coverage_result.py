@@ -60,6 +60,7 @@ def test_a_long_example_is_cut_around_its_peak(at):
     [
         ([{0: 2.0, 1: 2.0}] * 20, "raise --threshold"),
         ([{0: 2.0}, {1: 2.0}] * 20, "Nothing is missing"),
+        ([{0: 2.0, 1: 2.0, 2: 2.0}] * 2, "that is all there is of the anchor: take a larger one"),
     ],
 )
 def test_where_nothing_can_be_filled_the_sentence_says_what_else_to_do(anchor, advice):

@@ -204,7 +204,7 @@ def measure_controls(
         is_length_mismatched=is_mismatched,
         warnings=(
             *_size_warnings(anchor.n_samples, seed.n_samples),
-            *_saturation_warnings(by_chance),
+            *_saturation_warnings(by_chance, anchor.n_samples),
             *_length_warnings(is_mismatched, wanted, mean, mean_matched),
             *_feature_warnings(by_frequency, ratio, _share(seed.features[goal]), int(goal.sum())),
         ),
@@ -272,8 +272,8 @@ def _size_warnings(n_anchor: int, n_seed: int) -> list[str]:
     ]
 
 
-def _saturation_warnings(by_chance: Draws) -> list[str]:
-    if by_chance.mean <= SATURATED:
+def _saturation_warnings(by_chance: Draws, n_anchor: int) -> list[str]:
+    if by_chance.mean <= SATURATED or by_chance.size == n_anchor:  # all of it, at any threshold
         return []
     return [
         f"{by_chance.size} random anchor samples already cover {by_chance.mean:.1%}, so FAC "

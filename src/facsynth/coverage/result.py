@@ -290,7 +290,9 @@ def _headline(found: Coverage) -> str:
     )
     if chance is not None:
         said += f"; {chance.size:,} random samples of {whole} activate {chance.mean:.0%}"
-    if found.controls.is_saturated:
+    if chance is not None and chance.size == found.richness.anchor.n_samples:
+        said += f", for that is all there is of {whole}: take a larger one"
+    elif found.controls.is_saturated:
         return f"{said}, which leaves no room to tell sets apart: raise --threshold."
     if not found.n_missing:
         return f"{said}. Nothing is missing."

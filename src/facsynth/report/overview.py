@@ -144,7 +144,11 @@ def _reading(before: Row, after: Row | None, fill: _Fill | None) -> tuple[str, s
             f". The written samples fill {fill.n_filled:,} of the {fill.n_missing:,} missing ones "
             f"({fill.rate:.0%}), which brings coverage to {after['fac']:.0%}"
         )
-    if before["controls"]["is_saturated"]:
+    if before["n_samples"]["anchor"] <= before["n_samples"]["seed"]:
+        advice = (
+            "Take a larger anchor: random parts of this one as large as the seed are all of it."
+        )
+    elif before["controls"]["is_saturated"]:
         advice = "Raise --threshold: at this one nearly any text covers everything."
     elif not before["n_missing"]:
         advice = "Nothing is missing; look at features that fire too rarely, `fac diff` tests them."
