@@ -43,6 +43,7 @@ LIMITS = {
 reading."""
 
 MOST_GB = 4.0
+DELTA = ("--threshold", "1")
 Objective = Literal["coverage", "representative"]
 
 
@@ -146,12 +147,12 @@ TASKS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
     "counts, SciPy": run_scipy,
     "FAC and missing list": run_fac,
     "coverage with controls": run_coverage,
-    "diff": run_command("diff", "A", "B", "--no-spans"),
-    "overlap": run_command("overlap", "A", "B"),
+    "diff": run_command("diff", "A", "B", "--no-spans", *DELTA),
+    "overlap": run_command("overlap", "A", "B", *DELTA),
     "select 2,000, coverage": partial(run_select, "coverage"),
     "select 2,000, firing rates": partial(run_select, "representative"),
-    "labels": run_command("labels", "A"),
-    "diversity": run_command("diversity", "A", "B"),
+    "labels": run_command("labels", "A", *DELTA),
+    "diversity": run_command("diversity", "A", "B", *DELTA),
     "top samples of a feature": run_strongest,
 }
 PEER = """

@@ -151,7 +151,7 @@ def study(case: Case, lm: LanguageModel, work: Path) -> dict[str, Any]:
     judged = judge_table(table, asked, tokenizer=lm.tokenizer)
     relevance = work / f"{table.folder.name}.relevance.jsonl"
     write_jsonl([one.row() for one in judged.found], relevance)
-    rows = active_rows(table, threshold=asked.threshold)
+    rows = active_rows(table, threshold=THRESHOLDS[-1])
     return {
         "what": failures.sentence(),
         "n_prompts": len(case.prompts),
