@@ -1,6 +1,5 @@
 """`fac export`."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -68,8 +67,7 @@ def _write_atlas(source: str, output: Path, *, as_json: bool) -> None:
 
     done = export_atlas(source, output)
     if as_json:
-        found = asdict(done.threshold)
-        print_json({"data": str(done.data), "n_samples": done.n_rows, "threshold": found})
+        print_json({"data": str(done.data), "n_samples": done.n_rows, **done.threshold.row()})
         return
     if done.threshold.rule:
         click.echo(done.threshold.sentence, err=True)

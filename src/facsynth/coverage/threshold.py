@@ -8,6 +8,7 @@ the seed, leaves room above it. Where there is no anchor, the tables at hand sta
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -44,6 +45,10 @@ class ChosenThreshold:
 
     rule: str | None = None
     """Which threshold it is and what random samples reach at it, in words; None if it was set."""
+
+    def row(self) -> dict[str, Any]:
+        """The value and the rule under stable keys."""
+        return {"threshold": self.threshold, "threshold_rule": self.rule}
 
     def __str__(self) -> str:
         return f"{self.threshold:g}" + (f" ({self.rule})" if self.rule else "")

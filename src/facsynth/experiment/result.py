@@ -52,8 +52,7 @@ class ExperimentResult:
             "reference": self.reference,
             "rows": [dict(row) for row in self.rows],
             "spent": dict(self.spent),
-            "threshold": self.threshold.threshold,
-            "threshold_rule": self.threshold.rule,
+            **self.threshold.row(),
             "shown": self.shown,
             "notes": list(self.notes),
         }

@@ -32,11 +32,8 @@ class Forecast:
 
     def row(self) -> dict[str, Any]:
         """The estimates under stable keys."""
-        delta = self.threshold
-        return asdict(self) | {
-            "threshold": delta.threshold if delta else None,
-            "threshold_rule": delta.rule if delta else None,
-        }
+        delta = self.threshold.row() if self.threshold else {"threshold_rule": None}
+        return asdict(self) | delta
 
     def tables(self) -> Sequence[TextTable]:
         """The estimates side by side."""

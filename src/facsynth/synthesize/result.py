@@ -136,8 +136,7 @@ class Synthesis:
         """The numbers of the run under stable keys."""
         return {
             "method": self.method,
-            "threshold": self.threshold.threshold,
-            "threshold_rule": self.threshold.rule,
+            **self.threshold.row(),
             "n_wanted": self.n_wanted,
             "n_samples": len(self.kept),
             "n_missing": len(self.missing_before),
