@@ -60,6 +60,15 @@ def make_samples(n_samples: int) -> Iterator[Sample]:
         yield Sample(f"s{i:07d}", text=f"{words} {i % 90_001}", label="ab"[i % 2])
 
 
+def make_tickets(random_seed: int) -> np.ndarray:
+    """Features, as often as they fire: a few are frequent and most are rare."""
+    rng = np.random.default_rng(random_seed)
+    shares = 1 / (np.arange(N_FEATURES) + 100)
+    ends = np.round(np.cumsum(shares / shares.sum()) * _TICKETS).astype(np.int64)
+    names = rng.permutation(N_FEATURES).astype(np.uint16)  # an id does not tell the frequency
+    return np.repeat(names, np.diff(ends, prepend=0))
+
+
 def make_rows(sample_ids: list[str], tickets: np.ndarray, seed: list[int]) -> FeatureActivations:
     """Rows with distinct ascending features that are drawn from tickets."""
     rng, n = np.random.default_rng(seed), len(sample_ids)
@@ -82,11 +91,7 @@ def make_rows(sample_ids: list[str], tickets: np.ndarray, seed: list[int]) -> Fe
 def make_table(folder: Path, n_samples: int, random_seed: int) -> None:
     """Write a finished table."""
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(random_seed)
-    shares = 1 / (np.arange(N_FEATURES) + 100)
-    ends = np.round(np.cumsum(shares / shares.sum()) * _TICKETS).astype(np.int64)
-    names = rng.permutation(N_FEATURES).astype(np.uint16)  # an id does not tell the frequency
-    tickets = np.repeat(names, np.diff(ends, prepend=0))
+    tickets = make_tickets(random_seed)
     samples = list(make_samples(n_samples))
     for index, start in enumerate(range(0, n_samples, PART_SAMPLES)):
         part = samples[start : start + PART_SAMPLES]

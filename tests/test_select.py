@@ -22,6 +22,7 @@ from facsynth.select.pool import Pool
 from facsynth.select.select import pick_rows, select_samples
 from facsynth.select.settings import SelectSettings
 from facsynth.table.active import active_rows
+from facsynth.table.firing import FiringRows
 
 N_FEATURES = 6
 POOL = set(Pool.__dataclass_fields__)
@@ -513,13 +514,47 @@ def test_weights_of_features_need_the_objective_coverage():
     assert SelectSettings(3, objective="coverage", weights="frequency").weights == "frequency"
 
 
-def test_picks_are_the_same_in_rows_that_are_quick_and_in_small_ones(monkeypatch):
+def large_group(n_samples=600):
+    """Samples that a table of many more would have, and what herding needs of them."""
     rng = np.random.default_rng(0)
-    rows = [dict.fromkeys(rng.choice(40, 8, replace=False).tolist(), 1.0) for _ in range(60)]
-    pool, wanted = make_activations(rows, 40), {"objective": "representative", "quota": "length"}
-    quick = choose(pool, 12, **wanted)
-    monkeypatch.setattr("facsynth.select.vectors._MOST_QUICK", 0)
-    assert choose(pool, 12, **wanted) == quick
+    shares = 1 / np.arange(10, 310)
+    rows = [rng.choice(300, 12, replace=False, p=shares / shares.sum()) for _ in range(n_samples)]
+    starts = np.arange(n_samples + 1) * 12
+    fires = FiringRows(starts, np.sort(rows, axis=1).ravel().astype(np.uint16), 300)
+    return fires, fires.counts().astype(np.float64), rng.integers(1, 50, n_samples)
+
+
+def herd(fires, target, n_tokens, budget, left=None):
+    groups = plan_groups(n_tokens, budget=budget, quota="none")
+    picks = mean_picks(fires, groups, target, n_tokens.size, Spending(n_tokens, left))
+    return picks, np.linalg.norm(fires.take(picks).counts() / picks.size - target / n_tokens.size)
+
+
+def test_herding_that_looks_at_the_nearest_of_a_large_group_comes_as_near(monkeypatch):
+    of_all, nearest = herd(*large_group(), 60)
+    monkeypatch.setattr("facsynth.select.herding.ALL_SEEN", 100)
+    monkeypatch.setattr("facsynth.select.herding._NEAR_SHARE", 0.2)
+    some, near = herd(*large_group(), 60)
+    assert some.tolist() != of_all.tolist()
+    assert near < 1.05 * nearest
+    assert np.unique(some).size == 60
+
+
+def test_a_large_group_is_looked_at_whole_when_its_nearest_are_too_long(monkeypatch):
+    monkeypatch.setattr("facsynth.select.herding.ALL_SEEN", 100)
+    monkeypatch.setattr("facsynth.select.herding._NEAR_SHARE", 0.004)
+    fires, target, _ = large_group()
+    n_tokens = np.array([9, 1] * 300)
+    picks, _ = herd(fires, target, n_tokens, 50, left=120)
+    assert n_tokens[picks].sum() == 120
+    assert np.unique(picks).size == picks.size
+
+
+def test_a_choice_from_a_large_pool_says_what_its_picks_look_at(monkeypatch):
+    pool = make_activations([{0: 1}, {1: 1, 2: 1}], 3)
+    assert not any("look at" in note for note in report(pool, 1).notes)
+    monkeypatch.setattr("facsynth.select.report.ALL_SEEN", 0)
+    assert any("look at the twentieth" in note for note in report(pool, 1).notes)
 
 
 def test_the_target_is_matched_unless_another_objective_is_named():

@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from facsynth.errors import DataError
+from facsynth.table.firing import flag_rows
 
 __all__ = ["Group", "Spending", "plan_groups", "random_picks", "take_turns"]
 
@@ -101,8 +102,10 @@ def random_picks(
     groups: Sequence[Group], chosen: NDArray[np.int64], rng: np.random.Generator
 ) -> Int64[np.ndarray, " n_selected"]:
     """Random samples, as many from each group as a choice has."""
+    last = max(int(rows.max()) for rows in (chosen, *(group.rows for group in groups)))
+    is_chosen = flag_rows(last + 1, chosen)
     drawn = [
-        rng.choice(group.rows, int(np.isin(chosen, group.rows).sum()), replace=False)
+        rng.choice(group.rows, int(np.count_nonzero(is_chosen[group.rows])), replace=False)
         for group in groups
     ]
     return np.concatenate(drawn)

@@ -9,6 +9,8 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from facsynth.coverage.representative import hellinger_distance
+from facsynth.select.herding import ALL_SEEN
+from facsynth.select.picks import N_QUOTAS
 from facsynth.select.pool import Pool, SelectionTask, class_means, column_means
 from facsynth.select.settings import SelectSettings
 from facsynth.select.vectors import cosine, take
@@ -126,6 +128,11 @@ class Selection:
             notes.append(
                 "every feature counts, rare ones as much as others; this favours odd texts: "
                 "pass --relevant, --weights frequency or --objective representative"
+            )
+        if self.settings.objective != "coverage" and self.n_pool > N_QUOTAS * ALL_SEEN:
+            notes.append(
+                f"of {self.n_pool:,} samples most picks look at the twentieth of their length "
+                "group that was nearest at most ten picks before"
             )
         if self.selection.mean_tokens > _LONGER * self.pool.mean_tokens:
             notes.append(

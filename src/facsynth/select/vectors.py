@@ -15,7 +15,6 @@ from scipy.sparse import issparse
 from facsynth.table.firing import FiringRows
 
 __all__ = [
-    "as_quick_rows",
     "as_rows",
     "column_sums",
     "cosine",
@@ -29,16 +28,6 @@ __all__ = [
 def as_rows(vectors: Any) -> Any:
     """The vectors as SciPy's sparse rows, or dense ones as they are."""
     return vectors.csr(np.float64) if isinstance(vectors, FiringRows) else vectors
-
-
-_MOST_QUICK = 100_000_000
-"""Entries that may be held as SciPy's rows, which take 12 bytes each and not 2."""
-
-
-def as_quick_rows(part: Any, whole: Any) -> Any:
-    """Some rows as SciPy's, whose products take 0.6 of the time, where all fit into 1.2 GB."""
-    is_small = isinstance(whole, FiringRows) and whole.feature_ids.size <= _MOST_QUICK
-    return as_rows(part) if is_small else part
 
 
 def take(vectors: Any, rows: NDArray[np.int64]) -> Any:

@@ -6,6 +6,7 @@ Products are made in blocks of rows, by SciPy.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ __all__ = ["FiringRows", "flag_rows", "id_type", "row_entries"]
 
 BLOCK_ENTRIES = 2**22
 """Entries that are unpacked at once: about 50 MB."""
+
+_SUM_ENTRIES = 2**16
+"""Entries whose weights are summed at once: larger results are new pages, 4 times slower."""
 
 _TOGETHER = 32
 """Columns of one product."""
@@ -112,12 +116,16 @@ class FiringRows:
         self, weights: Float64[np.ndarray, " n_features"]
     ) -> Float64[np.ndarray, " n_samples"]:
         """Sum of the weights of the features that fire in each sample: rows @ weights."""
+        filled = np.flatnonzero(self.lengths)
+        starts, sums = self.row_starts[filled], np.empty(filled.size)
+        cuts = np.searchsorted(starts, np.arange(0, self.feature_ids.size, _SUM_ENTRIES))
+        for first, last in pairwise([*np.unique(cuts).tolist(), filled.size]):
+            end = starts[last] if last < filled.size else self.feature_ids.size
+            # weights[ids] checks every id first.
+            values = np.take(weights, self.feature_ids[starts[first] : end], mode="clip")
+            sums[first:last] = np.add.reduceat(values, starts[first:last] - starts[first])
         found = np.zeros(self.shape[0])
-        for part, block in self.blocks():
-            filled = np.flatnonzero(block.lengths)
-            if filled.size:
-                values = weights[block.feature_ids]
-                found[part][filled] = np.add.reduceat(values, block.row_starts[filled])
+        found[filled] = sums
         return found
 
     def sum_samples(
