@@ -133,13 +133,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write results and page."""
-    rows = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for form in FORMS
-        for arm in (*BASELINES, "cover")
-        if (path := options.output / form / f"{arm}.json").is_file()
-    ]
+    """Write results and page; what an earlier call stored and this one did not run stays."""
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     facts = {
         "date": date.today().isoformat(),
         "generator": Path(options.generator).name.split(".Q")[0],
@@ -147,6 +142,17 @@ def report(options: argparse.Namespace) -> None:
         "processor": describe_processor(),
         "torch": torch.__version__,
     }
+    same = ("generator", "n_anchor")
+    if before and any(before["facts"][name] != facts[name] for name in same):
+        raise SystemExit(f"Error: {RESULTS} is of another generator or anchor; move it away first")
+    stored = {(row["form"], row["arm"]): row for row in before.get("rows", [])}
+    rows = []
+    for form in FORMS:
+        for arm in (*BASELINES, "cover"):
+            path = options.output / form / f"{arm}.json"
+            here = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+            if row := here or stored.get((form, arm)):
+                rows.append(row)
     write_json({"facts": facts, "rows": rows}, RESULTS)
     write_text(page({"facts": facts, "rows": rows}), PAGE)
     print(PAGE)

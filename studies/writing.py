@@ -193,7 +193,7 @@ seeds of writers and choices; intervals resample them and the test sentences. Th
 One task, one seed product, one draw of the anchor; a writer of 0.5 B parameters, a head on a frozen
 model of 135 M.
 
-Made by `python studies/writing.py page` from `fac experiment`; {report["machine"]};
+Made by `python studies/writing.py report` from `fac experiment`; {report["machine"]};
 {report["date"]}.
 """
 
