@@ -37,6 +37,7 @@ LIMITS = {
     "diff": 60,
     "overlap": 60,
     "select 2,000, coverage": 20,
+    "select 2,000, firing rates": 20,
     "top samples of a feature": 0.05,
 }
 """Seconds for a million samples on two cores, once the tables are read; `overlap` and `diff` with
@@ -252,13 +253,16 @@ def draw(rows: list[dict[str, Any]]) -> None:
         for row in rows
         if "cpu" in row
     ]
+    room = {"left": 10, "top": 10, "right": 80, "bottom": 10}  # on the right for long names
     chart = (
-        alt.Chart(alt.Data(values=points), width=520, height=320)
+        alt.Chart(alt.Data(values=points), width=520, height=320, padding=room)
         .mark_line(point=True)
         .encode(
-            x=alt.X("samples:Q").scale(type="log"),
+            x=alt.X("samples:Q")
+            .scale(type="log")
+            .axis(values=sorted({x["samples"] for x in points})),
             y=alt.Y("CPU s:Q").scale(type="log"),
-            color=alt.Color("task:N"),
+            color=alt.Color("task:N").scale(scheme="tableau20").legend(labelLimit=0),
         )
     )
     chart.save(str(PLOT))
