@@ -31,8 +31,7 @@ def fac_json(*words):
 def fac_error(*words):
     done = fac(*words)
     assert (done.exit_code, done.stdout) == (1, ""), done.output
-    said = ("loading ", "threshold ")
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(said)]
+    (line,) = [one for one in done.stderr.splitlines() if not one.startswith("loading ")]
     return line.removeprefix("Error: ")
 
 

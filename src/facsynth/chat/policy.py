@@ -18,8 +18,6 @@ __all__ = [
     "total_of",
 ]
 
-_NO_PRICES = "prices not given"
-
 _TOKENS_PER_MESSAGE = 4
 """Template tokens around a message; typical of chat templates."""
 
@@ -75,7 +73,7 @@ class Estimate:
     @property
     def shown_cost(self) -> float | str:
         """The price, or why there is none."""
-        return _NO_PRICES if self.max_cost is None else self.max_cost
+        return "prices not given" if self.max_cost is None else self.max_cost
 
     def plus(self, other: "Estimate", times: int = 1) -> "Estimate":
         """With as many of another estimate."""
@@ -87,11 +85,11 @@ class Estimate:
         )
 
     def __str__(self) -> str:
+        cost = self.shown_cost
+        said = cost if isinstance(cost, str) else f"cost up to about {cost:.4f}"
         return (
             f"{self.n_calls:,} calls, about {self.prompt_tokens:,} prompt tokens, at most "
-            f"{self.max_completion_tokens:,} reply tokens"
-            + (f", cost up to about {self.max_cost:.4f}" if self.max_cost else "")
-            + (f", {_NO_PRICES}" if self.max_cost is None else "")
+            f"{self.max_completion_tokens:,} reply tokens" + (f", {said}" if cost else "")
         )
 
 

@@ -28,7 +28,7 @@ def diff(
     naming: NamingSettings,
     as_json: bool,
 ) -> None:
-    """Show which features fire more in feature table A than in B, and less.
+    """Show which features fire more in one table than in another.
 
     Every feature is tested (Cochran-Mantel-Haenszel within length groups), and p-values are
     corrected for the number of features (Benjamini-Hochberg: q). The effect is the log odds ratio
@@ -43,7 +43,7 @@ def diff(
     from facsynth.table.columns import read_texts
     from facsynth.understand.findings import name_features
 
-    tables, rows = load_active((a, b), threshold=threshold, relevant=relevant)
+    tables, rows, chosen = load_active((a, b), threshold=threshold, relevant=relevant)
     found = compare_features(rows[0], rows[1], settings)
     names: dict[int, tuple[str, str | None]] = {}
     for side in (0, 1) if naming.spans else ():
@@ -54,4 +54,4 @@ def diff(
         names |= name_features(ids, [tables[side]], rows[side], tokenizer)
     notes = found.notes + shared_texts(list(map(read_texts, tables)))
     found = replace(found, sets=(str(a), str(b)), names=names, notes=notes)
-    show(found, as_json=as_json, notes=notes)
+    show(found, as_json=as_json, notes=chosen + notes)

@@ -45,12 +45,12 @@ def diversity(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure the diversity of each DATA: a data set, or a feature table, which keeps its text.
+    """Measure the diversity of data sets.
 
-    All data sets are measured at the size of the smallest, because most measures change with the
-    number of samples; larger ones are drawn from at random, several times, and ± is the standard
-    error of the mean over the draws. Vectors are the feature activations of the tables, or
-    embeddings by --embed.
+    DATA are data sets, or feature tables, which keep their text. All are measured at the size of
+    the smallest, because most measures change with the number of samples; larger ones are drawn
+    from at random, several times, and ± is the standard error of the mean over the draws. Vectors
+    are the feature activations of the tables, or embeddings by --embed.
     """
     from dataclasses import replace
 
@@ -61,7 +61,7 @@ def diversity(
     from facsynth.report.plots import bar_charts, write_chart
 
     reading = replace(options["reading"], random_seed=settings.random_seed)
-    samples, sets, anchor = _read(data, {**options, "reading": reading})
+    samples, sets, anchor, notes = _read(data, {**options, "reading": reading})
     kind = "pooled feature activations"
     if embed:
         kind = "mean residual stream" if embed == "lm" else embed
@@ -73,13 +73,15 @@ def diversity(
     found = compare_diversity(sets, settings, anchor=anchor, vectors=kind)
     pairs = zip(names, samples, strict=True)
     read = {name: one.report.row() for name, one in pairs if isinstance(one, SampleList)}
-    show(found, as_json=as_json, read=read)
+    show(found, as_json=as_json, notes=notes, read=read)
     if plot:
         write_chart(bar_charts(found.row()["sets"], MEASURES), plot)
 
 
-def _read(data: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], list[Any], Any]:
-    """Samples or table of every data set, what is measured, and the active rows of the anchor."""
+def _read(
+    data: Sequence[str], options: dict[str, Any]
+) -> tuple[list[Any], list[Any], Any, tuple[str, ...]]:
+    """Samples or table of every data set, what is measured, the anchor's active rows, and notes."""
     from facsynth.cli.load import load_samples, load_tables, load_threshold
     from facsynth.compare.side_by_side import DataSet
     from facsynth.records import sample_text
@@ -92,9 +94,10 @@ def _read(data: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], list
     anchor = [options["anchor"]] if options["anchor"] else []
     opened = load_tables([*folders, *anchor]) if folders or anchor else []
     tables = dict(zip(map(str, folders), opened, strict=False))
-    samples, sets, threshold = list[Any](), list[Any](), 0.0
+    samples, sets, threshold, notes = list[Any](), list[Any](), 0.0, ()
     if opened:
-        threshold = load_threshold(opened, given=options["threshold"], has_anchor=bool(anchor))
+        chosen = load_threshold(opened, given=options["threshold"], has_anchor=bool(anchor))
+        threshold, notes = chosen.threshold, chosen.notes
     for name in data:
         table = tables.get(str(Path(name)))
         if table:
@@ -105,7 +108,8 @@ def _read(data: Sequence[str], options: dict[str, Any]) -> tuple[list[Any], list
         else:
             samples.append(load_samples(name, options["reading"]))
             sets.append(DataSet(name, tuple(map(sample_text, samples[-1]))))
-    return samples, sets, active_rows(opened[-1], threshold=threshold) if anchor else None
+    target = active_rows(opened[-1], threshold=threshold) if anchor else None
+    return samples, sets, target, notes
 
 
 def _embed(samples: list[Any], embed: str, options: dict[str, Any]) -> list[Any]:

@@ -47,14 +47,14 @@ def explain(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say what the features of TABLE mean, and how far that can be trusted.
+    """Describe what the features of a table mean.
 
     Without --chat-model, features are named by the words at their peaks. Every name is tested on
     held-out spans; it is marked doubtful if its balanced accuracy is below 0.7.
     """
     from facsynth.cli.asking import endpoint_stack, said_without_llm
-    from facsynth.cli.load import load_threshold
     from facsynth.cli.show import RichProgress, show
+    from facsynth.coverage.threshold import own_threshold
     from facsynth.data.write import write_jsonl
     from facsynth.table.active import active_rows
     from facsynth.table.table import open_table
@@ -73,9 +73,9 @@ def explain(
         read_in = read_explanations(options["imported"])
         texts = {f: one.text for f, one in read_in.items() if not one.cannot_tell}
     asked = endpoint_stack(generator, output) if generator.chat_model else None
-    delta = load_threshold([opened], given=gathering.threshold)
-    gathering = replace(gathering, threshold=delta)
-    active = active_rows(opened.activations(), threshold=delta, relevant=wanted)
+    level = own_threshold(opened, given=gathering.threshold)
+    gathering = replace(gathering, threshold=level.threshold)
+    active = active_rows(opened.activations(), threshold=level.threshold, relevant=wanted)
     chosen = _chosen(active, options["max_features"], table)
     explained: Sequence[Explanation] | None
     explained = by_terms = _by_terms(opened, chosen, options["model"], gathering)
@@ -84,7 +84,7 @@ def explain(
     if explained is None:
         return
     n_written = write_jsonl((one.row() for one in explained), output)
-    show(Explanations(explained), as_json=as_json)
+    show(Explanations(explained), as_json=as_json, notes=level.notes)
     progress.say(f"{n_written:,} features written to {output}")
 
 

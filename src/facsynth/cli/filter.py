@@ -44,7 +44,7 @@ def filter(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Keep, drop or label the samples of TABLE that activate some features or topics.
+    """Keep, drop or label samples by the features they activate.
 
     Shows how many samples each feature or topic has and some of them; with --output the samples
     are written. Nothing is lost: what is dropped has a file of its own.
@@ -54,11 +54,11 @@ def filter(
     from facsynth.select.filter import filter_samples
 
     groups = load_topics(topics) if topics else []
-    [opened], [active] = load_active([table], threshold=threshold)
+    [opened], [active], notes = load_active([table], threshold=threshold)
     found = filter_samples(active, settings, topics=groups)
     if not as_json:
         _show_samples(opened, found)
-    show(found, as_json=as_json)
+    show(found, as_json=as_json, notes=notes)
     if output:
         RichProgress().say(_write(opened, found, output))
     elif not as_json:

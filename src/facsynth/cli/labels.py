@@ -42,7 +42,7 @@ def labels(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare the classes of each TABLE, and the direction between them across tables.
+    """Compare the classes of labelled feature tables.
 
     A class is a sample's label (`fac extract --label-field`), or the chosen and the rejected side
     of preference pairs (`fac extract --both-answers`). The direction is the difference of the
@@ -56,12 +56,14 @@ def labels(
     from facsynth.report.plots import heat_map, write_chart
 
     new_names = dict(map(_renamed, renames))
-    opened, active = load_active(tables, threshold=threshold, relevant=relevant, anchor=anchor)
+    opened, active, notes = load_active(
+        tables, threshold=threshold, relevant=relevant, anchor=anchor
+    )
     rows = label_tables(opened, active, settings, renames=new_names)
     target = rows.pop() if anchor else None
     names = table_names([*tables, anchor] if anchor else tables)
     found = compare_labels(rows, settings, names=names, anchor=target)
-    show(found, as_json=as_json, notes=found.notes)
+    show(found, as_json=as_json, notes=notes + found.notes)
     if plot:
         chart = heat_map(
             found.cosines.tolist(),

@@ -28,6 +28,7 @@ from facsynth.table.pair import load_table_sae, load_table_tokenizer
 from facsynth.table.table import FeatureTable, open_table
 
 if TYPE_CHECKING:
+    from facsynth.coverage.threshold import ChosenThreshold
     from facsynth.models.lm import LanguageModel
     from facsynth.sae.module import SparseAutoencoder
 
@@ -173,12 +174,18 @@ def load_active(
     threshold: float | None,
     relevant: Path | None = None,
     anchor: Path | None = None,
-) -> tuple[list[FeatureTable], list[ActiveRows]]:
-    """Feature tables that speak of the same features, that of the anchor last, and active rows."""
+) -> tuple[list[FeatureTable], list[ActiveRows], tuple[str, ...]]:
+    """Feature tables that speak of the same features, that of the anchor last, and active rows.
+
+    Returns:
+        Both, and the notes on how the threshold was chosen, if it was not given.
+    """
     tables = load_tables([*paths, anchor] if anchor else paths)
     flags = load_relevant(relevant, tables[0].manifest.source.n_features)
-    delta = load_threshold(tables, flags, given=threshold, has_anchor=anchor is not None)
-    return tables, [active_rows(table, threshold=delta, relevant=flags) for table in tables]
+    chosen = load_threshold(tables, flags, given=threshold, has_anchor=anchor is not None)
+    delta = chosen.threshold
+    rows = [active_rows(table, threshold=delta, relevant=flags) for table in tables]
+    return tables, rows, chosen.notes
 
 
 def load_threshold(
@@ -188,8 +195,8 @@ def load_threshold(
     given: float | None,
     has_anchor: bool = False,
     n_samples: int | None = None,
-) -> float:
-    """δ, and on standard error how it was chosen where it was not given.
+) -> "ChosenThreshold":
+    """δ, and how it was chosen where it was not given.
 
     Args:
         tables: What is measured; the last one is the anchor if `has_anchor`.
@@ -203,12 +210,8 @@ def load_threshold(
     if has_anchor:
         *others, anchor = tables
         size = n_samples or min(map(count_samples, others), default=1)
-        chosen = choose_threshold(anchor, size, relevant, given=given)
-    else:
-        chosen = own_threshold(tables, relevant, given=given)
-    if chosen.rule:
-        click.echo(chosen.sentence, err=True)
-    return chosen.threshold
+        return choose_threshold(anchor, size, relevant, given=given)
+    return own_threshold(tables, relevant, given=given)
 
 
 def check_tables(one: FeatureTable, other: FeatureTable) -> None:

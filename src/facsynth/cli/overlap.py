@@ -27,9 +27,9 @@ def overlap(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what share of the features of each TABLE the others have, and how redundant each is.
+    """Show which features of each table the others have too.
 
-    The control is the same share between random parts of equal size and matched lengths; its
+    The control of a share is that between random parts of equal size and matched lengths; its
     diagonal compares two parts of one set. Redundancy is the number of samples, chosen greedily,
     that keep a set's features.
     """
@@ -38,9 +38,9 @@ def overlap(
     from facsynth.compare.overlap import measure_overlap
     from facsynth.report.plots import heat_map, write_chart
 
-    _, rows = load_active(tables, threshold=threshold, relevant=relevant)
+    _, rows, notes = load_active(tables, threshold=threshold, relevant=relevant)
     found = measure_overlap(rows, settings, names=table_names(tables))
-    show(found, as_json=as_json, notes=found.notes)
+    show(found, as_json=as_json, notes=notes + found.notes)
     if plot:
         chart = heat_map(
             found.shares.tolist(),

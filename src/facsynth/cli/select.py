@@ -39,7 +39,7 @@ from facsynth.select.settings import SelectSettings
 def select(
     table: Path, settings: SelectSettings, output: Path | None, as_json: bool, **options: Any
 ) -> None:
-    """Choose samples of the feature table TABLE, without any language model.
+    """Choose samples of a feature table, without any model.
 
     Random choices of the same lengths are measured as a control. The default was ahead of them
     in the studies (docs/studies/keep_rules.md); --objective coverage was not, and favours odd
@@ -53,19 +53,22 @@ def select(
     from facsynth.table.table import open_table
 
     found = open_table(table)
-    chosen = select_samples(_pool(found, settings, options), settings)
+    pool, notes = _pool(found, settings, options)
+    chosen = select_samples(pool, settings)
     if output:
         written = write_jsonl(map(sample_row, read_samples(found, chosen.rows)), output)
         RichProgress().say(f"{written:,} samples written to {output}")
-    show(chosen, as_json=as_json, notes=chosen.notes)
+    show(chosen, as_json=as_json, notes=notes + chosen.notes)
     if not output and not as_json:
         from facsynth.show import visible_text
 
         click.echo("\n".join(map(visible_text, chosen.sample_ids)))
 
 
-def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
-    """The pool with all that is named beside it."""
+def _pool(
+    found: Any, settings: SelectSettings, options: dict[str, Any]
+) -> tuple[Any, tuple[str, ...]]:
+    """The pool with all that is named beside it, and notes on the threshold."""
     from facsynth.cli.load import check_tables, load_included, load_relevant, load_threshold
     from facsynth.select.pool import Pool
     from facsynth.table.active import active_rows
@@ -79,7 +82,7 @@ def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
             tables[name] = open_table(options[name])
             check_tables(found, tables[name])
     target = tables.get("anchor")
-    threshold = load_threshold(
+    level = load_threshold(
         [found, target] if target else [found],
         relevant,
         given=options["threshold"],
@@ -87,14 +90,14 @@ def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
         n_samples=settings.budget,
     )
     active = {
-        name: active_rows(table, threshold=threshold, relevant=relevant)
+        name: active_rows(table, threshold=level.threshold, relevant=relevant)
         for name, table in tables.items()
     }
     labels: dict[str, Any] = {}
     if settings.objective == "direction" and "rejected" not in tables:
         labels = {name: read_labels(table) for name, table in tables.items()}
     rows = active["rows"]
-    return Pool(
+    pool = Pool(
         rows,
         anchor=active.get("anchor"),
         labels=labels.get("rows"),
@@ -102,3 +105,4 @@ def _pool(found: Any, settings: SelectSettings, options: dict[str, Any]) -> Any:
         rejected=active.get("rejected"),
         include=load_included(options["include"], rows.sample_ids),
     )
+    return pool, level.notes

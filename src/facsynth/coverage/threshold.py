@@ -58,6 +58,11 @@ class ChosenThreshold:
         """The value and the rule in one line; empty where it was set."""
         return f"threshold {self.threshold:g}: {self.rule}" if self.rule else ""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The sentence, for a result's notes; none where the threshold was set."""
+        return (self.sentence,) if self.rule else ()
+
 
 def choose_threshold(
     anchor: TableData | Sequence[TableData],

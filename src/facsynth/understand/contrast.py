@@ -129,8 +129,7 @@ def judge_table(
     chosen = own_threshold(table, given=settings.threshold)
     samples, rows = table.samples(), active_rows(table, threshold=chosen.threshold)
     labels = [sample.label for sample in samples]
-    named, judge = dict(names or {}), "labels"
-    notes = (chosen.sentence,) if chosen.rule else ()
+    named, judge, notes = dict(names or {}), "labels", chosen.notes
     if settings.scores is not None:
         name, values = read_scores(settings.scores, samples, score=settings.score)
         failures = find_failures(
