@@ -383,6 +383,18 @@ def test_every_command_has_help(commands):
     assert [name for name, command in commands.items() if not command.help] == []
 
 
+def test_help_of_the_group_says_what_the_commands_say():
+    group = importlib.import_module("facsynth.cli").main
+    context = click.Context(group)
+    shown = group.get_help(context).split("Commands:")[1].split()
+    said = [
+        word
+        for name in group.list_commands(context)
+        for word in [name, *group.get_command(context, name).help.split("\n\n")[0].split()]
+    ]
+    assert shown == said
+
+
 def test_every_option_has_help(commands):
     options = [(n, p) for n, c in commands.items() for p in c.params if isinstance(p, click.Option)]
     assert [f"{name} {option.opts[-1]}" for name, option in options if not option.help] == []

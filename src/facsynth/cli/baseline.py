@@ -52,11 +52,12 @@ def baseline(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Write samples by another METHOD, with DATA as its examples: what features have to beat.
+    """Write samples by another method, for comparison.
 
-    Texts pass the same filters as those of `fac synthesize`, and the rows have the same form. The
-    --model, which also gives the vectors that synalign and prismatic choose by, writes, or the
-    local --generator, or the --chat-model at an endpoint. Run it again to resume.
+    DATA are the examples of METHOD, which is what features have to beat. Texts pass the same
+    filters as those of `fac synthesize`, and the rows have the same form. The --model, which also
+    gives the vectors that synalign and prismatic choose by, writes, or the local --generator, or
+    the --chat-model at an endpoint. Run it again to resume.
     """
     from facsynth.baselines.run import BaselineRun
     from facsynth.cli.load import load_model, load_samples

@@ -12,7 +12,7 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands and options.
+    """Print a script that makes a shell complete commands.
 
     Bash: `fac completion bash >> ~/.bashrc`; zsh: `fac completion zsh >> ~/.zshrc`; fish:
     `fac completion fish > ~/.config/fish/completions/fac.fish`.

@@ -67,12 +67,12 @@ def coverage(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure how close the seed is to the anchor, and how many of its features it activates.
+    """Measure how much of the anchor's features the seed covers.
 
-    Closeness comes first: at a fixed size it told more about quality than FAC, which follows size
-    and text length. The interval of FAC is that of seeds of this size from the same source; at a
-    level of 95 % it held its target in 93 to 100 % of simulated runs. --plot draws the features
-    seen against the number of samples, with 95 % bands, and implies --controls.
+    Closeness to the anchor comes first: at a fixed size it told more about quality than FAC, which
+    follows size and text length. The interval of FAC is that of seeds of this size from the same
+    source; at a level of 95 % it held its target in 93 to 100 % of simulated runs. --plot draws the
+    features seen against the number of samples, with 95 % bands, and implies --controls.
     """
     from facsynth.cli.show import RichProgress, show
     from facsynth.data.write import write_jsonl

@@ -12,12 +12,12 @@ from facsynth.cli.sections import SectionedCommand
 @click.argument("table", required=False, type=click.Path(path_type=Path))
 @json_option
 def doctor(table: Path | None, as_json: bool) -> None:
-    """Say whether facsynth can work on this machine, or check the feature table TABLE.
+    """Check whether facsynth can work on this machine.
 
     Of the machine: the device, memory, threads, extras, servers of language models, what sizes of
-    models fit and how long they take, and how to mend what is in the way. Of TABLE every file is
-    read: checksums, counts, ids, values, and the order of the samples; what can be saved is said
-    below. The exit code is 1 when something is broken.
+    models fit and how long they take, and how to mend what is in the way. Of a feature TABLE every
+    file is read: checksums, counts, ids, values, and the order of the samples; what can be saved is
+    said below. The exit code is 1 when something is broken.
     """
     if table is not None:
         _check(table, as_json=as_json)

@@ -26,7 +26,7 @@ def _example() -> str:
 def experiment(
     recipe: Path, output: Path | None, dry_run: bool, plot: Path | None, as_json: bool
 ) -> None:
-    """Compare what training on the samples of methods, baselines and controls is worth.
+    """Compare what training on the samples of methods brings.
 
     RECIPE names the arms, sizes, random seeds, tasks and backbones. Run it again to resume after a
     stop, or after adding an arm: what is done is not done again.

@@ -20,7 +20,7 @@ from facsynth.show import visible_text
 def export(
     source: str, output: Path, settings: ExportSettings, reading: ReadSettings, as_json: bool
 ) -> None:
-    """Write samples in the form that a training tool, or embedding-atlas, reads.
+    """Write samples in the form that a training tool reads.
 
     SOURCE is a run folder, the output folder of `fac synthesize`, or any data set that
     `fac extract` reads; for embedding-atlas it is a run folder or a feature table. Samples that

@@ -55,7 +55,7 @@ def extract(
     reading: ReadSettings,
     as_json: bool,
 ) -> None:
-    """Read DATA with a model and an SAE into a feature table.
+    """Read data with a model and an SAE into a feature table.
 
     DATA is a JSONL, JSON, CSV, TSV, Parquet, Arrow or text file, a folder of such files, or a Hub
     data set (owner/name); several become one table. DATA and OUTPUT may be addresses such as

@@ -57,7 +57,7 @@ def look(
     reading: ReadSettings,
     as_json: bool,
 ) -> None:
-    """Say what is in DATA and what is odd in it: from a file to a first finding.
+    """Show what is in a data set, and what is odd in it.
 
     No anchor is needed: features are compared with the counts of general text beside the SAE. Odd
     are common beginnings and ends, answers that stop within a sentence, copies, and samples

@@ -15,10 +15,11 @@ from facsynth.cli.sections import SectionedCommand
 @output_option("Folder of the feature table.")
 @json_option
 def merge(shards: tuple[Path, ...], output: Path, as_json: bool) -> None:
-    """Join the shards of a table, in any order, to the table that one run would have written.
+    """Join the shards of a feature table.
 
-    Each SHARD is a folder that `fac extract --shard I --num-shards N` wrote. Shards that are
-    missing, or that belong to another table, are named. A stopped merge is resumed.
+    Each SHARD is a folder that `fac extract --shard I --num-shards N` wrote. In any order they
+    make the table that one run would have written. Shards that are missing, or that belong to
+    another table, are named. A stopped merge is resumed.
     """
     from facsynth.cli.show import show
     from facsynth.remote import remote_output

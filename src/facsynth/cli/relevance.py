@@ -46,7 +46,7 @@ def relevance(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Judge which features matter for a task, or go with the failures of a model.
+    """Judge which features matter for a task.
 
     With --chat-model an LLM grades the features of --explanations by the rubric of --task. Without
     one, features of --table are tested at equal text length: with --scores for firing more where a

@@ -39,11 +39,11 @@ def report(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Write one page to browse features and samples; it works offline and can be sent.
+    """Write one page to browse features and samples.
 
-    RUN is a folder of `fac run` or `fac experiment`; several stand side by side on the page. It may
-    also be a feature table alone. Without RUN, name the tables: --anchor, or --anchor and --seed,
-    with --synthetic for what was written.
+    It works offline and can be sent. RUN is a folder of `fac run` or `fac experiment`; several
+    stand side by side on the page. It may also be a feature table alone. Without RUN, name the
+    tables: --anchor, or --anchor and --seed, with --synthetic for what was written.
     """
     from facsynth.cli.show import RichProgress, print_json, show
     from facsynth.report.experiment import is_experiment, report_experiment

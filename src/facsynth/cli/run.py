@@ -35,10 +35,11 @@ def _example() -> str:
 )
 @json_option
 def run(recipe: Path, output: Path | None, stand_in: bool, as_json: bool) -> None:
-    """Run all stages of RECIPE in one folder; run it again to resume after a stop.
+    """Run all stages of a recipe in one folder.
 
-    Stages: anchor and seed are read and extracted, features explained and judged, coverage is
-    measured, what is missing is written, chosen and exported, and a task is trained and tested.
+    Run it again to resume after a stop. Stages: anchor and seed are read and extracted, features
+    explained and judged, coverage is measured, what is missing is written, chosen and exported, and
+    a task is trained and tested.
     """
     from facsynth.recipe import read_recipe
 

@@ -67,11 +67,12 @@ def synthesize(
     model: ModelSettings,
     **options: Any,
 ) -> None:
-    """Write samples for the features that the anchor activates and the seed does not.
+    """Write samples that activate the missing features.
 
-    Exactly --max-samples are kept, with the lengths of the anchor; --method paper writes as
-    published. The --model writes, or the local --generator, or the --chat-model at an endpoint. A
-    run that reaches a limit keeps what it has; raise the limit and run again to resume.
+    Those are missing that the anchor activates and the seed does not. Exactly --max-samples are
+    kept, with the lengths of the anchor; --method paper writes as published. The --model writes, or
+    the local --generator, or the --chat-model at an endpoint. A run that reaches a limit keeps what
+    it has; raise the limit and run again to resume.
     """
     from facsynth.synthesize.task_format import read_task
     from facsynth.table.table import open_table

@@ -41,11 +41,12 @@ def transfer(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Show how much feature space two SAEs share, from two tables of the same samples.
+    """Show how much feature space two SAEs share.
 
-    The SAEs may belong to two models, two layers or one. Features match to the degree that their
-    activations correlate over the samples with the same ids. Partners are found on one half of
-    these and their correlation is measured on the other; shuffled samples are the control.
+    Each has read the same samples into a table. The SAEs may belong to two models, two layers or
+    one. Features match to the degree that their activations correlate over the samples with the
+    same ids. Partners are found on one half of these and their correlation is measured on the
+    other; shuffled samples are the control.
     """
     from dataclasses import replace
 

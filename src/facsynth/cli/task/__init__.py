@@ -14,7 +14,10 @@ __all__ = ["task"]
 
 @click.group(cls=SectionedGroup)
 def task() -> None:
-    """Train and evaluate tasks: heads, adapters, whole models, steering vectors."""
+    """Train and evaluate what the data are for.
+
+    There are heads, adapters, whole models and steering vectors.
+    """
 
 
 for _command in (toxicity, reward, instruction, steering, compare):
