@@ -94,10 +94,11 @@ def quick_check(fn, typechecker, jaxtyped):
         return checked
     if isgeneratorfunction(fn):
         return None
+    context = jaxtyped("context")
 
     @wraps(fn)
     def in_context(*args, **kwargs):
-        with jaxtyped("context"):
+        with context:
             return checked(*args, **kwargs)
 
     return in_context

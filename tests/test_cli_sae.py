@@ -94,15 +94,25 @@ def test_an_unknown_device_is_found_before_the_weights_are_loaded(place):
     assert "'abacus' cannot be used" in error("extract", place / "text.jsonl", "-o", "x", *pair)
 
 
-@pytest.mark.parametrize(
-    "command", ["extract DATA -o x --sae no", "sae evaluate no DATA", "sae train no --layer 0 -o x"]
-)
-def test_a_missing_path_is_found_before_torch_is_loaded(place, command):
-    words = command.replace("DATA", str(place / "text.jsonl")).split()
-    words += ["--model", str(place / "model")]
-    code = f"from facsynth.cli import main; main({words}, standalone_mode=False)"
-    run = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True
+MISTAKES = """
+import sys
+from facsynth.cli import main
+for command in sys.argv[1:]:
+    try:
+        main(command.split(), standalone_mode=False)
+    except Exception as error:
+        print(type(error).__name__, error, "torch" in sys.modules)
+"""
+
+
+def test_a_missing_path_is_found_before_torch_is_loaded(place):
+    text, model = place / "text.jsonl", f"--model {place / 'model'}"
+    commands = (
+        f"extract {text} -o x --sae no {model}",
+        f"sae evaluate no {text} {model}",
+        f"sae train no --layer 0 -o x {model}",
     )
-    assert re.search(r"ClickException: .*\bno\b", run.stderr)
-    assert "torch" not in {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
+    run = subprocess.run([sys.executable, "-c", MISTAKES, *commands], capture_output=True, text=True)
+    found = [re.match(r"ClickException.*\bno\b.* False$", line) for line in run.stdout.splitlines()]
+    assert len(found) == 3
+    assert all(found), run.stdout

@@ -51,6 +51,11 @@ SETTINGS = SynthesisSettings(
     max_overlap=0.6,
 )
 
+BRIEF = replace(SETTINGS, effort=replace(SETTINGS.effort, max_candidates=24))
+"""For writers of whose texts few are kept."""
+
+ONE = replace(SETTINGS, effort=replace(SETTINGS.effort, max_samples=1))
+
 
 class Killed(Exception):  # noqa: N818
     """The process ends here."""
@@ -101,6 +106,13 @@ class World:
         return run.execute(
             *(pair or self.pair or planted_pair()), chat, folder, judge=judge, **more
         )
+
+
+def replaced(world, **changes):
+    """A world with the same tables, but for the changes."""
+    other = copy(world)
+    vars(other).update(changes)
+    return other
 
 
 def as_chat(script):
@@ -196,11 +208,11 @@ def test_provenance_is_what_extraction_of_the_final_samples_gives(tmp_path, scor
 
 
 def test_conversations_get_an_answer_and_plain_texts_do_not(world, tmp_path):
-    answered = world.run("answered", obedient).kept[0].sample
+    answered = world.run("answered", obedient, ONE).kept[0].sample
     assert [m.role for m in answered.messages] == ["user", "assistant"]
-    silent = world.run("silent", obedient, replace(SETTINGS, reply=False)).kept[0].sample
+    silent = world.run("silent", obedient, replace(ONE, reply=False)).kept[0].sample
     assert [m.role for m in silent.messages] == ["user"]
-    plain = World(tmp_path, "all", plain=True, n_words=2).run("run", obedient).kept[0].sample
+    plain = World(tmp_path, "all", plain=True, n_words=2).run("run", obedient, ONE).kept[0].sample
     assert plain.text
     assert not plain.messages
 
@@ -233,7 +245,7 @@ def test_answer_counts_where_the_assistant_is_scored(tmp_path):
         is_answer = request.messages[0].role != "system"
         return write_about("hello", request) if is_answer else obedient(request)
 
-    assert {f for k in world.run("dull", dull_answer).kept for f in k.new_features} == set()
+    assert {f for k in world.run("dull", dull_answer, BRIEF).kept for f in k.new_features} == set()
     kept = world.run("told", wordy).kept
     assert {f for k in kept for f in k.new_features} == {0, 1}
 
@@ -271,7 +283,11 @@ def test_copies_of_the_anchor_are_rejected(world):
 
 def test_copies_of_a_kept_text_are_kept_once(world):
     one = "so my cat found tea with his good red fish"
-    result = world.run("one text", lambda r: one if r.messages[0].role == "system" else "good")
+
+    def script(request):
+        return one if request.messages[0].role == "system" else "good"
+
+    result = world.run("one text", script, BRIEF)
     assert [kept.sample.messages[0].content for kept in result.kept] == [one]
     assert (result.stopped, result.row()["n_wanted"]) == ("max_candidates", 16)
 
@@ -281,9 +297,9 @@ def test_copies_of_a_kept_text_are_kept_once(world):
     [("cat", "too short"), ("dog " * 40, "too long"), ("dog " * 9, "repetitive")],
 )
 def test_texts_that_are_none_are_rejected(world, reply, flaw):
-    result = world.run(f"flaw {flaw}", except_for(PLANTED, reply))
+    result = world.run(f"flaw {flaw}", except_for(PLANTED, reply), BRIEF)
     assert result.kept == ()
-    assert set(result.outcomes) == {flaw}
+    assert result.outcomes == {flaw: 24}
     rejected = (result.folder / "rejected.jsonl").read_text().splitlines()
     assert {json.loads(line)["reason"] for line in rejected} == {flaw}
 
@@ -446,9 +462,9 @@ def kill_at(monkeypatch, where, n):
     ],
 )
 def test_killed_run_ends_as_an_undisturbed_one_and_asks_nothing_twice(
-    finished, tmp_path, monkeypatch, where, n
+    finished, world, tmp_path, monkeypatch, where, n
 ):
-    world = World(tmp_path)
+    world = replaced(world, folder=tmp_path)
     with monkeypatch.context() as patch:
         first = ScriptedChat(kill_at(patch, where, n))
         with pytest.raises(Killed):
@@ -514,13 +530,12 @@ def test_written_table_does_not_claim_hidden_states(tmp_path):
     for name in ("anchor", "seed"):
         samples = getattr(world, name).samples()
         setattr(world, name, planted_table(samples, tmp_path / f"hidden {name}", settings=extract))
-    world.run("run", obedient)
+    world.run("run", obedient, ONE)
     assert open_table(tmp_path / "run" / "table").activations(hidden=True).hidden is None
 
 
 def test_folder_of_another_seed_is_refused(finished, world):
-    other = copy(world)
-    other.seed = world.anchor
+    other = replaced(world, seed=world.anchor)
     with pytest.raises(MismatchError, match="holds a run with another seed"):
         other.run("finished", ScriptedChat([]))
 

