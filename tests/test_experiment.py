@@ -129,6 +129,16 @@ def done(place, tmp_path_factory):
     return run_experiment(recipe_of(place), tmp_path_factory.mktemp("run"), loaders=Asked().loaders)
 
 
+SMALL = {"arms": ARMS[1:4], "sizes": [3], "n_written": 3, "random_seeds": [1]}
+
+
+@pytest.fixture(scope="module")
+def small(place, tmp_path_factory):
+    """A run with two arms that write, once each."""
+    folder = tmp_path_factory.mktemp("small")
+    return run_experiment(recipe_of(place, **SMALL), folder, loaders=Asked().loaders)
+
+
 def at(result, arm, size=7):
     return next(r for r in result.rows if r["arm"] == arm and r["size"] == size)
 
@@ -179,28 +189,28 @@ def lasting(row):
     return {k: v for k, v in row.items() if k not in ("seconds", "calls")}
 
 
-def test_killed_run_ends_with_the_same_result(place, done, tmp_path):
+def test_killed_run_ends_with_the_same_result(place, small, tmp_path):
     def dying(request):
-        if len(chat.chat.history) == 30:
+        if len(chat.chat.history) == small.spent["calls"] // 2:
             raise Killed
         return writer(request)
 
     chat = Asked(dying)
     with pytest.raises(Killed):
-        run_experiment(recipe_of(place), tmp_path, loaders=chat.loaders)
-    again = run_experiment(recipe_of(place), tmp_path, loaders=Asked().loaders)
-    assert [lasting(row) for row in again.rows] == [lasting(row) for row in done.rows]
+        run_experiment(recipe_of(place, **SMALL), tmp_path, loaders=chat.loaders)
+    again = run_experiment(recipe_of(place, **SMALL), tmp_path, loaders=Asked().loaders)
+    assert [lasting(row) for row in again.rows] == [lasting(row) for row in small.rows]
 
 
-def test_arm_that_is_added_later_is_all_that_is_written(place, done, tmp_path):
+def test_arm_that_is_added_later_is_all_that_is_written(place, small, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(done.folder, folder)
+    shutil.copytree(small.folder, folder)
     asked = Asked()
-    arms = [*ARMS[2:], {"name": "near", "kind": "anchor-text"}]
-    more = run_experiment(recipe_of(place, arms=arms), folder, loaders=asked.loaders)
-    assert 0 < len(asked.chat.history) < done.spent["calls"]
-    assert at(more, "cover")["score"] == at(done, "cover")["score"]
-    assert at(more, "near")["n_samples"] == 7
+    wanted = {**SMALL, "arms": [*ARMS[2:4], {"name": "near", "kind": "anchor-text"}]}
+    more = run_experiment(recipe_of(place, **wanted), folder, loaders=asked.loaders)
+    assert 0 < len(asked.chat.history) < small.spent["calls"]
+    assert at(more, "cover", 3)["score"] == at(small, "cover", 3)["score"]
+    assert at(more, "near", 3)["n_samples"] == 3
 
 
 def test_equal_tokens_add_as_many_samples_as_they_pay_for(place, done, tmp_path):
