@@ -38,6 +38,16 @@ def pytest_collection_finish():
     gc.enable()
 
 
+ENDED = count(1)
+
+
+def pytest_runtest_logfinish():
+    """Keep what lasts out of collections: trainers ask for a whole one before and after."""
+    if next(ENDED) % 100 == 0:
+        gc.collect()
+        gc.freeze()
+
+
 class OnlyWithExamples:
     """Imports no module of the package for its docstrings where these have no examples."""
 

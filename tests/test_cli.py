@@ -347,6 +347,7 @@ anchor.source = "{desk.folder / "anchor.jsonl"}"
 seed.source = "{desk.folder / "seed.jsonl"}"
 extract.score = "user"
 generator.chat_model = "scripted"
+synthesize.effort.max_samples = 6
 """)
     row = desk.json("run", recipe, "-o", tmp_path / "run")
     assert (row["before"]["fac"], row["after"]["fac"]) == (0.25, 1.0)
@@ -359,7 +360,8 @@ generator.chat_model = "scripted"
 def test_tables_for_people_go_to_standard_output(desk, writer, tmp_path, command):
     options = {
         "coverage": desk.tables,
-        "synthesize": (*desk.tables, *desk.pair, "--chat-model", "x", "-o", tmp_path / "out"),
+        "synthesize": (*desk.tables, *desk.pair, "--chat-model", "x", "-o", tmp_path / "out")
+        + ("--max-samples", 2),
         "sae info": (desk.sae,),
     }
     done = desk.fac(*command.split(), *options.get(command, ()))
@@ -578,6 +580,7 @@ def test_interrupt_exits_with_130(desk, monkeypatch):
 # A real process
 
 
+@pytest.mark.slow
 def test_process_keeps_results_and_messages_apart(desk):
     fac = Path(sys.executable).parent / "fac"
     data = desk.folder / "seed.jsonl"

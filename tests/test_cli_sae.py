@@ -112,7 +112,9 @@ def test_a_missing_path_is_found_before_torch_is_loaded(place):
         f"sae evaluate no {text} {model}",
         f"sae train no --layer 0 -o x {model}",
     )
-    run = subprocess.run([sys.executable, "-c", MISTAKES, *commands], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", MISTAKES, *commands], capture_output=True, text=True
+    )
     found = [re.match(r"ClickException.*\bno\b.* False$", line) for line in run.stdout.splitlines()]
     assert len(found) == 3
     assert all(found), run.stdout

@@ -10,7 +10,7 @@ from facsynth.errors import DataError
 from facsynth.synthesize.judge import NOT_CONFIRMED
 from facsynth.synthesize.label_head import LabelHead, fit_kernel
 from facsynth.table.settings import ExtractSettings
-from test_rounds import SETTINGS, World
+from test_rounds import BRIEF, World
 from tiny_pair import PLANTED, asked_for, planted_in, planted_table, talk, write_about
 
 TWO = ("rude", "kind")
@@ -104,7 +104,7 @@ def test_run_keeps_no_text_that_the_head_gives_another_label(tmp_path):
         for i in range(20)
     ]
     world.seed = planted_table(seeds, tmp_path / "labelled", settings=ExtractSettings("user"))
-    result = world.run("toned", toned, replace(SETTINGS, task=str(task)))
+    result = world.run("toned", toned, replace(BRIEF, task=str(task)))
     texts = [one.candidate.written for one in result.kept if not one.is_contrast]
     assert texts
     assert all(TONES["rude"] in text for text in texts)

@@ -49,7 +49,9 @@ def quick(*, optimizer=None, **changes):
 
 @pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_tuned_classifier_learns_a_planted_word_and_not_shuffled_labels(tmp_path, method):
-    changes = {} if method == "lora" else {"full": True, "optimizer": {"learning_rate": 2e-3}}
+    changes = {"optimizer": {"epochs": 4.0}}
+    if method == "full":
+        changes = {"full": True, "optimizer": {"learning_rate": 2e-3}}
     settings = ToxicitySettings(train=quick(control=True, **changes))
     trained = train_toxicity(labelled(60, 0), load, tmp_path, settings)
     found = evaluate_toxicity(trained, labelled(40, 1), load, allow_overlap=True)

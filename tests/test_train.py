@@ -111,9 +111,9 @@ def test_a_planted_dictionary_is_recovered(planted):
     options = TrainSettings(
         n_features=48,
         k=2,
-        epochs=12,
+        epochs=6,
         batch_tokens=200,
-        learning_rate=5e-3,
+        learning_rate=1e-2,
         dead=DeadFeatures(dead_after=5_000),
         group_tokens=20_000,
     )
@@ -137,12 +137,12 @@ def test_explained_variance_rises_with_training(planted):
 
 
 def test_a_model_s_residual_stream_is_explained():
-    texts = random_texts(200)
-    options = replace(SMALL, n_features=64, k=8, epochs=12, learning_rate=5e-3)
+    texts = random_texts(100)
+    options = replace(SMALL, n_features=64, k=8, epochs=6, learning_rate=1e-2)
     sae = train_sae(tiny_lm(), texts, layer=1, settings=options)
     assert explained_variance(sae, scored_residual(tiny_lm(), texts)) > 0.6
     assert sae.config.model_hash == "llama"
-    assert sae.config.metadata["training_tokens"] == 12 * sum(t.n_scored for t in texts)
+    assert sae.config.metadata["training_tokens"] == 6 * sum(t.n_scored for t in texts)
 
 
 @pytest.mark.parametrize("change", [{"encoder_norm": 0.0}, {"k_start": 0.5}])

@@ -36,5 +36,10 @@ def test_words_stand_where_they_are_said_to_stand(text):
     assert all(split_words(text[start:end]) in ([word], []) for word, start, end in found)
 
 
+@given(st.text(st.characters(max_codepoint=127)) | st.text("aB9'_. \n"))
+def test_plain_text_has_the_same_words_on_the_quick_path(text):
+    assert split_words(text) == [word for word, _, _ in find_words(text) if is_word(word)]
+
+
 def test_words_are_counted_without_punctuation():
     assert count_words("Well - don't you, “Zoë”, think so?") == 6
