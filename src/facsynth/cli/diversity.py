@@ -94,7 +94,8 @@ def _read(
     anchor = [options["anchor"]] if options["anchor"] else []
     opened = load_tables([*folders, *anchor]) if folders or anchor else []
     tables = dict(zip(map(str, folders), opened, strict=False))
-    samples, sets, threshold, notes = list[Any](), list[Any](), 0.0, ()
+    samples, sets, threshold = list[Any](), list[Any](), 0.0
+    notes: tuple[str, ...] = ()
     if opened:
         chosen = load_threshold(opened, given=options["threshold"], has_anchor=bool(anchor))
         threshold, notes = chosen.threshold, chosen.notes
