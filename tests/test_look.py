@@ -58,7 +58,10 @@ def test_one_command_leads_from_a_file_to_a_finding(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "It is about:" in done.stdout
     assert "Next:" in done.stdout
-    assert done.stderr.index("8 of 8 questions begin alike") < done.stderr.index("loading")
+    first, _, rest = done.stderr.partition("loading")
+    assert "the middle question has" in first
+    assert "8 of 8 questions begin alike" in first
+    assert rest
     assert "8 samples are few" in done.stderr
     words = next(line for line in done.stdout.splitlines() if line.startswith("`fac filter"))
     filtered = run(main, words.split("`")[1].split()[1:])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facsynth.compare.oddities import find_oddities
+from facsynth.compare.oddities import find_oddities, text_lengths
 from facsynth.records import Sample
 from tiny_pair import talk
 
@@ -76,3 +76,24 @@ def test_counts_never_exceed_the_samples(texts):
     samples = [Sample(str(i), text=text) for i, text in enumerate(texts)]
     for one in find_oddities(samples):
         assert 0 < one.n_samples <= one.n_all <= len(samples)
+
+
+def test_samples_in_letters_that_are_not_the_usual_ones_are_counted():
+    texts = ["what is this here", "and what is that", "что это такое", "is it что", "42"]
+    found = odd([Sample(str(i), text=one) for i, one in enumerate(texts)])
+    one = found["samples are mostly not in Latin letters"]
+    assert (one.n_samples, one.n_all, one.sample_id) == (1, 5, "2")
+
+
+def test_japanese_is_one_language_in_three_scripts():
+    texts = ["これはひらがなです", "漢字東京大学", "カタカナデス"]
+    assert not odd([Sample(str(i), text=one) for i, one in enumerate(texts)])
+
+
+def test_lengths_are_told_of_questions_answers_and_texts():
+    samples = [talk(str(n), "how " * n, "so " * 2 * n) for n in (1, 2, 9)]
+    assert text_lengths(samples) == (
+        "the middle question has 2 words, the longest 9; "
+        "the middle answer has 4 words, the longest 18"
+    )
+    assert text_lengths([Sample("a", text="one two")]).startswith("the middle text has 2 words")

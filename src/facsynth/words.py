@@ -8,10 +8,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import regex
 
 __all__ = [
+    "count_scripts",
     "count_words",
     "find_sentence_ends",
     "find_words",
@@ -354,9 +356,18 @@ def main_scripts(texts: Iterable[str]) -> frozenset[str]:
     """Scripts, such as LATIN or CYRILLIC, of at least 1 % of the letters."""
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(map(_script, filter(str.isalpha, text)))
+        counts.update(count_scripts(text))
     total = counts.total()
     return frozenset(script for script, n in counts.items() if n >= _MAIN_SHARE * total)
+
+
+def count_scripts(text: str) -> Counter[str]:
+    """Letters of each script, such as LATIN.
+
+    >>> count_scripts("one два 3")
+    Counter({'LATIN': 3, 'CYRILLIC': 3})
+    """
+    return Counter(map(_script, filter(str.isalpha, text)))
 
 
 def script_share(text: str, scripts: frozenset[str]) -> float:
@@ -369,6 +380,7 @@ def script_share(text: str, scripts: frozenset[str]) -> float:
     return sum(found) / len(found) if found else 1.0
 
 
+@cache
 def _script(letter: str) -> str:
     """The script of a letter: the first word of its Unicode name."""
     return unicodedata.name(letter, "UNNAMED").split()[0].split("-")[0]

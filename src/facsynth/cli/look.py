@@ -20,11 +20,13 @@ FEW, MANY = 30, 2_000
 """Of fewer samples shares say little; more take long to read."""
 
 
-def first_notes(oddities: "Sequence[Oddity]", n_samples: int) -> list[str]:
+def first_notes(oddities: "Sequence[Oddity]", lengths: str, n_samples: int) -> list[str]:
     """What can be said before the model has read anything."""
-    notes = [
+    notes = [lengths] + [
         f"{one.n_samples:,} of {one.n_all:,} {one.what}: {one.example!r}" for one in oddities[:3]
     ]
+    if not oddities:
+        notes.append("nothing is odd in the text: no template, copies, cut answers, mixed scripts")
     if n_samples < FEW:
         notes.append(f"{n_samples} samples are few: take the shares below with caution")
     if n_samples > MANY:
@@ -64,7 +66,7 @@ def look(
     without an answer. The feature table is kept for the commands that come next.
     """
     from facsynth.cli.load import check_sources, load_pair, load_samples
-    from facsynth.compare.oddities import find_oddities
+    from facsynth.compare.oddities import find_oddities, text_lengths
 
     saes = [sae] if sae else []
     check_sources(model, saes)
@@ -72,8 +74,9 @@ def look(
     samples = load_samples(data, reading, output=folder)
     oddities = find_oddities(samples)
     if not as_json:
-        for note in first_notes(oddities, len(samples)):
+        for note in first_notes(oddities, text_lengths(samples), len(samples)):
             click.echo(note, err=True)
+        click.echo("Reading with the model says what it is about; this takes longer.", err=True)
 
     from facsynth.cli.show import RichProgress, show
     from facsynth.coverage.reference import profile_for

@@ -12,9 +12,9 @@ from typing import Any
 
 from facsynth.data.copies import index_texts
 from facsynth.records import Sample, sample_text
-from facsynth.words import count_words, find_sentence_ends
+from facsynth.words import count_scripts, count_words, find_sentence_ends
 
-__all__ = ["Oddity", "find_oddities"]
+__all__ = ["Oddity", "find_oddities", "text_lengths"]
 
 COMMON = 0.2
 """Share of the samples from which on a common beginning or end is told."""
@@ -33,6 +33,9 @@ _LEAST_CUT = 0.1
 
 _COPIED = 0.8
 """A sample with this share of its word 4-grams in earlier ones is a near-copy."""
+
+_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA"})
+"""Scripts that one language mixes."""
 
 _SHOWN = 60
 """Characters of an example."""
@@ -79,7 +82,24 @@ def find_oddities(samples: Sequence[Sample]) -> list[Oddity]:
     found += _cut_answers(_parts(samples, "assistant"))
     found += _copies(samples)
     found += _unanswered(samples)
+    found += _other_scripts(samples)
     return sorted(found, key=lambda one: -one.n_samples)
+
+
+def text_lengths(samples: Sequence[Sample]) -> str:
+    """How long questions, answers and texts are, in a line."""
+    texts = [text for sample in samples if (text := sample.text) is not None]
+    kinds = {
+        "question": [text for _, text in _parts(samples, "user")],
+        "answer": [text for _, text in _parts(samples, "assistant")],
+        "text": texts,
+    }
+    said = []
+    for noun, of_kind in kinds.items():
+        if lengths := sorted(map(count_words, of_kind)):
+            middle, longest = lengths[len(lengths) // 2], lengths[-1]
+            said.append(f"the middle {noun} has {middle:,} words, the longest {longest:,}")
+    return "; ".join(said)
 
 
 def _parts(samples: Sequence[Sample], role: str) -> list[tuple[str, str]]:
@@ -158,6 +178,23 @@ def _unanswered(samples: Sequence[Sample]) -> list[Oddity]:
     if not bare or len(bare) == len(asked):  # a set of prompts has no answers at all
         return []
     return [_oddity("samples have no answer", len(bare), samples, bare[0])]
+
+
+def _other_scripts(samples: Sequence[Sample]) -> list[Oddity]:
+    """Samples with fewer than half of their letters in the script of most letters."""
+    counts = [count_scripts(sample_text(sample)) for sample in samples]
+    total = sum(counts, Counter[str]())
+    main = max(total, key=lambda script: total[script], default="")
+    usual = _JAPANESE if main in _JAPANESE else {main}
+    other = [
+        place
+        for place, found in enumerate(counts)
+        if 2 * sum(found[script] for script in usual) < found.total()
+    ]
+    if not other:
+        return []
+    what = f"samples are mostly not in {main.capitalize()} letters"
+    return [_oddity(what, len(other), samples, other[0])]
 
 
 def _oddity(what: str, n: int, samples: Sequence[Sample], place: int) -> Oddity:
