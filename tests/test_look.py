@@ -9,6 +9,7 @@ from facsynth.cli import main
 from facsynth.coverage.profile import profile_rows
 from facsynth.data.write import sample_row, write_jsonl
 from facsynth.understand.look import look_at
+from facsynth.words import split_words
 from tiny_pair import PLANTED, planted_pair, planted_sae, planted_table, save_pair, talk
 
 CAT, DOG, SEA, SUN = PLANTED[0], PLANTED[1], PLANTED[4], PLANTED[5]
@@ -31,7 +32,7 @@ def test_what_stands_out_is_a_topic_with_its_shares(found):
     (one,) = found.standouts
     assert set(one.topic.feature_ids) == {0, 1}
     assert (one.share, one.reference_share) == (8 / 9, 5 / 40)
-    assert {CAT, DOG} <= set(one.topic.name.split(", "))
+    assert {CAT, DOG} <= set(split_words(one.topic.name))
 
 
 def test_the_sentence_says_what_it_is_about_and_what_is_odd(found):

@@ -112,9 +112,33 @@ def test_a_topic_is_named_by_the_words_around_the_marks_that_its_features_peak_a
 
 
 def test_a_topic_whose_features_peak_at_the_same_word_is_not_named_by_the_words_around():
-    asked = [Span(f"s{i}", "", "create", " a story", 2.0) for i in range(4)]
-    article = [Span(f"s{i}", "create ", "a", " story", 2.0) for i in range(4)]
+    things = list(enumerate(("story", "poem", "song", "game")))
+    asked = [Span(f"s{i}", "", "create", f" a {thing}", 2.0) for i, thing in things]
+    article = [Span(f"s{i}", "create ", "a", f" {thing}", 2.0) for i, thing in things]
     assert name_topic([asked, article], TermCounts({"a": 90, "story": 4}, {}, 600)) == "create"
+
+
+PHRASES = [
+    span(f"{word}. please write ", "a", f" short answer to {other} .", 2.0)
+    for word, other in (("sun", "cats"), ("rain", "dogs"), ("snow", "a star"), ("hail", "1 hen"))
+]
+
+
+def test_a_phrase_that_most_spans_share_around_their_peaks_names_the_topic():
+    assert name_topic([PHRASES], BACKGROUND) == "“please write a short answer to”"
+    shared = [*PHRASES, span("it was ", "a", " dog"), span("here is ", "a", " cat")]
+    assert "“please write a short answer to”" in name_topic([shared], BACKGROUND)
+
+
+def test_a_phrase_of_few_spans_or_of_two_words_names_no_topic():
+    few = [*PHRASES, *(span(f"the {w} was ", "a", f" {w}") for w in ("cat", "hen", "dog"))]
+    pairs = [span(f"{w} ", "the", f" road {w}") for w in ("cat", "hen", "dog")]
+    assert not any("“" in name_topic([one], BACKGROUND) for one in (few, pairs, PHRASES[:2]))
+
+
+def test_a_phrase_stops_at_marks():
+    said = [span(f"{w}: ", "write", f" a story! and {w}") for w in ("cat", "hen", "dog")]
+    assert name_topic([said], BACKGROUND).startswith("“write a story”")
 
 
 def test_a_topic_without_common_words_is_named_by_all_its_spans():
@@ -171,11 +195,11 @@ def test_text_of_a_sample_is_its_text_or_its_contents():
 def test_function_words_name_a_topic_only_if_its_features_peak_at_them():
     words = TermCounts({"you": 90, "who": 9, "photos": 8, "share": 8, "saw": 9}, {}, 600)
     media = [
-        [Span(f"s{i}", "do you ", peak, " photos", 2.0) for i in range(4)]
+        [Span(f"s{i}", f"{who} ", peak, " photos", 2.0) for i, who in enumerate(("we", "you", "I"))]
         for peak in ("share", "post")
     ]
     assert name_topic(media, words) == "share, post"
-    asked = [[Span(f"s{i}", "", "who", " saw photos", 2.0) for i in range(4)] for _ in range(2)]
+    asked = [[Span(f"s{i}", "", "who", f" saw {i}", 2.0) for i in range(4)] for _ in range(2)]
     assert name_topic(asked, words).split(", ")[0] == "who"
 
 

@@ -49,6 +49,10 @@ _LEAST_SHARED = 0.25
 """Share of the peaks that are at content words of several samples, from which on these words say
 what a topic is about."""
 
+_LEAST_ALIKE, _LEAST_PHRASE, _MOST_PHRASE = 0.6, 3, 6
+"""Share of a feature's spans that have the same words around their peaks, from which on these words
+are a name, and the fewest and most of them."""
+
 _LEAST_STEM = 4
 """Two words that are alike in this many first letters, and in all but the last of the shorter one,
 are forms of one word."""
@@ -130,7 +134,8 @@ def name_topic(groups: Sequence[Sequence[Span]], background: TermCounts) -> str:
 
     Where their peaks are at the same words, these are the name: content words, or else the words
     that build a sentence, as in questions. Where peaks are at marks or always at other words, such
-    as at the brackets of code, the words around them are.
+    as at the brackets of code, the words around them are. A phrase that most spans of the first
+    feature share, as of a template, goes ahead.
 
     Args:
         groups: Spans of each feature; people see an example of the first.
@@ -144,8 +149,35 @@ def name_topic(groups: Sequence[Sequence[Span]], background: TermCounts) -> str:
     weights = {word: peaks[word] + _BESIDE_WEIGHT * n for word, n in samples.items()}
     found = _shared_peaks(groups[0], peaks, weights)
     found = found or _words_around(groups, samples, weights, background)
+    if phrase := _shared_phrase(groups[0]):
+        others = [term for term in found if not any(_is_form(term, one) for one in phrase)]
+        return ", ".join([f"“{' '.join(phrase)}”", *others[: _N_TERMS - 1]])
     shares = [span for spans in groups for span in as_shares(spans)]
     return ", ".join(found) or name_feature(shares, background)
+
+
+def _shared_phrase(spans: Sequence[Span]) -> list[str]:
+    """The words from the peak on and before it that most spans share; none where they are few."""
+    texts = list[tuple[list[str], int, int]]()  # words, and the first and last+1 of the phrase
+    for span in spans:
+        found = list(find_words(span.text))
+        at = [i for i, word in enumerate(found) if _holds_peak(span, word)][:1]
+        texts += [([word for word, _, _ in found], i, i) for i in at]
+    phrase: list[str] = []
+    while len(phrase) < _MOST_PHRASE:
+        ahead = Counter((w[end], True) for w, _, end in texts if end < len(w))
+        back = Counter((w[start - 1], False) for w, start, _ in texts if phrase and start)
+        nearby = {one: n for one, n in (ahead | back).items() if is_word(one[0])}
+        (word, is_ahead), n = max(nearby.items(), key=itemgetter(1), default=(("", True), 0))
+        if n < max(3.0, _LEAST_ALIKE * len(spans)):
+            break
+        phrase = [*phrase, word] if is_ahead else [word, *phrase]
+        texts = [
+            (w, start, end + 1) if is_ahead else (w, start - 1, end)
+            for w, start, end in texts
+            if (w[end : end + 1] if is_ahead else w[max(0, start - 1) : start]) == [word]
+        ]
+    return phrase if len(phrase) >= _LEAST_PHRASE else []
 
 
 def _shared_peaks(
