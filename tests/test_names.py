@@ -102,6 +102,7 @@ def test_a_mark_is_not_named_beside_a_word_that_tells_something():
 def test_a_mark_is_named_rather_than_words_that_stand_by_it_once():
     found = [span(f"{word} ", ".", "") for word in ("solvers", "comets", "laws")]
     assert name_terms(found, TermCounts({".": 9, "the": 90}, {}, 200))[0] == "."
+    assert name_feature(found, TermCounts({".": 9, "the": 90}, {}, 200)) == "“.”"
 
 
 @pytest.mark.parametrize("marks", ["{;", "”…"])

@@ -89,8 +89,14 @@ def count_terms(samples: Iterable[Sample]) -> TermCounts:
 
 
 def name_feature(spans: Sequence[Span], background: TermCounts) -> str:
-    """The terms of `name_terms` as one line; "(no name)" without any."""
-    return ", ".join(name_terms(spans, background)) or "(no name)"
+    """The terms of `name_terms` as one line; "(no name)" without any.
+
+    A mark comes first only where no word tells anything: then it is the name, in quotes.
+    """
+    terms = name_terms(spans, background)
+    if terms and not any(map(str.isalnum, terms[0])):
+        return f"“{terms[0]}”"
+    return ", ".join(terms) or "(no name)"
 
 
 def name_terms(
