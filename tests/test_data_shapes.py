@@ -401,6 +401,10 @@ def test_strict_makes_an_unread_text_an_error():
             {"body": "x"},
             "no known fields, such as `messages`, .*found `body`; .*--fields text=body",
         ),
+        (
+            {"body": "x", "note": "yes"},
+            "--fields user=body,assistant=note or --fields text=note",
+        ),
         ({}, "no field at all"),
         ({"messages": []}, "found `messages`"),
         ({"messages": "Hi"}, "no known fields"),

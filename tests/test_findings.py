@@ -6,6 +6,7 @@ from facsynth.coverage.measure import measure_coverage
 from facsynth.coverage.settings import CoverageSettings
 from facsynth.table.active import active_rows
 from facsynth.understand.findings import explain_coverage, name_features
+from facsynth.words import split_words
 from tiny_pair import PLANTED, planted_pair, planted_sae, planted_table, talk
 
 CAT, DOG, SEA, SUN = PLANTED[0], PLANTED[1], PLANTED[4], PLANTED[5]
@@ -36,7 +37,7 @@ def test_missing_features_of_the_same_texts_are_a_topic_with_its_words(found, ta
     decoder = planted_sae().directions
     (topic,) = explained(found, tables, decoder=decoder).topics
     assert (topic.feature_ids, topic.n_anchor_samples) == ((0, 1), 4)
-    assert {CAT, DOG} <= set(topic.name.split(", "))
+    assert {CAT, DOG} <= set(split_words(topic.name))
     assert f"«{CAT}»" in topic.example
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 FEW, MANY = 30, 2_000
 """Of fewer samples shares say little; more take long to read."""
 
+MOST = 0.5
+"""A feature of a larger share of the samples is no example of what can be left out."""
+
 
 def first_notes(oddities: "Sequence[Oddity]", lengths: str, n_samples: int) -> list[str]:
     """What can be said before the model has read anything."""
@@ -95,7 +98,9 @@ def look(
     show(found, as_json=as_json)
     if not as_json:
         if found.standouts:
-            first, level = found.standouts[0].topic.feature_ids[0], found.coverage.threshold
+            some = [one for one in found.standouts if one.share < MOST]
+            first = (some or found.standouts)[0].topic.feature_ids[0]
+            level = found.coverage.threshold
             click.echo(
                 f"`fac filter {folder} --threshold {level:g} --drop {first}` shows samples that "
                 "activate a feature, and with --output leaves them out."

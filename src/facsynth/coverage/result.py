@@ -250,8 +250,8 @@ def _draws(draws: Draws | None) -> object:
 N_TOPICS, N_SHOWN_SHIFTS = 10, 5
 """Missing topics, and features that fire too much or too little, among the findings."""
 
-_NAME_WIDTH, _EXAMPLE_WIDTH = 21, 20
-"""Characters of a finding's cells, so that its table fits 80 columns."""
+_NAME_WIDTH, _EXAMPLE_WIDTH = 42, 20
+"""Characters of a finding's cells, so that its table fits 80 columns with two lines for a name."""
 
 
 def _finding_table(found: Coverage) -> TextTable | None:

@@ -207,10 +207,14 @@ class _Row(RowFields):
             raise DataError(f"no field {wanted}; found {self.found()}; name one of these")
         texts = {name: held for name, held in self.each() if held and isinstance(held, str)}
         longest = max(texts, key=lambda name: len(texts[name]), default="FIELD")
+        fields = f"--fields text={longest[:60]}"
+        if len(texts) > 1:
+            asked, answered = (name[:60] for name in list(texts)[:2])
+            fields = f"--fields user={asked},assistant={answered} or {fields}"
         raise DataError(
             "no known fields, such as `messages`, `prompt`, `instruction`, `question`, `chosen` + "
             f"`rejected` or `text`; found {self.found()}; rename them or name them with --fields, "
-            f"such as --fields text={longest[:60]}"
+            f"such as {fields}"
         )
 
     # Who asked
