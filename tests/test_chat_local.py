@@ -226,8 +226,8 @@ def slow_text(model, tokenizer, request):
 
 @pytest.mark.parametrize("top_p", [0.5, 0.9, 1.0])
 def test_texts_of_a_batch_are_those_of_a_slow_obvious_loop(model, tokenizer, top_p):
-    requests = [replace(one, seed=i) for i, one in enumerate(many(12, max_tokens=20, top_p=top_p))]
-    outcomes = LocalChat(model, tokenizer, name="tiny", batch_size=12).reply(requests)
+    requests = [replace(one, seed=i) for i, one in enumerate(many(8, max_tokens=16, top_p=top_p))]
+    outcomes = LocalChat(model, tokenizer, name="tiny", batch_size=8).reply(requests)
     texts = [getattr(outcome, "text", "") for outcome in outcomes]
     assert texts == [slow_text(model, tokenizer, request) for request in requests]
     assert len({getattr(outcome, "completion_tokens", 0) for outcome in outcomes}) > 2

@@ -116,7 +116,7 @@ def test_label_table_leads_with_closeness(tables):
     assert out.index("Hellinger") < out.index("FAC")
 
 
-@pytest.mark.parametrize("ending", ["html", "svg", "png"])
+@pytest.mark.parametrize("ending", [pytest.param("html", marks=pytest.mark.slow), "svg", "png"])
 def test_label_plot_is_written_without_network(tables, tmp_path, ending):
     path = tmp_path / f"plot.{ending}"
     done = fac("labels", tables / "one", tables / "swapped", "--plot", path)
