@@ -217,6 +217,13 @@ def test_conversations_get_an_answer_and_plain_texts_do_not(world, tmp_path):
     assert not plain.messages
 
 
+def test_lengths_unlike_the_anchors_are_said_with_their_reason(world):
+    result = world.run("lengths", obedient)
+    far = replace(result, kept=result.kept * 9, length_distance=0.99)
+    assert "answers are as long as the generator makes them" in far.tables()[0].note
+    assert not replace(far, length_distance=0.05).tables()[0].note
+
+
 def test_conversations_have_as_many_turns_as_the_anchors(tmp_path):
     world = World(tmp_path, n_words=2)
     turns = [

@@ -32,6 +32,10 @@ __all__ = ["Copying", "KeptSample", "Synthesis", "write_synthesis"]
 _N_SHOWN, _SHOWN_LETTERS = 2, 300
 """Samples that people see, and how much of each."""
 
+_NEAR_LENGTHS, _KS_95 = 0.1, 1.36
+"""Distances of lengths that are not worth a word: small ones, and those that chance makes in 5 % of
+samples of that size, 1.36 / √n (the critical value of Kolmogorov and Smirnov)."""
+
 
 @dataclass(frozen=True)
 class Copying:
@@ -171,7 +175,8 @@ class Synthesis:
             rows.append((f"{name}: share of known word 4-grams", one.mean_share))
             rows.append((f"{name}: longest run in common, in words", one.longest_run))
         title = f"Synthetic data {self.folder / 'synthetic.jsonl'}"
-        tables = [TextTable(title, ("what", "value"), rows, self._note())]
+        note = " ".join(filter(None, (self._why_fewer(), self._why_other_lengths())))
+        tables = [TextTable(title, ("what", "value"), rows, note)]
         if self.kept and not self.is_sensitive:
             tables.append(self._shown())
         return tables
@@ -188,7 +193,7 @@ class Synthesis:
         ]
         return TextTable("What was written", ("sample", "newly covered features"), rows)
 
-    def _note(self) -> str:
+    def _why_fewer(self) -> str:
         """Why fewer samples are kept than were asked for; empty if they are not."""
         why = {
             "max_candidates": "every text that --max-candidates allows was asked for",
@@ -199,6 +204,22 @@ class Synthesis:
         if len(self.kept) >= self.n_wanted or self.stopped not in why:
             return ""
         return f"Fewer samples than asked for: {why[self.stopped]}."
+
+    def _why_other_lengths(self) -> str:
+        """Why kept samples are longer or shorter than the anchor's; empty if they are not."""
+        by_chance = _KS_95 / max(1, len(self.kept)) ** 0.5
+        far = max(_NEAR_LENGTHS, by_chance)
+        if self.method != "cover" or self.length_distance is None or self.length_distance <= far:
+            return ""
+        answered = any(m.role == "assistant" for one in self.kept for m in one.sample.messages)
+        why = (
+            "What a person says follows the anchor's lengths; answers are as long as the generator "
+            "makes them, up to --reply-tokens"
+            if answered
+            else "Too few texts of some lengths were usable"
+        )
+        distance = f"(distance {self.length_distance:.2f})"
+        return f"Kept samples do not have the anchor's lengths {distance}. {why}."
 
     _repr_html_ = as_html
 
