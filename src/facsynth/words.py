@@ -33,7 +33,7 @@ _WORD = regex.compile(
     regex.VERSION1,
 )
 
-# The same words in ASCII, ten times as fast.
+# The same words in ASCII, six times as fast on Alpaca instructions.
 _PLAIN_WORD = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
 
 _SENTENCE_END = regex.compile(r"(?:(?<!\d)\.|[?!…])[\"'”’)\]]*(?=\s|$)|[。？！]")
