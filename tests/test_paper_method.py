@@ -8,7 +8,7 @@ import pytest
 from facsynth.chat.scripted import ScriptedChat
 from facsynth.synthesize.settings import Effort, SynthesisSettings
 from test_rounds import World, dull, except_for, rows_of
-from tiny_pair import PLANTED, asked_for, obedient, planted_in
+from tiny_pair import PLANTED, asked_for, is_for_answer, obedient, planted_in
 
 PAPER = SynthesisSettings(method="paper", threshold=1.0, effort=Effort(max_samples=99))
 
@@ -20,7 +20,7 @@ def world(tmp_path_factory):
 
 def asked_by_step(chat):
     """What was asked about texts in step 1 and in step 2."""
-    asked = [asked_for(r) for r in chat.history if r.messages[0].role == "system"]
+    asked = [asked_for(r) for r in chat.history if not is_for_answer(r)]
     steps = [[a for a in asked if ("has the theme" in a) == is_second] for is_second in (0, 1)]
     return steps[0], steps[1]
 

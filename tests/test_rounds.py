@@ -32,6 +32,7 @@ from tiny_pair import (
     PLANTED,
     THE,
     asked_for,
+    is_for_answer,
     obedient,
     planted_in,
     planted_pair,
@@ -123,8 +124,7 @@ def except_for(words, otherwise):
     """Obedient, but what `otherwise` says where the theme is one of the words."""
 
     def script(request):
-        asked = request.messages[0].role == "system"
-        if asked and planted_in(asked_for(request)) in words:
+        if not is_for_answer(request) and planted_in(asked_for(request)) in words:
             return otherwise(request) if callable(otherwise) else otherwise
         return obedient(request)
 
@@ -217,10 +217,39 @@ def test_conversations_get_an_answer_and_plain_texts_do_not(world, tmp_path):
     assert not plain.messages
 
 
+def test_answers_are_asked_for_in_the_length_of_the_anchors(tmp_path):
+    world = World(tmp_path, n_words=2)
+    world.anchor = planted_table(
+        [talk(x.sample_id, x.messages[0].content, "so it was") for x in world.anchor.samples()],
+        tmp_path / "answered",
+        settings=ExtractSettings(score="user"),
+    )
+    chat = as_chat(obedient)
+    world.run("asked", chat)
+    assert {r.max_tokens for r in chat.history if is_for_answer(r)} == {128}
+    told = [r.messages[0].content for r in chat.history if r.messages[0].role == "system"]
+    assert "Answer in about 3 words." in told
+
+
+def test_answers_have_room_for_those_of_the_anchor(tmp_path):
+    world = World(tmp_path, n_words=2)
+    world.anchor = planted_table(
+        [
+            talk(x.sample_id, x.messages[0].content, "so it was " * 50)
+            for x in world.anchor.samples()
+        ],
+        tmp_path / "long",
+        settings=ExtractSettings(score="user"),
+    )
+    chat = as_chat(obedient)
+    world.run("room", chat)
+    assert {r.max_tokens for r in chat.history if is_for_answer(r)} == {300}
+
+
 def test_lengths_unlike_the_anchors_are_said_with_their_reason(world):
     result = world.run("lengths", obedient)
     far = replace(result, kept=result.kept * 9, length_distance=0.99)
-    assert "answers are as long as the generator makes them" in far.tables()[0].note
+    assert "the generator does not heed it" in far.tables()[0].note
     assert not replace(far, length_distance=0.05).tables()[0].note
 
 
@@ -249,8 +278,7 @@ def test_answer_counts_where_the_assistant_is_scored(tmp_path):
     world = World(tmp_path, "assistant", n_words=2)
 
     def dull_answer(request):
-        is_answer = request.messages[0].role != "system"
-        return write_about("hello", request) if is_answer else obedient(request)
+        return write_about("hello", request) if is_for_answer(request) else obedient(request)
 
     assert {f for k in world.run("dull", dull_answer, BRIEF).kept for f in k.new_features} == set()
     kept = world.run("told", wordy).kept
@@ -292,7 +320,7 @@ def test_copies_of_a_kept_text_are_kept_once(world):
     one = "so my cat found tea with his good red fish"
 
     def script(request):
-        return one if request.messages[0].role == "system" else "good"
+        return "good" if is_for_answer(request) else one
 
     result = world.run("one text", script, BRIEF)
     assert [kept.sample.messages[0].content for kept in result.kept] == [one]
@@ -330,7 +358,7 @@ def test_texts_whose_answers_copy_an_evaluation_set_are_not_kept(world, tmp_path
     (tmp_path / "eval.jsonl").write_text(json.dumps({"text": answer}), encoding="utf-8")
 
     def script(request):
-        copies = request.messages[0].role != "system" and planted_in(asked_for(request)) == "cat"
+        copies = is_for_answer(request) and planted_in(asked_for(request)) == "cat"
         return answer if copies else obedient(request)
 
     settings = replace(SETTINGS, decontaminate=(str(tmp_path / "eval.jsonl"),))
@@ -539,6 +567,12 @@ def test_written_table_does_not_claim_hidden_states(tmp_path):
         setattr(world, name, planted_table(samples, tmp_path / f"hidden {name}", settings=extract))
     world.run("run", obedient, ONE)
     assert open_table(tmp_path / "run" / "table").activations(hidden=True).hidden is None
+
+
+def test_folder_of_an_unfinished_table_is_refused(world, tmp_path):
+    (tmp_path / "plan.json").write_text('{"n_parts": 3}', encoding="utf-8")
+    with pytest.raises(MismatchError, match="holds no run of `fac synthesize`"):
+        world.run(tmp_path, obedient)
 
 
 def test_folder_of_another_seed_is_refused(finished, world):

@@ -146,6 +146,12 @@ def asked_for(request):
     return "\n".join(message.content for message in request.messages if message.role != "system")
 
 
+def is_for_answer(request):
+    """Whether a request is for an assistant's answer, and not for what a person says."""
+    first = request.messages[0]
+    return first.role != "system" or first.content.startswith("Answer in about")
+
+
 def shown_length(request):
     """Words of the text that the generator is to imitate."""
     if told := re.search(r"in about (\d+) words", asked_for(request)):
@@ -158,13 +164,12 @@ def shown_length(request):
 def obedient(request):
     """A script: writes about the planted word that it is shown; answers in four words."""
     word = planted_in(asked_for(request))
-    if request.messages[0].role != "system":
+    if is_for_answer(request):
         return f"it was {word or 'so'} again"
     return write_about(word or "hello", request)
 
 
 def wordy(request):
     """Obedient, with answers as long as the question."""
-    is_answer = request.messages[0].role != "system"
     word = planted_in(asked_for(request)) or "hello"
-    return write_about(word, request) if is_answer else obedient(request)
+    return write_about(word, request) if is_for_answer(request) else obedient(request)

@@ -33,6 +33,9 @@ class Writer:
     max_words: int | None = None
     """Longest text; a longer one is cut to its first sentences."""
 
+    asks_lengths: bool = False
+    """Whether answers are asked for in the lengths of the anchor's."""
+
     completion_seed: int | None = None
     """Random seed of what the task adds; None if candidates are scored without it."""
 
@@ -63,8 +66,9 @@ class Writer:
             name = f"fac-{self.run_id}-{round_}-{step}-{_name(one.target)}-{number}"
             sample = self._sample(name, text, one.shown.tools)
             made = Candidate(sample, one.target, step, round_, one.request.seed, one.also)
-            imitated = one.shown
-            candidates.append(replace(made, n_turns=imitated.n_turns, imitates=imitated.imitates))
+            like, words = one.shown, one.shown.answer_words if self.asks_lengths else None
+            made = replace(made, n_turns=like.n_turns, imitates=like.imitates, answer_words=words)
+            candidates.append(made)
         if self.completion_seed is None:
             return Written(tuple(candidates), lost, asked.stopped)
         sound = [c for c in candidates if not self.find_flaw(c)]

@@ -57,6 +57,9 @@ class Shown:
     imitates: str | None = None
     """The anchor sample, by its id."""
 
+    answer_words: int | None = None
+    """Words of its middle answer; None without answers."""
+
     tools: tuple[str, ...] = ()
     """Tools that the anchor sample has."""
 
@@ -133,6 +136,9 @@ class Candidate:
 
     imitates: str | None = None
     """The anchor sample that it is to be like, by its id."""
+
+    answer_words: int | None = None
+    """Words that its answers should have, about, as those of the anchor sample; None for any."""
 
     @property
     def written(self) -> str:

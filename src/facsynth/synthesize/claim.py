@@ -41,6 +41,10 @@ def claim_folder(
         write_json(plan | {"run_id": run_id, "source": extracted}, path)
         return run_id
     found = read_json(path, what="the plan of a run")
+    if not {"source", "settings"} <= found.keys():
+        raise MismatchError(
+            f"{folder} holds no run of `fac synthesize`; choose another output folder"
+        )
     differing = [key for key in given if found.get(key) != given[key]]
     # Versions may know different fields of a table's source.
     known = found["source"].keys() & extracted.keys()

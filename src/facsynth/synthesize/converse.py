@@ -84,8 +84,11 @@ def _prompt(
     """What is asked for the next turn of a side."""
     if side == "user":
         return next_prompt(task, talk)
-    tools = candidate.sample.tools
-    return (tools_message(tools), *talk) if tools else talk
+    tools, n_words = candidate.sample.tools, candidate.answer_words
+    told = [tools_message(tools).content] if tools else []
+    told += [] if n_words is None else [f"Answer in about {n_words} words."]
+    # One message, since many templates refuse a second one of the system.
+    return (Message("system", "\n\n".join(told)), *talk) if told else talk
 
 
 def _turn(side: str, reply: ChatReply | ChatFailure | None, tools: Sequence[str]) -> Message | None:

@@ -28,7 +28,7 @@ __all__ = [
     "written_text",
 ]
 
-PROMPT_VERSION = "3"
+PROMPT_VERSION = "4"
 """Part of every sample's provenance; raised when the wording below changes."""
 
 _OPENINGS = ("here is", "here's", "here are", "sure", "certainly", "of course", "okay")

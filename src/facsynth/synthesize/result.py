@@ -213,8 +213,8 @@ class Synthesis:
             return ""
         answered = any(m.role == "assistant" for one in self.kept for m in one.sample.messages)
         why = (
-            "What a person says follows the anchor's lengths; answers are as long as the generator "
-            "makes them, up to --reply-tokens"
+            "What a person says follows the anchor's lengths; answers are asked for in them, but "
+            "the generator does not heed it"
             if answered
             else "Too few texts of some lengths were usable"
         )

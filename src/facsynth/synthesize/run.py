@@ -46,6 +46,7 @@ from facsynth.table.rows import stack_rows, take_rows
 from facsynth.table.table import FeatureTable
 from facsynth.understand.descriptions import Described
 from facsynth.understand.spans import extract_settings
+from facsynth.words import count_words
 
 __all__ = ["SynthesisRun"]
 
@@ -86,8 +87,11 @@ class SynthesisRun:
         settings = settings or SynthesisSettings()
         self._anchor, self._seeds = anchor, _seed_tables(anchor, seed)
         self._source = anchor.manifest.source
-        self._task = task = read_task(settings.task, reply_tokens=settings.sampling.reply_tokens)
-        samples = anchor.samples()
+        samples, tokens = anchor.samples(), settings.sampling.reply_tokens
+        task = read_task(settings.task, reply_tokens=tokens)
+        if settings.method == "cover" and tokens is None:
+            task = _with_long_answers(task, samples)
+        self._task = task
         # The first sample tells conversations from plain texts; data sets do not mix them.
         self._as_text = bool(samples) and not samples[0].messages
         self._n_turns = max((_count_turns(sample) for sample in samples), default=1)
@@ -214,6 +218,7 @@ class SynthesisRun:
             self._as_text,
             run_id=run_id,
             max_words=admission.max_words,
+            asks_lengths=self._settings.method == "cover",
             completion_seed=seed if self._moment == "before" else None,
             find_flaw=admission.find_flaw,
             progress=progress,
@@ -381,6 +386,17 @@ def _digest(explanations: Mapping[int, str]) -> str | None:
     if not explanations:
         return None
     return hashlib.sha256(json.dumps(sorted(explanations.items())).encode()).hexdigest()
+
+
+def _with_long_answers(task: TaskFormat, samples: Sequence[Sample]) -> TaskFormat:
+    """The task, with answers that may be as long as nearly all of the anchor's."""
+    done = task.completion
+    said = [m.content for one in samples for m in one.messages if m.role == "assistant"]
+    if done is None or done.kind != "answer" or not said:
+        return task
+    most = 2 * int(np.quantile(list(map(count_words, said)), 0.99))
+    done = replace(done, max_tokens=max(done.max_tokens, min(_MOST_TOKENS, most)))
+    return replace(task, completion=done)
 
 
 def _count_turns(sample: Sample) -> int:

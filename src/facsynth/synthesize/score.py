@@ -158,6 +158,7 @@ def _row(c: Candidate) -> dict[str, object]:
         **({"fields": dict(c.fields)} if c.fields else {}),
         **({"n_turns": c.n_turns} if c.n_turns > 1 else {}),
         **({"imitates": c.imitates} if c.imitates is not None else {}),
+        **({"answer_words": c.answer_words} if c.answer_words is not None else {}),
         "random_seed": c.random_seed,
         "sample": sample_row(c.sample),
     }
@@ -171,4 +172,7 @@ def _candidate(row: Mapping[str, object], path: Path, round_: int, step: int) ->
     fields = cast(Mapping[str, object], row.get("fields", {}))
     n_turns = cast(int, row.get("n_turns", 1))
     imitates = cast("str | None", row.get("imitates"))
-    return Candidate(sample, target, step, round_, seed, also, query, fields, n_turns, imitates)
+    words = cast("int | None", row.get("answer_words"))
+    return Candidate(
+        sample, target, step, round_, seed, also, query, fields, n_turns, imitates, words
+    )

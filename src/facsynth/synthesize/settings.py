@@ -25,7 +25,8 @@ class Sampling(Settings):
 
     reply_tokens: int | None = None
     """Most tokens of an answer, of what is said about a label, and of a grade; by default what each
-    needs (32 to 512, as the task says)."""
+    needs (32 to 512, as the task says). With `cover` an answer may have up to 1,024, enough for
+    99 % of the anchor's."""
 
     def __post_init__(self) -> None:
         if self.reply_tokens is not None and self.reply_tokens < 1:

@@ -102,6 +102,7 @@ class AnchorTexts:
             n_words=max(3, count_written_words(sample)),
             n_turns=max(1, n_turns),
             imitates=sample.sample_id,
+            answer_words=_answer_words(sample),
             tools=sample.tools,
         )
 
@@ -119,6 +120,13 @@ class AnchorTexts:
 
     def _text(self, sample: Sample) -> str:
         return shown_text(sample, None, self._max_words)
+
+
+def _answer_words(sample: Sample) -> int | None:
+    """Words of the middle answer of a conversation; None without answers."""
+    answers = (m.content for m in sample.messages if m.role == "assistant")
+    n_words = sorted(filter(None, map(count_words, answers)))
+    return n_words[len(n_words) // 2] if n_words else None
 
 
 def shown_text(sample: Sample, span: Span | None, max_words: int) -> str:
