@@ -246,7 +246,8 @@ def main() -> None:
     print(table(runs))
     if given.write:
         draw(runs)
-        PAGE.write_text(page(runs, n_samples, start_s, "make bench-ray"), encoding="utf-8")
+        command = f"python benchmarks/cluster.py --samples {n_samples} --rounds {n_rounds} --write"
+        PAGE.write_text(page(runs, n_samples, start_s, command), encoding="utf-8")
 
 
 if __name__ == "__main__":
