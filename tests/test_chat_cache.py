@@ -1,8 +1,10 @@
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
+import facsynth.chat.cache as cache_module
 from facsynth.chat.cache import CachedChat, ReplyStore
 from facsynth.chat.model import ChatFailure, ChatReply, ChatRequest
 from facsynth.chat.scripted import ScriptedChat
@@ -133,6 +135,27 @@ def test_many_writers_share_one_file(tmp_path):
     for thread in threads:
         thread.join()
     assert len(ReplyStore(tmp_path / "c.db")) == 40
+
+
+class Contended(sqlite3.Connection):
+    """A connection whose file others open at the same moment, for two attempts."""
+
+    n_asked = 0
+
+    def execute(self, statement):
+        self.n_asked += 1
+        if self.n_asked < 3:
+            raise sqlite3.OperationalError("database is locked")
+
+
+def test_a_file_that_others_open_just_now_is_waited_for(monkeypatch):
+    with closing(sqlite3.connect(":memory:", factory=Contended)) as connection:
+        cache_module._use_log(connection)
+        assert connection.n_asked == 3
+    monkeypatch.setattr(cache_module, "_PATIENCE_S", -1.0)
+    locked = pytest.raises(sqlite3.OperationalError, match="locked")
+    with closing(sqlite3.connect(":memory:", factory=Contended)) as connection, locked:
+        cache_module._use_log(connection)
 
 
 def test_foreign_files_are_refused(tmp_path):

@@ -7,6 +7,7 @@ of the requests. Several models and several processes may use one file, on a loc
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -33,11 +34,27 @@ __all__ = ["CachedChat", "ReplyStore"]
 
 _VERSION = 2
 _KEYS_PER_QUERY = 500
+_PATIENCE_S = 30.0
+"""How long another process that writes is waited for."""
+
 _TABLES = (
     "CREATE TABLE replies (key TEXT PRIMARY KEY, outcomes TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE spent (n_calls INT, n_failures INT, prompt_tokens INT, completion_tokens INT)",
     "INSERT INTO spent VALUES (0, 0, 0, 0)",
 )
+
+
+def _use_log(connection: sqlite3.Connection) -> None:
+    """Write ahead to a log. While another process does the same, SQLite fails and does not wait."""
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.005)
 
 
 class ReplyStore:
@@ -56,7 +73,7 @@ class ReplyStore:
         except OSError as error:
             raise SpaceError(f"cannot create {path.parent}: {error.strerror}") from error
         with self._open() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_log(connection)
             connection.execute("BEGIN IMMEDIATE")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             n_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -129,7 +146,7 @@ class ReplyStore:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self.path, timeout=30)) as connection:
+            with closing(sqlite3.connect(self.path, timeout=_PATIENCE_S)) as connection:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 yield connection
         except sqlite3.OperationalError as error:
