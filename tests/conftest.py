@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from functools import update_wrapper, wraps
 from inspect import get_annotations, isgeneratorfunction
 from itertools import count
@@ -29,6 +30,9 @@ def pytest_configure(config):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+    # A shell's background jobs ignore Ctrl-C, which tests of interrupts send.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(OnlyWithExamples())
 
 
