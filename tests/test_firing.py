@@ -19,6 +19,7 @@ TABLES = st.integers(0, 2**32 - 1).map(
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ENTRIES", 4)
+    monkeypatch.setattr(module, "_SUM_ENTRIES", 4)
 
 
 @given(TABLES)

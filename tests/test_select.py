@@ -553,7 +553,7 @@ def test_a_large_group_is_looked_at_whole_when_its_nearest_are_too_long(monkeypa
 def test_a_choice_from_a_large_pool_says_what_its_picks_look_at(monkeypatch):
     pool = make_activations([{0: 1}, {1: 1, 2: 1}], 3)
     assert not any("look at" in note for note in report(pool, 1).notes)
-    monkeypatch.setattr("facsynth.select.report.ALL_SEEN", 0)
+    monkeypatch.setattr("facsynth.select.select.ALL_SEEN", 0)
     assert any("look at the twentieth" in note for note in report(pool, 1).notes)
 
 

@@ -9,8 +9,6 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from facsynth.coverage.representative import hellinger_distance
-from facsynth.select.herding import ALL_SEEN
-from facsynth.select.picks import N_QUOTAS
 from facsynth.select.pool import Pool, SelectionTask, class_means, column_means
 from facsynth.select.settings import SelectSettings
 from facsynth.select.vectors import cosine, take
@@ -81,6 +79,9 @@ class Selection:
 
     settings: SelectSettings
 
+    has_large_group: bool = False
+    """Whether most picks looked at a part of a group; see `facsynth.select.herding`."""
+
     def row(self) -> dict[str, Any]:
         """The ids in order as `selected`; `random` as mean, low and high."""
         return {
@@ -129,10 +130,10 @@ class Selection:
                 "every feature counts, rare ones as much as others; this favours odd texts: "
                 "pass --relevant, --weights frequency or --objective representative"
             )
-        if self.settings.objective != "coverage" and self.n_pool > N_QUOTAS * ALL_SEEN:
+        if self.has_large_group:
             notes.append(
-                f"of {self.n_pool:,} samples most picks look at the twentieth of their length "
-                "group that was nearest at most ten picks before"
+                f"of {self.n_pool:,} samples most picks look at the twentieth of their group of "
+                "lengths that was nearest at most ten picks before"
             )
         if self.selection.mean_tokens > _LONGER * self.pool.mean_tokens:
             notes.append(

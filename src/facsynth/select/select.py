@@ -1,5 +1,6 @@
 """Choose samples from a pool by the features that they activate."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -7,8 +8,8 @@ from jaxtyping import Int64
 
 from facsynth.errors import DataError
 from facsynth.select.greedy import coverage_picks
-from facsynth.select.herding import direction_picks, mean_picks
-from facsynth.select.picks import Spending, plan_groups, random_picks
+from facsynth.select.herding import ALL_SEEN, direction_picks, mean_picks
+from facsynth.select.picks import Group, Spending, plan_groups, random_picks
 from facsynth.select.pool import Pool, SelectionTask, prepare_task
 from facsynth.select.report import Selection, measure_picks
 from facsynth.select.settings import SelectSettings
@@ -41,7 +42,8 @@ def select_samples(pool: Pool, settings: SelectSettings) -> Selection:
         MismatchError: Tables differ in their number of features.
     """
     task = prepare_task(pool, settings)
-    picked = _pick(task, pool, settings)
+    plan = _plan(task, pool, settings)
+    picked = _pick(task, pool, settings, plan)
     n_usable = int((pool.n_tokens > 0).sum())
     groups = plan_groups(
         pool.n_tokens,
@@ -64,25 +66,32 @@ def select_samples(pool: Pool, settings: SelectSettings) -> Selection:
         all_relevant=bool(pool.rows.relevant.all()),
         threshold=pool.rows.threshold,
         settings=settings,
+        has_large_group=settings.objective != "coverage"
+        and any(group.rows.size > ALL_SEEN for group in plan),
     )
 
 
 def pick_rows(pool: Pool, settings: SelectSettings) -> Int64[np.ndarray, " n_selected"]:
     """Positions of the samples that `select_samples` chooses, in the order of choice."""
-    return _pick(prepare_task(pool, settings), pool, settings)
+    task = prepare_task(pool, settings)
+    return _pick(task, pool, settings, _plan(task, pool, settings))
 
 
-def _pick(
-    task: SelectionTask, pool: Pool, settings: SelectSettings
-) -> Int64[np.ndarray, " n_selected"]:
+def _plan(task: SelectionTask, pool: Pool, settings: SelectSettings) -> tuple[Group, ...]:
+    """The groups that are chosen from in turn."""
     _check_include(pool, settings)
-    groups = plan_groups(
+    return plan_groups(
         pool.n_tokens,
         budget=settings.budget - len(pool.include),
         quota="length" if settings.quota == "length" else "none",
         class_ids=task.classes,
         taken=pool.include,
     )
+
+
+def _pick(
+    task: SelectionTask, pool: Pool, settings: SelectSettings, groups: Sequence[Group]
+) -> Int64[np.ndarray, " n_selected"]:
     spending = Spending(pool.n_tokens, settings.budget_tokens)
     for row in pool.include:
         spending.pay(row)

@@ -66,8 +66,10 @@ class Writer:
             name = f"fac-{self.run_id}-{round_}-{step}-{_name(one.target)}-{number}"
             sample = self._sample(name, text, one.shown.tools)
             made = Candidate(sample, one.target, step, round_, one.request.seed, one.also)
-            like, words = one.shown, one.shown.answer_words if self.asks_lengths else None
-            made = replace(made, n_turns=like.n_turns, imitates=like.imitates, answer_words=words)
+            like = one.shown
+            made = replace(made, n_turns=like.n_turns, imitates=like.imitates)
+            if self.asks_lengths:
+                made = replace(made, answer_words=like.answer_words)
             candidates.append(made)
         if self.completion_seed is None:
             return Written(tuple(candidates), lost, asked.stopped)

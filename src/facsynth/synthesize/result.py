@@ -214,7 +214,7 @@ class Synthesis:
         answered = any(m.role == "assistant" for one in self.kept for m in one.sample.messages)
         why = (
             "What a person says follows the anchor's lengths; answers are asked for in them, but "
-            "the generator does not heed it"
+            "the generator does not heed it, or --reply-tokens cuts them"
             if answered
             else "Too few texts of some lengths were usable"
         )

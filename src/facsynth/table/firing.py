@@ -119,7 +119,7 @@ class FiringRows:
         filled = np.flatnonzero(self.lengths)
         starts, sums = self.row_starts[filled], np.empty(filled.size)
         cuts = np.searchsorted(starts, np.arange(0, self.feature_ids.size, _SUM_ENTRIES))
-        for first, last in pairwise([*np.unique(cuts).tolist(), filled.size]):
+        for first, last in pairwise(np.unique([*cuts, filled.size])):
             end = starts[last] if last < filled.size else self.feature_ids.size
             # weights[ids] checks every id first.
             values = np.take(weights, self.feature_ids[starts[first] : end], mode="clip")
