@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -279,6 +279,7 @@ class CachedChat:
         self, requests: Sequence[ChatRequest], missing: dict[str, list[int]], to: OnOutcomes
     ) -> None:
         keys = list(missing)
+        puts: list[Callable[[dict[str, list[Outcome]]], None]] = []
 
         def keep(arrived: Sequence[tuple[int, Outcome]]) -> None:
             replies: dict[str, list[Outcome]] = {
@@ -286,10 +287,13 @@ class CachedChat:
                 for number, outcome in arrived
                 if isinstance(outcome, ChatReply)
             }
-            put(replies)
+            if replies and not puts:  # a run that asks nothing leaves no file
+                puts.append(opened.enter_context(self._store.writing()))
+            for put in puts:
+                put(replies)
             to([pair for number, it in arrived for pair in _spread(missing[keys[number]], [it])])
 
-        with self._store.writing() as put:
+        with ExitStack() as opened:
             deliver(self._model, [requests[missing[key][0]] for key in keys], keep)
 
 
